@@ -1,0 +1,1 @@
+"""Episodes on disk: HDF5, RLDS, statistics, quality."""

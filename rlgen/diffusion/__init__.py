@@ -1,0 +1,1 @@
+"""Schedules, samplers and likelihoods: pure functions, no networks."""

@@ -1,0 +1,1 @@
+"""Policies over action chunks, and what they need to act."""

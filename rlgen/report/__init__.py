@@ -1,0 +1,1 @@
+"""Intervals, plots, videos and the HTML page."""

@@ -1,0 +1,1 @@
+"""Behaviour cloning, returns and PPO over the denoising chain."""

@@ -1,0 +1,1 @@
+"""One module a command: what it reads from a run, what it leaves there."""

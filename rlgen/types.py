@@ -1,0 +1,85 @@
+"""What flows between the rooms, and the shape letters.
+
+B batch, N environments, T environment steps, K denoising steps, H chunk, A action (7),
+D physics state (1 + nq + nv: time, qpos, qvel), O observation numbers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+ACTION_SIZE = 7
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode as states and actions; pictures are drawn from the states when needed.
+
+    Attributes:
+      task: `<suite>/<name>`.
+      prompt: the instruction, as the benchmark's file name says it.
+      source: who acted: `scripted`, `bc`, `ppo`, `vla`.
+      initial_index: index of the stored initial state, or of the sampled one if `split` is `train`.
+      split: `train` (sampled placements) or `heldout` (the benchmark's stored states).
+      seed: seed of the actor for this episode.
+      initial_state: time, qpos, qvel before settling.
+      states: time, qpos, qvel before each action, and after the last one.
+      actions: as commanded, in [-1, 1]; the last number is the gripper, -1 opens, +1 closes.
+      rewards: 1 where the goal held after the action, else 0.
+      success: whether the goal was reached.
+    """
+
+    task: str
+    prompt: str
+    source: str
+    initial_index: int
+    split: str
+    seed: int
+    initial_state: Float[np.ndarray, " D"]
+    states: Float[np.ndarray, "T+1 D"]
+    actions: Float[np.ndarray, "T 7"]
+    rewards: Float[np.ndarray, " T"]
+    success: bool
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+@dataclass(frozen=True)
+class RobotState:
+    """The robot along a path of T states.
+
+    Attributes:
+      position: end-effector position in the world, metres.
+      axis_angle: end-effector orientation as axis times angle, radians.
+      gripper: finger joint positions, metres.
+      joints: arm joint positions, radians.
+    """
+
+    position: Float[np.ndarray, "T 3"]
+    axis_angle: Float[np.ndarray, "T 3"]
+    gripper: Float[np.ndarray, "T 2"]
+    joints: Float[np.ndarray, "T 7"]
+
+    @property
+    def vla_state(self) -> Float[np.ndarray, "T 8"]:
+        """Position, axis-angle, finger joints: the state that RLDS and the VLA use."""
+        return np.concatenate([self.position, self.axis_angle, self.gripper], axis=-1)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an actor may look at: N environments at the start of a chunk.
+
+    Attributes:
+      vector: proprioception and object poses, for policies on physics state.
+      physics: time, qpos, qvel; pictures are drawn from it.
+      robot: the robot's own state.
+      step: control steps since the episode began.
+    """
+
+    vector: Float[np.ndarray, "N O"]
+    physics: Float[np.ndarray, "N D"]
+    robot: RobotState
+    step: Int[np.ndarray, " N"]

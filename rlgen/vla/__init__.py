@@ -1,0 +1,1 @@
+"""The flow VLA: model, inputs, fine-tuning."""
