@@ -1,0 +1,243 @@
+"""What a run does, as frozen dataclasses, and the presets. Imports nothing heavy: `--help` is quick.
+
+The resolved configuration is stored with the run; a command line is a preset plus what it overrides.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rlgen.errors import UserError
+
+STAGES = ("demos", "bc", "ppo", "collect", "export", "quality", "vla-train", "evaluate", "report")
+
+
+@dataclass(frozen=True)
+class DemosConfig:
+    """Scripted demonstrations."""
+
+    episodes: int = 40
+    """Successful episodes to record."""
+    clean: bool = False
+    """Straight and steady instead of human-like."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The diffusion policy and its critic."""
+
+    horizon: int = 8
+    """H, actions in a chunk; all are executed."""
+    dim: int = 32
+    """Channels of the U-Net's finest level."""
+    mults: tuple[int, ...] = (1, 2)
+    """Channels of each level as multiples of `dim`."""
+    train_steps: int = 100
+    """Length of the noise schedule."""
+    steps: int = 5
+    """K, denoising steps of the DDIM chain in rollouts, updates and evaluation."""
+    sigma_min_sample: float = 0.05
+    """Floor of the exploration noise of a denoising step, in units of normalised actions."""
+    sigma_min_logprob: float = 0.05
+    """Floor of the standard deviation in the likelihood."""
+    critic_widths: tuple[int, ...] = (256, 256, 256)
+    """Hidden widths of the critic."""
+
+
+@dataclass(frozen=True)
+class BCConfig:
+    """Behaviour cloning."""
+
+    steps: int = 4000
+    """Optimiser steps; the learning rate ends there."""
+    batch: int = 256
+    """Chunks a step."""
+    learning_rate: float = 1e-3
+    """Peak of the cosine."""
+    learning_rate_end: float = 1e-5
+    """End of the cosine."""
+    warmup: int = 100
+    """Steps of warm-up."""
+    weight_decay: float = 1e-6
+    """Of AdamW."""
+    ema_decay: float = 0.995
+    """Share of the average that is kept at a step."""
+    max_grad_norm: float | None = 1.0
+    """Gradients longer than this are shortened to it; None leaves them."""
+    action_floor: float | None = 0.05
+    """Smallest half range of an action in the normaliser; None leaves actions as they are."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < self.steps:
+            raise UserError(f"{self.warmup} warm-up steps of {self.steps}: expected fewer than all")
+        if self.batch < 1:
+            raise UserError(f"a batch of {self.batch}: expected 1 or more")
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """PPO over the denoising chain."""
+
+    iterations: int = 40
+    """Rounds of collection and update."""
+    environments: int = 40
+    """Parallel environments."""
+    chunks: int = 35
+    """Action chunks an environment plays in an iteration; every iteration begins with new episodes."""
+    epochs: int = 4
+    """Passes over an iteration's data."""
+    batch: int = 3500
+    """(environment step, denoising step) pairs in a minibatch."""
+    actor_rate: float = 5e-5
+    """Peak learning rate of the policy."""
+    critic_rate: float = 1e-3
+    """Peak learning rate of the critic."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning-rate schedule over the run; constant is the paper's ablation."""
+    critic_warmup: int = 2
+    """First iterations, in which the critic learns alone."""
+    gamma: float = 0.99
+    """Discount a chunk."""
+    gae_lambda: float = 0.95
+    """Trace of generalised advantage estimation."""
+    gamma_denoise: float = 0.99
+    """Discount along the denoising chain, from the clean end."""
+    clip: float = 0.01
+    """Width of the clip at the last denoising step."""
+    clip_base: float = 0.001
+    """Width of the clip at the first denoising step."""
+    clip_rate: float = 3.0
+    """How steeply the width grows along the chain."""
+    max_grad_norm: float = 1.0
+    """Gradients longer than this are shortened to it."""
+    weight_decay: float = 0.0
+    """Of AdamW, policy and critic."""
+    target_kl: float | None = 1.0
+    """An update stops for this iteration above this approximate KL divergence; None never stops."""
+    evaluate_every: int = 10
+    """Iterations between two evaluations of the deterministic policy on training placements."""
+    evaluate_episodes: int = 25
+    """Episodes of such an evaluation."""
+
+    def __post_init__(self) -> None:
+        pairs = self.environments * self.chunks
+        if self.iterations < 1 or pairs < 1 or self.batch < 1:
+            raise UserError("ppo needs at least one iteration, environment, chunk and pair a batch")
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Successes of the finished expert."""
+
+    episodes: int = 50
+    """Successful episodes to keep."""
+    attempts: int = 200
+    """Episodes after which collection gives up."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The RLDS dataset."""
+
+    size: int = 128
+    """Height and width of the pictures."""
+    view: Literal["fast", "benchmark"] = "fast"
+    """`fast` needs no GL library; `benchmark` draws the official pixels and needs EGL or OSMesa."""
+    shards: int = 4
+    """Files of the dataset."""
+
+
+@dataclass(frozen=True)
+class VlaConfig:
+    """The flow VLA."""
+
+    size: Literal["tiny", "small"] = "small"
+    """Size of the model."""
+    steps: int = 1500
+    """Optimiser steps."""
+    batch: int = 32
+    """Frames a step."""
+    checkpoint_every: int = 250
+    """Optimiser steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The final evaluation, on the benchmark's stored initial states."""
+
+    episodes: int = 50
+    """Episodes of each actor; the stored states in order."""
+    vla_episodes: int = 50
+    """Episodes of the VLA."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: one task, from demonstrations to the report."""
+
+    task: str = "libero_object/pick_up_the_butter_and_place_it_in_the_basket"
+    """`<suite>/<name>`, `<suite>/<index>`, a name or an instruction."""
+    seed: int = 0
+    """Root of all randomness."""
+    threads: int = 2
+    """Threads that step environments and draw pictures."""
+    demos: DemosConfig = field(default_factory=DemosConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    bc: BCConfig = field(default_factory=BCConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    vla: VlaConfig = field(default_factory=VlaConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise UserError(f"threads {self.threads}: expected 1 or more")
+
+
+def presets() -> dict[str, Config]:
+    """Configurations by name."""
+    return {"quickstart": Config(), "smoke": _smoke()}
+
+
+def _smoke() -> Config:
+    """Every stage in a few minutes, too small to learn: that everything runs and fits together."""
+    return Config(
+        demos=DemosConfig(episodes=6),
+        policy=PolicyConfig(dim=16),
+        bc=BCConfig(steps=300, warmup=20),
+        ppo=PPOConfig(iterations=2, environments=8, critic_warmup=1, evaluate_every=1, evaluate_episodes=4),
+        collect=CollectConfig(episodes=4, attempts=12),
+        export=ExportConfig(size=64, shards=2),
+        vla=VlaConfig(size="tiny", steps=40, batch=8, checkpoint_every=20),
+        evaluate=EvaluateConfig(episodes=6, vla_episodes=4),
+    )
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The configuration as JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_json(value: dict[str, Any]) -> Config:
+    """The configuration that `to_json` wrote.
+
+    Raises:
+      UserError: a key or value that this version does not know.
+    """
+    return _build(Config, value, "config")
+
+
+def _build(kind: type, value: dict[str, Any], name: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(value) - set(fields))
+    if unknown:
+        raise UserError(f"{name} has unknown keys {unknown}; it was written by another version")
+    built = {}
+    for key, entry in value.items():
+        default = fields[key].default_factory
+        if isinstance(default, type) and dataclasses.is_dataclass(default):
+            built[key] = _build(default, entry, f"{name}.{key}")
+        else:
+            built[key] = tuple(entry) if isinstance(entry, list) else entry
+    return kind(**built)

@@ -1,0 +1,128 @@
+"""Episodes on disk in this project's own form: one `.npz` file an episode, nothing pickled."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlgen.data.disk import disk_errors
+from rlgen.errors import UserError
+from rlgen.files import atomic_path
+from rlgen.types import ACTION_SIZE, Episode
+
+FORMAT = 1
+ACTION_TOLERANCE = 1e-6
+
+_ARRAYS = ("initial_state", "states", "actions", "rewards")
+_FIELDS = {
+    "task": str,
+    "prompt": str,
+    "source": str,
+    "initial_index": int,
+    "split": str,
+    "seed": int,
+    "success": bool,
+}
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
+
+
+def check_episode(episode: Episode, where: str) -> None:
+    """Raises `UserError`, beginning with `where`, unless shapes agree and numbers are usable.
+
+    Actions must be finite and in [-1, 1], states finite. The last state alone may be all NaN: people's
+    files do not record the state after the last action.
+    """
+    states, actions = np.asarray(episode.states), np.asarray(episode.actions)
+    check_actions(actions, f"{where}: actions")
+    steps = len(actions)
+    if states.ndim != 2 or len(states) != steps + 1 or states.shape[1] == 0:
+        raise UserError(
+            f"{where}: states have shape {states.shape}, expected ({steps + 1}, D) for {steps} actions"
+        )
+    if np.shape(episode.rewards) != (steps,):
+        raise UserError(f"{where}: rewards have shape {np.shape(episode.rewards)}, expected ({steps},)")
+    if np.shape(episode.initial_state) != states.shape[1:]:
+        raise UserError(
+            f"{where}: initial_state has shape {np.shape(episode.initial_state)}, not {states.shape[1:]}"
+        )
+    recorded = states[:-1] if np.isnan(states[-1]).all() else states
+    for name, values in (
+        ("states", recorded),
+        ("initial_state", episode.initial_state),
+        ("rewards", episode.rewards),
+    ):
+        if not np.isfinite(values).all():
+            raise UserError(f"{where}: {name} hold numbers that are not finite; record the episode again")
+
+
+def check_actions(actions: np.ndarray, where: str) -> None:
+    """Raises `UserError` unless `actions` is `[T, 7]`, T > 0, finite and in [-1, 1]."""
+    if actions.dtype.kind != "f" or actions.ndim != 2 or actions.shape[1] != ACTION_SIZE or len(actions) == 0:
+        raise UserError(
+            f"{where}: shape {actions.shape} of {actions.dtype}, expected (T, {ACTION_SIZE}) of floats"
+        )
+    if not np.isfinite(actions).all():
+        step = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
+        raise UserError(f"{where}: not finite at step {step}; record the episode again")
+    largest = float(np.abs(actions).max())
+    if largest > 1 + ACTION_TOLERANCE:
+        raise UserError(f"{where}: reach {largest:g}, expected [-1, 1]; clip them or use another file")
+
+
+def save_episode(path: Path, episode: Episode) -> None:
+    """Writes one episode to `path`, whole or not at all. The same episode gives the same bytes.
+
+    Raises:
+      UserError: the episode is malformed, or the disk refuses.
+    """
+    path = Path(path)
+    check_episode(episode, str(path))
+    fields = {name: kind(getattr(episode, name)) for name, kind in _FIELDS.items()}
+    header = json.dumps({"format": FORMAT, **fields}).encode()
+    arrays = {name: np.asarray(getattr(episode, name)) for name in _ARRAYS}
+    with disk_errors(path), atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+
+
+def load_episode(path: Path) -> Episode:
+    """Reads what `save_episode` wrote.
+
+    Raises:
+      UserError: the file is missing, damaged or of another kind.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header: dict[str, Any] = json.loads(file["header"].tobytes())
+            arrays = {name: file[name] for name in _ARRAYS}
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}, this version reads {FORMAT}")
+        fields = {name: _typed(header, name, kind) for name, kind in _FIELDS.items()}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such episode file") from error
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: not a readable episode file ({reason}); delete it and make it again"
+        ) from error
+    episode = Episode(**fields, **arrays)
+    check_episode(episode, str(path))
+    return episode
+
+
+def load_episodes(folder: Path) -> list[Episode]:
+    """Reads every `.npz` of `folder`, sorted by name; a missing folder is a `UserError`."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of episodes; run the stage that writes it first")
+    return [load_episode(path) for path in sorted(folder.glob("*.npz"))]
+
+
+def _typed(header: dict[str, Any], name: str, kind: type) -> Any:
+    value = header[name]
+    if type(value) is not kind:
+        raise ValueError(f"{name} is {value!r}, expected {kind.__name__}")
+    return value

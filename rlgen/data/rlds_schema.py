@@ -1,0 +1,96 @@
+"""The schema of the community's `*_no_noops` LIBERO sets, and the two JSON files beside the shards.
+
+tensorflow_datasets takes two seconds to import (without TensorFlow, which nothing here loads), so it is
+imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core.features import FeaturesDict
+
+SPLIT = "train"
+STATE_SIZE, JOINTS, ACTIONS = 8, 7, 7
+
+
+def libero_features(size: int) -> FeaturesDict:
+    """The features of one episode, with square pictures of `size` pixels a side."""
+    import tensorflow_datasets as tfds
+
+    kinds = tfds.features
+
+    def picture(doc: str) -> Any:
+        return kinds.Image(shape=(size, size, 3), dtype=np.uint8, encoding_format="jpeg", doc=doc)
+
+    def numbers(length: int, doc: str) -> Any:
+        return kinds.Tensor(shape=(length,), dtype=np.float32, doc=doc)
+
+    observation = {
+        "image": picture("Front camera, rotated by 180 degrees."),
+        "wrist_image": picture("Camera in the hand, rotated by 180 degrees."),
+        "state": numbers(
+            STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."
+        ),
+        "joint_state": numbers(JOINTS, "Arm joint positions (rad)."),
+    }
+    step = {
+        "observation": kinds.FeaturesDict(observation),
+        "action": numbers(
+            ACTIONS, "Change of position and axis-angle in [-1, 1]; gripper -1 opens, 1 closes."
+        ),
+        "discount": kinds.Scalar(dtype=np.float32, doc="Always 1."),
+        "reward": kinds.Scalar(dtype=np.float32, doc="1 on the last step, else 0."),
+        "is_first": kinds.Scalar(dtype=np.bool_, doc="Whether this is the first step."),
+        "is_last": kinds.Scalar(dtype=np.bool_, doc="Whether this is the last step."),
+        "is_terminal": kinds.Scalar(
+            dtype=np.bool_, doc="Whether the task ended here: true on the last step."
+        ),
+        "language_instruction": kinds.Text(doc="The instruction, as the task's file name words it."),
+    }
+    metadata = {"file_path": kinds.Text(doc="Where the episode came from.")}
+    return kinds.FeaturesDict(
+        {"steps": kinds.Dataset(step), "episode_metadata": kinds.FeaturesDict(metadata)}
+    )
+
+
+def write_info(
+    directory: Path, name: str, version: str, size: int, description: str, shards: Sequence[tuple[int, int]]
+) -> None:
+    """Writes `features.json` and `dataset_info.json` into `directory`.
+
+    Args:
+      directory: where the shards lie.
+      name: prefix of the shards' file names.
+      version: such as `1.0.0`.
+      size: pixels a side.
+      description: for people.
+      shards: episodes and bytes (without framing) of each shard.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+    identity = DatasetIdentity(name, tfds.core.Version(version), str(directory), module_name=__name__)
+    info = tfds.core.DatasetInfo(builder=identity, features=libero_features(size), description=description)
+    info.set_file_format("tfrecord")
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory, dataset_name=name, split=SPLIT, filetype_suffix="tfrecord"
+    )
+    split = tfds.core.SplitInfo(
+        name=SPLIT,
+        shard_lengths=[episodes for episodes, _ in shards],
+        num_bytes=sum(size for _, size in shards),
+        filename_template=template,
+    )
+    info.set_splits(tfds.core.splits.SplitDict([split]))
+    info.write_to_directory(directory)
+
+
+def shard_name(name: str, index: int, count: int) -> str:
+    """File name of shard `index` of `count`."""
+    return f"{name}-{SPLIT}.tfrecord-{index:05d}-of-{count:05d}"

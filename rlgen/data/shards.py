@@ -1,0 +1,92 @@
+"""Shards that appear whole or not at all, and the record of which are done."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlgen.data.disk import sync_folder
+from rlgen.data.tfrecord import frame
+from rlgen.errors import UserError
+from rlgen.files import atomic_path, read_json, write_json
+
+MANIFEST = "export.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard: its file, what it holds, and the hash of the whole file."""
+
+    file: str
+    episodes: int
+    steps: int
+    bytes: int
+    sha256: str
+
+
+def write_shard(path: Path, records: Iterable[tuple[bytes, int]]) -> Shard:
+    """Writes records, each with its number of steps, to one TFRecord file."""
+    digest = hashlib.sha256()
+    episodes = steps = size = 0
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        for record, length in records:
+            header, footer = frame(record)
+            for part in (header, record, footer):
+                file.write(part)
+                digest.update(part)
+            episodes, steps, size = episodes + 1, steps + length, size + len(record)
+    return Shard(path.name, episodes, steps, size, digest.hexdigest())
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> tuple[dict[str, Any], list[Shard]] | None:
+    """The plan that `folder` is being filled by and its finished shards; None if there is no readable one."""
+    try:
+        value = read_json(folder / MANIFEST)
+        return value["plan"], [Shard(**shard) for shard in value["finished"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_manifest(folder: Path, plan: dict[str, Any], finished: Iterable[Shard]) -> None:
+    """Records the finished shards, after the shards themselves are on the disk."""
+    sync_folder(folder)
+    ordered = sorted(finished, key=lambda shard: shard.file)
+    write_json(folder / MANIFEST, {"plan": plan, "finished": [asdict(shard) for shard in ordered]})
+
+
+def intact(folder: Path, shards: Iterable[Shard]) -> dict[str, Shard]:
+    """Those of `shards` whose file is there and unaltered, by file name."""
+    found = {}
+    for shard in shards:
+        path = folder / shard.file
+        if path.is_file() and file_sha256(path) == shard.sha256:
+            found[shard.file] = shard
+    return found
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Holds `folder` against other writers; `UserError` if one is at work. A killed writer holds nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UserError(
+            f"{folder}: another export is writing here; wait for it or choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)

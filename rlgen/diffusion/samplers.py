@@ -1,0 +1,123 @@
+"""Walks a chain from noise to an action chunk."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from rlgen.diffusion.schedules import Chain
+
+Predict = Callable[[Float[Array, "B H A"], Int[Array, ""]], Float[Array, "B H A"]]
+
+
+@struct.dataclass
+class Noise:
+    """The randomness of one walk: where it starts and what each transition adds, before scaling.
+
+    Attributes:
+      initial: standard normal, the noisiest point.
+      steps: standard normal, one draw per position.
+    """
+
+    initial: Float[Array, "B H A"]
+    steps: Float[Array, "K B H A"]
+
+
+@struct.dataclass
+class Walk:
+    """Every point of a walk, noisiest first, the last being the chunk, and the means it was drawn around."""
+
+    points: Float[Array, "K+1 B H A"]
+    means: Float[Array, "K B H A"]
+
+    @property
+    def chunk(self) -> Float[Array, "B H A"]:
+        return self.points[-1]
+
+
+def draw_noise(key: PRNGKeyArray, steps: int, shape: tuple[int, ...]) -> Noise:
+    """Standard normal noise for a walk of `steps` positions over arrays of `shape`."""
+    noise = jax.random.normal(key, (steps + 1, *shape))
+    return Noise(initial=noise[0], steps=noise[1:])
+
+
+def guess_clean(
+    chain: Chain, index: Int[Array, "*B"], x: Float[Array, "*B H A"], output: Float[Array, "*B H A"]
+) -> Float[Array, "*B H A"]:
+    """The clean chunk that the network's `output` at `x` stands for, before any clamp."""
+    return _at(chain.x0_from_x, index, x) * x + _at(chain.x0_from_output, index, x) * output
+
+
+def transition_mean(
+    chain: Chain,
+    index: Int[Array, "*B"],
+    x: Float[Array, "*B H A"],
+    output: Float[Array, "*B H A"],
+    clip_x0: float | None = 1.0,
+) -> Float[Array, "*B H A"]:
+    """Mean of the next point given the network's `output` at `x`.
+
+    Args:
+      chain: the chain.
+      index: position in the chain, 0 the noisiest; one for all, or one for each leading entry of `x`.
+      x: the present point.
+      output: what the network says there.
+      clip_x0: the guess of the clean chunk is clamped to this magnitude; gradients pass where it is not.
+    """
+    x0 = guess_clean(chain, index, x, output)
+    if clip_x0 is not None:
+        x0 = jnp.clip(x0, -clip_x0, clip_x0)
+    return _at(chain.coef_x0, index, x) * x0 + _at(chain.coef_x, index, x) * x
+
+
+def floored_sigma(chain: Chain, floor: float) -> Float[Array, " K"]:
+    """Standard deviations that are `floor` or more at every position, the last one too."""
+    return jnp.maximum(jnp.asarray(chain.sigma), floor)
+
+
+def walk(
+    predict: Predict,
+    chain: Chain,
+    noise: Noise,
+    sigma: Float[Array, " K"] | None = None,
+    *,
+    clip_x0: float | None = 1.0,
+    clip_noise: float | None = 3.0,
+    clip_final: float | None = None,
+) -> Walk:
+    """Walks the whole chain.
+
+    Args:
+      predict: the network at a point and a training timestep (a scalar).
+      chain: the chain.
+      noise: the randomness; `steps` is not read where `sigma` is None.
+      sigma: standard deviation at each position; None adds no noise at all.
+      clip_x0: see `transition_mean`.
+      clip_noise: step noise is clamped to this many standard deviations; the initial noise is not.
+      clip_final: the last point is clamped to this magnitude.
+    """
+    draws = noise.steps
+    if sigma is None:
+        sigma, draws = jnp.zeros(chain.steps), jnp.zeros((chain.steps, *([1] * noise.initial.ndim)))
+    elif clip_noise is not None:
+        draws = jnp.clip(draws, -clip_noise, clip_noise)
+
+    def step(x, inputs):
+        index, timestep, scale, draw = inputs
+        mean = transition_mean(chain, index, x, predict(x, timestep), clip_x0)
+        following = mean + scale * draw
+        return following, (following, mean)
+
+    inputs = (jnp.arange(chain.steps), jnp.asarray(chain.timestep), jnp.asarray(sigma), draws)
+    _, (points, means) = jax.lax.scan(step, noise.initial, inputs)
+    if clip_final is not None:
+        points = points.at[-1].set(jnp.clip(points[-1], -clip_final, clip_final))
+    return Walk(points=jnp.concatenate([noise.initial[None], points]), means=means)
+
+
+def _at(values: Float[Array, " K"], index: Int[Array, "*B"], x: Float[Array, "*B H A"]) -> Array:
+    """The chain's values at `index`, shaped to multiply `x`."""
+    picked = jnp.asarray(values)[index]
+    return picked.reshape(picked.shape + (1,) * (x.ndim - picked.ndim)) if picked.ndim else picked

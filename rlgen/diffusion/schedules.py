@@ -1,0 +1,138 @@
+"""Noise schedules, and denoising chains as data.
+
+A chain is a handful of arrays with one entry per position, noisiest first. Every sampler that this project knows
+moves from `x` to the mean `coef_x0 * x0 + coef_x * x` and adds `sigma` times normal noise, where `x0` is the
+network's guess of the clean action: `x0 = x_from_x * x + x_from_output * output`. DDPM, DDIM of any eta, and any
+kind of network output differ in these numbers only, so that one walk and one likelihood serve all of them.
+"""
+
+from typing import Literal
+
+import jax
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+Prediction = Literal["eps", "x0", "v"]
+
+
+@struct.dataclass
+class Schedule:
+    """How much noise the training process has added after each of K steps; index 0 is the least noisy.
+
+    Attributes:
+      beta: variance added at a step, in (0, 0.999].
+      alpha_bar: share of the signal's variance that is left, in (0, 1), falling.
+      alpha_bar_prev: the same one step earlier; 1 at index 0.
+    """
+
+    beta: Float[Array, " K"]
+    alpha_bar: Float[Array, " K"]
+    alpha_bar_prev: Float[Array, " K"]
+
+    @property
+    def steps(self) -> int:
+        return self.beta.shape[0]
+
+
+@struct.dataclass
+class Chain:
+    """A denoising chain of K positions, noisiest first. Slicing every array gives a part of the chain.
+
+    Attributes:
+      timestep: the training timestep that the network is told.
+      alpha_bar: signal left at the position.
+      alpha_bar_prev: signal left at the next, cleaner position; 1 after the last.
+      sigma: standard deviation of the transition before any floor.
+      x0_from_x, x0_from_output: `x0 = x0_from_x * x + x0_from_output * output`.
+      coef_x0, coef_x: mean of the next position is `coef_x0 * x0 + coef_x * x`.
+    """
+
+    timestep: Int[Array, " K"]
+    alpha_bar: Float[Array, " K"]
+    alpha_bar_prev: Float[Array, " K"]
+    sigma: Float[Array, " K"]
+    x0_from_x: Float[Array, " K"]
+    x0_from_output: Float[Array, " K"]
+    coef_x0: Float[Array, " K"]
+    coef_x: Float[Array, " K"]
+
+    @property
+    def steps(self) -> int:
+        return self.timestep.shape[0]
+
+    def part(self, start: int, stop: int | None = None) -> "Chain":
+        """Positions `start` to `stop` as a chain of their own."""
+        return jax.tree.map(lambda array: array[start:stop], self)
+
+
+def cosine_schedule(steps: int, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
+    """The squared-cosine schedule of Nichol and Dhariwal (2021).
+
+    Args:
+      steps: number of training steps K, 1 or more.
+      s: offset that keeps the first steps from being too small.
+      max_beta: largest step variance.
+    """
+    if steps < 1:
+        raise ValueError(f"a schedule of {steps} steps: expected 1 or more")
+    grid = np.linspace(0, steps + 1, steps + 1)
+    signal = np.cos((grid / (steps + 1) + s) / (1 + s) * np.pi / 2) ** 2
+    beta = np.clip(1 - signal[1:] / signal[:-1], 0, max_beta).astype(np.float32)
+    # Rounded to float32 before the product and once after it: what a network was trained on is what it is asked.
+    alpha_bar = np.cumprod((np.float32(1) - beta).astype(np.float64)).astype(np.float32)
+    previous = np.concatenate([np.ones(1, np.float32), alpha_bar[:-1]])
+    return Schedule(beta=beta, alpha_bar=alpha_bar, alpha_bar_prev=previous)
+
+
+def ddim_chain(
+    schedule: Schedule, steps: int, eta: float = 1.0, prediction: Prediction = "eps"
+) -> Chain:
+    """DDIM of Song et al. (2021) with leading spacing: timesteps `(K // n) * (n - 1 - i)`.
+
+    Args:
+      schedule: the training schedule of K steps.
+      steps: positions n, 1 to K.
+      eta: 0 is deterministic, 1 has the variance of ancestral sampling.
+      prediction: what the network's output means.
+    """
+    if not 1 <= steps <= schedule.steps:
+        raise ValueError(f"a chain of {steps} steps: expected 1 to {schedule.steps}, the schedule's length")
+    stride = schedule.steps // steps
+    timestep = stride * np.arange(steps)
+    signal = np.asarray(schedule.alpha_bar, np.float64)[timestep]
+    cleaner = np.concatenate([[1.0], signal[:-1]])
+    sigma = eta * np.sqrt((1 - cleaner) / (1 - signal) * (1 - signal / cleaner))
+    # The direction's weight on eps, with eps recomputed from x and x0, is a weight on x and one on x0.
+    coef_x = np.sqrt(np.maximum(1 - cleaner - sigma**2, 0)) / np.sqrt(1 - signal)
+    coef_x0 = np.sqrt(cleaner) - coef_x * np.sqrt(signal)
+    return _chain(timestep, signal, cleaner, sigma, coef_x0, coef_x, prediction)
+
+
+def ddpm_chain(schedule: Schedule, prediction: Prediction = "eps") -> Chain:
+    """Ancestral sampling of Ho et al. (2020): every training step, from the last to the first."""
+    beta, signal, cleaner = (
+        np.asarray(array, np.float64) for array in (schedule.beta, schedule.alpha_bar, schedule.alpha_bar_prev)
+    )
+    variance = beta * (1 - cleaner) / (1 - signal)
+    coef_x0 = beta * np.sqrt(cleaner) / (1 - signal)
+    coef_x = (1 - cleaner) * np.sqrt(1 - beta) / (1 - signal)
+    timestep = np.arange(schedule.steps)
+    return _chain(timestep, signal, cleaner, np.sqrt(np.maximum(variance, 1e-20)), coef_x0, coef_x, prediction)
+
+
+def _chain(timestep, signal, cleaner, sigma, coef_x0, coef_x, prediction: Prediction) -> Chain:
+    """Puts the arrays, given cleanest first, in chain order."""
+    x0_from_x, x0_from_output = _x0_coefficients(signal, prediction)
+    arrays = (signal, cleaner, sigma, x0_from_x, x0_from_output, coef_x0, coef_x)
+    return Chain(timestep[::-1].astype(np.int32), *(array[::-1].astype(np.float32) for array in arrays))
+
+
+def _x0_coefficients(signal: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
+    if prediction == "eps":
+        return 1 / np.sqrt(signal), -np.sqrt(1 / signal - 1)
+    if prediction == "x0":
+        return np.zeros_like(signal), np.ones_like(signal)
+    if prediction == "v":
+        return np.sqrt(signal), -np.sqrt(1 - signal)
+    raise ValueError(f"prediction {prediction!r}: expected one of 'eps', 'x0', 'v'")

@@ -1,0 +1,30 @@
+"""What has to be decided before jax loads: where compiled programs are kept, and how loud libraries are."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Scenes, stand-ins and compiled programs: `RLGEN_CACHE`, or `~/.cache/rlgen`."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("RLGEN_CACHE") or f"{home}/rlgen").expanduser()
+
+
+def prepare_process() -> None:
+    """Sets what libraries read from the environment when they are imported; what the user set stays."""
+    defaults = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "ABSL_MIN_LOG_LEVEL": "2",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    _quiet_libraries()
+
+
+def _quiet_libraries() -> None:
+    import logging
+
+    for name in ("absl", "orbax", "jax._src.compiler"):
+        logging.getLogger(name).setLevel(logging.ERROR)

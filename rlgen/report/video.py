@@ -1,0 +1,148 @@
+"""An episode as a small moving picture."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from rlgen.errors import UserError
+from rlgen.files import write_bytes
+
+BORDER = 3
+STRIP = 22
+REACHED = (0, 114, 178)
+MISSED = (213, 94, 0)
+NEUTRAL = (107, 114, 128)
+
+
+def episode_gif(
+    frames: UInt8[np.ndarray, "T h w 3"],
+    *,
+    caption: str,
+    success: bool | None,
+    size: int = 192,
+    every: int = 2,
+    control_hz: float = 20.0,
+    max_bytes: int = 600_000,
+) -> bytes:
+    """A looping GIF at the speed of the episode, with a caption and a border that tells the outcome.
+
+    The first and the last picture are always shown, the last for a second. If the file gets larger than
+    `max_bytes`, colours and then pictures are dropped until it fits; if none does, the smallest is returned.
+
+    Args:
+      frames: pictures the right way up, one a control step.
+      caption: a few words below the picture, cut where they do not fit.
+      success: blue border and a tick if reached, orange and a cross if not, grey if None.
+      size: width of the picture, pixels.
+      every: show one of so many frames.
+      control_hz: control steps a second.
+      max_bytes: how large the file may be.
+
+    Raises:
+      UserError: if there are no frames, or they are not 8-bit colour pictures.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
+        raise UserError(
+            f"frames {frames.dtype} {list(frames.shape)}: expected uint8 [T, h, w, 3] with one or more frames"
+        )
+    best = b""
+    for step, colours in (
+        (every, 96),
+        (every, 48),
+        (every + 1, 40),
+        (2 * every, 40),
+        (3 * every, 32),
+        (5 * every, 24),
+    ):
+        chosen = _every(len(frames), step)
+        pictures = [_framed(frames[index], caption, success, size) for index in chosen]
+        data = _encode(pictures, colours, round(1000 * step / control_hz))
+        best = data if not best or len(data) < len(best) else best
+        if len(data) <= max_bytes:
+            return data
+    return best
+
+
+def write_gif(path: Path, frames: UInt8[np.ndarray, "T h w 3"], **options: object) -> Path:
+    """Writes `episode_gif(frames, **options)` to `path`, whole or not at all, and returns `path`."""
+    write_bytes(Path(path), episode_gif(frames, **options))  # type: ignore[arg-type]
+    return Path(path)
+
+
+def clip_name(actor: str, task: str, seed: int, success: bool) -> str:
+    """A file name that says who acted, on what, with which seed and how it ended."""
+    words = [actor, task.replace("/", "-"), f"seed{seed}", "success" if success else "failure"]
+    return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", word) for word in words) + ".gif"
+
+
+def _every(length: int, step: int) -> list[int]:
+    chosen = list(range(0, length, step))
+    return chosen if chosen[-1] == length - 1 else [*chosen, length - 1]
+
+
+def _framed(frame: UInt8[np.ndarray, "h w 3"], caption: str, success: bool | None, size: int) -> Image.Image:
+    """The frame scaled to `size`, in its border, above a strip with the caption."""
+    height = max(1, round(size * frame.shape[0] / frame.shape[1]))
+    picture = Image.fromarray(frame).resize((size, height), Image.Resampling.BICUBIC)
+    colour = NEUTRAL if success is None else REACHED if success else MISSED
+    canvas = Image.new("RGB", (size + 2 * BORDER, height + 2 * BORDER + STRIP), colour)
+    canvas.paste(picture, (BORDER, BORDER))
+    draw = ImageDraw.Draw(canvas)
+    middle = height + 2 * BORDER + (STRIP - BORDER) / 2
+    right = _draw_outcome(draw, canvas.width - BORDER - 4, middle, success)
+    font = ImageFont.load_default(size=12)
+    draw.text((BORDER + 4, middle), _fitting(draw, caption, font, right - BORDER - 10), "white", font, "lm")
+    return canvas
+
+
+def _draw_outcome(draw: ImageDraw.ImageDraw, right: float, middle: float, success: bool | None) -> float:
+    """A tick or a cross that ends at `right`, for those who see no colours; returns its left end."""
+    if success is None:
+        return right
+    left = right - 11
+    if success:
+        strokes = [[(left, middle), (left + 4, middle + 5), (right, middle - 5)]]
+    else:
+        low, high = middle - 4, middle + 4
+        strokes = [[(left + 2, low), (right - 1, high)], [(left + 2, high), (right - 1, low)]]
+    for stroke in strokes:
+        draw.line(stroke, "white", 2, "curve")
+    return left
+
+
+def _fitting(draw: ImageDraw.ImageDraw, words: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    words = " ".join(words.split())
+    if draw.textlength(words, font) <= room:
+        return words
+    while words and draw.textlength(words + "...", font) > room:
+        words = words[:-1]
+    return words.rstrip() + "..."
+
+
+def _encode(pictures: list[Image.Image], colours: int, milliseconds: int) -> bytes:
+    """One palette for all pictures and no dither, so that what does not move costs nothing."""
+    palette = _palette(pictures, colours)
+    first, *rest = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+    out = io.BytesIO()
+    times = [milliseconds] * len(rest) + [1000]
+    first.save(out, "gif", save_all=True, append_images=rest, duration=times, loop=0, optimize=False)
+    return out.getvalue()
+
+
+def _palette(pictures: list[Image.Image], colours: int) -> Image.Image:
+    """The colours that serve eight of the pictures best, and those of the caption, which few pixels have."""
+    picked = [pictures[index] for index in np.linspace(0, len(pictures) - 1, 8).round().astype(int)]
+    sheet = Image.new("RGB", (picked[0].width, sum(picture.height for picture in picked)))
+    for row, picture in enumerate(picked):
+        sheet.paste(picture, (0, row * picture.height))
+    border = np.array(pictures[0].getpixel((0, 0)))
+    caption = [border + (255 - border) * share // 4 for share in range(5)]
+    best = sheet.quantize(colours - len(caption), method=Image.Quantize.MEDIANCUT).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*best[: 3 * (colours - len(caption))], *np.concatenate(caption).tolist()])
+    return palette

@@ -1,0 +1,170 @@
+"""Behaviour cloning of a diffusion policy: many steps a call, and a state that resumes to the same bits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from rlgen.errors import UserError
+from rlgen.policies.diffusion_policy import DiffusionPolicy, Params
+from rlgen.policies.normalizer import Normalizer, fit_normalizer
+from rlgen.rl.schedules import cosine
+
+
+@dataclass(frozen=True)
+class BCConfig:
+    """How behaviour cloning trains.
+
+    Attributes:
+      steps: steps of the whole run; the learning rate ends there.
+      batch: chunks a step.
+      learning_rate: peak of the cosine.
+      learning_rate_end: its end.
+      warmup: steps of warm-up.
+      weight_decay: of AdamW.
+      ema_decay: share of the average that is kept at a step.
+      max_grad_norm: gradients longer than this are shortened to it; None leaves them.
+      action_floor: smallest half range of an action in the normaliser; None leaves actions as they are.
+    """
+
+    steps: int = 8000
+    batch: int = 256
+    learning_rate: float = 1e-3
+    learning_rate_end: float = 1e-5
+    warmup: int = 100
+    weight_decay: float = 1e-6
+    ema_decay: float = 0.995
+    max_grad_norm: float | None = 1.0
+    action_floor: float | None = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < self.steps:
+            raise UserError(f"{self.warmup} warm-up steps of {self.steps}: expected fewer than all")
+        if self.batch < 1:
+            raise UserError(f"a batch of {self.batch}: expected 1 or more")
+
+
+@struct.dataclass
+class BCData:
+    """Chunks of demonstrations: what was seen, and what was commanded from there on.
+
+    Attributes:
+      observation: raw observations.
+      chunk: actions in [-1, 1].
+    """
+
+    observation: Float[Array, "M O"]
+    chunk: Float[Array, "M H A"]
+
+
+@struct.dataclass
+class BCState:
+    """Everything that training goes on from.
+
+    Attributes:
+      net: parameters that are trained.
+      ema: their moving average, which is what acts.
+      optimizer: state of AdamW.
+      normalizer: fitted once, before the first step.
+      key: the run's randomness; a step uses it folded with its own number.
+      step: steps done.
+    """
+
+    net: Any
+    ema: Any
+    optimizer: optax.OptState
+    normalizer: Normalizer
+    key: PRNGKeyArray
+    step: Int[Array, ""]
+
+
+def chunk_data(
+    observations: Sequence[Float[np.ndarray, "T O"]], actions: Sequence[Float[np.ndarray, "T A"]], horizon: int
+) -> BCData:
+    """A chunk from every step of every episode; past an episode's end its last action is repeated.
+
+    Args:
+      observations: for each episode, what was seen before each action.
+      actions: for each episode, what was commanded.
+      horizon: actions in a chunk.
+    """
+    if not actions:
+        raise UserError("0 demonstrations: expected one or more; collect demonstrations first")
+    chunks = []
+    for seen, done in zip(observations, actions, strict=True):
+        if len(seen) != len(done):
+            raise UserError(f"an episode of {len(seen)} observations and {len(done)} actions: expected as many")
+        index = np.minimum(np.arange(len(done))[:, None] + np.arange(horizon), len(done) - 1)
+        chunks.append(np.asarray(done, np.float32)[index])
+    return BCData(
+        observation=np.concatenate([np.asarray(seen, np.float32) for seen in observations]),
+        chunk=np.concatenate(chunks),
+    )
+
+
+def init_state(key: PRNGKeyArray, policy: DiffusionPolicy, config: BCConfig, data: BCData) -> BCState:
+    """Fresh parameters, and a normaliser fitted on `data`."""
+    key_net, key_run = jax.random.split(key)
+    # The first action of every chunk is every action of the data once.
+    normalizer = fit_normalizer(data.observation, data.chunk[:, 0], action_floor=config.action_floor)
+    params = policy.init(key_net, normalizer)
+    return BCState(
+        net=params["net"],
+        ema=params["net"],
+        optimizer=_optimizer(config).init(params["net"]),
+        normalizer=params["normalizer"],
+        key=key_run,
+        step=jnp.zeros((), jnp.int32),
+    )
+
+
+def policy_params(state: BCState) -> Params:
+    """The averaged parameters, as the policy takes them."""
+    return {"net": state.ema, "normalizer": state.normalizer}
+
+
+@partial(jax.jit, static_argnames=("policy", "config", "count"))
+def train_steps(
+    policy: DiffusionPolicy, config: BCConfig, state: BCState, data: BCData, count: int
+) -> tuple[BCState, dict[str, Float[Array, ""]]]:
+    """Trains `count` steps in one call.
+
+    Returns:
+      The state, and `loss` and `grad_norm` as means over the steps.
+    """
+    optimizer = _optimizer(config)
+
+    def step(state: BCState, _):
+        key_batch, key_loss = jax.random.split(jax.random.fold_in(state.key, state.step))
+        rows = jax.random.randint(key_batch, (config.batch,), 0, data.chunk.shape[0])
+        observation, chunk = jnp.asarray(data.observation)[rows], jnp.asarray(data.chunk)[rows]
+
+        def loss_of(net):
+            return policy.bc_loss({"net": net, "normalizer": state.normalizer}, key_loss, observation, chunk)
+
+        loss, grads = jax.value_and_grad(loss_of)(state.net)
+        updates, memory = optimizer.update(grads, state.optimizer, state.net)
+        net = optax.apply_updates(state.net, updates)
+        # A young average forgets its random start faster: (1 + n) / (10 + n) until the decay is reached.
+        decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
+        ema = optax.incremental_update(net, state.ema, 1 - decay)
+        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        return state.replace(net=net, ema=ema, optimizer=memory, step=state.step + 1), metrics
+
+    state, metrics = jax.lax.scan(step, state, length=count)
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
+def _optimizer(config: BCConfig) -> optax.GradientTransformation:
+    rate = cosine(config.learning_rate, config.learning_rate_end, config.steps, config.warmup)
+    adamw = optax.adamw(rate, weight_decay=config.weight_decay)
+    if config.max_grad_norm is None:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adamw)

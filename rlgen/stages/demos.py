@@ -1,0 +1,58 @@
+"""`rlgen demos`: scripted demonstrations, successes only, in LIBERO's HDF5 layout."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from rlgen.data.hdf5 import DemoFileInfo, write_demos
+from rlgen.errors import UserError
+from rlgen.libero.demonstrator import Demonstrator
+from rlgen.libero.observe import Observer
+from rlgen.libero.scene import Scene
+from rlgen.stages.context import Context, Work
+from rlgen.stages.waves import gather
+
+FILE = "demos.hdf5"
+
+
+def run(context: Context, work: Work) -> dict[str, Any]:
+    """Records `demos.episodes` successes from sampled placements."""
+    config = context.run.config.demos
+    work.progress.total = config.episodes
+    work.progress.say("loading the task and compiling the control step (up to 30 s the first time)")
+    scene = context.scene
+    episodes, tried = gather(
+        context,
+        work,
+        work.folder / "episodes",
+        Demonstrator(scene, clean=config.clean),
+        split="train",
+        source="scripted",
+        seed=context.seed("demos"),
+        attempts=4 * config.episodes + 20,
+        wanted=config.episodes,
+        mode="fast",
+    )
+    if len(episodes) < config.episodes:
+        raise UserError(
+            f"the demonstrator succeeded in {len(episodes)} of {tried} episodes of {scene.task.id}, "
+            f"expected {config.episodes}; lower --demos.episodes or choose another task"
+        )
+    observer = Observer(scene)
+    robots = [observer(episode.states).robot for episode in episodes]
+    write_demos(work.folder / FILE, episodes, robots, _file_info(scene))
+    lengths = [len(episode) for episode in episodes]
+    return {"file": FILE, "episodes": len(episodes), "tried": tried, "mean_length": float(np.mean(lengths))}
+
+
+def _file_info(scene: Scene) -> DemoFileInfo:
+    bddl = scene.task.bddl_file.read_text()
+    environment = re.search(r"\(define\s*\(problem\s+(\w+)", bddl)
+    language = re.search(r"\(:language\s+(.*?)\)", bddl)
+    return DemoFileInfo(
+        env_name=environment[1] if environment else "",
+        bddl_file_name=f"{scene.task.id}.bddl",
+        language=language[1] if language else scene.task.prompt,
+        model_file=(scene.folder / "scene.xml").read_text(),
+    )

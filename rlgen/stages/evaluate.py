@@ -1,0 +1,71 @@
+"""`rlgen evaluate`: every actor on the benchmark's stored initial states, which nothing was trained on."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rlgen.data.episodes import load_episode
+from rlgen.libero.demonstrator import Demonstrator
+from rlgen.libero.pool import SETTLE_STEPS
+from rlgen.policies.actor import PolicyActor
+from rlgen.report.intervals import SuccessRate
+from rlgen.rl.rollout import Actor
+from rlgen.stages import bc, ppo, vla_train
+from rlgen.stages.context import Context, Work
+from rlgen.stages.waves import WAVE, gather
+from rlgen.types import Episode
+
+ACTORS = ("demonstrator", "bc", "ppo", "vla")
+
+
+def make_actor(context: Context, name: str) -> Actor:
+    """An actor of the run by its name."""
+    makers: dict[str, Callable[[], Actor]] = {
+        "demonstrator": lambda: Demonstrator(context.scene),
+        "bc": lambda: PolicyActor(*bc.load_policy(context)),
+        "ppo": lambda: PolicyActor(*ppo.load_policy(context)),
+        "vla": lambda: vla_train.load_actor(context),
+    }
+    return makers[name]()
+
+
+def run(context: Context, work: Work) -> dict[str, Any]:
+    """Success of each actor with its Wilson interval; every wave of episodes is kept."""
+    config = context.run.config.evaluate
+    counts = {name: config.vla_episodes if name == "vla" else config.episodes for name in ACTORS}
+    work.progress.total = sum(counts.values())
+    rates: dict[str, Any] = {}
+    for name in ACTORS:
+        work.progress.say(f"{name}: {counts[name]} episodes from the stored initial states")
+        episodes, _ = gather(
+            context,
+            work,
+            work.folder / name,
+            make_actor(context, name),
+            split="heldout",
+            source=name,
+            seed=context.seed("evaluate", name),
+            attempts=counts[name],
+            width=min(WAVE, counts[name]),
+        )
+        rate = SuccessRate(sum(episode.success for episode in episodes), len(episodes))
+        work.progress.say(f"{name}: {rate}")
+        rates[name] = rate.to_json()
+    return {"rates": rates, "protocol": protocol(context)}
+
+
+def protocol(context: Context) -> dict[str, Any]:
+    """How success was measured."""
+    return {
+        "initial_states": f"stored states 0-{len(context.scene.stored) - 1} in order",
+        "settling_steps": SETTLE_STEPS,
+        "horizon": context.scene.task.horizon,
+        "physics": "exact",
+        "success": "the benchmark's goal predicate after any control step",
+    }
+
+
+def first_episode(context: Context, name: str) -> Episode | None:
+    """The first evaluated episode of an actor, or None."""
+    folder = context.run.folder / "evaluate" / name
+    files = sorted(folder.glob("*.npz"))
+    return load_episode(files[0]) if files else None

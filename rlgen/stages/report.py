@@ -1,0 +1,215 @@
+"""`rlgen report`: `summary.json` and the page, from what the other stages left."""
+
+import datetime
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlgen.config import STAGES, to_json
+from rlgen.files import read_json, write_json
+from rlgen.libero.camera import to_dataset
+from rlgen.libero.draw import draw_states
+from rlgen.report import plots
+from rlgen.report.contents import Assets, Clip, Dataset, FigureFile, InitialStates, ReportData, StageTime
+from rlgen.report.html import render_report
+from rlgen.report.intervals import SuccessRate
+from rlgen.report.quality_plots import SourceQuality
+from rlgen.report.video import clip_name, write_gif
+from rlgen.stages.context import Context, Work
+from rlgen.stages.evaluate import ACTORS, first_episode
+from rlgen.stages.export import VIEWS, package_versions
+from rlgen.train.metrics import read_metrics
+
+WHAT = {
+    "demos": "scripted demonstrations, successes only",
+    "bc": "behaviour cloning of the diffusion policy",
+    "ppo": "PPO over the 5-step denoising chain",
+    "collect": "successes of the expert, deterministic chain",
+    "export": "pictures drawn, RLDS written",
+    "quality": "demonstrations beside RL data",
+    "vla-train": "flow VLA on the exported dataset alone",
+    "evaluate": "every actor on the stored initial states",
+}
+CLIP_SIZE = 192
+NOTES = (
+    "The expert sees physics state (the robot and the poses of the goal's object and region); the VLA sees two "
+    "pictures, the robot's own state and the instruction.",
+    "No actor was trained on the benchmark's stored initial states; training used placements sampled from the "
+    "task's BDDL regions by the benchmark's own samplers.",
+    "One task, one seed: an interval says how sure the success rate of this run is, not how much runs differ.",
+)
+
+
+def run(context: Context, work: Work) -> dict[str, Any]:
+    """Writes `summary.json` and `report.html` into the run's directory."""
+    folder = context.run.folder
+    summary = make_summary(context)
+    work.progress.say("drawing one episode of each actor")
+    clips = [_clip(context, work.folder, name) for name in ACTORS]
+    figures = _draw_figures(context, work.folder)
+    write_json(folder / "summary.json", summary)
+    render_report(_contents(context, summary, clips, figures), folder / "report.html")
+    work.progress.say(f"{folder / 'report.html'} and {folder / 'summary.json'} are written")
+    return {"report": "report.html", "summary": "summary.json"}
+
+
+def make_summary(context: Context) -> dict[str, Any]:
+    """What the run came to, as JSON."""
+    run, scene = context.run, context.scene
+    evaluation, export = run.result("evaluate"), run.result("export")
+    quality = {k: v for k, v in run.result("quality").items() if k != "seconds"}
+    return {
+        "task": scene.task.id,
+        "prompt": scene.task.prompt,
+        **evaluation["rates"],
+        "protocol": evaluation["protocol"],
+        "dataset": {key: export[key] for key in ("path", "episodes", "steps")},
+        "quality": quality,
+        "seconds": {stage: round(run.seconds(stage), 1) for stage in STAGES if run.done(stage)},
+        "versions": package_versions(),
+        "assets": run.assets["label"],
+        "initial_states": {
+            "train": f"{len(scene.placements)} placements sampled from the BDDL regions",
+            "heldout": f"stored states 0-{len(scene.stored) - 1}",
+        },
+        "machine": machine(),
+        "config": to_json(run.config),
+    }
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores and memory."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return {"CPU": model, "cores": os.cpu_count() or 1, "system": platform.system()}
+
+
+def _clip(context: Context, folder: Path, name: str) -> Clip:
+    episode = first_episode(context, name)
+    if episode is None:
+        return Clip(name, None)
+    states = episode.states[::2]
+    frames = draw_states(
+        context.scene.model, states, view="fast", size=CLIP_SIZE, workers=context.run.config.threads
+    )
+    # Upright and not mirrored, as a person in the room would see it.
+    upright = to_dataset(frames[:, 0])[:, :, ::-1]
+    path = folder / clip_name(name, episode.task, episode.seed, episode.success)
+    caption = f"stored state {episode.initial_index}, {len(episode)} steps"
+    write_gif(
+        path,
+        np.ascontiguousarray(upright),
+        caption=caption,
+        success=episode.success,
+        size=CLIP_SIZE,
+        every=1,
+        control_hz=10.0,
+    )
+    return Clip(name, path, caption, episode.success)
+
+
+def _draw_figures(context: Context, folder: Path) -> list[FigureFile]:
+    run = context.run.folder
+    rates = {
+        name: SuccessRate.from_json(rate) for name, rate in context.run.result("evaluate")["rates"].items()
+    }
+    plots.save(plots.success_bars(rates), folder / "success.png")
+    lines = read_metrics(run / "ppo" / "metrics.jsonl")
+    tested = [line for line in lines if "test" in line]
+    curve = plots.LearningCurve(
+        control_steps=np.array([line["control_steps"] for line in lines]),
+        train_success=np.array([line["success"] for line in lines]),
+        clip_fraction=np.array([line["clip_fraction"] for line in lines]),
+        test_steps=np.array([line["control_steps"] for line in tested]),
+        test_rates=[SuccessRate.from_json(line["test"]) for line in tested],
+        test_label="deterministic chain, training placements",
+    )
+    plots.save(plots.learning_curve(curve), folder / "learning.png")
+    losses = {}
+    for name, stage in (("bc", "bc"), ("vla", "vla-train")):
+        points = read_metrics(run / stage / "metrics.jsonl")
+        losses[name] = plots.LossCurve(
+            np.array([line["step"] for line in points]), np.array([line["loss"] for line in points])
+        )
+    plots.save(plots.loss_curves(losses), folder / "losses.png")
+    quality = run / "quality"
+    return [
+        FigureFile(
+            folder / "success.png",
+            "Success",
+            "On the stored initial states; bars are Wilson intervals.",
+            "success",
+        ),
+        FigureFile(
+            folder / "learning.png", "PPO", "Success and clip fraction over control steps.", "training"
+        ),
+        FigureFile(folder / "losses.png", "Losses", "Behaviour cloning and the VLA.", "training"),
+        FigureFile(
+            quality / "quality.png",
+            "Quality",
+            "Length, jerk and no-ops of both sources (the paper's figure 6).",
+            "data",
+        ),
+        FigureFile(
+            quality / "spread.png",
+            "Consistency",
+            "The y action over normalised time (the paper's figure 7).",
+            "data",
+        ),
+        FigureFile(quality / "paths.png", "Paths", "End-effector paths of both sources.", "data"),
+    ]
+
+
+def _contents(
+    context: Context, summary: dict[str, Any], clips: list[Clip], figures: list[FigureFile]
+) -> ReportData:
+    run, config = context.run, context.run.config
+    quality = read_json(run.folder / "quality" / "quality.json")
+    notes = {stage: _stage_note(stage, run.result(stage)) for stage in WHAT}
+    dataset = run.folder / summary["dataset"]["path"]
+    return ReportData(
+        title=f"rlgen: {summary['prompt']}",
+        task=summary["task"],
+        prompt=summary["prompt"],
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=f"rlgen quickstart --task {summary['task']} --seed {config.seed}",
+        rates={name: SuccessRate.from_json(summary[name]) for name in ACTORS},
+        assets=Assets(stand_ins=run.assets["kind"] == "stand-in", detail=run.assets["label"]),
+        initial_states=InitialStates(**summary["initial_states"]),
+        stages=[StageTime(name, what, run.seconds(name), notes[name]) for name, what in WHAT.items()],
+        figures=figures,
+        clips=clips,
+        quality={name: SourceQuality.from_json(value) for name, value in quality.items()},
+        dataset=Dataset(
+            path=summary["dataset"]["path"],
+            episodes=summary["dataset"]["episodes"],
+            steps=summary["dataset"]["steps"],
+            picture=f"{config.export.size} x {config.export.size}",
+            view=VIEWS[config.export.view],
+            byte_count=sum(file.stat().st_size for file in dataset.iterdir()),
+        ),
+        versions=summary["versions"],
+        machine=summary["machine"],
+        config=summary["config"],
+        notes=NOTES,
+    )
+
+
+def _stage_note(stage: str, result: dict[str, Any]) -> str:
+    if stage in ("demos", "collect"):
+        return (
+            f"{result['episodes']} of {result['tried']} tried, {result['mean_length']:.0f} steps on average"
+        )
+    if stage in ("bc", "vla-train"):
+        return f"{result['steps']} steps, {result['parameters']:,} parameters"
+    if stage == "ppo":
+        return f"{result['iterations']} iterations, {result['control_steps']:,} control steps"
+    if stage == "export":
+        return f"{result['episodes']} episodes, {result['steps']:,} steps"
+    return ""

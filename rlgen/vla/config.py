@@ -1,0 +1,160 @@
+"""The sizes of a flow VLA, as one frozen value."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The picture encoder, a SigLIP-style ViT.
+
+    Attributes:
+      width: channels of a picture token.
+      depth: transformer blocks.
+      mlp: hidden channels of a block's MLP.
+      heads: attention heads; divide `width`.
+      patch: side of a patch in pixels; divides the picture's side.
+      stem: `linear` cuts patches and projects them, as pi0 does; `conv` reaches the same grid of
+        tokens through overlapping convolutions, which learn from far fewer pictures.
+      stem_width: channels of the convolutional stem's finest map; unused by `linear`.
+      stem_cell: pixels along a side of that map's cells; half the patch or less, a power of two.
+    """
+
+    width: int
+    depth: int
+    mlp: int
+    heads: int
+    patch: int
+    stem: Literal["linear", "conv"] = "linear"
+    stem_width: int = 32
+    stem_cell: int = 8
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"vision width {self.width} is not a multiple of its {self.heads} heads")
+        ratio = self.patch // self.stem_cell
+        if self.stem == "conv" and (ratio < 2 or ratio & (ratio - 1) or self.patch % self.stem_cell):
+            raise ValueError(f"patch {self.patch} is not stem_cell {self.stem_cell} times 2, 4, 8 ...")
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """One of the two transformers that share their attention.
+
+    Attributes:
+      width: channels of a token.
+      mlp: hidden channels of the gated MLP.
+    """
+
+    width: int
+    mlp: int
+
+
+@dataclass(frozen=True)
+class VlaConfig:
+    """A pi0-style model of any size.
+
+    Attributes:
+      vision: the picture encoder.
+      language: the expert that reads pictures and text.
+      action: the expert that reads the state and writes actions.
+      depth: transformer blocks of both experts.
+      heads: query heads of both.
+      kv_heads: key and value heads of both; divide `heads`.
+      head_size: channels of a head, even.
+      vocabulary: number of token ids.
+      cameras: pictures in the order of their tokens; one that is not named here is not computed at all.
+      image_size: side of the square pictures in pixels.
+      action_size: width of the padded state and action vectors.
+      horizon: actions in a chunk.
+      prompt_length: text tokens, padding included.
+      dtype: activations; parameters are always float32.
+      unroll: unroll the layer loops: slower to compile, faster on a CPU.
+    """
+
+    vision: VisionConfig
+    language: ExpertConfig
+    action: ExpertConfig
+    depth: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    cameras: tuple[str, ...] = CAMERAS
+    image_size: int = 224
+    action_size: int = 32
+    horizon: int = 50
+    prompt_length: int = 48
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    unroll: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.vision.patch:
+            raise ValueError(f"pictures of {self.image_size} pixels do not divide into patches of {self.vision.patch}")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads do not share {self.kv_heads} key heads evenly")
+        if self.head_size % 2:
+            raise ValueError(f"head_size {self.head_size} must be even: positions rotate halves of a head")
+        if not self.cameras:
+            raise ValueError("cameras is empty; name at least one")
+
+    @property
+    def picture_tokens(self) -> int:
+        """Tokens of one picture."""
+        return (self.image_size // self.vision.patch) ** 2
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens of all pictures and the text."""
+        return len(self.cameras) * self.picture_tokens + self.prompt_length
+
+
+def pi0() -> VlaConfig:
+    """The published size: SigLIP So400m/14, Gemma 2B, a 300M action expert."""
+    return VlaConfig(
+        vision=VisionConfig(width=1152, depth=27, mlp=4304, heads=16, patch=14),
+        language=ExpertConfig(width=2048, mlp=16384),
+        action=ExpertConfig(width=1024, mlp=4096),
+        depth=18,
+        heads=8,
+        kv_heads=1,
+        head_size=256,
+        vocabulary=257_152,
+        dtype="bfloat16",
+    )
+
+
+def small() -> VlaConfig:
+    """A model that two CPU cores train in minutes: two 128-pixel cameras, chunks of 16."""
+    return VlaConfig(
+        vision=VisionConfig(width=128, depth=2, mlp=384, heads=4, patch=16, stem="conv", stem_width=32),
+        language=ExpertConfig(width=128, mlp=256),
+        action=ExpertConfig(width=128, mlp=256),
+        depth=4,
+        heads=4,
+        kv_heads=1,
+        head_size=32,
+        vocabulary=2048,
+        cameras=CAMERAS[:2],
+        image_size=128,
+        action_size=8,
+        horizon=16,
+        prompt_length=16,
+        unroll=True,
+    )
+
+
+def tiny() -> VlaConfig:
+    """The same in the smallest useful size, for tests and smoke runs."""
+    return replace(
+        small(),
+        vision=VisionConfig(width=32, depth=1, mlp=64, heads=2, patch=32, stem="conv", stem_width=16),
+        language=ExpertConfig(width=32, mlp=64),
+        action=ExpertConfig(width=32, mlp=64),
+        depth=2,
+        heads=2,
+        head_size=16,
+        vocabulary=512,
+    )

@@ -1,0 +1,35 @@
+"""Fixtures that several rooms share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shared import shared_dir
+
+BUTTER = "libero_object/pick_up_the_butter_and_place_it_in_the_basket"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Scenes and compiled programs of this session, unless the environment names a cache."""
+    named = os.environ.get("RLGEN_CACHE")
+    yield Path(named) if named else tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def standin_scene(cache: Path):
+    """The butter task made of the built-in stand-ins."""
+    from rlgen.libero.assets import find_assets
+    from rlgen.libero.scene import load_scene
+
+    return load_scene(BUTTER, find_assets(standins=True, cache=cache), cache)
+
+
+@pytest.fixture(scope="session")
+def real_scene(cache: Path):
+    """The butter task made of the benchmark's own assets; skips where they are not to be had."""
+    from rlgen.libero.assets import find_assets
+    from rlgen.libero.scene import load_scene
+
+    return load_scene(BUTTER, find_assets(shared_dir() / "libero" / "assets", cache=cache), cache)

@@ -1,0 +1,54 @@
+"""Encoded pictures: what they lose, and when they are unreadable."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rlgen.data.frames import EncodedFrames, encode_frames, encode_picture
+from rlgen.errors import UserError
+
+
+def _smooth(count: int, size: int = 32) -> np.ndarray:
+    ramp = np.linspace(0, 255, size)
+    picture = np.stack(
+        [ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, np.full((size, size), 40.0)], axis=-1
+    )
+    return np.stack([np.roll(picture, 3 * index, axis=0) for index in range(count)]).astype(np.uint8)
+
+
+def test_colours_and_orientation_survive():
+    pictures = _smooth(3)
+    frames = encode_frames(pictures)
+    assert frames.shape == pictures.shape
+    decoded = np.asarray(frames)
+    assert np.abs(decoded[0].astype(int) - pictures[0]).mean() < 3
+    np.testing.assert_array_equal(frames[1], decoded[1])
+    np.testing.assert_array_equal(np.asarray(frames[1:]), decoded[1:])
+
+
+def test_the_bytes_are_a_common_jpeg(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(encode_picture(_smooth(1)[0]))
+    with Image.open(tmp_path / "x.jpg") as picture:
+        assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (32, 32))
+        assert np.abs(np.asarray(picture).astype(int) - _smooth(1)[0]).mean() < 3
+
+
+def test_encoded_ones_pass_through_unchanged():
+    frames = encode_frames(_smooth(2))
+    assert encode_frames(frames) is frames
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture"])
+def test_unreadable(data):
+    with pytest.raises(UserError, match="cannot be decoded"):
+        EncodedFrames((data,), (32, 32))[0]
+
+
+def test_another_size():
+    with pytest.raises(UserError, match="expected"):
+        EncodedFrames((encode_picture(_smooth(1)[0]),), (16, 16))[0]
+
+
+def test_other_arrays_are_refused():
+    with pytest.raises(ValueError, match="expected uint8"):
+        encode_frames(np.zeros((2, 8, 8, 3)))

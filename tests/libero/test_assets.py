@@ -1,0 +1,268 @@
+"""Where assets come from: the order, what is refused, and what a missing network costs."""
+
+import errno
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from shared import shared_dir
+
+from rlgen.errors import UserError
+from rlgen.libero import hub
+from rlgen.libero.assets import check_assets, find_assets, fingerprint, object_file
+from rlgen.libero.standins import MARKER, standin_files, write_standins
+
+SCENE = "scenes/libero_floor_base_style.xml"
+BUTTER = "stable_hope_objects/butter/butter.xml"
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """A machine with no LIBERO of its own and no network."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LIBERO_CONFIG_PATH", str(tmp_path / "config"))
+    for name in ("RLGEN_LIBERO_ASSETS", "RLGEN_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    return use_hub(monkeypatch, Hub())
+
+
+class Hub:
+    """Plays the hub's client: what its cache holds, what a download yields, whether it answers."""
+
+    def __init__(self, cached=None, online=None, patience=0.0):
+        self.cached, self.online, self.patience, self.calls = cached, online, patience, []
+
+    def snapshot_download(self, name, *, repo_type, local_files_only=False):
+        assert (name, repo_type) == ("lerobot/libero-assets", "dataset")
+        self.calls.append("cache" if local_files_only else "download")
+        tree = self.cached if local_files_only else self.online
+        if tree is None:
+            raise OSError("no such snapshot\nand a second line")
+        return str(tree)
+
+    def repo_info(self, name, *, repo_type, timeout):
+        self.calls.append("ask")
+        time.sleep(self.patience)
+        if self.online is None:
+            raise ConnectionError("no route")
+
+
+def use_hub(monkeypatch, stub):
+    client = SimpleNamespace(snapshot_download=stub.snapshot_download, HfApi=lambda: stub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    return stub
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A whole tree that passes for the benchmark's own, with one mesh and one texture referred to."""
+    return plain_tree(tmp_path / "tree")
+
+
+def plain_tree(path: Path) -> Path:
+    for name, data in standin_files().items():
+        if name != MARKER:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(data)
+    folder = (path / BUTTER).parent
+    (folder / "visual").mkdir()
+    (folder / "visual/butter.msh").write_bytes(b"mesh")
+    (folder / "face.png").write_bytes(b"picture")
+    references = '<mesh file="visual/butter.msh" name="m"/><texture file="face.png" name="t" type="2d"/>'
+    text = (path / BUTTER).read_text()
+    (path / BUTTER).write_text(text.replace("<asset>", f"<asset>{references}"))
+    return path
+
+
+def configure(folder: Path, text: str) -> None:
+    (folder / "config").mkdir()
+    (folder / "config/config.yaml").write_text(text)
+
+
+def test_stand_ins_come_last_and_are_written_once(tmp_path, alone):
+    first = find_assets(cache=tmp_path / "cache")
+    stamp = (first.path / SCENE).stat().st_mtime_ns
+    again = find_assets(cache=tmp_path / "cache", standins=True)
+    assert first == again and first.kind == "stand-in" and "stand-ins" in first.label
+    assert (again.path / SCENE).stat().st_mtime_ns == stamp
+    assert alone.calls == ["cache", "ask"]
+
+
+def test_order(tmp_path, tree, monkeypatch):
+    stub = use_hub(monkeypatch, Hub(online=plain_tree(tmp_path / "online")))
+    source = find_assets(cache=tmp_path)
+    assert (source.kind, source.path.name) == ("hub", "online")
+    stub.cached = plain_tree(tmp_path / "cached")
+    assert find_assets(cache=tmp_path).path.name == "cached"
+    shutil.copytree(tree, tmp_path / "home/.cache/libero/assets")
+    assert find_assets(cache=tmp_path).path.name == "assets"
+    configure(tmp_path, f"assets: {plain_tree(tmp_path / 'installed')}\ndatasets: /nowhere\n")
+    assert find_assets(cache=tmp_path).kind == "installed"
+    monkeypatch.setenv("RLGEN_LIBERO_ASSETS", str(tree))
+    assert find_assets(cache=tmp_path).kind == "folder"
+    assert find_assets(tmp_path / "cached", cache=tmp_path).path.name == "cached"
+    assert find_assets(tree, cache=tmp_path, standins=True).kind == "stand-in"
+
+
+@pytest.mark.parametrize("text", ["assets: /nowhere\n", "assets: [\n", "- a list\n", "assets: 7\n", "\x00"])
+def test_a_configuration_that_leads_nowhere_is_passed_over(tmp_path, text):
+    configure(tmp_path, text)
+    assert find_assets(cache=tmp_path).kind == "stand-in"
+
+
+def test_stand_ins_never_pass_for_the_real_ones(tmp_path):
+    """A configuration may point to the stand-ins of an earlier run."""
+    write_standins(tmp_path / "written")
+    configure(tmp_path, f"assets: {tmp_path / 'written'}\n")
+    assert find_assets(cache=tmp_path).path != tmp_path / "written"
+    assert find_assets(tmp_path / "written", cache=tmp_path).kind == "stand-in"
+
+
+def test_a_hub_cache_that_is_not_whole_is_fetched_again(tmp_path, tree, monkeypatch):
+    stub = use_hub(monkeypatch, Hub(cached=plain_tree(tmp_path / "partial"), online=tree))
+    (tmp_path / "partial" / BUTTER).unlink()
+    lines = []
+    assert find_assets(cache=tmp_path, tell=lines.append).path == tree
+    assert stub.calls == ["cache", "ask", "download"]
+    assert len(lines) == 1 and "downloading" in lines[0]
+
+
+def test_a_download_that_fails_or_is_not_whole_ends_with_stand_ins(tmp_path, tree, monkeypatch):
+    (tree / BUTTER).write_bytes(b"")
+    use_hub(monkeypatch, Hub(online=tree))
+    lines = []
+    assert find_assets(cache=tmp_path, tell=lines.append).kind == "stand-in"
+    assert "not whole" in lines[-1]
+
+
+@pytest.mark.parametrize("name", ["RLGEN_OFFLINE", "HF_HUB_OFFLINE", None])
+def test_offline_asks_no_one_but_uses_the_cache(tmp_path, tree, monkeypatch, name):
+    stub = use_hub(monkeypatch, Hub(online=tree))
+    if name:
+        monkeypatch.setenv(name, "1")
+    assert find_assets(cache=tmp_path, download=name is not None).kind == "stand-in"
+    assert stub.calls == ["cache"]
+    stub.cached = tree
+    assert find_assets(cache=tmp_path, download=name is not None).kind == "hub"
+
+
+def test_a_hub_that_never_answers_is_given_up(tmp_path, tree, monkeypatch):
+    use_hub(monkeypatch, Hub(online=tree, patience=3.0))
+    monkeypatch.setattr(hub, "PATIENCE", 0.1)
+    lines, begin = [], time.monotonic()
+    assert find_assets(cache=tmp_path, tell=lines.append).kind == "stand-in"
+    assert time.monotonic() - begin < 2.0
+    assert "no answer" in lines[0] and "\n" not in lines[0]
+
+
+def test_without_the_hub_client(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert find_assets(cache=tmp_path).kind == "stand-in"
+
+
+def test_assets_inside_the_package_are_found_without_importing_it(tmp_path, monkeypatch):
+    plain_tree(tmp_path / "libero/libero/assets")
+    package = SimpleNamespace(submodule_search_locations=[str(tmp_path / "libero")])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: package)
+    monkeypatch.setitem(sys.modules, "libero.libero", None)
+    source = find_assets(cache=tmp_path)
+    assert (source.kind, source.path) == ("installed", tmp_path / "libero/libero/assets")
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "parent"])
+def test_a_named_folder_that_cannot_be_used(tmp_path, tree, kind):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    path = tree.parent if kind == "parent" else tmp_path / kind
+    with pytest.raises(UserError) as caught:
+        find_assets(path, cache=tmp_path / "cache")
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message
+    assert SCENE in message if kind in ("empty", "parent") else "folder" in message
+    assert not (tmp_path / "cache").exists()
+
+
+def damage(tree: Path, fault: str) -> str:
+    """Damages one file and returns the name that the error must give."""
+    folder = (tree / BUTTER).parent
+    match fault:
+        case "mesh missing":
+            (folder / "visual/butter.msh").unlink()
+            return "visual/butter.msh"
+        case "texture empty":
+            (folder / "face.png").write_bytes(b"")
+            return "face.png"
+        case "cut short":
+            (tree / BUTTER).write_text((tree / BUTTER).read_text()[:200])
+        case "not XML":
+            (tree / BUTTER).write_bytes(b"\xff\xfe\x00version https://git-lfs")
+        case "other XML":
+            (tree / BUTTER).write_text("<html/>")
+        case "a folder":
+            (tree / BUTTER).unlink()
+            (tree / BUTTER).mkdir()
+    return "butter.xml"
+
+
+FAULTS = ["mesh missing", "texture empty", "cut short", "not XML", "other XML", "a folder"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_tree_names_the_file(tree, fault):
+    name = damage(tree, fault)
+    with pytest.raises(UserError) as caught:
+        check_assets(tree)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+    check_assets(tree, [SCENE])
+
+
+def test_textures_that_the_style_replaces_need_not_exist(tree):
+    text = (tree / SCENE).read_text().replace("light-gray-floor-tile.png", "of_another_style.png")
+    (tree / SCENE).write_text(text)
+    check_assets(tree)
+    (tree / "textures/light-gray-floor-tile.png").unlink()
+    with pytest.raises(UserError, match="light-gray-floor-tile"):
+        check_assets(tree)
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device") as caught:
+        find_assets(cache=tmp_path / "cache", standins=True)
+    assert str(tmp_path / "cache") in str(caught.value)
+
+
+def test_fingerprint_goes_by_contents_and_not_by_place_or_time(tmp_path, tree):
+    key = fingerprint(tree)
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    os.utime(copy / BUTTER, (0, 0))
+    (copy / ".cache").mkdir()
+    (copy / ".cache/state").write_text("kept by the hub's client")
+    assert fingerprint(copy) == key
+    text = (copy / BUTTER).read_text()
+    (copy / BUTTER).write_text(text.replace("0.0381", "0.0382"))
+    assert fingerprint(copy) != key
+    (copy / BUTTER).write_text(text)
+    (copy / "stable_hope_objects/butter/face.png").write_bytes(b"another picture")
+    assert fingerprint(copy) != key
+
+
+def test_the_benchmarks_own_tree_is_whole_and_checked_fast():
+    tree = shared_dir() / "libero/assets"
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        check_assets(tree)
+        fingerprint(tree)
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 0.3
+    assert object_file(tree, "butter") == BUTTER
+    assert object_file(tree, "flat_stove") == "articulated_objects/flat_stove.xml"
+    assert object_file(tree, "kitchen_table") is None

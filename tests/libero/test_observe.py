@@ -1,0 +1,24 @@
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from rlgen.libero.observe import Observer, axis_angle, observation_size
+
+
+def test_axis_angle_is_the_rotation_vector_up_to_a_turn():
+    turns = Rotation.random(200, random_state=np.random.RandomState(0))
+    x, y, z, w = turns.as_quat().T
+    found = axis_angle(np.stack([w, x, y, z], axis=1))
+    np.testing.assert_allclose(Rotation.from_rotvec(found).as_matrix(), turns.as_matrix(), atol=1e-7)
+    assert np.abs(axis_angle(np.array([[1.0, 0, 0, 0]]))).max() == 0
+
+
+def test_the_vector_holds_hand_object_and_region(standin_scene):
+    scene = standin_scene
+    seen = Observer(scene)(scene.stored[:4])
+    assert seen.vector.shape == (4, observation_size(scene))
+    nq_start = 1
+    butter = scene.stored[:4, nq_start + 9 : nq_start + 12]
+    np.testing.assert_allclose(seen.vector[:, 13:16], butter, atol=1e-12)
+    np.testing.assert_allclose(seen.vector[:, 22:25], butter - seen.robot.position, atol=1e-12)
+    np.testing.assert_allclose(seen.vector[:, 28:31], seen.vector[:, 25:28] - butter, atol=1e-12)
+    np.testing.assert_array_equal(seen.vector[:, 9:11], seen.robot.gripper)

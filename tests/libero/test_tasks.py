@@ -1,0 +1,44 @@
+import pytest
+
+from rlgen.errors import UserError
+from rlgen.libero.tasks import all_tasks, find_task
+
+
+def test_the_benchmark_has_130_tasks_with_files():
+    tasks = all_tasks()
+    assert len(tasks) == 130
+    assert [sum(t.suite == s for t in tasks) for s in ("libero_spatial", "libero_10", "libero_90")] == [
+        10,
+        10,
+        90,
+    ]
+    assert all(t.bddl_file.is_file() and t.initial_states_file.is_file() for t in tasks)
+
+
+def test_prompts_are_the_file_names():
+    assert find_task("libero_object/6").prompt == "pick up the butter and place it in the basket"
+    scene10 = [t for t in all_tasks() if "SCENE10" in t.name]
+    assert scene10 and all(t.prompt[0].islower() and "SCENE" not in t.prompt for t in scene10)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "libero_object/6",
+        "libero_object/pick_up_the_butter_and_place_it_in_the_basket",
+        "pick_up_the_butter_and_place_it_in_the_basket",
+        "Pick up the butter and place it in the basket",
+    ],
+)
+def test_a_task_is_found_in_every_way(text):
+    assert (find_task(text).suite, find_task(text).index) == ("libero_object", 6)
+
+
+def test_an_unknown_task_names_the_nearest():
+    with pytest.raises(UserError, match=r"pick_up_the_buter.*nearest.*libero_object/pick_up_the_butter"):
+        find_task("pick_up_the_buter_and_place_it_in_the_basket")
+
+
+def test_a_part_that_several_have_is_not_unique():
+    with pytest.raises(UserError, match="not unique"):
+        find_task("black_bowl")

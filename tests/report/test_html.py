@@ -1,0 +1,202 @@
+"""The page: self-contained, escaped, complete, and whole where parts are missing."""
+
+import base64
+import io
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rlgen.report.contents import (
+    Assets,
+    Clip,
+    Dataset,
+    FigureFile,
+    InitialStates,
+    ReportData,
+    StageTime,
+)
+from rlgen.report.html import render_report, verdict
+from rlgen.report.intervals import Estimate, SuccessRate
+from rlgen.report.quality_plots import SourceQuality
+from rlgen.report.video import write_gif
+
+EMPTY_TAGS = {"meta", "img", "br", "link", "hr", "input"}
+HOSTILE = """<script>alert("1")</script> & "quoted" 'single' {{ 7 * 7 }}"""
+
+
+class Page(HTMLParser):
+    """Tags, addresses and text of a page; counts tags that do not close as they opened."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.text, self.crossed = [], [], [], [], []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        if tag not in EMPTY_TAGS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.crossed.append(tag)
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def full(tmp_path, word="plain"):
+    figure, clip = tmp_path / "success.png", tmp_path / "a.gif"
+    Image.new("RGB", (30, 20), "white").save(figure)
+    write_gif(clip, np.zeros((4, 16, 16, 3), np.uint8), caption="x", success=True, size=32)
+    return ReportData(
+        title=f"Title {word}",
+        task=f"libero_object/{word}",
+        prompt=f"prompt {word}",
+        preset=f"preset {word}",
+        created=f"day {word}",
+        command=f"rlgen {word}",
+        rates={
+            "demonstrator": SuccessRate(61, 64),
+            "bc": SuccessRate(22, 50),
+            "ppo": SuccessRate(48, 50),
+            word: None,
+        },
+        assets=Assets(True, f"from {word}"),
+        initial_states=InitialStates(f"train {word}", f"held {word}"),
+        stages=[
+            StageTime("demos", f"what {word}", 73.0, f"note {word}"),
+            StageTime("ppo", "x", 727),
+            StageTime("vla-train", "x", None),
+        ],
+        figures=[
+            FigureFile(figure, f"figure {word}", f"caption {word}", section)
+            for section in ("success", "training", "data")
+        ],
+        clips=[Clip("ppo", clip, f"clip {word}", True), Clip("vla", None)],
+        quality={"ppo": SourceQuality(53, 4337, Estimate(86.7, 85.1, 88.4), Estimate(12.1, 11.6, 12.6), 19)},
+        dataset=Dataset(f"runs/{word}", 53, 4337, "128 x 128", f"view {word}", 14_300_000, f"extra {word}"),
+        versions={"jax": "0.10.2", word: word},
+        machine={"CPU": word, "cores": 2},
+        config={"ppo": {"clip_eps": 0.0125, word: [1, 2]}, "empty": {}},
+        notes=[f"remark {word}"],
+    )
+
+
+def rendered(data, tmp_path):
+    path = tmp_path / "report.html"
+    render_report(data, path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_every_number_appears(tmp_path):
+    words = Page(rendered(full(tmp_path), tmp_path)).words
+    for expected in [
+        "61 of 64", "95 %", "22 of 50", "44 %", "31 % to 58 %", "48 of 50", "96 %", "87 % to 99 %",
+        "52 points above BC", "1 min 13 s", "86.7 (85.1 to 88.4)", "12.1 (11.6 to 12.6)", "19 of 4337",
+        "53 episodes, 4337 steps, 14 MB", "128 x 128", "0.10.2", "ppo.clip_eps", "0.0125", "[1, 2]",
+        "held plain", "train plain", "note plain", "remark plain", "caption plain", "rlgen plain",
+        "view plain", "13 min 20 s in all",
+    ]:  # fmt: skip
+        assert expected in words, expected
+
+
+def test_the_page_refers_to_nothing_outside_itself(tmp_path):
+    source = rendered(full(tmp_path), tmp_path)
+    page = Page(source)
+    assert len(page.addresses) == 4
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert not {"script", "link", "iframe", "base", "object"} & set(page.tags)
+    assert "url(" not in source and "@import" not in source
+
+
+def test_every_picture_decodes(tmp_path):
+    formats = []
+    for address in Page(rendered(full(tmp_path), tmp_path)).addresses:
+        kind, data = address.removeprefix("data:").split(";base64,")
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as picture:
+            picture.load()
+            formats.append(f"image/{picture.format.lower()}")
+            assert formats[-1] == kind
+    assert sorted(formats) == ["image/gif", *["image/png"] * 3]
+
+
+def test_text_from_outside_is_escaped_everywhere(tmp_path):
+    source = rendered(full(tmp_path, HOSTILE), tmp_path)
+    page = Page(source)
+    assert "<script" not in source
+    assert "script" not in page.tags
+    assert page.words.count(HOSTILE) >= 20
+    assert not page.crossed and not page.open
+
+
+@pytest.mark.parametrize("word", ["plain", HOSTILE])
+def test_tags_close_in_order(tmp_path, word):
+    page = Page(rendered(full(tmp_path, word), tmp_path))
+    assert page.crossed == [] and page.open == []
+    assert page.tags.count("h1") == 1
+
+
+def test_stand_ins_are_named_as_what_they_are(tmp_path):
+    data = full(tmp_path)
+    assert "Built-in stand-ins, not the benchmark" in Page(rendered(data, tmp_path)).words
+    own = ReportData("t", "x/y", "p", assets=Assets(False, "from the hub"))
+    words = Page(rendered(own, tmp_path)).words
+    assert "Built-in stand-ins" not in words
+    assert "own object models. from the hub" in words
+
+
+def test_a_page_of_almost_nothing_says_not_run(tmp_path):
+    page = Page(rendered(ReportData("t", "x/y", "p"), tmp_path))
+    assert page.words.count("not run") == 4
+    assert page.crossed == [] and page.open == []
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["assets", "initial_states", "stages", "figures", "clips", "quality", "dataset", "versions", "config"],
+)
+def test_each_part_may_be_absent(tmp_path, field):
+    default = ReportData.__dataclass_fields__[field]
+    data = full(tmp_path)
+    empty = default.default_factory() if callable(default.default_factory) else default.default
+    object.__setattr__(data, field, empty)
+    page = Page(rendered(data, tmp_path))
+    assert page.crossed == [] and page.open == []
+    assert "52 points" in page.words
+
+
+def test_a_picture_that_is_not_there_is_not_run(tmp_path):
+    data = full(tmp_path)
+    (tmp_path / "success.png").unlink()
+    (tmp_path / "a.gif").unlink()
+    page = Page(rendered(data, tmp_path))
+    assert page.addresses == []
+    assert page.words.count("not run") == 7  # one actor, one stage, two clips, three figures
+
+
+def test_the_verdict_follows_the_rates():
+    bc, ppo = SuccessRate(30, 50), SuccessRate(20, 50)
+    assert "20 points below BC" in verdict({"bc": bc, "ppo": ppo})
+    assert "PPO was not run" in verdict({"bc": bc, "ppo": None})
+    assert "BC was not run" in verdict({"ppo": ppo})
+    assert "27 of 50" in verdict({"bc": bc, "ppo": ppo, "vla": SuccessRate(27, 50)})
+    assert verdict({}) == ""
+
+
+def test_a_failure_leaves_the_old_page(tmp_path):
+    data = full(tmp_path)
+    before = rendered(data, tmp_path)
+    object.__setattr__(data, "stages", [object()])
+    with pytest.raises(Exception, match="has no attribute"):
+        render_report(data, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
+    assert not list(tmp_path.glob(".report*"))
