@@ -45,10 +45,10 @@ def draw_states(
     Raises:
       UserError: for states of another model, an unknown view, or no GL library for `benchmark`.
     """
-    drawn = draw_episodes(
+    (pictures,) = draw_episodes(
         model, [states], view=view, size=size, cameras=cameras, workers=workers, on_frame=on_frame
     )
-    return next(iter(drawn))
+    return pictures
 
 
 def draw_episodes(

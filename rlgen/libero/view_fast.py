@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rlgen.libero import raster
+from rlgen.libero import raster, view_pixels
 from rlgen.libero.view_scene import Triangles, read_triangles
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
@@ -28,7 +28,7 @@ def camera_ids(model: mujoco.MjModel, cameras: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class _Buffers:
-    """Memory that a view writes over and over; the names are those of `raster`."""
+    """Memory that a view writes over and over; the names are those of `raster` and `view_pixels`."""
 
     world: np.ndarray
     facing: np.ndarray
@@ -118,11 +118,11 @@ class FastView:
         lens = position, rotation, self._head(), step, samples, near
         raster.project(*points, *lens, b.camera, b.light, b.edges, b.spans)
         raster.cover(b.edges, b.spans, step, near, b.depth, b.owner)
-        count = raster.gather(b.owner, step, b.owners, b.rays, b.pixels)
+        count = view_pixels.gather(b.owner, step, b.owners, b.rays, b.pixels)
         listed = count, b.owners, b.rays, b.pixels, step, b.edges, t.faces
         looks = b.light, t.paint, t.tint, t.texture, t.density, t.textures.texels, t.textures.levels
-        raster.shade(*listed, *looks, b.sums)
-        raster.finish(b.sums, t.background, picture)
+        view_pixels.shade(*listed, *looks, b.sums)
+        view_pixels.finish(b.sums, t.background, picture)
 
     def _head(self) -> tuple[float, float]:
         """Light that the camera casts, and light that is everywhere."""

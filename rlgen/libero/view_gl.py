@@ -62,8 +62,8 @@ def _works(gl: str) -> bool:
 class BenchmarkView:
     """Draws as LIBERO's `OffScreenRenderEnv` does: same pixels with the same GL library and MuJoCo.
 
-    One view belongs to the thread that made it, as GL contexts do. Sites are shown as the model has them;
-    LIBERO hides all but the burner of a stove that is turned on, and so does a model taken after its reset.
+    One view belongs to the thread that made it, as GL contexts do. Sites are hidden, as LIBERO hides them at
+    every reset; it shows one, the red disc on a stove that is turned on, which is not drawn here.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class BenchmarkView:
         """Opens a GL context and loads the model into it.
 
         Args:
-          model: the scene, as the benchmark's simulation has it after a reset.
+          model: the scene.
           cameras: names, in the order of the pictures.
           size: width and height in pixels.
           gl: the library; None finds one.
@@ -93,6 +93,7 @@ class BenchmarkView:
         self._scene = mujoco.MjvScene(model, maxgeom=_MOST_GEOMS)
         self._option = mujoco.MjvOption()
         self._option.geomgroup[_COLLISIONS] = 0
+        self._option.sitegroup[:] = 0
         self._context = self._load()
 
     def _load(self) -> mujoco.MjrContext:

@@ -107,9 +107,10 @@ def cylinder(radius: float, half: float) -> Shape:
 
 def capsule(radius: float, half: float) -> Shape:
     """A capsule along z: a cylinder of half length `half` between two half spheres, metres."""
-    angle = np.linspace(-np.pi / 2, np.pi / 2, _ROUND // 2 + 2)
+    quarter = np.linspace(0, np.pi / 2, _ROUND // 4 + 1)
+    angle = np.concatenate([-quarter[::-1], quarter])
     slopes = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    ends = np.where(angle < 0, -half, half)
+    ends = np.repeat([-half, half], len(quarter))
     return _turned(radius * slopes + np.stack([0 * ends, ends], axis=1), slopes)
 
 

@@ -1,7 +1,6 @@
 """Behaviour cloning of a diffusion policy: many steps a call, and a state that resumes to the same bits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,43 +11,11 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from rlgen.config import BCConfig
 from rlgen.errors import UserError
 from rlgen.policies.diffusion_policy import DiffusionPolicy, Params
 from rlgen.policies.normalizer import Normalizer, fit_normalizer
 from rlgen.rl.schedules import cosine
-
-
-@dataclass(frozen=True)
-class BCConfig:
-    """How behaviour cloning trains.
-
-    Attributes:
-      steps: steps of the whole run; the learning rate ends there.
-      batch: chunks a step.
-      learning_rate: peak of the cosine.
-      learning_rate_end: its end.
-      warmup: steps of warm-up.
-      weight_decay: of AdamW.
-      ema_decay: share of the average that is kept at a step.
-      max_grad_norm: gradients longer than this are shortened to it; None leaves them.
-      action_floor: smallest half range of an action in the normaliser; None leaves actions as they are.
-    """
-
-    steps: int = 8000
-    batch: int = 256
-    learning_rate: float = 1e-3
-    learning_rate_end: float = 1e-5
-    warmup: int = 100
-    weight_decay: float = 1e-6
-    ema_decay: float = 0.995
-    max_grad_norm: float | None = 1.0
-    action_floor: float | None = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warmup < self.steps:
-            raise UserError(f"{self.warmup} warm-up steps of {self.steps}: expected fewer than all")
-        if self.batch < 1:
-            raise UserError(f"a batch of {self.batch}: expected 1 or more")
 
 
 @struct.dataclass

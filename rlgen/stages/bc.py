@@ -69,7 +69,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     config = context.run.config
     policy = make_policy(config, context.scene)
     data = demonstration_data(context, policy)
-    state = bc.init_state(jax.random.PRNGKey(context.seed("bc")), policy, config.bc, data)
+    start = jax.jit(bc.init_state, static_argnums=(1, 2))
+    state = start(jax.random.PRNGKey(context.seed("bc")), policy, config.bc, data)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(state)

@@ -43,13 +43,22 @@ def gather(
         count = min(width, attempts - tried)
         if not record.is_file():
             trials = make_trials(count, len(scene.initial_states(split)), seed=seed, offset=tried)
+            first, last = tried + 1, tried + count
+
+            def tell(active: int, first: int = first, last: int = last) -> None:
+                work.progress.update(advance=0, note=f"attempts {first}-{last}, {active} still going")
+
             [episodes] = run_episodes(
-                scene, actor, trials, split=split, source=source, width=width,
-                threads=context.run.config.threads, mode=mode,
-                on_chunk=lambda active, so_far=tried: work.progress.update(
-                    advance=0, note=f"{active} episodes of attempts {so_far + 1}-{so_far + count} still going"
-                ),
-            )  # fmt: skip
+                scene,
+                actor,
+                trials,
+                split=split,
+                source=source,
+                width=width,
+                threads=context.run.config.threads,
+                mode=mode,
+                on_chunk=tell,
+            )
             kept = []
             for number, episode in enumerate(episodes):
                 if wanted is None or episode.success:

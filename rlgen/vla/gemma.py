@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from rlgen.vla.config import ExpertConfig, VlaConfig
+from rlgen.vla.linear import project
 
 # Finite, so that a row without any valid key stays a number; nothing valid reads such a row.
 MASKED = -2.3819763e38
@@ -62,15 +63,15 @@ class RmsNorm(nn.Module):
         return (y * (1 + scale)).astype(x.dtype)
 
 
-class Einsum(nn.Module):
-    """A weight `w` and the product that uses it."""
+class Weight(nn.Module):
+    """A parameter `w` of a module of its own, as the checkpoints name it."""
 
     shape: tuple[int, ...]
     init: nn.initializers.Initializer
 
     @nn.compact
-    def __call__(self, equation: str, x: Array) -> Array:
-        return jnp.einsum(equation, x, self.param("w", self.init, self.shape).astype(x.dtype))
+    def __call__(self) -> Array:
+        return self.param("w", self.init, self.shape)
 
 
 class FeedForward(nn.Module):
@@ -81,9 +82,9 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens) -> Tokens:
-        gating = self.param("gating_einsum", fan_in(-2, (0,)), (2, self.width, self.hidden)).astype(x.dtype)
-        linear = self.param("linear", fan_in(-2), (self.hidden, self.width)).astype(x.dtype)
-        return (nn.gelu(x @ gating[0], approximate=True) * (x @ gating[1])) @ linear
+        gating = self.param("gating_einsum", fan_in(-2, (0,)), (2, self.width, self.hidden))
+        linear = self.param("linear", fan_in(-2), (self.hidden, self.width))
+        return project(nn.gelu(project(x, gating[0]), approximate=True) * project(x, gating[1]), linear)
 
 
 class Attention(nn.Module):
@@ -95,11 +96,10 @@ class Attention(nn.Module):
     def project(self, x: Tokens, index: int) -> tuple[Array, Array, Array]:
         """Queries, keys and values of one expert's tokens, before rotation."""
         c, width = self.config, x.shape[-1]
-        q = Einsum((c.heads, width, c.head_size), fan_in(-2, (0,)), name=expert_name("q_einsum", index))
-        shape = (2, c.kv_heads, width, c.head_size)
-        kv = Einsum(shape, fan_in(-2, (0, 1)), name=expert_name("kv_einsum", index))
-        k, v = kv("btw,ckwd->cbtkd", x)
-        return q("btw,nwd->btnd", x), k, v
+        q_shape, kv_shape = (c.heads, width, c.head_size), (2, c.kv_heads, width, c.head_size)
+        q = Weight(q_shape, fan_in(-2, (0,)), name=expert_name("q_einsum", index))()
+        k, v = Weight(kv_shape, fan_in(-2, (0, 1)), name=expert_name("kv_einsum", index))()
+        return tuple(project(x, w.swapaxes(0, 1)) for w in (q, k, v))
 
     @nn.compact
     def __call__(
@@ -117,8 +117,9 @@ class Attention(nn.Module):
                 out.append(None)
                 continue
             shape = (c.heads, c.head_size, x.shape[-1])
-            join = Einsum(shape, fan_in((-3, -2)), name=expert_name("attn_vec_einsum", i))
-            out.append(join("btnd,ndw->btw", mixed[:, start : start + x.shape[1]]))
+            w = Weight(shape, fan_in((-3, -2)), name=expert_name("attn_vec_einsum", i))()
+            own = mixed[:, start : start + x.shape[1]]
+            out.append(project(own.reshape(*x.shape[:2], -1), w.reshape(-1, x.shape[-1])))
             start += x.shape[1]
         return out, (k, v)
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from rlgen.vla import flow
 from rlgen.vla.config import VlaConfig
 from rlgen.vla.gemma import Gemma, KeyValue
+from rlgen.vla.linear import Dense
 from rlgen.vla.siglip import SigLip
 
 
@@ -79,11 +80,11 @@ class Pi0(nn.Module):
     def setup(self) -> None:
         width = self.config.action.width
         self.PaliGemma = PaliGemma(self.config)
-        self.state_proj = nn.Dense(width)
-        self.action_in_proj = nn.Dense(width)
-        self.action_time_mlp_in = nn.Dense(width)
-        self.action_time_mlp_out = nn.Dense(width)
-        self.action_out_proj = nn.Dense(self.config.action_size)
+        self.state_proj = Dense([width])
+        self.action_in_proj = Dense([width])
+        self.action_time_mlp_in = Dense([width])
+        self.action_time_mlp_out = Dense([width])
+        self.action_out_proj = Dense([self.config.action_size])
 
     def prefix(self, inputs: Inputs) -> Block:
         names = self.config.cameras

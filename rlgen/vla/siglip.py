@@ -5,14 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rlgen.vla.config import VisionConfig
+from rlgen.vla.linear import Dense, project
 from rlgen.vla.stem import ConvStem, space_to_depth
 
 
 class PatchEmbedding(nn.Module):
-    """Cuts patches and projects each: a convolution whose stride is its size.
-
-    Written as a matrix product on the convolution's own kernel, whose gradient is far faster on a CPU.
-    """
+    """Cuts patches and projects each: a convolution whose stride is its size, by that convolution's kernel."""
 
     patch: int
     width: int
@@ -24,7 +22,7 @@ class PatchEmbedding(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         cells = space_to_depth(pictures, self.patch).astype(self.dtype)
-        return cells @ kernel.reshape(-1, self.width).astype(self.dtype) + bias.astype(self.dtype)
+        return project(cells, kernel.reshape(-1, self.width)) + bias.astype(self.dtype)
 
 
 class MlpBlock(nn.Module):
@@ -35,9 +33,31 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
-        init = {"kernel_init": nn.initializers.xavier_uniform(), "bias_init": nn.initializers.normal(1e-6)}
-        y = nn.Dense(self.hidden, dtype=self.dtype, **init)(x)
-        return nn.Dense(x.shape[-1], dtype=self.dtype, **init)(nn.gelu(y, approximate=True))
+        def dense(width, name):
+            init, bias = nn.initializers.xavier_uniform(), nn.initializers.normal(1e-6)
+            return Dense([width], self.dtype, kernel_init=init, bias_init=bias, name=name)
+
+        y = nn.gelu(dense(self.hidden, "Dense_0")(x), approximate=True)
+        return dense(x.shape[-1], "Dense_1")(y)
+
+
+class MultiHeadDotProductAttention(nn.Module):
+    """Self-attention in which every token sees every other."""
+
+    heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
+        width, size = x.shape[-1], x.shape[-1] // self.heads
+
+        def dense(features, name, axes=1):
+            return Dense(features, self.dtype, axes, nn.initializers.xavier_uniform(), name=name)
+
+        q, k, v = (dense((self.heads, size), name)(x) for name in ("query", "key", "value"))
+        scores = jnp.einsum("btnd,bsnd->bnts", q * size**-0.5, k)
+        mixed = jnp.einsum("bnts,bsnd->btnd", nn.softmax(scores, axis=-1), v)
+        return dense((width,), "out", axes=2)(mixed)
 
 
 class EncoderBlock(nn.Module):
@@ -48,13 +68,12 @@ class EncoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"], _: None) -> tuple[Float[Array, "B T W"], None]:
-        y = nn.LayerNorm(dtype=self.dtype)(x)
-        attention = nn.MultiHeadDotProductAttention(
-            self.config.heads, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype
+        attention = MultiHeadDotProductAttention(
+            self.config.heads, self.dtype, name="MultiHeadDotProductAttention_0"
         )
-        x = x + attention(y, y)
-        y = nn.LayerNorm(dtype=self.dtype)(x)
-        return x + MlpBlock(self.config.mlp, self.dtype)(y), None
+        x = x + attention(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(x))
+        y = nn.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x)
+        return x + MlpBlock(self.config.mlp, self.dtype, name="MlpBlock_0")(y), None
 
 
 class Encoder(nn.Module):
@@ -104,7 +123,7 @@ class SigLip(nn.Module):
         position = nn.initializers.normal(1 / c.width**0.5)
         self.pos_embedding = self.param("pos_embedding", position, (1, self.tokens, c.width), jnp.float32)
         self.Transformer = Encoder(c, self.dtype, self.unroll)
-        self.head = nn.Dense(self.out_width, dtype=self.dtype)
+        self.head = Dense([self.out_width], self.dtype)
 
     def embed(self, pictures: Float[Array, "B h w 3"]) -> Float[Array, "B T W"]:
         """Patch tokens with their positions; `pictures` in [-1, 1]."""

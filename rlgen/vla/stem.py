@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rlgen.vla.config import VisionConfig
+from rlgen.vla.linear import Dense
 
 
 def space_to_depth(x: Float[Array, "B h w C"], block: int) -> Float[Array, "B h/b w/b b*b*C"]:
@@ -25,7 +26,7 @@ class ConvStem(nn.Module):
         channels, cell = self.config.stem_width, self.config.stem_cell
 
         def dense(width):
-            return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.he_normal())
+            return Dense([width], self.dtype, kernel_init=nn.initializers.he_normal())
 
         def norm(x):
             return nn.relu(nn.LayerNorm(dtype=self.dtype)(x))
@@ -35,4 +36,4 @@ class ConvStem(nn.Module):
             x = x + nn.Conv(channels, (3, 3), dtype=self.dtype)(norm(x))
             channels, cell = min(2 * channels, self.config.width), 2 * cell
             x = dense(channels)(space_to_depth(norm(x), 2))
-        return nn.Dense(self.config.width, dtype=self.dtype)(norm(x))
+        return Dense([self.config.width], self.dtype)(norm(x))

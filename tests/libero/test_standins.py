@@ -51,8 +51,6 @@ def benchmark(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIBERO_CONFIG_PATH", str(folder))
         yield build
-    for env in built.values():
-        env.close()
 
 
 def joint_names(model):
@@ -233,6 +231,31 @@ def test_a_damaged_tree_is_written_anew(tmp_path):
     write_standins(tmp_path / "tree")
     files = {name: (tmp_path / "tree" / name).read_bytes() for name in standin_files()}
     assert files == standin_files()
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="mine"):
+        write_standins(tmp_path / "mine")
+    assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
+
+
+def test_a_rename_that_fails_puts_the_old_tree_back(tmp_path, monkeypatch):
+    write_standins(tmp_path / "tree")
+    (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("of an earlier version")
+    rename = os.rename
+
+    def fails_for_the_new_one(source, target):
+        if Path(source).name == "tree" and Path(source).parent != tmp_path:
+            raise OSError(errno.EIO, "broken disk")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails_for_the_new_one)
+    with pytest.raises(OSError, match="broken disk"):
+        write_standins(tmp_path / "tree")
+    assert (tmp_path / "tree/stable_hope_objects/milk/milk.xml").read_text() == "of an earlier version"
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
 

@@ -43,11 +43,13 @@ def write_standins(directory: Path) -> None:
     """Writes the tree to `directory`, whole or not at all; a tree that is already there and whole is kept.
 
     Raises:
-      OSError: the place cannot be written; what was there before is still there.
+      OSError: the place cannot be written, or holds something else; what was there before is still there.
     """
     directory, files = Path(directory), standin_files()
     if _holds(directory, files):
         return
+    if directory.exists() and not (directory / MARKER).exists():
+        raise FileExistsError(f"{directory} is there and is no folder of stand-ins")
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent))
     try:
@@ -84,5 +86,8 @@ def _swap(fresh: Path, directory: Path, aside: Path, files: dict[str, bytes]) ->
     try:
         os.rename(fresh, directory)
     except OSError:
-        if not _holds(directory, files):
-            raise
+        if _holds(directory, files):
+            return
+        if aside.exists():
+            os.rename(aside, directory)
+        raise

@@ -1,0 +1,137 @@
+"""PPO over (environment step, denoising step) pairs: losses of log densities and values, no networks."""
+
+import math
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from rlgen.diffusion.likelihood import clamp_log_prob
+
+
+@dataclass(frozen=True)
+class PPOLossConfig:
+    """The loss's numbers.
+
+    Attributes:
+      clip: clip width of the ratio at the cleanest position.
+      clip_base: the same at the noisiest.
+      clip_rate: how steeply it grows in between.
+      gamma_denoise: factor on the advantage for every position before the cleanest.
+      executed: leading actions of the chunk that were executed; None for all.
+      normalize_advantage: mean 0 and deviation 1 within the minibatch.
+      advantage_quantiles: advantages are clamped to these quantiles of the minibatch; None leaves them.
+      value_clip: how far the value may move from the old one before it stops counting; None for any.
+      value_weight: weight of the value loss.
+      bc_weight: weight of the regularisation towards the cloned policy.
+    """
+
+    clip: float = 0.01
+    clip_base: float = 0.001
+    clip_rate: float = 3.0
+    gamma_denoise: float = 0.99
+    executed: int | None = None
+    normalize_advantage: bool = True
+    advantage_quantiles: tuple[float, float] | None = None
+    value_clip: float | None = None
+    value_weight: float = 0.5
+    bc_weight: float = 0.0
+
+
+@struct.dataclass
+class PPOTerms:
+    """What the ratio did.
+
+    Attributes:
+      loss: clipped surrogate, to be made small.
+      clip_fraction: share of pairs whose ratio left its clip width.
+      approx_kl: mean of ratio - 1 - log(ratio), an estimate of the divergence from the old policy.
+      ratio: mean ratio.
+    """
+
+    loss: Float[Array, ""]
+    clip_fraction: Float[Array, ""]
+    approx_kl: Float[Array, ""]
+    ratio: Float[Array, ""]
+
+
+def clip_width(index: Int[Array, " B"], steps: int, config: PPOLossConfig) -> Float[Array, " B"]:
+    """Clip width at each position: `clip_base` at the noisiest, growing to `clip`; `clip` if there is one only."""
+    if steps == 1:
+        return jnp.full(index.shape, config.clip)
+    if config.clip_rate == 0:
+        share = index / (steps - 1)
+    else:
+        share = jnp.expm1(config.clip_rate * index / (steps - 1)) / math.expm1(config.clip_rate)
+    return config.clip_base + (config.clip - config.clip_base) * share
+
+
+def chunk_log_prob(log_prob: Float[Array, "B H A"], executed: int | None = None) -> Float[Array, " B"]:
+    """Mean over the executed numbers of the clamped log density of each.
+
+    The mean, not the sum: what a clip width means does not depend on the length of the chunk.
+    """
+    return clamp_log_prob(log_prob)[:, :executed].mean(axis=(1, 2))
+
+
+def weigh_advantage(
+    advantage: Float[Array, " B"], index: Int[Array, " B"], steps: int, config: PPOLossConfig
+) -> Float[Array, " B"]:
+    """Normalised within the minibatch, clamped to its quantiles, and discounted towards the noisy end."""
+    if config.normalize_advantage:
+        advantage = (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)
+    if config.advantage_quantiles is not None:
+        low, high = jnp.quantile(advantage, jnp.asarray(config.advantage_quantiles))
+        advantage = jnp.clip(advantage, low, high)
+    return advantage * jnp.power(config.gamma_denoise, (steps - 1 - index).astype(advantage.dtype))
+
+
+def ppo_loss(
+    log_prob: Float[Array, "B H A"],
+    log_prob_old: Float[Array, "B H A"],
+    advantage: Float[Array, " B"],
+    index: Int[Array, " B"],
+    steps: int,
+    config: PPOLossConfig,
+) -> PPOTerms:
+    """Clipped surrogate over pairs.
+
+    Args:
+      log_prob: log density of each number of a transition under the present parameters, not clamped.
+      log_prob_old: the same under the parameters that acted.
+      advantage: advantage of the chunk that the transition belongs to, raw.
+      index: the transition's position in the chain, 0 the noisiest.
+      steps: positions of the chain.
+      config: the loss's numbers.
+    """
+    change = chunk_log_prob(log_prob, config.executed) - chunk_log_prob(log_prob_old, config.executed)
+    ratio = jnp.exp(change)
+    width = clip_width(index, steps, config)
+    weight = weigh_advantage(advantage, index, steps, config)
+    clipped = jnp.clip(ratio, 1 - width, 1 + width)
+    return PPOTerms(
+        loss=jnp.maximum(-weight * ratio, -weight * clipped).mean(),
+        clip_fraction=(jnp.abs(ratio - 1) > width).mean(),
+        approx_kl=(ratio - 1 - change).mean(),
+        ratio=ratio.mean(),
+    )
+
+
+def value_loss(
+    value: Float[Array, " B"], value_old: Float[Array, " B"], returns: Float[Array, " B"], config: PPOLossConfig
+) -> Float[Array, ""]:
+    """Half the mean squared error, of the worse of the value and its clipped form where `value_clip` is set."""
+    error = jnp.square(value - returns)
+    if config.value_clip is not None:
+        near = value_old + jnp.clip(value - value_old, -config.value_clip, config.value_clip)
+        error = jnp.maximum(error, jnp.square(near - returns))
+    return 0.5 * error.mean()
+
+
+def bc_regularizer(log_prob: Float[Array, "B H A"]) -> Float[Array, ""]:
+    """How unlikely transitions drawn from the cloned policy are now: minus their mean clamped log density.
+
+    The whole chunk counts, executed or not.
+    """
+    return -chunk_log_prob(log_prob).mean()

@@ -1,0 +1,90 @@
+"""The house's walls: which room may import which, and what nobody imports."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# A room imports from its own floor and the floors below.
+FLOORS = [
+    {"types", "errors", "files", "config", "process"},
+    {"nets", "diffusion"},
+    {"policies", "libero", "data", "train"},
+    {"rl", "vla"},
+    {"report"},
+    {"stages"},
+    {"cli", "__main__"},
+]
+# Who alone may import what.
+OWNERS = {"libero": {"libero/build.py"}, "robosuite": {"libero/build.py"}, "bddl": {"libero/build.py"}}
+NOBODY = {"torch", "tensorflow", "ray", "wandb", "robomimic", "transformers"}
+PURE = {"nets", "diffusion"}
+PURE_IMPORTS = {
+    "jax",
+    "flax",
+    "jaxtyping",
+    "rlgen",
+    "dataclasses",
+    "functools",
+    "typing",
+    "collections",
+    "math",
+    "numpy",
+}
+
+
+def modules():
+    return sorted((ROOT / "rlgen").rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "rlgen"}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "rlgen").parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if name in rooms)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    if room(path) == "__init__":
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "rlgen" and len(parts) > 1 and parts[1] != room(path):
+            assert floor(parts[1]) <= floor(room(path)), f"{path} imports {name}"
+        relative = str(path.relative_to(ROOT / "rlgen"))
+        assert parts[0] not in NOBODY, f"{path} imports {name}"
+        assert relative in OWNERS.get(parts[0], {relative}), f"{path} imports {name}"
+        if room(path) in PURE:
+            assert parts[0] in PURE_IMPORTS, f"{path} imports {name}"
+
+
+def test_both_lists_of_versions_are_the_same():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    listed = [line for line in lines if line and not line.startswith("#")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert listed == project["tool"]["uv"]["constraint-dependencies"]
+    assert all("==" in line for line in listed)
+
+
+def test_every_dependency_has_a_version_in_the_list():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = {line.split("==")[0] for line in project["tool"]["uv"]["constraint-dependencies"]}
+    for dependency in project["project"]["dependencies"]:
+        name = re.split(r"[<>=\[; ]", dependency)[0].lower().replace("_", "-")
+        assert name in listed, name
