@@ -11,11 +11,11 @@ BDDL regions, for training, so that the stored ones can be held out).
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import sys
 import tempfile
+import types
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,10 @@ def _official_environment(task: Task, assets: str, configuration: Path) -> Any:
         "assets": assets,
     }
     (configuration / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in folders.items()))
+    # robosuite makes `egl` of that and imports it, which fails where there is no GL library; nothing is drawn here.
+    no_gl = types.ModuleType("robosuite.renderers.context.egl_context")
+    no_gl.EGLGLContext = None
+    sys.modules[no_gl.__name__] = no_gl
     import libero.libero
 
     # The package looks beside itself and at the hub only; this is the place where it remembers what it found.

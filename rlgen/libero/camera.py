@@ -43,9 +43,7 @@ class View(Protocol):
         ...
 
 
-def make_view(
-    name: ViewName, model: mujoco.MjModel, *, cameras: Sequence[str] = CAMERAS, size: int = 128
-) -> View:
+def make_view(name: ViewName, model: mujoco.MjModel, *, cameras: Sequence[str] = CAMERAS, size: int = 128) -> View:
     """Makes a view by name.
 
     Raises:

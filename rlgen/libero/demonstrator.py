@@ -70,9 +70,7 @@ def draw_style(random: np.random.Generator) -> Style:
     side = random.choice([-1.0, 0.0, 1.0])
     pauses = np.where(random.random(6) < 0.35, random.integers(2, 9, 6), 0)
     return Style(
-        detour=np.array(
-            [random.uniform(-0.05, 0.05), side * random.uniform(0.06, 0.12), random.uniform(0, 0.08)]
-        ),
+        detour=np.array([random.uniform(-0.05, 0.05), side * random.uniform(0.06, 0.12), random.uniform(0, 0.08)]),
         approach_height=random.uniform(0.07, 0.15),
         carry_height=random.uniform(0.10, 0.18),
         grasp_offset=np.append(random.normal(0, 0.004, 2), random.uniform(-0.006, 0.004)),
@@ -200,6 +198,4 @@ class Demonstrator:
         hands = observation.robot.position
         poses = observation.vector[:, 13:31]
         rows = zip(self._performers, hands, poses[:, 0:3], poses[:, 12:15], strict=True)
-        return np.stack([performer.act(hand, target, region) for performer, hand, target, region in rows])[
-            :, None
-        ]
+        return np.stack([performer.act(hand, target, region) for performer, hand, target, region in rows])[:, None]

@@ -117,9 +117,7 @@ def _workers(
         raise UserError(f"unknown view {view!r}: expected fast or benchmark")
 
 
-def _share_views(
-    pool: Executor, model: mujoco.MjModel, size: int, cameras: tuple[str, ...], workers: int
-) -> Submit:
+def _share_views(pool: Executor, model: mujoco.MjModel, size: int, cameras: tuple[str, ...], workers: int) -> Submit:
     triangles, views = read_triangles(model), queue.SimpleQueue()
     for _ in range(workers):
         views.put(FastView(model, cameras=cameras, size=size, triangles=triangles))

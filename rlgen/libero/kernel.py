@@ -317,9 +317,7 @@ def goal_reached(views, constants):
         rotation = views.site_xmat[constants.goal_sites[atom]]
         size = constants.goal_sizes[atom]
         for axis in range(3):
-            reach = abs(
-                rotation[axis, 0] * size[0] + rotation[axis, 1] * size[1] + rotation[axis, 2] * size[2]
-            )
+            reach = abs(rotation[axis, 0] * size[0] + rotation[axis, 1] * size[1] + rotation[axis, 2] * size[2])
             below = constants.contain_slack if axis == 2 else 0.0
             if not centre[axis] - reach - below < position[axis] < centre[axis] + reach:
                 return False
@@ -355,9 +353,7 @@ def control_step(views, constants, memory, action):
             if scaled[3] != 0.0 or scaled[4] != 0.0 or scaled[5] != 0.0:
                 rotate_goal(scaled[3:], rotation, memory.goal_rotation)
         arm_jacobian(position, views.xaxis, views.xanchor, constants.arm_joint, jacobian)
-        arm_mass_matrix(
-            views.inertia, constants.inertia_address, constants.dof_parent, constants.arm_dof, mass
-        )
+        arm_mass_matrix(views.inertia, constants.inertia_address, constants.dof_parent, constants.arm_dof, mass)
         arm_torque(
             goal_position,
             memory.goal_rotation,

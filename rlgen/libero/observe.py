@@ -15,9 +15,7 @@ class Observer:
         self._scene = scene
         self._data = mujoco.MjData(scene.model)
 
-    def __call__(
-        self, physics: Float[np.ndarray, "N D"], step: Int[np.ndarray, " N"] | None = None
-    ) -> Observation:
+    def __call__(self, physics: Float[np.ndarray, "N D"], step: Int[np.ndarray, " N"] | None = None) -> Observation:
         """Observes N physics states (time, qpos, qvel)."""
         rows = [self._one(state) for state in physics]
         position, quaternion, vector = (np.stack(column) for column in zip(*rows, strict=True))

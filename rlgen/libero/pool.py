@@ -50,9 +50,7 @@ class Pool:
     `fast` lets resting objects sleep (MuJoCo's sleeping islands); `exact` simulates everything.
     """
 
-    def __init__(
-        self, scene: Scene, count: int, *, threads: int = 2, mode: Mode = "fast", horizon: int | None = None
-    ):
+    def __init__(self, scene: Scene, count: int, *, threads: int = 2, mode: Mode = "fast", horizon: int | None = None):
         if count < 1 or threads < 1:
             raise ValueError(f"a pool needs at least one environment and thread, got {count} and {threads}")
         kernel.link_mujoco()
@@ -109,9 +107,7 @@ class Pool:
             self._check_states(replacements)
             list(self._threads.map(self._reset_one, ended, replacements[ended]))
             observation = self._observe()
-        return ChunkResult(
-            observation, final, terminated.astype(np.float64), terminated, truncated, steps, states
-        )
+        return ChunkResult(observation, final, terminated.astype(np.float64), terminated, truncated, steps, states)
 
     def _observe(self) -> Observation:
         return self._observer(self._physics.copy(), self._steps.copy())

@@ -76,9 +76,7 @@ def _samples(low, high, step, size):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def project(
-    world, facing, shade, faces, position, rotation, head, step, size, near, camera, light, edges, spans
-):
+def project(world, facing, shade, faces, position, rotation, head, step, size, near, camera, light, edges, spans):
     """Turns triangles into functions of the picture; those seen from behind get an empty span.
 
     Args:

@@ -74,9 +74,7 @@ def all_tasks() -> tuple[Task, ...]:
     """Every task, in the benchmark's order."""
     source = (package_folder() / "benchmark" / "libero_suite_task_map.py").read_text()
     assignments = (node for node in ast.parse(source).body if isinstance(node, ast.Assign))
-    task_map = next(
-        ast.literal_eval(node.value) for node in assignments if node.targets[0].id == "libero_task_map"
-    )
+    task_map = next(ast.literal_eval(node.value) for node in assignments if node.targets[0].id == "libero_task_map")
     return tuple(Task(suite, name, index) for suite in HORIZONS for index, name in enumerate(task_map[suite]))
 
 
@@ -100,7 +98,5 @@ def find_task(text: str) -> Task:
         shown = ", ".join(task.id for task in partial[:4])
         raise UserError(f"task {text!r} is not unique, {len(partial)} match: {shown}; give <suite>/<name>")
     nearest = difflib.get_close_matches(words, [task.name.lower() for task in tasks], n=3, cutoff=0.3)
-    shown = ", ".join(
-        dict.fromkeys(task.id for name in nearest for task in tasks if task.name.lower() == name)
-    )
+    shown = ", ".join(dict.fromkeys(task.id for name in nearest for task in tasks if task.name.lower() == name))
     raise UserError(f"unknown task {text!r}; the nearest are: {shown or 'none'}; `rlgen tasks` lists all")

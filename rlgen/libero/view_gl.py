@@ -51,9 +51,7 @@ def _works(gl: str) -> bool:
     environment["PYOPENGL_PLATFORM"] = gl
     command = [sys.executable, "-c", _TRIAL, gl]
     try:
-        result = subprocess.run(
-            command, env=environment, capture_output=True, timeout=_TRIAL_SECONDS, check=False
-        )
+        result = subprocess.run(command, env=environment, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return result.returncode == 0 and result.stdout.strip() == b"True"

@@ -92,9 +92,7 @@ def _look(model: mujoco.MjModel, geom: int) -> _Look:
     return _Look(rgba, texture, model.mat_texrepeat[material], uniform)
 
 
-def _shape(
-    model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, budget: int
-) -> tuple[Shape | None, int]:
+def _shape(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, budget: int) -> tuple[Shape | None, int]:
     """The geom's triangles and the texture they sample per pixel, or -1."""
     kind, size = model.geom_type[geom], model.geom_size[geom].copy()
     if kind == _GEOM.mjGEOM_MESH:
@@ -130,9 +128,7 @@ def _mapped(shape: Shape, size: np.ndarray, look: _Look) -> Shape:
     return Shape(shape.vertices, shape.normals, np.pad(uv, ((0, 0), (0, 1))), shape.faces)
 
 
-def _mesh(
-    model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, budget: int
-) -> tuple[Shape | None, int]:
+def _mesh(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, budget: int) -> tuple[Shape | None, int]:
     mesh, half = model.geom_dataid[geom], model.geom_aabb[geom, 3:].max()
     if half < _SMALLEST:
         return None, -1
@@ -185,9 +181,7 @@ def _gather(parts: list[dict[str, np.ndarray]], textures: Textures, background: 
         raise ValueError("the model shows no geoms in groups 1 and 2: put what should be seen in group 1")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     starts = np.cumsum([0] + [len(part["vertices"]) for part in parts[:-1]])
-    joined["faces"] = np.concatenate(
-        [part["faces"] + start for part, start in zip(parts, starts, strict=True)]
-    )
+    joined["faces"] = np.concatenate([part["faces"] + start for part, start in zip(parts, starts, strict=True)])
     return Triangles(**joined, textures=textures, background=background)
 
 

@@ -196,15 +196,13 @@ def _sample(policy: DiffusionPolicy, params: Params, key: PRNGKeyArray, observat
 
 
 def prepare(critic: Critic, config: PPOConfig, state: PPOState, rollout: Rollout) -> tuple[PPOState, Samples]:
-    """Scales rewards and estimates advantages. A truncated episode is bootstrapped from its final observation."""
+    """Scales rewards and estimates advantages; what was cut off is worth its final observation's value."""
     params = {"net": state.critic, "normalizer": state.normalizer}
     value = _values(critic, params, rollout.observation)
     final_value = _values(critic, params, rollout.final_observation)
     first = np.ones(rollout.reward.shape, bool)
     first[1:] = (rollout.terminated | rollout.truncated)[:-1]
-    scaler, reward = scale_rewards(
-        state.scaler, jnp.asarray(rollout.reward, jnp.float32), first, config.gamma
-    )
+    scaler, reward = scale_rewards(state.scaler, jnp.asarray(rollout.reward, jnp.float32), first, config.gamma)
     advantage, returns = gae(
         reward, value, final_value, rollout.terminated, rollout.truncated, config.gamma, config.gae_lambda
     )
@@ -225,18 +223,16 @@ def update(
 ) -> tuple[PPOState, dict[str, Array]]:
     """All epochs of an iteration; stops early where the policy has moved further than `target_kl`."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.iteration)
-    train_actor = int(state.iteration) >= config.critic_warmup
+    train_actor = state.iteration >= config.critic_warmup
     metrics: dict[str, Array] = {}
     for epoch in range(config.epochs):
-        state, metrics = _epoch(
-            policy, critic, config, state, samples, jax.random.fold_in(key, epoch), train_actor
-        )
+        state, metrics = _epoch(policy, critic, config, state, samples, jax.random.fold_in(key, epoch), train_actor)
         if config.target_kl is not None and float(metrics["approx_kl"]) > config.target_kl:
             break
     return state, {**metrics, "epochs": jnp.asarray(epoch + 1)}
 
 
-@partial(jax.jit, static_argnames=("policy", "critic", "config", "train_actor"))
+@partial(jax.jit, static_argnames=("policy", "critic", "config"))
 def _epoch(
     policy: DiffusionPolicy,
     critic: Critic,
@@ -244,7 +240,7 @@ def _epoch(
     state: PPOState,
     samples: Samples,
     key: PRNGKeyArray,
-    train_actor: bool,
+    train_actor: Bool[Array, ""],
 ) -> tuple[PPOState, dict[str, Array]]:
     chunks, steps = samples.advantage.shape[0], policy.chain_steps
     batch = min(config.batch, chunks * steps)
@@ -266,7 +262,7 @@ def _step(
     samples: Samples,
     rows: Int[Array, " B"],
     index: Int[Array, " B"],
-    train_actor: bool,
+    train_actor: Bool[Array, ""],
 ) -> tuple[PPOState, dict[str, Array]]:
     """One minibatch: pairs of chunk `rows` and chain position `index`."""
     numbers = _loss_config(config)
@@ -286,14 +282,14 @@ def _step(
 
     (_, terms), actor_grads = jax.value_and_grad(actor_loss, has_aux=True)(state.net)
     error, critic_grads = jax.value_and_grad(critic_loss)(state.critic)
-    if train_actor:
-        updates, memory = _actor_optimizer(config, policy).update(
-            actor_grads, state.actor_optimizer, state.net
-        )
-        state = state.replace(net=optax.apply_updates(state.net, updates), actor_optimizer=memory)
-    updates, memory = _critic_optimizer(config, policy).update(
-        critic_grads, state.critic_optimizer, state.critic
+    updates, memory = _actor_optimizer(config, policy).update(actor_grads, state.actor_optimizer, state.net)
+    moved = (optax.apply_updates(state.net, updates), memory)
+    # A choice and not a branch: one program serves the critic's warm-up and what follows.
+    net, memory = jax.tree.map(
+        lambda new, old: jnp.where(train_actor, new, old), moved, (state.net, state.actor_optimizer)
     )
+    state = state.replace(net=net, actor_optimizer=memory)
+    updates, memory = _critic_optimizer(config, policy).update(critic_grads, state.critic_optimizer, state.critic)
     state = state.replace(critic=optax.apply_updates(state.critic, updates), critic_optimizer=memory)
     return state, {
         "policy_loss": terms.loss,

@@ -69,8 +69,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     config = context.run.config
     policy = make_policy(config, context.scene)
     data = demonstration_data(context, policy)
-    start = jax.jit(bc.init_state, static_argnums=(1, 2))
-    state = start(jax.random.PRNGKey(context.seed("bc")), policy, config.bc, data)
+    start = jax.jit(lambda key: bc.init_state(key, policy, config.bc, data))
+    state = start(jax.random.PRNGKey(context.seed("bc")))
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(state)

@@ -1,17 +1,19 @@
 """`rlgen export`: pictures drawn from the recorded states, and the RLDS dataset."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import mujoco
+import numpy as np
+from jaxtyping import UInt8
 
 from rlgen.data.card import write_card
 from rlgen.data.quality import dataset_quality
 from rlgen.data.rlds import RldsEpisode, export_rlds, pair_episode
-from rlgen.libero.camera import to_dataset
-from rlgen.libero.draw import draw_states
+from rlgen.libero.camera import ViewName, to_dataset
+from rlgen.libero.draw import draw_episodes
 from rlgen.libero.observe import Observer
 from rlgen.libero.scene import Scene
 from rlgen.stages.collect import load_collected
@@ -20,31 +22,37 @@ from rlgen.types import Episode
 
 VERSION = "1.0.0"
 VIEWS = {
-    "fast": "fast view: collision geometry in flat colours, no shadows; not the benchmark's own pixels",
+    "fast": "fast view: simplified triangles without shadows or gloss; not the benchmark's own pixels",
     "benchmark": "the benchmark's own renderer",
 }
 
 
 class DrawnEpisodes(Sequence[RldsEpisode]):
-    """Episodes whose pictures are drawn when they are asked for."""
+    """Episodes whose pictures are drawn when they are asked for, cheapest in rising order."""
 
-    def __init__(self, scene: Scene, episodes: Sequence[Episode], *, view: str, size: int, workers: int):
+    def __init__(self, scene: Scene, episodes: Sequence[Episode], *, view: ViewName, size: int, workers: int):
         self._scene, self._episodes = scene, episodes
         self._view, self._size, self._workers = view, size, workers
         self._observer = Observer(scene)
+        self._next = 0
+        self._drawn = self._draw_from(0)
 
     def __len__(self) -> int:
         return len(self._episodes)
 
     def __getitem__(self, number: int) -> RldsEpisode:
         episode = self._episodes[number]
-        pictures = draw_states(
-            self._scene.model, episode.states[:-1], view=self._view, size=self._size, workers=self._workers
-        )
-        pictures = to_dataset(pictures)
+        if number != self._next:
+            self._drawn = self._draw_from(number)
+        pictures = to_dataset(next(self._drawn))
+        self._next = number + 1
         name = f"{episode.task}/{episode.source}/{episode.split}-{episode.initial_index}-{episode.seed}"
         robot = self._observer(episode.states).robot
         return pair_episode(episode, robot, pictures[:, 0], pictures[:, 1], name)
+
+    def _draw_from(self, number: int) -> Iterator[UInt8[np.ndarray, "T cameras h w 3"]]:
+        states = [episode.states[:-1] for episode in self._episodes[number:]]
+        return draw_episodes(self._scene.model, states, view=self._view, size=self._size, workers=self._workers)
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
@@ -53,9 +61,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     episodes = load_collected(context)
     work.progress.total = len(episodes)
     work.progress.say("compiling the rasteriser (up to 30 s the first time)")
-    drawn = DrawnEpisodes(
-        scene, episodes, view=config.export.view, size=config.export.size, workers=config.threads
-    )
+    drawn = DrawnEpisodes(scene, episodes, view=config.export.view, size=config.export.size, workers=config.threads)
     done = 0
 
     def tell(stored: int, total: int) -> None:

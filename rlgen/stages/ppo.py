@@ -24,7 +24,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     config = context.run.config.ppo
     policy, params = bc.load_policy(context)
     critic = _critic(context, policy)
-    state = ppo.init_state(jax.random.PRNGKey(context.seed("ppo")), policy, critic, params, config)
+    state = _start(context, policy, critic, params)
     pool = Pool(context.scene, config.environments, threads=context.run.config.threads)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
@@ -58,6 +58,11 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             work.clock.save()
     pool.close()
     return {"iterations": iteration, "control_steps": int(state.control_steps)}
+
+
+def _start(context: Context, policy: DiffusionPolicy, critic: Critic, params: Params) -> ppo.PPOState:
+    key = jax.random.PRNGKey(context.seed("ppo"))
+    return jax.jit(lambda params: ppo.init_state(key, policy, critic, params, context.run.config.ppo))(params)
 
 
 def _critic(context: Context, policy: DiffusionPolicy) -> Critic:
@@ -109,8 +114,7 @@ def load_policy(context: Context) -> tuple[DiffusionPolicy, Params]:
     """
     context.run.result("ppo")
     policy, params = bc.load_policy(context)
-    critic, config = _critic(context, policy), context.run.config.ppo
-    blank = ppo.init_state(jax.random.PRNGKey(0), policy, critic, params, config)
+    blank = _start(context, policy, _critic(context, policy), params)
     with Checkpoints(context.run.folder / "ppo" / "checkpoints") as checkpoints:
         state, _ = checkpoints.restore(blank)
     return policy, ppo.policy_params(state)

@@ -10,8 +10,8 @@ import numpy as np
 
 from rlgen.config import STAGES, to_json
 from rlgen.files import read_json, write_json
-from rlgen.libero.camera import to_dataset
-from rlgen.libero.draw import draw_states
+from rlgen.libero.camera import to_upright
+from rlgen.libero.draw import draw_episodes
 from rlgen.report import plots
 from rlgen.report.contents import Assets, Clip, Dataset, FigureFile, InitialStates, ReportData, StageTime
 from rlgen.report.html import render_report
@@ -34,6 +34,8 @@ WHAT = {
     "evaluate": "every actor on the stored initial states",
 }
 CLIP_SIZE = 192
+EVERY = 2
+CONTROL_HZ = 20.0
 NOTES = (
     "The expert sees physics state (the robot and the poses of the goal's object and region); the VLA sees two "
     "pictures, the robot's own state and the instruction.",
@@ -48,7 +50,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     folder = context.run.folder
     summary = make_summary(context)
     work.progress.say("drawing one episode of each actor")
-    clips = [_clip(context, work.folder, name) for name in ACTORS]
+    clips = _draw_clips(context, work.folder)
     figures = _draw_figures(context, work.folder)
     write_json(folder / "summary.json", summary)
     render_report(_contents(context, summary, clips, figures), folder / "report.html")
@@ -90,35 +92,33 @@ def machine() -> dict[str, str | int]:
     return {"CPU": model, "cores": os.cpu_count() or 1, "system": platform.system()}
 
 
-def _clip(context: Context, folder: Path, name: str) -> Clip:
-    episode = first_episode(context, name)
-    if episode is None:
-        return Clip(name, None)
-    states = episode.states[::2]
-    frames = draw_states(
-        context.scene.model, states, view="fast", size=CLIP_SIZE, workers=context.run.config.threads
-    )
-    # Upright and not mirrored, as a person in the room would see it.
-    upright = to_dataset(frames[:, 0])[:, :, ::-1]
-    path = folder / clip_name(name, episode.task, episode.seed, episode.success)
-    caption = f"stored state {episode.initial_index}, {len(episode)} steps"
-    write_gif(
-        path,
-        np.ascontiguousarray(upright),
-        caption=caption,
-        success=episode.success,
-        size=CLIP_SIZE,
-        every=1,
-        control_hz=10.0,
-    )
-    return Clip(name, path, caption, episode.success)
+def _draw_clips(context: Context, folder: Path) -> list[Clip]:
+    """The first evaluated episode of each actor as a GIF."""
+    episodes = {name: first_episode(context, name) for name in ACTORS}
+    shown = {name: episode for name, episode in episodes.items() if episode is not None}
+    states = [episode.states[::EVERY] for episode in shown.values()]
+    workers = context.run.config.threads
+    drawn = draw_episodes(context.scene.model, states, cameras=("agentview",), size=CLIP_SIZE, workers=workers)
+    clips = {name: Clip(name, None) for name in ACTORS}
+    for (name, episode), pictures in zip(shown.items(), drawn, strict=True):
+        path = folder / clip_name(name, episode.task, episode.seed, episode.success)
+        caption = f"stored state {episode.initial_index}, {len(episode)} steps"
+        write_gif(
+            path,
+            to_upright(pictures[:, 0]),
+            caption=caption,
+            success=episode.success,
+            size=CLIP_SIZE,
+            every=1,
+            control_hz=CONTROL_HZ / EVERY,
+        )
+        clips[name] = Clip(name, path, caption, episode.success)
+    return list(clips.values())
 
 
 def _draw_figures(context: Context, folder: Path) -> list[FigureFile]:
     run = context.run.folder
-    rates = {
-        name: SuccessRate.from_json(rate) for name, rate in context.run.result("evaluate")["rates"].items()
-    }
+    rates = {name: SuccessRate.from_json(rate) for name, rate in context.run.result("evaluate")["rates"].items()}
     plots.save(plots.success_bars(rates), folder / "success.png")
     lines = read_metrics(run / "ppo" / "metrics.jsonl")
     tested = [line for line in lines if "test" in line]
@@ -146,9 +146,7 @@ def _draw_figures(context: Context, folder: Path) -> list[FigureFile]:
             "On the stored initial states; bars are Wilson intervals.",
             "success",
         ),
-        FigureFile(
-            folder / "learning.png", "PPO", "Success and clip fraction over control steps.", "training"
-        ),
+        FigureFile(folder / "learning.png", "PPO", "Success and clip fraction over control steps.", "training"),
         FigureFile(folder / "losses.png", "Losses", "Behaviour cloning and the VLA.", "training"),
         FigureFile(
             quality / "quality.png",
@@ -166,9 +164,7 @@ def _draw_figures(context: Context, folder: Path) -> list[FigureFile]:
     ]
 
 
-def _contents(
-    context: Context, summary: dict[str, Any], clips: list[Clip], figures: list[FigureFile]
-) -> ReportData:
+def _contents(context: Context, summary: dict[str, Any], clips: list[Clip], figures: list[FigureFile]) -> ReportData:
     run, config = context.run, context.run.config
     quality = read_json(run.folder / "quality" / "quality.json")
     notes = {stage: _stage_note(stage, run.result(stage)) for stage in WHAT}
@@ -203,9 +199,7 @@ def _contents(
 
 def _stage_note(stage: str, result: dict[str, Any]) -> str:
     if stage in ("demos", "collect"):
-        return (
-            f"{result['episodes']} of {result['tried']} tried, {result['mean_length']:.0f} steps on average"
-        )
+        return f"{result['episodes']} of {result['tried']} tried, {result['mean_length']:.0f} steps on average"
     if stage in ("bc", "vla-train"):
         return f"{result['steps']} steps, {result['parameters']:,} parameters"
     if stage == "ppo":

@@ -10,7 +10,7 @@ from rlgen.config import Config
 from rlgen.data.rlds import read_rlds
 from rlgen.errors import UserError
 from rlgen.files import read_json, write_json
-from rlgen.libero.view_fast import FastView
+from rlgen.libero.camera import FastView, read_triangles
 from rlgen.stages.bc import count_parameters
 from rlgen.stages.context import Context, Work
 from rlgen.stages.export import dataset_folder
@@ -49,7 +49,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     work.progress.say("reading the dataset")
     data = from_rlds(read_rlds(dataset_folder(context)), model)
     write_json(work.folder / STATS, data.stats.to_json())
-    state = training.init_state(model, train)
+    state = jax.jit(lambda: training.init_state(model, train))()
     with Checkpoints(work.folder / "checkpoints", keep=1) as checkpoints:
         if checkpoints.latest() is not None:
             state = jax.tree.map(jax.numpy.asarray, checkpoints.restore(state)[0])
@@ -85,7 +85,9 @@ def load_actor(context: Context) -> PoolVlaActor:
     stats = NormStats.from_json(read_json(folder / STATS))
     chunk = min(config.policy.horizon, model.horizon)
     nq = context.scene.model.nq
-    views = [FastView(context.scene.model, size=config.export.size) for _ in range(config.threads)]
+    size, scene_model = config.export.size, context.scene.model
+    triangles = read_triangles(scene_model)
+    views = [FastView(scene_model, size=size, triangles=triangles) for _ in range(config.threads)]
     draws = [lambda state, view=view: view.draw(state[1 : 1 + nq]) for view in views]
     actor = VlaActor(config=model, params=state.ema, stats=stats, chunk=chunk)
     return PoolVlaActor(actor, context.scene.task.prompt, draws)

@@ -64,9 +64,7 @@ def gather(
                 if wanted is None or episode.success:
                     kept.append(f"{tried + number:05d}.npz")
                     save_episode(folder / kept[-1], episode)
-            write_json(
-                record, {"tried": count, "episodes": kept, "successes": sum(e.success for e in episodes)}
-            )
+            write_json(record, {"tried": count, "episodes": kept, "successes": sum(e.success for e in episodes)})
             work.clock.save()
         told = read_json(record)
         new = told["episodes"] if wanted is None else told["episodes"][: wanted - len(names)]

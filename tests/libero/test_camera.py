@@ -191,9 +191,7 @@ def test_simplified_meshes_keep_their_surface_and_two_sides():
     full, small = (read_triangles(model, budget=budget) for budget in (10**6, 900))
     assert len(small.faces) <= 300 < len(full.faces)
     assert np.abs(np.linalg.norm(small.vertices, axis=1) - 0.1).max() < 0.01
-    assert areas(small.vertices, small.faces).sum() == pytest.approx(
-        areas(full.vertices, full.faces).sum(), rel=0.06
-    )
+    assert areas(small.vertices, small.faces).sum() == pytest.approx(areas(full.vertices, full.faces).sum(), rel=0.06)
     assert np.einsum("ij,ij->i", small.vertices, small.normals).min() > 0.08
     sheets = box(np.array([0.1, 0.1, 0.0005]))
     thin = simplify(sheets, 4, 0.05)

@@ -76,9 +76,7 @@ def test_bad_actions_are_refused(standin_scene, chunks, message):
 def test_the_clean_demonstrator_succeeds_and_its_actions_replay(standin_scene):
     trials = make_trials(3, 50, seed=0)
     demonstrator = Demonstrator(standin_scene, clean=True)
-    [episodes] = run_episodes(
-        standin_scene, demonstrator, trials, split="heldout", source="scripted", width=3
-    )
+    [episodes] = run_episodes(standin_scene, demonstrator, trials, split="heldout", source="scripted", width=3)
     assert all(episode.success for episode in episodes)
     episode = episodes[1]
     assert episode.rewards.sum() == episode.rewards[-1] == 1

@@ -41,9 +41,7 @@ def benchmark(tmp_path_factory):
 
         if (task, assets) not in built:
             libero.libero._assets_path_cache = str(assets)
-            env = ControlEnv(
-                bddl_file_name=str(task.bddl_file), has_offscreen_renderer=False, use_camera_obs=False
-            )
+            env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=False, use_camera_obs=False)
             env.reset()
             built[task, assets] = env
         return built[task, assets]

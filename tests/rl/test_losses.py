@@ -121,7 +121,10 @@ def test_value_loss_matches_golden(case):
     np.testing.assert_allclose(value, golden["scalars"][2], rtol=3e-7, atol=3e-7)
     grads = names(grads)
     close(grads, below(golden, "grad_v/critic"))
-    close({name: settings.value_weight * grad for name, grad in grads.items()}, below(golden, "grad_total/critic"))
+    close(
+        {name: settings.value_weight * grad for name, grad in grads.items()},
+        below(golden, "grad_total/critic"),
+    )
 
 
 def test_ratio_is_one_before_the_first_update():

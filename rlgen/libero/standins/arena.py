@@ -91,6 +91,4 @@ def _assets(asset: ElementTree.Element) -> None:
     ):
         ElementTree.SubElement(asset, "texture", name=name, type="2d", file=f"../{file}")
         matt = {"reflectance": "0", "shininess": "0.05", "specular": "0.1"}
-        ElementTree.SubElement(
-            asset, "material", matt, name=material, texture=name, texrepeat="3 3", texuniform="true"
-        )
+        ElementTree.SubElement(asset, "material", matt, name=material, texture=name, texrepeat="3 3", texuniform="true")

@@ -38,9 +38,7 @@ LABEL = 0.0004
 TALL = Reach()
 
 
-def _can(
-    name: str, mass: float, reach: Reach, *, apothem: float, z: float, label: Colour, band: Colour
-) -> StandIn:
+def _can(name: str, mass: float, reach: Reach, *, apothem: float, z: float, label: Colour, band: Colour) -> StandIn:
     """A tin along y, with a label of two colours."""
     centre, upright = (-0.0001, -0.0005, z), Turn("x", 90.0)
     look = (
@@ -51,9 +49,7 @@ def _can(
     return StandIn(name, FAMILY, mass, octagonal_prism(apothem, 0.0380, centre), look, reach=reach)
 
 
-def _carton(
-    name: str, mass: float, reach: Reach, *, x: float, body: Colour, band: Colour, roof: Colour
-) -> StandIn:
+def _carton(name: str, mass: float, reach: Reach, *, x: float, body: Colour, band: Colour, roof: Colour) -> StandIn:
     """A litre of something along y: a square trunk, and a roof that is a bar lying on its edge."""
     trunk = Box((0.02625, 0.05475, 0.02625), (x, -0.0150, 0.0))
     gable = Box((0.0264, 0.01535, 0.01535), (0.0, 0.0397, 0.0), Turn("x", 45.0), density=0.35)
