@@ -9,13 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
 
 from rlgen.libero.scene import Scene
 from rlgen.types import Observation
 
 # Position action of 1 moves the goal by 5 cm; the arm follows about half of it within a control step.
 METRES_PER_ACTION = 0.05
+RADIANS_PER_ACTION = 0.5
 OPEN, CLOSE = -1.0, 1.0
+# Share of the remaining turn that an action asks for, and how much positions and rotations tremble.
+TURN_GAIN = 0.3
+TREMOR_SHARES = np.array([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Style:
       gain: share of the remaining way that an action asks for.
       pauses: idle steps before each phase.
       overshoot: metres beyond the point above the object, then corrected.
-      tremor: size of the smooth noise on position actions.
+      tremor: size of the smooth noise on position actions; rotations tremble a tenth as much.
+      yaw: turn of the hand about the vertical, radians.
       close_steps: steps given to the fingers.
     """
 
@@ -45,6 +51,7 @@ class Style:
     pauses: Int[np.ndarray, "6"]
     overshoot: float
     tremor: float
+    yaw: float
     close_steps: int
 
 
@@ -61,6 +68,7 @@ def clean_style() -> Style:
         pauses=np.zeros(6, np.int64),
         overshoot=0.0,
         tremor=0.0,
+        yaw=0.0,
         close_steps=9,
     )
 
@@ -68,18 +76,19 @@ def clean_style() -> Style:
 def draw_style(random: np.random.Generator) -> Style:
     """A style as a person might have: three approach sides, hesitations, corrections."""
     side = random.choice([-1.0, 0.0, 1.0])
-    pauses = np.where(random.random(6) < 0.35, random.integers(2, 9, 6), 0)
+    pauses = np.where(random.random(6) < 0.25, random.integers(2, 9, 6), 0)
     return Style(
         detour=np.array([random.uniform(-0.05, 0.05), side * random.uniform(0.06, 0.12), random.uniform(0, 0.08)]),
         approach_height=random.uniform(0.07, 0.15),
         carry_height=random.uniform(0.10, 0.18),
         grasp_offset=np.append(random.normal(0, 0.004, 2), random.uniform(-0.006, 0.004)),
         place_offset=np.append(random.normal(0, 0.012, 2), random.uniform(-0.02, 0.02)),
-        speed=random.uniform(0.45, 0.85),
-        gain=random.uniform(0.35, 0.6),
+        speed=random.uniform(0.55, 0.95),
+        gain=random.uniform(0.4, 0.65),
         pauses=pauses,
         overshoot=random.uniform(0.0, 0.03),
         tremor=random.uniform(0.02, 0.08),
+        yaw=random.normal(0, 0.05),
         close_steps=int(random.integers(9, 15)),
     )
 
@@ -143,10 +152,16 @@ class _Performer:
         self._waypoints = plan(style)
         self._age = 0
         self._origin: np.ndarray | None = None
-        self._noise = np.zeros(3)
+        self._upright: Rotation | None = None
+        self._noise = np.zeros(6)
 
-    def act(self, hand: np.ndarray, target: np.ndarray, region: np.ndarray) -> np.ndarray:
-        """The next action; advances the plan where a waypoint is reached."""
+    def act(self, hand: np.ndarray, turned: np.ndarray, target: np.ndarray, region: np.ndarray) -> np.ndarray:
+        """The next action; advances the plan where a waypoint is reached.
+
+        Args:
+          hand, turned: position and axis-angle of the hand.
+          target, region: positions of the object and of where it belongs.
+        """
         while True:
             waypoint = self._waypoints[0]
             if self._origin is None:
@@ -159,16 +174,24 @@ class _Performer:
             self._waypoints.pop(0)
             self._origin = None
         self._age += 1
-        move = np.zeros(3) if waypoint.wait else self._move(error)
-        return np.concatenate([move, np.zeros(3), [waypoint.gripper]])
+        move = np.zeros(6) if waypoint.wait else self._move(error, self._turn(turned))
+        return np.append(move, waypoint.gripper)
 
-    def _move(self, error: np.ndarray) -> np.ndarray:
+    def _turn(self, turned: np.ndarray) -> np.ndarray:
+        """Rotation vector in the world from the hand's orientation to the wanted one."""
+        present = Rotation.from_rotvec(turned)
+        if self._upright is None:
+            self._upright = Rotation.from_rotvec([0, 0, self._style.yaw]) * present
+        return (self._upright * present.inv()).as_rotvec()
+
+    def _move(self, error: np.ndarray, turn: np.ndarray) -> np.ndarray:
         wanted = self._style.gain * error / METRES_PER_ACTION
         largest = np.abs(wanted).max()
         if largest > self._style.speed:
             wanted *= self._style.speed / largest
-        self._noise = 0.8 * self._noise + self._style.tremor * self._random.normal(0, 0.6, 3)
-        return np.clip(wanted + self._noise, -1.0, 1.0)
+        self._noise = 0.8 * self._noise + self._style.tremor * self._random.normal(0, 0.6, 6) * TREMOR_SHARES
+        turning = np.clip(TURN_GAIN * turn / RADIANS_PER_ACTION, -0.2, 0.2) if self._style.tremor else np.zeros(3)
+        return np.clip(np.concatenate([wanted, turning]) + self._noise, -1.0, 1.0)
 
 
 class Demonstrator:
@@ -195,7 +218,6 @@ class Demonstrator:
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N 1 7"]:
         """One action a row, from the hand's and the first goal object's and region's positions."""
-        hands = observation.robot.position
-        poses = observation.vector[:, 13:31]
-        rows = zip(self._performers, hands, poses[:, 0:3], poses[:, 12:15], strict=True)
-        return np.stack([performer.act(hand, target, region) for performer, hand, target, region in rows])[:, None]
+        robot, poses = observation.robot, observation.vector[:, 13:31]
+        rows = zip(self._performers, robot.position, robot.axis_angle, poses[:, 0:3], poses[:, 12:15], strict=True)
+        return np.stack([performer.act(*seen) for performer, *seen in rows])[:, None]

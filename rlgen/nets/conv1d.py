@@ -1,95 +1,82 @@
-"""Convolutions over the chunk, written as matrix products.
+"""Convolutions over a chunk as matrix products.
 
-Chunks are so short that a general convolution wins nothing on a CPU and its gradient loses much; the products here
-are one matrix each way. All arrays are `[B, H, C]`; kernels are `[width, C_in, C_out]`.
+Chunks are a few actions long and a few dozen channels wide. A general convolution, above all its gradient, is slow at
+that size on a CPU; what each output sees is therefore laid side by side and multiplied by one matrix. Arrays are
+`[B, H, C]`; kernels are `[width, C_in, C_out]`.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# As torch's default: uniform in +-1/sqrt(fan_in), which is a third of the variance of LeCun's.
-kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+def neighbourhoods(x: Float[Array, "B H I"], width: int, stride: int = 1) -> Float[Array, "B H_out width*I"]:
+    """What each output of a convolution sees, with `width // 2` zeros on either side of the chunk."""
+    length = x.shape[1]
+    padded = jnp.pad(x, ((0, 0), (width // 2, width // 2), (0, 0)))
+    stop = stride * ((length - 1) // stride) + 1
+    return jnp.concatenate([padded[:, tap : tap + stop : stride] for tap in range(width)], axis=-1)
 
 
-def convolve(
-    x: Float[Array, "B H I"], kernel: Float[Array, "width I O"], stride: int = 1
-) -> Float[Array, "B H_out O"]:
-    """Cross-correlation with zeros around the chunk, `width // 2` on either side."""
+@jax.custom_vjp
+def convolve(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
+    """Cross-correlation of odd width with zeros around the chunk."""
+    return _multiply(neighbourhoods(x, kernel.shape[0]), kernel.reshape(-1, kernel.shape[2]))
+
+
+def _convolve_forward(x, kernel):
+    return convolve(x, kernel), (x, kernel)
+
+
+def _convolve_backward(saved, slope):
+    """Both gradients are products with the neighbourhoods of the slope, which are laid out once."""
+    x, kernel = saved
     width, size_in, size_out = kernel.shape
-    if width == 1 and stride == 1:
-        return x @ kernel[0]
-    batch, length, _ = x.shape
-    out = (length - 1) // stride + 1
-    taps = np.arange(length)[:, None] - stride * np.arange(out) + width // 2
-    picks = (taps[..., None] == np.arange(width)).astype(np.float32)
-    matrix = jnp.einsum("hjk,kio->hijo", picks, kernel).reshape(length * size_in, out * size_out)
-    return (x.reshape(batch, length * size_in) @ matrix).reshape(batch, out, size_out)
+    around = neighbourhoods(slope, width)
+    turned = kernel[::-1].transpose(0, 2, 1).reshape(width * size_out, size_in)
+    by_kernel = jnp.einsum("bhi,bhk->ik", x, around).reshape(size_in, width, size_out)
+    return _multiply(around, turned), by_kernel.transpose(1, 0, 2)[::-1]
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def convolve_down(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H/2 O"]:
+    """Cross-correlation of stride 2 with zeros around the chunk: half as long a chunk."""
+    return _multiply(neighbourhoods(x, kernel.shape[0], 2), kernel.reshape(-1, kernel.shape[2]))
 
 
 def convolve_up(x: Float[Array, "B H I"], kernel: Float[Array, "4 I O"]) -> Float[Array, "B 2*H O"]:
     """Transposed convolution of width 4, stride 2, padding 1: twice as long a chunk.
 
-    Output 2j sees x[j] and x[j-1] through taps 1 and 3, output 2j+1 sees x[j] and x[j+1] through taps 2 and 0.
+    Output 2j sees x[j-1] and x[j] through taps 3 and 1, output 2j+1 sees x[j] and x[j+1] through taps 2 and 0.
     """
     batch, length, _ = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0)))
-    pairs = jnp.concatenate([padded[:, :-1], padded[:, 1:]], axis=-1)
-    even = pairs[:, :-1] @ jnp.concatenate([kernel[3], kernel[1]])
-    odd = pairs[:, 1:] @ jnp.concatenate([kernel[2], kernel[0]])
-    return jnp.stack([even, odd], axis=2).reshape(batch, 2 * length, kernel.shape[2])
+    none = jnp.zeros_like(kernel[0])
+    matrix = jnp.block([[kernel[3], none], [kernel[1], kernel[2]], [none, kernel[0]]])
+    return _multiply(neighbourhoods(x, 3), matrix).reshape(batch, 2 * length, kernel.shape[2])
 
 
-class Conv1d(nn.Module):
-    """Convolution over the chunk with `width // 2` zeros on either side."""
-
-    features: int
-    width: int
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H I"]) -> Float[Array, "B H_out features"]:
-        kernel = self.param("kernel", kernel_init, (self.width, x.shape[-1], self.features))
-        return convolve(x, kernel, self.stride) + self.param("bias", nn.initializers.zeros, (self.features,))
+def write_out(kernel: Float[Array, "width I O"], length: int, stride: int = 1) -> Float[Array, "H*I H_out*O"]:
+    """A whole convolution over a chunk of `length` as one matrix, from all its numbers to all of the result's."""
+    outputs = np.arange((length - 1) // stride + 1)
+    return _spread(kernel, np.arange(length)[:, None] - stride * outputs + kernel.shape[0] // 2)
 
 
-class Upsample1d(nn.Module):
-    """Transposed convolution that doubles the chunk's length."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H C"]) -> Float[Array, "B 2*H C"]:
-        kernel = self.param("kernel", kernel_init, (4, x.shape[-1], x.shape[-1]))
-        return convolve_up(x, kernel) + self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+def write_out_up(kernel: Float[Array, "4 I O"], length: int) -> Float[Array, "H*I 2*H*O"]:
+    """The same for `convolve_up`."""
+    return _spread(kernel, np.arange(2 * length) - 2 * np.arange(length)[:, None] + 1)
 
 
-class Downsample1d(nn.Module):
-    """Convolution of width 3 and stride 2 that halves the chunk's length."""
+def _spread(kernel: Float[Array, "width I O"], taps: np.ndarray) -> Float[Array, "H*I H_out*O"]:
+    """Puts tap `taps[h, j]` where position h meets output j, and zeros where there is no such tap."""
+    width, size_in, size_out = kernel.shape
+    picks = (taps[..., None] == np.arange(width)).astype(np.float32)
+    matrix = jnp.einsum("hjk,kio->hijo", picks, kernel)
+    return matrix.reshape(taps.shape[0] * size_in, taps.shape[1] * size_out)
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H C"]) -> Float[Array, "B H/2 C"]:
-        return Conv1d(x.shape[-1], 3, 2, name="conv")(x)
 
-
-class GroupNorm1d(nn.Module):
-    """Group normalisation over the chunk: each group of channels to mean 0 and variance 1, then scale and bias."""
-
-    groups: int
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H C"]) -> Float[Array, "B H C"]:
-        batch, length, channels = x.shape
-        if channels % self.groups:
-            raise ValueError(f"{channels} channels in {self.groups} groups: expected a multiple")
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        member = np.tile(np.repeat(np.arange(self.groups), channels // self.groups), length)
-        average = (member[:, None] == np.arange(self.groups)) / np.float32(len(member) // self.groups)
-        spread = channels // self.groups
-        flat = x.reshape(batch, -1)
-        centred = x - jnp.repeat(flat @ average, spread, axis=-1)[:, None]
-        variance = jnp.square(centred).reshape(batch, -1) @ average
-        factor = jnp.repeat(jax.lax.rsqrt(variance + self.epsilon), spread, axis=-1) * scale
-        return centred * factor[:, None] + bias
+def _multiply(x: Float[Array, "B H N"], matrix: Float[Array, "N O"]) -> Float[Array, "B H O"]:
+    batch, length, size = x.shape
+    return (x.reshape(batch * length, size) @ matrix).reshape(batch, length, -1)

@@ -1,12 +1,12 @@
 """Perceptrons: a residual one, and a noise predictor made of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rlgen.nets.activations import activation
+from rlgen.nets.affine import Affine, affine
 from rlgen.nets.time_embedding import TimeEmbedding
 
 
@@ -32,7 +32,7 @@ class ResidualMLP(nn.Module):
       activation: name of the activation.
     """
 
-    widths: Sequence[int]
+    widths: tuple[int, ...]
     size_out: int
     activation: str = "mish"
 
@@ -51,21 +51,45 @@ class DiffusionMLP(nn.Module):
     """Noise predictor that reads the flattened chunk, the timestep's embedding and the condition.
 
     Attributes:
-      widths: hidden widths of the residual perceptron.
+      action_size: numbers in an action, A.
+      widths: hidden widths, all equal and odd in number.
       time_size: width of the timestep's embedding.
       activation: name of the activation.
     """
 
-    widths: Sequence[int] = (384, 384, 384)
+    action_size: int = 7
+    widths: tuple[int, ...] = (384, 384, 384)
     time_size: int = 16
     activation: str = "mish"
 
-    @nn.compact
     def __call__(
         self, x: Float[Array, "B H A"], timestep: Int[Array, "*B"], condition: Float[Array, "B O"]
     ) -> Float[Array, "B H A"]:
-        time = TimeEmbedding(self.time_size, 2 * self.time_size, name="time")(timestep)
-        time = jnp.broadcast_to(time, (x.shape[0], self.time_size))
-        inputs = jnp.concatenate([x.reshape(x.shape[0], -1), time, condition], axis=-1)
-        size = x.shape[1] * x.shape[2]
-        return ResidualMLP(self.widths, size, self.activation, name="trunk")(inputs).reshape(x.shape)
+        """The network's output; one timestep for all, or one for each."""
+        return self.prepare(condition, x.shape[1])(x, timestep)
+
+    @nn.compact
+    def prepare(
+        self, condition: Float[Array, "B O"], length: int
+    ) -> Callable[[Float[Array, "B H A"], Int[Array, "*B"]], Float[Array, "B H A"]]:
+        """The network on one set of observations and chunks of `length`, as a function of chunk and timestep."""
+        act, width = activation(self.activation), self.widths[0]
+        size = length * self.action_size
+        time = TimeEmbedding(self.time_size, 2 * self.time_size, name="time")()
+        (by_chunk, by_time, by_condition), bias = Affine(width, name="enter")(
+            size, self.time_size, condition.shape[-1]
+        )
+        seen = condition @ by_condition + bias
+        blocks = [
+            (affine(Affine(width, name=f"block_{number}_first"), width), affine(Affine(width, name=f"block_{number}_second"), width))
+            for number in range(len(self.widths) // 2)
+        ]
+        leave = affine(Affine(size, name="leave"), width)
+
+        def predict(x: Float[Array, "B H A"], timestep: Int[Array, "*B"]) -> Float[Array, "B H A"]:
+            h = x.reshape(x.shape[0], -1) @ by_chunk + (time(timestep) @ by_time + seen)
+            for first, second in blocks:
+                h = h + second(act(first(act(h))))
+            return leave(h).reshape(x.shape)
+
+        return predict

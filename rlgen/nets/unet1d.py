@@ -1,41 +1,60 @@
 """Conditional 1-D U-Net over an action chunk (Chi et al., 2023; Ren et al., 2024)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rlgen.nets.activations import activation
-from rlgen.nets.conv1d import Conv1d, Downsample1d, GroupNorm1d, Upsample1d
+from rlgen.nets.chunk_layers import ConvWeights, Flat, NormWeights, Rows
 from rlgen.nets.film import Film
 from rlgen.nets.mlp import ResidualMLP
 from rlgen.nets.time_embedding import TimeEmbedding
 
+# Chunks of at most so many numbers at every level are kept flat; beyond it the zeros cost more than they save.
+LARGEST_FLAT = 512
 
-class ConvBlock(nn.Module):
-    """Convolution, group normalisation, activation."""
+# As torch's default: uniform in +-1/sqrt(fan_in).
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
-    features: int
+
+class Conv(nn.Module):
+    """Parameters of a convolution."""
+
+    size_in: int
+    size_out: int
     width: int
-    groups: int
-    epsilon: float
-    activation: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H I"]) -> Float[Array, "B H features"]:
-        x = Conv1d(self.features, self.width, name="conv")(x)
-        x = GroupNorm1d(self.groups, self.epsilon, name="norm")(x)
-        return activation(self.activation)(x)
+    def __call__(self) -> ConvWeights:
+        kernel = self.param("kernel", kernel_init, (self.width, self.size_in, self.size_out))
+        return ConvWeights(kernel, self.param("bias", nn.initializers.zeros, (self.size_out,)))
+
+
+class Norm(nn.Module):
+    """Parameters of a group normalisation."""
+
+    channels: int
+    groups: int
+    epsilon: float
+
+    @nn.compact
+    def __call__(self) -> NormWeights:
+        if self.channels % self.groups:
+            raise ValueError(f"{self.channels} channels in {self.groups} groups: expected a multiple")
+        scale = self.param("scale", nn.initializers.ones, (self.channels,))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        return NormWeights(scale, bias, self.groups, self.epsilon)
 
 
 class Unet1d(nn.Module):
     """Noise predictor with a U over the chunk; the timestep and the observation enter by FiLM in every block.
 
-    Only the skip connections that an odd way up meets are used: with n levels there are n - 1 ways up, and the
-    finest level's features have no partner.
+    With n levels there are n - 1 ways up; the finest level's features on the way down have no partner.
 
     Attributes:
+      action_size: numbers in an action, A.
       dim: channels of the finest level.
       mults: channels of each level as multiples of `dim`; the chunk halves from one level to the next.
       time_size: width of the timestep's embedding.
@@ -46,67 +65,127 @@ class Unet1d(nn.Module):
       film_deep: three-layer FiLM encoders; not with `condition_widths`.
       condition_widths: hidden widths and output width of a residual perceptron on the observation, or None.
       activation: name of the activation.
+      flat: the layout; None lets the sizes decide.
     """
 
+    action_size: int = 7
     dim: int = 32
-    mults: Sequence[int] = (1, 2)
+    mults: tuple[int, ...] = (1, 2)
     time_size: int = 16
     width: int = 5
     groups: int = 8
     epsilon: float = 1e-5
     film_scale: bool = True
     film_deep: bool = False
-    condition_widths: Sequence[int] | None = None
+    condition_widths: tuple[int, ...] | None = None
     activation: str = "mish"
+    flat: bool | None = None
 
-    @nn.compact
     def __call__(
         self, x: Float[Array, "B H A"], timestep: Int[Array, "*B"], condition: Float[Array, "B O"]
     ) -> Float[Array, "B H A"]:
-        self._check(x.shape[1])
-        condition = self._condition(timestep, condition)
-        channels = [self.dim * multiple for multiple in self.mults]
-        size_action, skips = x.shape[2], []
-        for level, size in enumerate(channels):
-            x = self._pair(x, condition, size, f"down_{level}")
-            skips.append(x)
-            if level + 1 < len(channels):
-                x = Downsample1d(name=f"downsample_{level}")(x)
-        x = self._pair(x, condition, channels[-1], "middle")
-        for level in reversed(range(1, len(channels))):
-            x = jnp.concatenate([x, skips[level]], axis=-1)
-            x = self._pair(x, condition, channels[level - 1], f"up_{level}")
-            x = Upsample1d(name=f"upsample_{level}")(x)
-        x = self._block(self.dim, "last")(x)
-        return Conv1d(size_action, 1, name="leave")(x)
+        """The network's output; one timestep for all, or one for each."""
+        return self.prepare(condition, x.shape[1])(x, timestep)
 
-    def _check(self, length: int) -> None:
+    @nn.compact
+    def prepare(
+        self, condition: Float[Array, "B O"], length: int
+    ) -> Callable[[Float[Array, "B H A"], Int[Array, "*B"]], Float[Array, "B H A"]]:
+        """The network on one set of observations and chunks of `length`, as a function of chunk and timestep.
+
+        What depends on neither is computed here, once for all steps of a chain.
+        """
+        channels, lengths = self._sizes(length)
+        largest = max(size * count for size, count in zip(channels, lengths, strict=True))
+        layout = Flat if (self.flat if self.flat is not None else largest <= LARGEST_FLAT) else Rows
+        blocks = self._blocks(layout, channels, lengths)
+        down = [
+            layout.down(Conv(size, size, 3, name=f"downsample_{level}")(), lengths[level])
+            for level, size in enumerate(channels[:-1])
+        ]
+        up = [
+            layout.up(Conv(channels[level - 1], channels[level - 1], 4, name=f"upsample_{level}")(), lengths[level])
+            for level in range(1, len(channels))
+        ]
+        last = self._block(layout, self.dim, self.dim, length, 1, "last")
+        leave = layout.conv(Conv(self.dim, self.action_size, 1, name="leave")(), length)
+        time = TimeEmbedding(self.time_size, 4 * self.time_size, name="time")()
+        film = self._film(condition, channels)
+
+        def predict(x: Float[Array, "B H A"], timestep: Int[Array, "*B"]) -> Float[Array, "B H A"]:
+            codes, remaining = iter(film(time(timestep))), iter(blocks)
+            skips = []
+
+            def two_blocks(x):
+                for _ in range(2):
+                    x = next(remaining)(x, next(codes))
+                return x
+
+            x = layout.enter(x)
+            for level in range(len(channels)):
+                x = two_blocks(x)
+                skips.append(x)
+                if level < len(down):
+                    x = down[level](x)
+            x = two_blocks(x)
+            for level in reversed(range(1, len(channels))):
+                x = up[level - 1](two_blocks(layout.join(x, skips[level])))
+            return layout.leave(leave(last(x)), length)
+
+        return predict
+
+    def _sizes(self, length: int) -> tuple[list[int], list[int]]:
+        """Channels and chunk length of every level."""
         halvings = 2 ** (len(self.mults) - 1)
         if length % halvings:
             raise ValueError(
                 f"a chunk of {length} actions with {len(self.mults)} levels: expected a multiple of {halvings}"
             )
+        return [self.dim * multiple for multiple in self.mults], [length >> level for level in range(len(self.mults))]
 
-    def _condition(self, timestep, observation):
-        time = TimeEmbedding(self.time_size, 4 * self.time_size, name="time")(timestep)
+    def _blocks(self, layout, channels: list[int], lengths: list[int]) -> list[Callable]:
+        """Residual blocks in the order in which a chunk meets them, two in every place."""
+        places = []
+        for level, size in enumerate(channels):
+            size_in = channels[level - 1] if level else self.action_size
+            places.append((f"down_{level}", size_in, size, lengths[level], 1))
+        places.append(("middle", channels[-1], channels[-1], lengths[-1], 1))
+        for level in reversed(range(1, len(channels))):
+            places.append((f"up_{level}", 2 * channels[level], channels[level - 1], lengths[level], 2))
+        blocks = []
+        for name, size_in, size, length, parts in places:
+            blocks.append(self._residual_block(layout, size_in, size, length, parts, f"{name}_0"))
+            blocks.append(self._residual_block(layout, size, size, length, 1, f"{name}_1"))
+        return blocks
+
+    def _residual_block(self, layout, size_in: int, size: int, length: int, parts: int, name: str) -> Callable:
+        """Two convolutions around a shortcut, modulated in between."""
+        first = self._block(layout, size_in, size, length, parts, f"{name}_first")
+        second = self._block(layout, size, size, length, 1, f"{name}_second")
+        if size_in == size:
+            shortcut = None
+        else:
+            shortcut = layout.conv(Conv(size_in, size, 1, name=f"{name}_shortcut")(), length, parts)
+
+        def apply(x, code):
+            h = second(layout.modulate(first(x), code, length))
+            return h + (x if shortcut is None else shortcut(x))
+
+        return apply
+
+    def _block(self, layout, size_in: int, size: int, length: int, parts: int, name: str) -> Callable:
+        """Convolution, group normalisation, activation."""
+        conv = layout.conv(Conv(size_in, size, self.width, name=f"{name}_conv")(), length, parts)
+        norm = layout.norm(Norm(size, self.groups, self.epsilon, name=f"{name}_norm")(), length)
+        act = activation(self.activation)
+        return lambda x: act(norm(conv(x)))
+
+    def _film(self, observation: Float[Array, "B O"], channels: list[int]) -> Callable:
+        deep = self.film_deep and self.condition_widths is None
         if self.condition_widths is not None:
             *hidden, size = self.condition_widths
-            observation = ResidualMLP(hidden, size, self.activation, name="observation")(observation)
-        time = jnp.broadcast_to(time, (observation.shape[0], self.time_size))
-        return jnp.concatenate([time, observation], axis=-1)
-
-    def _block(self, features: int, name: str) -> ConvBlock:
-        return ConvBlock(features, self.width, self.groups, self.epsilon, self.activation, name=name)
-
-    def _pair(self, x, condition, features: int, name: str):
-        """Two residual blocks, each modulated between its convolutions."""
-        for number in range(2):
-            prefix = f"{name}_{number}"
-            h = self._block(features, f"{prefix}_first")(x)
-            deep = self.film_deep and self.condition_widths is None
-            film = Film(features, self.film_scale, deep, self.activation, name=f"{prefix}_film")
-            h = self._block(features, f"{prefix}_second")(film(h, condition))
-            if x.shape[-1] != features:
-                x = Conv1d(features, 1, name=f"{prefix}_shortcut")(x)
-            x = x + h
-        return x
+            observation = ResidualMLP(tuple(hidden), size, self.activation, name="observation")(observation)
+        below = channels[-1:] + [channels[level - 1] for level in reversed(range(1, len(channels)))]
+        each = tuple(size for size in [*channels, *below] for _ in range(2))
+        film = Film(each, self.film_scale, deep, self.activation, name="film")
+        return film(self.time_size, jnp.asarray(observation))

@@ -99,8 +99,8 @@ class DiffusionPolicy:
     def network(self) -> nn.Module:
         """The noise predictor, called with a chunk, a timestep and a normalised observation."""
         if self.architecture == "mlp":
-            return DiffusionMLP(self.widths, self.time_size)
-        return Unet1d(self.dim, self.mults, self.time_size, film_deep=self.film_deep)
+            return DiffusionMLP(self.action_size, self.widths, self.time_size)
+        return Unet1d(self.action_size, self.dim, self.mults, self.time_size, film_deep=self.film_deep)
 
     @property
     def schedule(self) -> Schedule:
@@ -201,7 +201,7 @@ class DiffusionPolicy:
 
     def _predictor(self, params: Params, observation: Float[Array, "B O"]):
         condition = normalize_observation(params["normalizer"], observation)
-        return lambda x, timestep: self.network.apply({"params": params["net"]}, x, timestep, condition)
+        return self.network.apply({"params": params["net"]}, condition, self.horizon, method="prepare")
 
     def _command(self, params: Params, chunk: Float[Array, "B H A"]) -> Float[Array, "B H A"]:
         return jnp.clip(unnormalize_action(params["normalizer"], chunk), -1, 1)

@@ -136,17 +136,26 @@ def iterate(
     state, samples = prepare(critic, config, state, rollout)
     state, metrics = update(policy, critic, config, state, samples)
     metrics = {name: float(value) for name, value in metrics.items()}
-    ended = rollout.terminated | rollout.truncated
     steps = int(state.control_steps) + rollout.control_steps
     state = state.replace(iteration=state.iteration + 1, control_steps=jnp.asarray(steps, jnp.int32))
     metrics |= {
-        "success": float(rollout.terminated.sum() / max(1, ended.sum())),
-        "episodes": int(ended.sum()),
+        "success": first_episode_success(rollout.terminated, rollout.truncated),
         "control_steps": steps,
         **{f"seconds_{name}": value for name, value in rollout.seconds.items()},
         "seconds_update": time.perf_counter() - start,
     }
     return state, metrics
+
+
+def first_episode_success(terminated: Bool[np.ndarray, "T N"], truncated: Bool[np.ndarray, "T N"]) -> float:
+    """Share of environments whose first episode of the rollout reached the goal; unfinished ones did not.
+
+    Later episodes are left out: a success is short, so that counting all would favour successes.
+    """
+    ended = terminated | truncated
+    first = np.argmax(ended, axis=0)
+    columns = np.arange(ended.shape[1])
+    return float((ended.any(axis=0) & terminated[first, columns]).mean())
 
 
 def collect(

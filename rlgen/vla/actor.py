@@ -81,9 +81,7 @@ class VlaActor:
         """The same for one group, from given noise."""
         encode = self.encode or hashed_words(self.config.vocabulary)
         ids, mask = (np.tile(x, (len(state), 1)) for x in tokenize(prompt, encode, self.config.prompt_length))
-        named = {
-            name: resize(upright(pictures[:, i]), self.config.image_size) for i, name in enumerate(CAMERA_ORDER)
-        }
+        named = {name: resize(upright(pictures[:, i]), self.config.image_size) for i, name in enumerate(CAMERA_ORDER)}
         inputs = model_inputs(self.config, self.stats, named, state, ids, mask)
         actions = model.sample(self.config, self.params, inputs, noise, self.steps)
         return np.asarray(robot_actions(self.stats, actions))[:, : self.chunk]

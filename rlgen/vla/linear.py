@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 Initializer = nn.initializers.Initializer
 
 
-def project(x: Float[Array, "*B W"], kernel: Float[Array, "W *out"]) -> Float[Array, "..."]:
-    """The last axis of `x` times the first of `kernel`."""
+def project(x: Float[Array, "..."], kernel: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`[..., W]` times `[W, *out]` gives `[..., *out]`."""
     inputs = kernel.shape[0]
     y = x.reshape(-1, inputs) @ kernel.reshape(inputs, -1).astype(x.dtype)
     return y.reshape(*x.shape[:-1], *kernel.shape[1:])

@@ -91,7 +91,8 @@ class Pi0(nn.Module):
         count, tokens = len(inputs.prompt), self.config.picture_tokens
         # All cameras share the encoder, so they go through it as one batch.
         pictures = self.PaliGemma.img(jnp.concatenate([inputs.pictures[name] for name in names]))
-        pictures = pictures.reshape(len(names), count, tokens, -1).swapaxes(0, 1).reshape(count, len(names) * tokens, -1)
+        pictures = pictures.reshape(len(names), count, tokens, -1).swapaxes(0, 1)
+        pictures = pictures.reshape(count, len(names) * tokens, -1)
         seen = jnp.repeat(jnp.stack([inputs.picture_mask[name] for name in names], axis=1), tokens, axis=1)
         both = jnp.concatenate([pictures, self.PaliGemma.llm.embed(inputs.prompt)], axis=1)
         return Block(both, jnp.concatenate([seen, inputs.prompt_mask], axis=1), jnp.zeros(both.shape[1], bool))
@@ -185,9 +186,7 @@ def embed_suffix(
     return apply(config, params, state, x, t, method="suffix")
 
 
-def velocity(
-    config: VlaConfig, params: PyTree, inputs: Inputs, x: flow.Actions, t: Float[Array, " B"]
-) -> flow.Actions:
+def velocity(config: VlaConfig, params: PyTree, inputs: Inputs, x: flow.Actions, t: Float[Array, " B"]) -> flow.Actions:
     """dx/dt at the noisy actions `x` and flow time `t`."""
     return apply(config, params, inputs, x, t)
 
@@ -220,9 +219,7 @@ def flow_loss(
 
 
 @partial(jax.jit, static_argnames=("config", "steps"))
-def sample(
-    config: VlaConfig, params: PyTree, inputs: Inputs, noise: flow.Actions, steps: int = 10
-) -> flow.Actions:
+def sample(config: VlaConfig, params: PyTree, inputs: Inputs, noise: flow.Actions, steps: int = 10) -> flow.Actions:
     """Normalised actions: Euler steps from `noise` with the prefix run once."""
     prefix = apply(config, params, inputs, method="run_prefix")
 

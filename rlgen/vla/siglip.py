@@ -68,9 +68,7 @@ class EncoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"], _: None) -> tuple[Float[Array, "B T W"], None]:
-        attention = MultiHeadDotProductAttention(
-            self.config.heads, self.dtype, name="MultiHeadDotProductAttention_0"
-        )
+        attention = MultiHeadDotProductAttention(self.config.heads, self.dtype, name="MultiHeadDotProductAttention_0")
         x = x + attention(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(x))
         y = nn.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x)
         return x + MlpBlock(self.config.mlp, self.dtype, name="MlpBlock_0")(y), None

@@ -113,16 +113,12 @@ class Batch:
 def schedule(train: TrainConfig) -> optax.Schedule:
     """Linear warm-up from peak / (warmup + 1), then a cosine that ends at the last step."""
     first = train.peak_rate / (train.warmup + 1)
-    return optax.warmup_cosine_decay_schedule(
-        first, train.peak_rate, train.warmup, train.steps, train.end_rate
-    )
+    return optax.warmup_cosine_decay_schedule(first, train.peak_rate, train.warmup, train.steps, train.end_rate)
 
 
 def optimiser(train: TrainConfig) -> optax.GradientTransformation:
     """AdamW behind a clip of the global norm."""
-    adamw = optax.adamw(
-        schedule(train), train.beta1, train.beta2, train.eps, weight_decay=train.weight_decay
-    )
+    adamw = optax.adamw(schedule(train), train.beta1, train.beta2, train.eps, weight_decay=train.weight_decay)
     return optax.chain(optax.clip_by_global_norm(train.clip), adamw)
 
 

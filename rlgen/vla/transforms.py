@@ -129,13 +129,15 @@ def model_inputs(
     prompt_mask: Bool[Array, "B L"],
 ) -> Inputs:
     """Upright pictures of the model's size and a raw state, as the model reads them."""
+    limit = config.state_limit
+    state = jnp.clip(normalise(stats.state, state), -limit, limit)
     floats = {name: jnp.asarray(pictures[name], jnp.float32) / 255 * 2 - 1 for name in config.cameras}
     return Inputs(
         pictures=floats,
         picture_mask={name: jnp.ones(len(prompt), bool) for name in config.cameras},
         prompt=jnp.asarray(prompt),
         prompt_mask=jnp.asarray(prompt_mask),
-        state=pad_last(normalise(stats.state, state), config.action_size),
+        state=pad_last(state, config.action_size),
     )
 
 

@@ -27,16 +27,21 @@ CONFIG = PPOConfig(
 )
 
 
+sample = jax.jit(POLICY.sample)
+
+
 def make_state(config: PPOConfig = CONFIG) -> ppo.PPOState:
-    params = POLICY.init(jax.random.PRNGKey(0))
-    return ppo.init_state(jax.random.PRNGKey(1), POLICY, CRITIC, params, config)
+    def start(key):
+        return ppo.init_state(key, POLICY, CRITIC, POLICY.init(jax.random.PRNGKey(0)), config)
+
+    return jax.jit(start)(jax.random.PRNGKey(1))
 
 
 def make_rollout(state: ppo.PPOState, seed: int = 0) -> ppo.Rollout:
     random = np.random.default_rng(seed)
     observation = random.normal(size=(T, N, SEEN))
     keys = jax.random.split(jax.random.PRNGKey(seed), T)
-    samples = [POLICY.sample(ppo.policy_params(state), k, o) for k, o in zip(keys, observation, strict=True)]
+    samples = [sample(ppo.policy_params(state), k, o) for k, o in zip(keys, observation, strict=True)]
     terminated = random.random((T, N)) < 0.2
     return ppo.Rollout(
         observation=observation,
@@ -108,14 +113,20 @@ def test_the_update_makes_good_actions_likelier():
     seen = jnp.asarray(np.random.default_rng(0).normal(size=(256, SEEN)))
 
     def mean_command(state):
-        return float(POLICY.sample(ppo.policy_params(state), jax.random.PRNGKey(9), seen).chunk[..., 0].mean())
+        return float(sample(ppo.policy_params(state), jax.random.PRNGKey(9), seen).chunk[..., 0].mean())
 
     before = mean_command(state)
     for iteration in range(20):
-        sample = POLICY.sample(ppo.policy_params(state), jax.random.PRNGKey(iteration), seen)
-        advantage = sample.chunk[..., 0].mean(axis=1)
+        drawn = sample(ppo.policy_params(state), jax.random.PRNGKey(iteration), seen)
+        advantage = drawn.chunk[..., 0].mean(axis=1)
         zeros = jnp.zeros(256)
-        samples = ppo.Samples(seen, sample.chain, sample.log_prob, advantage, zeros, zeros)
+        samples = ppo.Samples(seen, drawn.chain, drawn.log_prob, advantage, zeros, zeros)
         state, _ = ppo.update(POLICY, CRITIC, config, state, samples)
         state = state.replace(iteration=state.iteration + 1)
     assert mean_command(state) > before + 0.1
+
+
+def test_success_counts_the_first_episode_of_each_environment():
+    terminated = np.array([[0, 0, 1, 0], [1, 0, 1, 0], [0, 1, 1, 0]], bool)
+    truncated = np.array([[0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]], bool)
+    assert ppo.first_episode_success(terminated, truncated) == 0.5
