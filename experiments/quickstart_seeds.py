@@ -5,7 +5,7 @@ Cost:     about 15 minutes a run on 2 cores, 90 minutes for all six.
 Expected: BC between 20 and 80 % on the stored initial states, PPO at least 20 points above it, RL data
           without no-ops and shorter than the demonstrations.
 
-Runs that are finished are kept; the summaries are copied to experiments/results/quickstart/.
+Runs that are finished are kept; summaries and success plots are copied to experiments/results/quickstart/.
 """
 
 import argparse
@@ -34,6 +34,7 @@ def main() -> None:
             command = [sys.executable, "-m", "rlgen", "quickstart", "--run", str(folder)]
             subprocess.run([*command, "--seed", str(seed), "--resume", *options], check=True)
             shutil.copyfile(folder / "summary.json", RESULTS / f"{source}-{seed}.json")
+            shutil.copyfile(folder / "report" / "success.png", RESULTS / f"{source}-{seed}.png")
 
 
 if __name__ == "__main__":

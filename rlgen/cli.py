@@ -24,7 +24,7 @@ from rlgen.process import cache_folder, prepare_process
 if TYPE_CHECKING:
     from rlgen.train.run import Run
 
-DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR)
+DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG)
 HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA trained on them
 
   rlgen quickstart             the whole job, from demonstrations to the report

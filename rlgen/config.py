@@ -36,6 +36,8 @@ class PolicyConfig:
     """Length of the noise schedule."""
     steps: int = 5
     """K, denoising steps of the DDIM chain in rollouts, updates and evaluation."""
+    eta_train: float = 0.0
+    """DDIM's eta in rollouts and in the likelihood; evaluation and collection always use 0."""
     sigma_min_sample: float = 0.05
     """Floor of the exploration noise of a denoising step, in units of normalised actions."""
     sigma_min_logprob: float = 0.05
@@ -203,11 +205,10 @@ def presets() -> dict[str, Config]:
 def _smoke() -> Config:
     """Every stage in a few minutes, too small to learn: that everything runs and fits together."""
     return Config(
-        demos=DemosConfig(episodes=6),
-        policy=PolicyConfig(dim=16),
-        bc=BCConfig(steps=300, warmup=20),
+        demos=DemosConfig(episodes=15),
+        bc=BCConfig(steps=1200, warmup=20),
         ppo=PPOConfig(iterations=2, environments=8, critic_warmup=1, evaluate_every=1, evaluate_episodes=4),
-        collect=CollectConfig(episodes=4, attempts=12),
+        collect=CollectConfig(episodes=4, attempts=75),
         export=ExportConfig(size=64, shards=2),
         vla=VlaConfig(size="tiny", steps=40, batch=8, checkpoint_every=20),
         evaluate=EvaluateConfig(episodes=6, vla_episodes=4),

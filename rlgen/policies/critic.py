@@ -31,7 +31,7 @@ class Critic:
 
     def init(self, key: PRNGKeyArray, normalizer: Normalizer | None = None) -> Params:
         """Fresh parameters; `net` is trained and `normalizer` is not."""
-        net = self.network.init(key, jnp.zeros((1, self.observation_size)))["params"]
+        net = jax.jit(self.network.init)(key, jnp.zeros((1, self.observation_size)))["params"]
         if normalizer is None:
             normalizer = identity_normalizer(self.observation_size, 1)
         return {"net": net, "normalizer": jax.tree.map(jnp.asarray, normalizer)}

@@ -123,8 +123,13 @@ class DiffusionPolicy:
 
     def init(self, key: PRNGKeyArray, normalizer: Normalizer | None = None) -> Params:
         """Fresh parameters."""
-        chunk = jnp.zeros((1, self.horizon, self.action_size))
-        net = self.network.init(key, chunk, jnp.zeros((), int), jnp.zeros((1, self.observation_size)))
+        # Compiled, the forward pass that Linen would run to find the shapes falls away.
+        net = jax.jit(self.network.init)(
+            key,
+            jnp.zeros((1, self.horizon, self.action_size)),
+            jnp.zeros((), int),
+            jnp.zeros((1, self.observation_size)),
+        )
         if normalizer is None:
             normalizer = identity_normalizer(self.observation_size, self.action_size)
         return {"net": net["params"], "normalizer": jax.tree.map(jnp.asarray, normalizer)}

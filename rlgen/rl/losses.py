@@ -95,7 +95,7 @@ def ppo_loss(
     steps: int,
     config: PPOLossConfig,
 ) -> PPOTerms:
-    """Clipped surrogate over pairs.
+    """Clipped surrogate over a minibatch of pairs.
 
     Args:
       log_prob: log density of each number of a transition under the present parameters, not clamped.
@@ -105,10 +105,22 @@ def ppo_loss(
       steps: positions of the chain.
       config: the loss's numbers.
     """
+    weight = weigh_advantage(advantage, index, steps, config)
+    return surrogate(log_prob, log_prob_old, weight, index, steps, config)
+
+
+def surrogate(
+    log_prob: Float[Array, "B H A"],
+    log_prob_old: Float[Array, "B H A"],
+    weight: Float[Array, " B"],
+    index: Int[Array, " B"],
+    steps: int,
+    config: PPOLossConfig,
+) -> PPOTerms:
+    """`ppo_loss` of a part of a minibatch: `weight` is what `weigh_advantage` made of the whole of it."""
     change = chunk_log_prob(log_prob, config.executed) - chunk_log_prob(log_prob_old, config.executed)
     ratio = jnp.exp(change)
     width = clip_width(index, steps, config)
-    weight = weigh_advantage(advantage, index, steps, config)
     clipped = jnp.clip(ratio, 1 - width, 1 + width)
     return PPOTerms(
         loss=jnp.maximum(-weight * ratio, -weight * clipped).mean(),

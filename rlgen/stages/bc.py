@@ -32,6 +32,7 @@ def make_policy(config: Config, scene: Scene) -> DiffusionPolicy:
         mults=config.policy.mults,
         train_steps=config.policy.train_steps,
         steps=config.policy.steps,
+        eta_train=config.policy.eta_train,
         sigma_min_sample=config.policy.sigma_min_sample,
         sigma_min_logprob=config.policy.sigma_min_logprob,
     )

@@ -43,13 +43,22 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
-        """Saves `tree` (arrays of any kind) and `metadata` (JSON) as `step`."""
+        """Saves `tree` (arrays of any kind) and `metadata` (JSON) as `step`.
+
+        Raises:
+          UserError: the disk refuses; the checkpoints before stay.
+        """
         arrays = jax.tree.map(np.asarray, tree)
         document = {"metadata": metadata, "digest": digest(arrays)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(document)),
-        )
+        items = ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(document))
+        try:
+            self._manager.save(step, args=items)
+        except Exception as error:
+            # A full disk reaches us as one of several types, with the reason in its first line.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise UserError(
+                f"checkpoint {self.folder}/{step} cannot be written: {reason}; free space or choose another --run"
+            ) from error
 
     def restore(self, target: Tree, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
         """Reads a checkpoint into the structure, shapes and types of `target`.
@@ -64,12 +73,12 @@ class Checkpoints:
         try:
             restored = self._manager.restore(
                 step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(expected), meta=ocp.args.JsonRestore()
-                ),
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(expected), meta=ocp.args.JsonRestore()),
             )
         except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            # Orbax's own words for another tree are pages long, or about NumPy's truth values.
+            kind = type(error).__name__
+            reason = f"its tree cannot be read as the expected one ({kind})"
             raise UserError(_DAMAGED.format(path=f"{self.folder}/{step}", reason=reason)) from error
         state, document = restored["state"], restored["meta"]
         problem = _difference(state, expected)

@@ -91,9 +91,7 @@ def create_run(folder: Path, config: Config, assets: dict[str, Any]) -> Run:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there and is not an rlgen run; choose another --run")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(
-        folder / "run.json", {"kind": MARK, "format": FORMAT, "assets": assets, "config": to_json(config)}
-    )
+    write_json(folder / "run.json", {"kind": MARK, "format": FORMAT, "assets": assets, "config": to_json(config)})
     return Run(folder, config, assets)
 
 
@@ -109,9 +107,7 @@ def open_run(folder: Path) -> Run:
       UserError: there is none, or it is damaged or of another version.
     """
     if not is_run(folder):
-        raise UserError(
-            f"{folder} holds no run; start one with `rlgen demos --run {folder}` or `rlgen quickstart`"
-        )
+        raise UserError(f"{folder} holds no run; start one with `rlgen demos --run {folder}` or `rlgen quickstart`")
     try:
         record = read_json(folder / "run.json")
         if record["kind"] != MARK or record["format"] != FORMAT:
@@ -143,7 +139,5 @@ def run_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"{folder} is in use by another process; wait for it or choose another --run"
-            ) from None
+            raise UserError(f"{folder} is in use by another process; wait for it or choose another --run") from None
         yield

@@ -38,7 +38,7 @@ def test_another_models_checkpoint_is_named(tmp_path):
         other["params"]["a"] = jnp.zeros((4, 4))
         with pytest.raises(UserError, match=r"'a'.*float32\[40, 30\], expected float32\[4, 4\]"):
             checkpoints.restore(other)
-        with pytest.raises(UserError, match="another model"):
+        with pytest.raises(UserError, match="expected one"):
             checkpoints.restore({"params": make_state()["params"]})
 
 

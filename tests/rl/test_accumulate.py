@@ -1,0 +1,37 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlgen.rl.accumulate import parts_of, value_and_grad_in_parts
+
+
+def loss(params, batch):
+    out = jnp.tanh(batch["x"] @ params["w"])
+    return jnp.mean(jnp.square(out - batch["y"])), {"mean": out.mean()}
+
+
+def test_parts_give_what_the_whole_gives():
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {"w": jax.random.normal(keys[0], (4, 2))}
+    batch = {"x": jax.random.normal(keys[1], (12, 4)), "y": jax.random.normal(keys[2], (12, 2))}
+    whole = value_and_grad_in_parts(loss, params, batch, 1)
+    for parts in (2, 3, 12):
+        jax.tree.map(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7),
+            value_and_grad_in_parts(loss, params, batch, parts),
+            whole,
+        )
+
+
+def test_unequal_parts_are_refused():
+    batch = {"x": jnp.ones((10, 4)), "y": jnp.ones((10, 2))}
+    with pytest.raises(ValueError, match="10 in 3 parts"):
+        value_and_grad_in_parts(loss, {"w": jnp.ones((4, 2))}, batch, 3)
+
+
+def test_fewest_parts_that_are_small_enough():
+    assert parts_of(3500, 500) == 7
+    assert parts_of(3500, 499) == 10
+    assert parts_of(64, 100) == 1
+    assert parts_of(7, 3) == 7
