@@ -138,7 +138,7 @@ def _parse(command: str, words: list[str]) -> Arguments:
     known, _ = first.parse_known_args(words)
     if known.preset is not None and known.preset not in presets():
         raise UserError(f"unknown preset {known.preset!r}, expected one of {', '.join(presets())}")
-    fresh = known.preset is not None or not is_run(known.run) or "--overwrite" in words and command == "quickstart"
+    fresh = known.preset is not None or not is_run(known.run) or ("--overwrite" in words and command == "quickstart")
     base = presets()[known.preset or "quickstart"] if fresh else open_run(known.run).config
     default = Arguments(run=known.run, preset=known.preset or "quickstart", config=base)
     return tyro.cli(Arguments, args=words, default=default, prog=f"rlgen {command}")

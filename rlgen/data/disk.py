@@ -29,9 +29,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
         advice = _ADVICE.get(error.errno or 0, "check the path")
         place = error.filename if isinstance(error.filename, str | os.PathLike) else path
-        raise UserError(
-            f"cannot write {place}: {reason}; {advice}, then run the same command again"
-        ) from error
+        raise UserError(f"cannot write {place}: {reason}; {advice}, then run the same command again") from error
 
 
 def sync_folder(folder: Path) -> None:

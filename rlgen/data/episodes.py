@@ -39,15 +39,11 @@ def check_episode(episode: Episode, where: str) -> None:
     check_actions(actions, f"{where}: actions")
     steps = len(actions)
     if states.ndim != 2 or len(states) != steps + 1 or states.shape[1] == 0:
-        raise UserError(
-            f"{where}: states have shape {states.shape}, expected ({steps + 1}, D) for {steps} actions"
-        )
+        raise UserError(f"{where}: states have shape {states.shape}, expected ({steps + 1}, D) for {steps} actions")
     if np.shape(episode.rewards) != (steps,):
         raise UserError(f"{where}: rewards have shape {np.shape(episode.rewards)}, expected ({steps},)")
     if np.shape(episode.initial_state) != states.shape[1:]:
-        raise UserError(
-            f"{where}: initial_state has shape {np.shape(episode.initial_state)}, not {states.shape[1:]}"
-        )
+        raise UserError(f"{where}: initial_state has shape {np.shape(episode.initial_state)}, not {states.shape[1:]}")
     recorded = states[:-1] if np.isnan(states[-1]).all() else states
     for name, values in (
         ("states", recorded),
@@ -61,9 +57,7 @@ def check_episode(episode: Episode, where: str) -> None:
 def check_actions(actions: np.ndarray, where: str) -> None:
     """Raises `UserError` unless `actions` is `[T, 7]`, T > 0, finite and in [-1, 1]."""
     if actions.dtype.kind != "f" or actions.ndim != 2 or actions.shape[1] != ACTION_SIZE or len(actions) == 0:
-        raise UserError(
-            f"{where}: shape {actions.shape} of {actions.dtype}, expected (T, {ACTION_SIZE}) of floats"
-        )
+        raise UserError(f"{where}: shape {actions.shape} of {actions.dtype}, expected (T, {ACTION_SIZE}) of floats")
     if not np.isfinite(actions).all():
         step = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
         raise UserError(f"{where}: not finite at step {step}; record the episode again")
@@ -105,9 +99,7 @@ def load_episode(path: Path) -> Episode:
         raise UserError(f"{path}: no such episode file") from error
     except _DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path}: not a readable episode file ({reason}); delete it and make it again"
-        ) from error
+        raise UserError(f"{path}: not a readable episode file ({reason}); delete it and make it again") from error
     episode = Episode(**fields, **arrays)
     check_episode(episode, str(path))
     return episode

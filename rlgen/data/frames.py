@@ -56,9 +56,7 @@ def decode_picture(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w
     """Decodes one picture; `UserError` if it is unreadable or not of `size`."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
-        raise UserError(
-            f"a picture of {len(data)} bytes cannot be decoded; fetch or export the dataset again"
-        )
+        raise UserError(f"a picture of {len(data)} bytes cannot be decoded; fetch or export the dataset again")
     if picture.shape[:2] != size:
         raise UserError(f"a picture of {picture.shape[:2]} pixels, expected {size}; export the dataset again")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
@@ -83,8 +81,6 @@ def encode_frames(
         return pictures
     pictures = np.asarray(pictures)
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise ValueError(
-            f"pictures are {pictures.dtype} of shape {pictures.shape}, expected uint8 (T, h, w, 3)"
-        )
+        raise ValueError(f"pictures are {pictures.dtype} of shape {pictures.shape}, expected uint8 (T, h, w, 3)")
     encode = map if pool is None else pool.map
     return EncodedFrames(tuple(encode(encode_picture, pictures)), pictures.shape[1:3])

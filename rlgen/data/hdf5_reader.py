@@ -96,13 +96,8 @@ def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool
     check_actions(actions, f"{where}/actions")
     states = _array(group, "states", path)
     if states.ndim != 2 or len(states) != len(actions):
-        raise UserError(
-            f"{where}/states: shape {states.shape}, expected ({len(actions)}, D) for as many actions"
-        )
-    if "final_state" in group:
-        final = _array(group, "final_state", path)
-    else:
-        final = np.full((1, states.shape[1]), np.nan)
+        raise UserError(f"{where}/states: shape {states.shape}, expected ({len(actions)}, D) for as many actions")
+    final = _array(group, "final_state", path) if "final_state" in group else np.full((1, states.shape[1]), np.nan)
     rewards = _rewards(group, path, len(actions))
     attributes = group.attrs
     episode = Episode(
@@ -168,26 +163,20 @@ def _demo_names(data: h5py.Group, path: Path) -> list[str]:
 def _child(group: h5py.Group, key: str, path: Path) -> h5py.Group:
     child = group.get(key)
     if not isinstance(child, h5py.Group):
-        raise UserError(
-            f"{path}: {group.name}: no group '{key}'; expected a LIBERO or robosuite demonstration file"
-        )
+        raise UserError(f"{path}: {group.name}: no group '{key}'; expected a LIBERO or robosuite demonstration file")
     return child
 
 
 def _array(group: h5py.Group, key: str, path: Path) -> np.ndarray:
     dataset = group.get(key)
     if not isinstance(dataset, h5py.Dataset):
-        raise UserError(
-            f"{path}: {group.name}: no dataset '{key}'; expected a LIBERO or robosuite demonstration file"
-        )
+        raise UserError(f"{path}: {group.name}: no dataset '{key}'; expected a LIBERO or robosuite demonstration file")
     try:
         values = dataset[()]
     except _DAMAGE as error:
         raise _unreadable(path, error, dataset.name) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise UserError(
-            f"{path}: {dataset.name}: {dataset.dtype} {dataset.shape}, expected an array of numbers"
-        )
+        raise UserError(f"{path}: {dataset.name}: {dataset.dtype} {dataset.shape}, expected an array of numbers")
     return values
 
 

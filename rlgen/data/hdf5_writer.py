@@ -115,9 +115,7 @@ def _store(group: h5py.Group, key: str, values: np.ndarray) -> h5py.Dataset:
 
 def _store_pictures(obs: h5py.Group, key: str, pictures: UInt8[np.ndarray, "T h w 3"], steps: int) -> None:
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or len(pictures) != steps:
-        raise ValueError(
-            f"{obs.name}/{key}: {pictures.dtype} {pictures.shape}, expected uint8 ({steps}, h, w, 3)"
-        )
+        raise ValueError(f"{obs.name}/{key}: {pictures.dtype} {pictures.shape}, expected uint8 ({steps}, h, w, 3)")
     obs.create_dataset(key, data=pictures, chunks=(1, *pictures.shape[1:]), fletcher32=True)
 
 

@@ -91,9 +91,7 @@ def check_rlds_episode(episode: RldsEpisode, size: int) -> None:
     for name, width in (("state", STATE_SIZE), ("joint_state", JOINTS), ("action", ACTIONS)):
         values = np.asarray(getattr(episode, name))
         if values.shape != (steps, width) or not np.isfinite(values).all():
-            raise UserError(
-                f"{where}: {name} {values.shape} or a number not finite, expected finite {(steps, width)}"
-            )
+            raise UserError(f"{where}: {name} {values.shape} or a number not finite, expected finite {(steps, width)}")
     for name in ("image", "wrist_image"):
         shape = getattr(episode, name).shape
         if shape != (steps, size, size, 3):

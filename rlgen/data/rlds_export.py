@@ -82,9 +82,7 @@ def export_rlds(
     return target
 
 
-def _write_all(
-    work: Path, plan: dict[str, Any], episodes: Iterable, workers: int, progress: Progress
-) -> None:
+def _write_all(work: Path, plan: dict[str, Any], episodes: Iterable, workers: int, progress: Progress) -> None:
     finished = _resume(work, plan)
     lengths = plan["lengths"]
     with ExitStack() as stack:

@@ -91,9 +91,7 @@ def read_rlds(directory: Path, split: str = "train") -> RldsDataset:
     missing = {"image", "wrist_image", "state", "joint_state"} - _observed(info.features)
     if missing:
         names = ", ".join(sorted(missing))
-        raise UserError(
-            f"{directory}: observations have no {names}; expected a LIBERO dataset of this schema"
-        )
+        raise UserError(f"{directory}: observations have no {names}; expected a LIBERO dataset of this schema")
     return dataset
 
 
@@ -126,9 +124,7 @@ def _open_info(directory: Path, split: str) -> DatasetInfo:
         splits = sorted(info.splits)
     except Exception as error:  # the library raises many kinds for a damaged description
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{directory}: not a readable dataset ({reason}); fetch or export it again"
-        ) from error
+        raise UserError(f"{directory}: not a readable dataset ({reason}); fetch or export it again") from error
     if split not in splits:
         raise UserError(f"{directory}: no split {split!r}; it has {', '.join(splits) or 'none'}")
     return info
@@ -145,9 +141,7 @@ def _records(files: list[Path], lengths: list[int]) -> Iterator[tuple[Path, int,
 
 def _check_length(path: Path, found: int, expected: int) -> None:
     if found != expected:
-        raise UserError(
-            f"{path}: {found} records, dataset_info.json says {expected}; fetch or export it again"
-        )
+        raise UserError(f"{path}: {found} records, dataset_info.json says {expected}; fetch or export it again")
 
 
 def _parse(record: bytes, features: FeatureConnector, path: Path, index: int) -> dict[str, Any]:
@@ -158,9 +152,7 @@ def _parse(record: bytes, features: FeatureConnector, path: Path, index: int) ->
         return _present(raw, features)
     except Exception as error:  # protobuf and the parser raise many kinds for a foreign record
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path}: record {index} does not fit features.json ({reason}); export it again"
-        ) from error
+        raise UserError(f"{path}: record {index} does not fit features.json ({reason}); export it again") from error
 
 
 def _present(value: Any, feature: FeatureConnector) -> Any:

@@ -34,29 +34,21 @@ def libero_features(size: int) -> FeaturesDict:
     observation = {
         "image": picture("Front camera, rotated by 180 degrees."),
         "wrist_image": picture("Camera in the hand, rotated by 180 degrees."),
-        "state": numbers(
-            STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."
-        ),
+        "state": numbers(STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."),
         "joint_state": numbers(JOINTS, "Arm joint positions (rad)."),
     }
     step = {
         "observation": kinds.FeaturesDict(observation),
-        "action": numbers(
-            ACTIONS, "Change of position and axis-angle in [-1, 1]; gripper -1 opens, 1 closes."
-        ),
+        "action": numbers(ACTIONS, "Change of position and axis-angle in [-1, 1]; gripper -1 opens, 1 closes."),
         "discount": kinds.Scalar(dtype=np.float32, doc="Always 1."),
         "reward": kinds.Scalar(dtype=np.float32, doc="1 on the last step, else 0."),
         "is_first": kinds.Scalar(dtype=np.bool_, doc="Whether this is the first step."),
         "is_last": kinds.Scalar(dtype=np.bool_, doc="Whether this is the last step."),
-        "is_terminal": kinds.Scalar(
-            dtype=np.bool_, doc="Whether the task ended here: true on the last step."
-        ),
+        "is_terminal": kinds.Scalar(dtype=np.bool_, doc="Whether the task ended here: true on the last step."),
         "language_instruction": kinds.Text(doc="The instruction, as the task's file name words it."),
     }
     metadata = {"file_path": kinds.Text(doc="Where the episode came from.")}
-    return kinds.FeaturesDict(
-        {"steps": kinds.Dataset(step), "episode_metadata": kinds.FeaturesDict(metadata)}
-    )
+    return kinds.FeaturesDict({"steps": kinds.Dataset(step), "episode_metadata": kinds.FeaturesDict(metadata)})
 
 
 def write_info(

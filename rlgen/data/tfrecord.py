@@ -78,9 +78,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); fetch or export the dataset again"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); fetch or export the dataset again") from error
 
 
 def _size(file: BinaryIO) -> int:

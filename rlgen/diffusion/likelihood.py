@@ -11,9 +11,7 @@ from rlgen.diffusion.schedules import Chain
 LOG_PROB_RANGE = (-5.0, 2.0)
 
 
-def normal_log_prob(
-    x: Float[Array, "*S"], mean: Float[Array, "*S"], sigma: Float[Array, "*S"]
-) -> Float[Array, "*S"]:
+def normal_log_prob(x: Float[Array, "*S"], mean: Float[Array, "*S"], sigma: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """Log density of independent normals, one for each entry."""
     return -0.5 * jnp.square((x - mean) / sigma) - jnp.log(sigma) - 0.5 * math.log(2 * math.pi)
 

@@ -85,9 +85,7 @@ def cosine_schedule(steps: int, s: float = 0.008, max_beta: float = 0.999) -> Sc
     return Schedule(beta=beta, alpha_bar=alpha_bar, alpha_bar_prev=previous)
 
 
-def ddim_chain(
-    schedule: Schedule, steps: int, eta: float = 1.0, prediction: Prediction = "eps"
-) -> Chain:
+def ddim_chain(schedule: Schedule, steps: int, eta: float = 1.0, prediction: Prediction = "eps") -> Chain:
     """DDIM of Song et al. (2021) with leading spacing: timesteps `(K // n) * (n - 1 - i)`.
 
     Args:

@@ -31,9 +31,7 @@ class Film(nn.Module):
     activation: str = "mish"
 
     @nn.compact
-    def __call__(
-        self, time_size: int, observation: Float[Array, "B O"]
-    ) -> Callable[[Float[Array, "*B E"]], Codes]:
+    def __call__(self, time_size: int, observation: Float[Array, "B O"]) -> Callable[[Float[Array, "*B E"]], Codes]:
         """The codes of every block as a function of the timestep's embedding."""
         act = activation(self.activation)
         sizes = [count * (2 if self.scale else 1) for count in self.channels]

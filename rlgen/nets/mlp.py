@@ -76,12 +76,13 @@ class DiffusionMLP(nn.Module):
         act, width = activation(self.activation), self.widths[0]
         size = length * self.action_size
         time = TimeEmbedding(self.time_size, 2 * self.time_size, name="time")()
-        (by_chunk, by_time, by_condition), bias = Affine(width, name="enter")(
-            size, self.time_size, condition.shape[-1]
-        )
+        (by_chunk, by_time, by_condition), bias = Affine(width, name="enter")(size, self.time_size, condition.shape[-1])
         seen = condition @ by_condition + bias
         blocks = [
-            (affine(Affine(width, name=f"block_{number}_first"), width), affine(Affine(width, name=f"block_{number}_second"), width))
+            (
+                affine(Affine(width, name=f"block_{number}_first"), width),
+                affine(Affine(width, name=f"block_{number}_second"), width),
+            )
             for number in range(len(self.widths) // 2)
         ]
         leave = affine(Affine(size, name="leave"), width)

@@ -158,9 +158,7 @@ class DiffusionPolicy:
             log_prob=jnp.moveaxis(log_prob, 0, 1),
         )
 
-    def act(
-        self, params: Params, key: PRNGKeyArray | None, observation: Float[Array, "B O"]
-    ) -> Float[Array, "B H A"]:
+    def act(self, params: Params, key: PRNGKeyArray | None, observation: Float[Array, "B O"]) -> Float[Array, "B H A"]:
         """A chunk for each observation by the deterministic chain, in [-1, 1].
 
         Args:

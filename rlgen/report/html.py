@@ -27,9 +27,7 @@ def render_report(data: ReportData, path: Path) -> None:
     """
     template = _environment().get_template("report.html.j2")
     seconds = [stage.seconds for stage in data.stages if stage.seconds is not None]
-    page = template.render(
-        data=data, verdict=verdict(data.rates), total=sum(seconds), longest=max(seconds, default=0)
-    )
+    page = template.render(data=data, verdict=verdict(data.rates), total=sum(seconds), longest=max(seconds, default=0))
     write_bytes(Path(path), page.encode())
 
 

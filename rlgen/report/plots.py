@@ -136,9 +136,7 @@ def _with_intervals(
         return
     middle = np.array([rate.rate for rate in rates])
     error = np.array([[rate.rate - rate.low for rate in rates], [rate.high - rate.rate for rate in rates]])
-    axes.errorbar(
-        steps, middle, yerr=error, color=colour, marker="o", markersize=4.5, capsize=3, label=label, zorder=3
-    )
+    axes.errorbar(steps, middle, yerr=error, color=colour, marker="o", markersize=4.5, capsize=3, label=label, zorder=3)
 
 
 def _loss_panel(axes: Axes, key: str, curve: LossCurve) -> None:
@@ -147,9 +145,7 @@ def _loss_panel(axes: Axes, key: str, curve: LossCurve) -> None:
     axes.plot(steps, loss, color=look_of.colour, alpha=0.35, linewidth=0.8)
     axes.plot(steps, running_mean(loss), color=look_of.colour, label="training")
     if curve.test is not None and curve.test_steps is not None:
-        axes.plot(
-            curve.test_steps, curve.test, color=INK, marker="o", markersize=4, linewidth=1, label="left out"
-        )
+        axes.plot(curve.test_steps, curve.test, color=INK, marker="o", markersize=4, linewidth=1, label="left out")
     if loss.min() > 0 and loss.max() > 8 * loss.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -200,7 +196,5 @@ def _loss_table(curves: Mapping[str, LossCurve]) -> dict[str, list]:
     for key, curve in curves.items():
         rows += [(key, "train", step, loss) for step, loss in zip(curve.steps, curve.train, strict=True)]
         if curve.test is not None and curve.test_steps is not None:
-            rows += [
-                (key, "test", step, loss) for step, loss in zip(curve.test_steps, curve.test, strict=True)
-            ]
+            rows += [(key, "test", step, loss) for step, loss in zip(curve.test_steps, curve.test, strict=True)]
     return {name: [row[i] for row in rows] for i, name in enumerate(["actor", "split", "step", "loss"])}

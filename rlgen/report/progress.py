@@ -136,9 +136,7 @@ def closing_line(stage: Stage, error: type | None) -> str:
 def _can_draw(stream: TextIO) -> bool:
     """Whether the stream is a terminal that moves its cursor and has the signs of the bar."""
     encoding = (getattr(stream, "encoding", "") or "").lower().replace("-", "")
-    return (
-        encoding == "utf8" and Console(file=stream).is_terminal and not Console(file=stream).is_dumb_terminal
-    )
+    return encoding == "utf8" and Console(file=stream).is_terminal and not Console(file=stream).is_dumb_terminal
 
 
 def _write_line(stream: TextIO, words: str) -> None:

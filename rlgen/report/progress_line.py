@@ -22,9 +22,7 @@ class Stage:
       result: the latest note given with `update`; it stays when the stage has ended.
     """
 
-    def __init__(
-        self, name: str, total: int | None, done: int, unit: str, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, name: str, total: int | None, done: int, unit: str, clock: Callable[[], float]) -> None:
         self.name, self.total, self.done, self.unit = name, total, done, unit
         self.note = self.result = ""
         self._clock = clock

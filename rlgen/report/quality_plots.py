@@ -159,9 +159,7 @@ def _estimate(value: Mapping[str, float | None]) -> Estimate:
 
 def _above(axes: Axes, place: int, height: float, words: str) -> None:
     height = height if np.isfinite(height) else 0.0
-    axes.annotate(
-        words, (place, height), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9.5
-    )
+    axes.annotate(words, (place, height), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9.5)
 
 
 def _spread_panel(axes: Axes, key: str, spread: Spread) -> None:
@@ -222,6 +220,4 @@ def _paths_table(paths: Mapping[str, Sequence[Float[np.ndarray, "T 3"]]]) -> dic
         for episode, path in enumerate(group)
         for step, place in enumerate(path)
     ]
-    return {
-        name: [row[i] for row in rows] for i, name in enumerate(["source", "episode", "step", "x", "y", "z"])
-    }
+    return {name: [row[i] for row in rows] for i, name in enumerate(["source", "episode", "step", "x", "y", "z"])}

@@ -101,9 +101,7 @@ def look() -> Iterator[None]:
         yield
 
 
-def new_figure(
-    height: float, rows: int = 1, columns: int = 1, **grid: Any
-) -> tuple[Figure, list[list[Axes]]]:
+def new_figure(height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[list[Axes]]]:
     """An empty figure of the page's width, `height` inches high, and its axes as rows of columns."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

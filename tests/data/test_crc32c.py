@@ -30,9 +30,7 @@ def test_vectors(data, expected):
     assert crc32c(data) == expected
 
 
-@pytest.mark.parametrize(
-    "size", [1, 5, 63, 64, 65, 127, 128, 255, 256, 257, 1024, 4099, 65536, 65541, 131077]
-)
+@pytest.mark.parametrize("size", [1, 5, 63, 64, 65, 127, 128, 255, 256, 257, 1024, 4099, 65536, 65541, 131077])
 def test_every_way_of_folding_agrees_with_the_definition(size):
     data = np.random.default_rng(size).bytes(size)
     assert crc32c(data) == _by_definition(data)

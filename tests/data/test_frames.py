@@ -10,9 +10,7 @@ from rlgen.errors import UserError
 
 def _smooth(count: int, size: int = 32) -> np.ndarray:
     ramp = np.linspace(0, 255, size)
-    picture = np.stack(
-        [ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, np.full((size, size), 40.0)], axis=-1
-    )
+    picture = np.stack([ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, np.full((size, size), 40.0)], axis=-1)
     return np.stack([np.roll(picture, 3 * index, axis=0) for index in range(count)]).astype(np.uint8)
 
 

@@ -73,9 +73,7 @@ def test_an_error_passes_and_the_last_line_says_where(clock, error, word):
         clock.time += 3
         stage.update(advance=12, note="success 0.62 (31/50)")
         raise error
-    assert (
-        stream.getvalue().splitlines()[-1] == f"[3/3] ppo: {word} after 3.0 s at 12/40  success 0.62 (31/50)"
-    )
+    assert stream.getvalue().splitlines()[-1] == f"[3/3] ppo: {word} after 3.0 s at 12/40  success 0.62 (31/50)"
 
 
 def test_the_estimate_leaves_compilation_out_and_counts_down(clock):

@@ -31,9 +31,7 @@ def test_chunks_start_everywhere_and_repeat_the_last_action():
     seen, done = np.arange(6.0).reshape(3, 2), np.array([[1.0], [2.0], [3.0]])
     chunks = bc.chunk_data([seen, seen + 10], [done, done + 10], 2)
     np.testing.assert_array_equal(chunks.observation, np.concatenate([seen, seen + 10]))
-    np.testing.assert_array_equal(
-        chunks.chunk[..., 0], [[1, 2], [2, 3], [3, 3], [11, 12], [12, 13], [13, 13]]
-    )
+    np.testing.assert_array_equal(chunks.chunk[..., 0], [[1, 2], [2, 3], [3, 3], [11, 12], [12, 13], [13, 13]])
     with pytest.raises(UserError, match="3 observations and 2 actions"):
         bc.chunk_data([seen], [done[:2]], 2)
     with pytest.raises(UserError, match="0 demonstrations"):
