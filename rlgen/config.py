@@ -207,7 +207,9 @@ def _smoke() -> Config:
     return Config(
         demos=DemosConfig(episodes=15),
         bc=BCConfig(steps=1200, warmup=20),
-        ppo=PPOConfig(iterations=2, environments=8, critic_warmup=1, evaluate_every=1, evaluate_episodes=4),
+        ppo=PPOConfig(
+            iterations=2, environments=8, actor_rate=5e-6, critic_warmup=1, evaluate_every=1, evaluate_episodes=4
+        ),
         collect=CollectConfig(episodes=4, attempts=75),
         export=ExportConfig(size=64, shards=2),
         vla=VlaConfig(size="tiny", steps=40, batch=8, checkpoint_every=20),
