@@ -11,7 +11,7 @@ def test_it_learns_a_value_from_raw_observations():
     random = np.random.default_rng(0)
     observation = jnp.asarray(random.normal(40.0, 3.0, (128, 2)), jnp.float32)
     target = jnp.tanh((observation[:, 0] - 40) / 3)
-    critic = Critic(2, widths=(32,))
+    critic = Critic(2, widths=(32, 32, 32))
     params = critic.init(jax.random.key(0), fit_normalizer(observation, observation[:, :1]))
     optimizer = optax.adam(1e-2)
 
