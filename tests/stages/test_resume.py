@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+# Nine runs of the whole job: `pytest -m slow`.
+pytestmark = pytest.mark.slow
+
 # A run is killed in a stage as soon as something of it is on disk.
 KILLED_AT = {
     "demos": "demos/episodes/wave-*.json",
