@@ -21,3 +21,20 @@ def noop_mask(actions: Float[np.ndarray, "T 7"]) -> Bool[np.ndarray, " T"]:
         if not mask[step]:
             gripper = command
     return mask
+
+
+def idle_mask(
+    actions: Float[np.ndarray, "T 7"], fingers: Float[np.ndarray, "T+1 2"], still: float = 2e-4
+) -> Bool[np.ndarray, " T"]:
+    """Which steps are pauses: no-ops during which the fingers did not move either.
+
+    A policy that sees no history cannot learn how long to pause, only to stop. While the fingers close, a hand that
+    waits is at work.
+
+    Args:
+      actions: what was commanded.
+      fingers: finger joint positions before each action and after the last, metres.
+      still: fingers that move less than this in a step stand still, metres.
+    """
+    moves = np.abs(np.diff(np.asarray(fingers), axis=0)).max(axis=1)
+    return noop_mask(actions) & (moves <= still)

@@ -7,6 +7,7 @@ import numpy as np
 
 from rlgen.config import Config
 from rlgen.data.hdf5 import read_demos
+from rlgen.data.noops import idle_mask
 from rlgen.errors import UserError
 from rlgen.libero.observe import Observer, observation_size
 from rlgen.libero.scene import Scene
@@ -58,11 +59,17 @@ def read_demonstrations(context: Context) -> list[Episode]:
 
 
 def demonstration_data(context: Context, policy: DiffusionPolicy) -> bc.BCData:
-    """Chunks of the demonstrations with what was seen before them."""
+    """Chunks of the demonstrations, without their pauses, with what was seen before them."""
     observer = Observer(context.scene)
-    episodes = read_demonstrations(context)
-    seen = [observer(episode.states[:-1]).vector for episode in episodes]
-    return bc.chunk_data(seen, [episode.actions for episode in episodes], policy.horizon)
+    seen, actions = [], []
+    for episode in read_demonstrations(context):
+        path = observer(episode.states)
+        busy = ~idle_mask(episode.actions, path.robot.gripper)
+        # The wait for the object to fall ends an episode, and is what to do after letting go.
+        busy[-policy.horizon :] = True
+        seen.append(path.vector[:-1][busy])
+        actions.append(episode.actions[busy])
+    return bc.chunk_data(seen, actions, policy.horizon)
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:

@@ -17,10 +17,10 @@ def time_features(t: Float[Array, " B"], size: int) -> Float[Array, "B size"]:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def sample_time(key: Array, count: int) -> Float[Array, " B"]:
-    """Flow times for training: Beta(1.5, 1), which favours noise, moved into [0.001, 1]."""
-    # The distribution function of Beta(1.5, 1) is t ** 1.5, so its inverse draws from it in one power.
-    return jax.random.uniform(key, (count,)) ** (1 / 1.5) * 0.999 + 0.001
+def training_time(uniform: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """Flow times for training from uniform numbers: Beta(1.5, 1), which favours noise, moved into [0.001, 1]."""
+    # The distribution function of Beta(1.5, 1) is t ** 1.5; its inverse draws from it.
+    return uniform ** (1 / 1.5) * 0.999 + 0.001
 
 
 def noisy_actions(actions: Actions, noise: Actions, t: Float[Array, " B"]) -> Actions:
@@ -34,20 +34,20 @@ def flow_target(actions: Actions, noise: Actions) -> Actions:
     return noise - actions
 
 
-def euler(velocity: Callable[[Actions, Float[Array, ""]], Actions], noise: Actions, steps: int) -> Actions:
+def euler(velocity: Callable[[Actions, Float[Array, ""]], Actions], noise: Actions, steps: int | Array) -> Actions:
     """Walks from noise at t = 1 to actions at t = 0 in equal steps.
 
     Args:
       velocity: dx/dt at `(x, t)`.
       noise: where to start.
-      steps: number of steps, 1 or more.
+      steps: number of steps, 1 or more; one compiled program serves any.
     """
-    dt = jnp.float32(-1.0 / steps)
+    dt = jnp.float32(-1.0) / steps
 
-    def step(carry, _):
+    def step(_, carry):
         x, t = carry
-        return (x + dt * velocity(x, t), t + dt), None
+        return x + dt * velocity(x, t), t + dt
 
     # Time adds up in float32 as in pi0's loop, which stops after the same number of steps.
-    (x, _), _ = jax.lax.scan(step, (noise, jnp.float32(1.0)), length=steps)
+    x, _ = jax.lax.fori_loop(0, steps, step, (noise, jnp.float32(1.0)))
     return x

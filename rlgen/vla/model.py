@@ -169,8 +169,10 @@ def example_inputs(config: VlaConfig, count: int = 1) -> Inputs:
 
 @partial(jax.jit, static_argnums=0)
 def init(config: VlaConfig, key: Array) -> PyTree:
-    """Fresh float32 parameters as a nested dict, named as in pi0's checkpoints."""
+    """Fresh float32 parameters as a nested dict, named as in pi0's checkpoints; `key` of JAX's default kind."""
     x = jnp.zeros((1, config.horizon, config.action_size))
+    # XLA's CPU compiler takes a second for every tensor that the default generator fills.
+    key = jax.random.wrap_key_data(jnp.tile(jax.random.key_data(key), 2), impl="rbg")
     return Pi0(config).init(key, example_inputs(config), x, jnp.ones(1), method="touch")["params"]
 
 
@@ -218,8 +220,10 @@ def flow_loss(
     return jnp.mean(error, axis=-1).reshape(draws, count, -1)
 
 
-@partial(jax.jit, static_argnames=("config", "steps"))
-def sample(config: VlaConfig, params: PyTree, inputs: Inputs, noise: flow.Actions, steps: int = 10) -> flow.Actions:
+@partial(jax.jit, static_argnames="config")
+def sample(
+    config: VlaConfig, params: PyTree, inputs: Inputs, noise: flow.Actions, steps: int | Array = 10
+) -> flow.Actions:
     """Normalised actions: Euler steps from `noise` with the prefix run once."""
     prefix = apply(config, params, inputs, method="run_prefix")
 

@@ -1,7 +1,7 @@
 """Fine-tuning a flow VLA on a dataset in memory.
 
-The state is a plain pytree and holds everything that training depends on besides the data and the
-configuration: saved and restored, it goes on to the same bits.
+The state is a plain pytree. What a step draws at random follows from the configuration's seed and the state's
+step, so a state that is saved and restored goes on to the same bits.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int, PyTree, UInt32
+from jaxtyping import Array, Float, Int, PyTree
 
-from rlgen.vla import flow, model
+from rlgen.vla import model
+from rlgen.vla.batches import Batch, make_batch
 from rlgen.vla.config import VlaConfig
 from rlgen.vla.dataset import VlaData
-from rlgen.vla.transforms import NormStats, model_actions, model_inputs, random_shift
+from rlgen.vla.transforms import NormStats, model_actions, model_inputs
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class TrainConfig:
       clip: largest global norm of a gradient.
       ema: decay of the averaged parameters.
       shift: random movement of pictures in pixels, another one for each camera.
+      state_noise: normal noise on the normalised state, so that pictures are trusted more than the hand's
+        own position.
       mask_padding: leave actions behind an episode's end out of the loss; pi0 keeps them.
       seed: of the parameters, the order of the data and all noise.
     """
@@ -56,6 +59,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.99
     shift: int = 0
+    state_noise: float = 0.0
     mask_padding: bool = False
     seed: int = 0
 
@@ -85,29 +89,15 @@ class TrainState:
 
     Attributes:
       step: optimiser steps done.
-      key: `uint32 [2]`; each step folds its number into it.
       params: parameters.
       ema: averaged parameters, the ones to use.
       opt_state: optimiser.
     """
 
     step: Int[Array, ""]
-    key: UInt32[Array, "2"]
     params: PyTree
     ema: PyTree
     opt_state: PyTree
-
-
-@struct.dataclass
-class Batch:
-    """Raw frames of a step; fields as in `VlaData`."""
-
-    pictures: dict[str, Array]
-    state: Array
-    action_chunks: Array
-    chunk_mask: Array
-    prompt: Array
-    prompt_mask: Array
 
 
 def schedule(train: TrainConfig) -> optax.Schedule:
@@ -124,53 +114,19 @@ def optimiser(train: TrainConfig) -> optax.GradientTransformation:
 
 def init_state(config: VlaConfig, train: TrainConfig, params: PyTree | None = None) -> TrainState:
     """A state before the first step, with fresh parameters unless some are given."""
-    first, key = jax.random.split(jax.random.PRNGKey(train.seed))
-    params = model.init(config, first) if params is None else jax.tree.map(jnp.array, params)
+    params = model.init(config, jax.random.key(train.seed)) if params is None else jax.tree.map(jnp.array, params)
     average = jax.tree.map(jnp.array, params)
-    return TrainState(jnp.int32(0), key, params, average, optimiser(train).init(params))
-
-
-def batch_indices(frames: int, batch: int, seed: int, step: int) -> Int[np.ndarray, " B"]:
-    """Frames of a step: each epoch a new permutation, one after the other without gaps.
-
-    It depends on its arguments alone, which makes the place in the data part of `step`.
-    """
-    at = np.arange(step * batch, (step + 1) * batch)
-    out = np.empty(batch, np.int64)
-    for epoch in np.unique(at // frames):
-        order = np.random.default_rng([seed, int(epoch)]).permutation(frames)
-        here = at // frames == epoch
-        out[here] = order[at[here] % frames]
-    return out
-
-
-def take(data: VlaData, index: Int[np.ndarray, " B"], cameras: tuple[str, ...]) -> Batch:
-    """Frames of the dataset, with the pictures of `cameras` only."""
-    return Batch(
-        pictures={name: data.pictures[name][index] for name in cameras},
-        state=data.state[index],
-        action_chunks=data.action_chunks[index],
-        chunk_mask=data.chunk_mask[index],
-        prompt=data.prompt[index],
-        prompt_mask=data.prompt_mask[index],
-    )
+    return TrainState(jnp.int32(0), params, average, optimiser(train).init(params))
 
 
 def batch_loss(
-    config: VlaConfig, train: TrainConfig, params: PyTree, stats: NormStats, batch: Batch, key: Array
+    config: VlaConfig, train: TrainConfig, params: PyTree, stats: NormStats, batch: Batch
 ) -> Float[Array, ""]:
-    """The mean flow loss of a batch, augmented and noised by `key`."""
-    key_shift, key_noise, key_time = jax.random.split(key, 3)
-    shift_keys = jax.random.split(key_shift, len(config.cameras))
-    pictures = {
-        name: random_shift(k, batch.pictures[name], train.shift)
-        for name, k in zip(config.cameras, shift_keys, strict=True)
-    }
-    inputs = model_inputs(config, stats, pictures, batch.state, batch.prompt, batch.prompt_mask)
+    """The mean flow loss of a batch."""
+    inputs = model_inputs(config, stats, batch.pictures, batch.state, batch.prompt, batch.prompt_mask)
+    inputs = inputs.replace(state=inputs.state + train.state_noise * batch.state_noise)
     actions = model_actions(config, stats, batch.action_chunks)
-    noise = jax.random.normal(key_noise, (train.draws, *actions.shape))
-    t = flow.sample_time(key_time, train.draws * len(actions)).reshape(train.draws, -1)
-    loss = model.flow_loss(config, params, inputs, actions, noise, t)
+    loss = model.flow_loss(config, params, inputs, actions, batch.noise, batch.time)
     if not train.mask_padding:
         return jnp.mean(loss)
     weight = jnp.broadcast_to(batch.chunk_mask, loss.shape)
@@ -182,13 +138,12 @@ def train_step(
     config: VlaConfig, train: TrainConfig, stats: NormStats, state: TrainState, batch: Batch
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """One optimiser step; `state` is consumed. Also returns `loss` and `grad_norm`."""
-    key = jax.random.fold_in(state.key, state.step)
-    loss, grads = jax.value_and_grad(lambda p: batch_loss(config, train, p, stats, batch, key))(state.params)
+    loss, grads = jax.value_and_grad(lambda p: batch_loss(config, train, p, stats, batch))(state.params)
     updates, opt_state = optimiser(train).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = jax.tree.map(lambda old, new: train.ema * old + (1 - train.ema) * new, state.ema, params)
     metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
-    return TrainState(state.step + 1, state.key, params, average, opt_state), metrics
+    return TrainState(state.step + 1, params, average, opt_state), metrics
 
 
 def train_steps(
@@ -214,7 +169,7 @@ def train_steps(
     """
     start, history = int(state.step), []
     for step in range(start, start + count):
-        batch = take(data, batch_indices(len(data), train.batch, train.seed, step), config.cameras)
+        batch = make_batch(config, data, step, batch=train.batch, draws=train.draws, seed=train.seed, most=train.shift)
         state, metrics = train_step(config, train, data.stats, state, batch)
         history.append(metrics)
         if on_step is not None:

@@ -107,19 +107,6 @@ def resize(pictures: UInt8[Array, "B h w 3"], side: int) -> UInt8[Array, "B side
     return jnp.pad(small, ((0, 0), (top, top + extra_h), (left, left + extra_w), (0, 0)))
 
 
-def random_shift(key: Array, pictures: UInt8[Array, "B h w 3"], most: int) -> UInt8[Array, "B h w 3"]:
-    """Moves each picture by up to `most` pixels a side, repeating its border."""
-    if most == 0:
-        return pictures
-    padded = jnp.pad(pictures, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
-    corner = jax.random.randint(key, (len(pictures), 2), 0, 2 * most + 1)
-
-    def crop(picture, at):
-        return jax.lax.dynamic_slice(picture, (at[0], at[1], 0), pictures.shape[1:])
-
-    return jax.vmap(crop)(padded, corner)
-
-
 def model_inputs(
     config: VlaConfig,
     stats: NormStats,

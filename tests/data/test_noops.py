@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rlgen.data.noops import noop_mask
+from rlgen.data.noops import idle_mask, noop_mask
 
 
 def _actions(*rows: tuple[float, float]) -> np.ndarray:
@@ -31,3 +31,10 @@ def test_the_threshold_is_on_the_norm_of_six_numbers():
     actions[0, :6] = 0.9e-4 / np.sqrt(6)
     actions[1, :6] = 1.1e-4 / np.sqrt(6)
     assert noop_mask(actions).tolist() == [True, False]
+
+
+def test_a_pause_is_idle_and_a_wait_for_the_fingers_is_not():
+    actions = _actions((0.5, -1), (0, -1), (0, 1), (0, 1), (0, 1))
+    # Open and still, then closing for two steps, then closed.
+    fingers = np.array([0.04, 0.04, 0.04, 0.03, 0.01, 0.01])[:, None] * [1, -1]
+    assert idle_mask(actions, fingers).tolist() == [False, True, False, False, True]

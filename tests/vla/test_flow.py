@@ -37,7 +37,11 @@ def test_euler_walks_a_straight_flow_exactly_from_noise_to_data():
 
 
 def test_training_times_follow_their_distribution():
-    t = np.sort(flow.sample_time(jax.random.key(3), 20_000))
+    given = arrays("inputs")
+    uniform = np.sort(np.random.default_rng(3).random(20_000))
+    t = flow.training_time(uniform)
     assert t[0] >= 0.001 and t[-1] <= 1
-    expected = ((t - 0.001) / 0.999) ** 1.5
-    assert np.max(np.abs(expected - (np.arange(20_000) + 0.5) / 20_000)) < 0.015
+    # Beta(1.5, 1) has mean 0.6 and variance 0.068571.
+    np.testing.assert_allclose([np.mean(t), np.var(t)], [0.6004, 0.06843], atol=4e-3)
+    # A Beta draw b comes from the uniform number b ** 1.5.
+    np.testing.assert_allclose(flow.training_time(given["time_beta"] ** 1.5), given["time"], rtol=1e-6)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from vla import openpi
 
-from rlgen.vla.tokens import hashed_words, tokenize
+from rlgen.vla.tokens import BEGIN, NEWLINE, hashed_words, tokenize
 
 
 def byte_encoder(text: str, begin: bool) -> list[int]:
@@ -25,6 +25,17 @@ def test_padding_and_cutting_are_the_references():
         np.testing.assert_array_equal(ids, case["tokens"])
         np.testing.assert_array_equal(mask, case["mask"])
     assert cases
+
+
+def test_hashed_words_tell_instructions_apart_and_stay_the_same():
+    encode = hashed_words(2048)
+    words = [556, 1998, 111, 1534]
+    ids, mask = tokenize("pick_up_the_butter", encode, 8)
+    assert ids.tolist() == [BEGIN, *words, NEWLINE, 0, 0]
+    assert mask.tolist() == [True] * 6 + [False] * 2
+    assert tokenize("Pick up the butter ", encode, 8)[0].tolist() == ids.tolist()
+    assert tokenize("pick up the milk", encode, 8)[0].tolist() != ids.tolist()
+    assert max(encode("a few other words to be hashed into few ids", False)) < 2048
 
 
 def test_a_vocabulary_without_room_for_words_is_refused():

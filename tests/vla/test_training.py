@@ -2,15 +2,18 @@ import dataclasses
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from vla import openpi
 
 from rlgen.errors import UserError
-from rlgen.vla import training
+from rlgen.vla import model, training
+from rlgen.vla.batches import make_batch
 from rlgen.vla.config import tiny
 from rlgen.vla.dataset import chunks, from_rlds
+from rlgen.vla.transforms import model_actions, model_inputs, robot_actions
 
 # Two pictures of 32 pixels, four tokens each, chunks of two actions.
 CONFIG = dataclasses.replace(
@@ -59,13 +62,29 @@ def host(tree):
     return jax.tree.map(lambda x: np.array(x), tree)
 
 
-def test_every_epoch_sees_every_frame_once_and_step_is_the_place():
-    seen = np.concatenate([training.batch_indices(10, 4, 7, step) for step in range(5)])
-    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
-    assert seen[:10].tolist() != seen[10:].tolist()
-    assert training.batch_indices(10, 4, 7, 3).tolist() == seen[12:16].tolist()
-    assert training.batch_indices(10, 4, 8, 3).tolist() != seen[12:16].tolist()
-    assert sorted(training.batch_indices(3, 9, 0, 0)) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+def test_it_learns_to_see_and_two_and_two_steps_are_four(data):
+    # One test for both, since compiling the step takes most of its time.
+    two, _ = training.train_steps(CONFIG, TRAIN, training.init_state(CONFIG, TRAIN), data, 2)
+    saved = jax.tree.map(jnp.asarray, host(two))
+    four, _ = training.train_steps(CONFIG, TRAIN, two, data, 2)
+    again, _ = training.train_steps(CONFIG, TRAIN, saved, data, 2)
+    jax.tree.map(np.testing.assert_array_equal, host(four), host(again))
+    assert int(four.step) == 4
+
+    told = []
+    state, last = training.train_steps(CONFIG, TRAIN, four, data, 226, lambda step, loss: told.append((step, loss)))
+    state, last = training.train_steps(CONFIG, TRAIN, state, data, 20)
+    assert [step for step, _ in told] == list(range(5, 231))
+    assert last["loss"] < 0.3 * told[0][1]
+
+    unseen = from_rlds(dot_episodes(40, seed=1), CONFIG)
+    inputs = model_inputs(CONFIG, data.stats, unseen.pictures, unseen.state, unseen.prompt, unseen.prompt_mask)
+    noise = np.random.default_rng(0).normal(size=(120, CONFIG.horizon, CONFIG.action_size))
+    acted = np.asarray(robot_actions(data.stats, model.sample(CONFIG, state.ema, inputs, noise, 5)))[:, 0]
+    wanted = unseen.action_chunks[:, 0]
+    for axis in (0, 1):
+        assert np.corrcoef(acted[:, axis], wanted[:, axis])[0, 1] > 0.8
+    assert np.mean(acted[:, 6] == wanted[:, 6]) > 0.9
 
 
 def test_chunks_repeat_the_last_action_and_say_so():
@@ -73,6 +92,26 @@ def test_chunks_repeat_the_last_action_and_say_so():
     out, mask = chunks(actions, 3)
     assert out[:, :, 0].tolist() == [[0, 1, 2], [1, 2, 2], [2, 2, 2]]
     assert mask.tolist() == [[True] * 3, [True, True, False], [True, False, False]]
+
+
+def test_masked_actions_do_not_count(data):
+    masked = dataclasses.replace(TRAIN, mask_padding=True)
+    params = model.init(CONFIG, jax.random.key(0))
+    batch = make_batch(CONFIG, data, 0, batch=6, draws=2, seed=0)
+    assert not batch.chunk_mask.all()
+
+    @jax.jit
+    def losses(batch):
+        inputs = model_inputs(CONFIG, data.stats, batch.pictures, batch.state, batch.prompt, batch.prompt_mask)
+        actions = model_actions(CONFIG, data.stats, batch.action_chunks)
+        each = model.flow_loss(CONFIG, params, inputs, actions, batch.noise, batch.time)
+        return each, [training.batch_loss(CONFIG, train, params, data.stats, batch) for train in (masked, TRAIN)]
+
+    each, (with_mask, without) = losses(batch)
+    real = np.asarray(each)[:, batch.chunk_mask]
+    np.testing.assert_allclose(float(with_mask), real.mean(), rtol=1e-5)
+    np.testing.assert_allclose(float(without), np.mean(each), rtol=1e-5)
+    assert float(with_mask) != float(without)
 
 
 def test_learning_rates_are_the_references():

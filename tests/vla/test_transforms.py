@@ -68,6 +68,14 @@ def test_actions_survive_the_way_to_the_model_and_back():
     np.testing.assert_allclose(transforms.robot_actions(stats, inside), actions, atol=1e-5)
 
 
+def test_robot_actions_are_legal_whatever_the_model_says():
+    stats = NormStats(*[Statistics(np.zeros(8), np.ones(8), np.zeros(8), np.zeros(8))] * 2)
+    out = np.asarray(transforms.robot_actions(stats, np.array([[[9.0, -9, 0.5, 0, 0, 0, -0.1, 3]]])))
+    # openpi adds 1e-6 to the deviation, which is 1 here.
+    np.testing.assert_allclose(out, [[[1, -1, 0.5 * (1 + 1e-6), 0, 0, 0, -1]]], atol=1e-7)
+    assert np.abs(out).max() == 1 and out[0, 0, -1] == -1
+
+
 def test_a_state_far_from_all_data_is_limited():
     stats = NormStats(*[Statistics(np.zeros(8), np.full(8, 1e-4), np.zeros(8), np.zeros(8))] * 2)
     config, blank = tiny(), np.zeros((1, 128, 128, 3), np.uint8)
@@ -76,20 +84,6 @@ def test_a_state_far_from_all_data_is_limited():
     inputs = transforms.model_inputs(config, stats, pictures, np.full((1, 8), -0.1), prompt, prompt == 0)
     assert inputs.state.tolist() == [[-config.state_limit] * 8]
     assert float(inputs.pictures["base_0_rgb"].max()) == -1
-
-
-def test_shifting_moves_pictures_and_repeats_their_border():
-    picture = np.arange(36, dtype=np.uint8).reshape(1, 6, 6, 1).repeat(3, -1)
-    pictures = np.repeat(picture, 64, axis=0)
-    out = np.asarray(transforms.random_shift(jax.random.key(0), pictures, 2))
-    seen = set()
-    for moved in out[..., 0]:
-        rows, columns = divmod(int(moved[3, 3]), 6)
-        seen.add((rows - 3, columns - 3))
-        at = np.arange(6)
-        expected = picture[0, np.clip(at + rows - 3, 0, 5)][:, np.clip(at + columns - 3, 0, 5), 0]
-        np.testing.assert_array_equal(moved, expected)
-    assert len(seen) > 15
 
 
 def test_statistics_survive_json():
