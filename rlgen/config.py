@@ -36,7 +36,7 @@ class PolicyConfig:
     """Length of the noise schedule."""
     steps: int = 5
     """K, denoising steps of the DDIM chain in rollouts, updates and evaluation."""
-    eta_train: float = 0.0
+    eta_train: float = 0.5
     """DDIM's eta in rollouts and in the likelihood; evaluation and collection always use 0."""
     sigma_min_sample: float = 0.05
     """Floor of the exploration noise of a denoising step, in units of normalised actions."""
@@ -50,9 +50,9 @@ class PolicyConfig:
 class BCConfig:
     """Behaviour cloning."""
 
-    steps: int = 4000
+    steps: int = 3500
     """Optimiser steps; the learning rate ends there."""
-    batch: int = 256
+    batch: int = 128
     """Chunks a step."""
     learning_rate: float = 1e-3
     """Peak of the cosine."""
@@ -80,33 +80,33 @@ class BCConfig:
 class PPOConfig:
     """PPO over the denoising chain."""
 
-    iterations: int = 40
+    iterations: int = 16
     """Rounds of collection and update."""
     environments: int = 40
     """Parallel environments."""
     chunks: int = 35
     """Action chunks an environment plays in an iteration; every iteration begins with new episodes."""
-    epochs: int = 4
+    epochs: int = 5
     """Passes over an iteration's data."""
-    batch: int = 3500
+    batch: int = 1750
     """(environment step, denoising step) pairs in a minibatch."""
-    actor_rate: float = 5e-5
+    actor_rate: float = 1e-4
     """Peak learning rate of the policy."""
     critic_rate: float = 1e-3
     """Peak learning rate of the critic."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning-rate schedule over the run; constant is the paper's ablation."""
-    critic_warmup: int = 2
+    critic_warmup: int = 1
     """First iterations, in which the critic learns alone."""
-    gamma: float = 0.99
+    gamma: float = 0.98
     """Discount a chunk."""
     gae_lambda: float = 0.95
     """Trace of generalised advantage estimation."""
     gamma_denoise: float = 0.99
     """Discount along the denoising chain, from the clean end."""
-    clip: float = 0.01
+    clip: float = 0.015
     """Width of the clip at the last denoising step."""
-    clip_base: float = 0.001
+    clip_base: float = 0.0015
     """Width of the clip at the first denoising step."""
     clip_rate: float = 3.0
     """How steeply the width grows along the chain."""
@@ -116,7 +116,7 @@ class PPOConfig:
     """Of AdamW, policy and critic."""
     target_kl: float | None = 1.0
     """An update stops for this iteration above this approximate KL divergence; None never stops."""
-    evaluate_every: int = 10
+    evaluate_every: int = 8
     """Iterations between two evaluations of the deterministic policy on training placements."""
     evaluate_episodes: int = 25
     """Episodes of such an evaluation."""
@@ -155,11 +155,11 @@ class VlaConfig:
 
     size: Literal["tiny", "small"] = "small"
     """Size of the model."""
-    steps: int = 1500
+    steps: int = 600
     """Optimiser steps."""
     batch: int = 32
     """Frames a step."""
-    checkpoint_every: int = 250
+    checkpoint_every: int = 150
     """Optimiser steps between two checkpoints."""
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from rlgen.nets.keys import init_key
 from rlgen.nets.mlp import ResidualMLP
 from rlgen.policies.diffusion_policy import Params
 from rlgen.policies.normalizer import Normalizer, identity_normalizer, normalize_observation
@@ -31,7 +32,7 @@ class Critic:
 
     def init(self, key: PRNGKeyArray, normalizer: Normalizer | None = None) -> Params:
         """Fresh parameters; `net` is trained and `normalizer` is not."""
-        net = jax.jit(self.network.init)(key, jnp.zeros((1, self.observation_size)))["params"]
+        net = jax.jit(self.network.init)(init_key(key), jnp.zeros((1, self.observation_size)))["params"]
         if normalizer is None:
             normalizer = identity_normalizer(self.observation_size, 1)
         return {"net": net, "normalizer": jax.tree.map(jnp.asarray, normalizer)}

@@ -16,6 +16,7 @@ from rlgen.diffusion.likelihood import normal_log_prob, transition_log_prob
 from rlgen.diffusion.samplers import Noise, draw_noise, floored_sigma, walk
 from rlgen.diffusion.schedules import Chain, Prediction, Schedule, cosine_schedule, ddim_chain, ddpm_chain
 from rlgen.diffusion.training import denoising_loss
+from rlgen.nets.keys import init_key
 from rlgen.nets.mlp import DiffusionMLP
 from rlgen.nets.unet1d import Unet1d
 from rlgen.policies.normalizer import (
@@ -125,7 +126,7 @@ class DiffusionPolicy:
         """Fresh parameters."""
         # Compiled, the forward pass that Linen would run to find the shapes falls away.
         net = jax.jit(self.network.init)(
-            key,
+            init_key(key),
             jnp.zeros((1, self.horizon, self.action_size)),
             jnp.zeros((), int),
             jnp.zeros((1, self.observation_size)),

@@ -135,7 +135,7 @@ def small() -> VlaConfig:
         vision=VisionConfig(width=128, depth=1, mlp=384, heads=4, patch=32, stem="conv", stem_width=32),
         language=ExpertConfig(width=128, mlp=256),
         action=ExpertConfig(width=64, mlp=128),
-        depth=3,
+        depth=2,
         heads=4,
         kv_heads=1,
         head_size=32,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from rlgen.nets.keys import init_key
 from rlgen.vla import flow
 from rlgen.vla.config import VlaConfig
 from rlgen.vla.gemma import Gemma, KeyValue
@@ -171,9 +172,7 @@ def example_inputs(config: VlaConfig, count: int = 1) -> Inputs:
 def init(config: VlaConfig, key: Array) -> PyTree:
     """Fresh float32 parameters as a nested dict, named as in pi0's checkpoints; `key` of JAX's default kind."""
     x = jnp.zeros((1, config.horizon, config.action_size))
-    # XLA's CPU compiler takes a second for every tensor that the default generator fills.
-    key = jax.random.wrap_key_data(jnp.tile(jax.random.key_data(key), 2), impl="rbg")
-    return Pi0(config).init(key, example_inputs(config), x, jnp.ones(1), method="touch")["params"]
+    return Pi0(config).init(init_key(key), example_inputs(config), x, jnp.ones(1), method="touch")["params"]
 
 
 def embed_prefix(config: VlaConfig, params: PyTree, inputs: Inputs) -> Block:

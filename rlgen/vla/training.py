@@ -73,8 +73,8 @@ class TrainConfig:
 def quickstart() -> TrainConfig:
     """For `config.small()` on two CPU cores and a few thousand frames."""
     return TrainConfig(
-        steps=1500, draws=4, peak_rate=1e-3, end_rate=1e-5, warmup=50, weight_decay=1e-2,
-        ema=0.995, shift=2, mask_padding=True,
+        steps=600, draws=2, peak_rate=1e-3, end_rate=1e-5, warmup=50, weight_decay=1e-2,
+        ema=0.995, shift=2, state_noise=0.3, mask_padding=True,
     )  # fmt: skip
 
 
