@@ -36,8 +36,10 @@ class PolicyConfig:
     """Length of the noise schedule."""
     steps: int = 5
     """K, denoising steps of the DDIM chain in rollouts, updates and evaluation."""
-    eta_train: float = 0.5
-    """DDIM's eta in rollouts and in the likelihood; evaluation and collection always use 0."""
+    eta_train: float = 1.0
+    """DDIM's eta in rollouts and in the likelihood."""
+    eta_act: float = 1.0
+    """DDIM's eta in evaluation and collection, which add no noise: 0, or `eta_train` for the means of that chain."""
     sigma_min_sample: float = 0.05
     """Floor of the exploration noise of a denoising step, in units of normalised actions."""
     sigma_min_logprob: float = 0.05
@@ -50,7 +52,9 @@ class PolicyConfig:
 class BCConfig:
     """Behaviour cloning."""
 
-    steps: int = 3500
+    episodes: int = 10
+    """Demonstrations to clone, the first of the file; PPO does the rest."""
+    steps: int = 2000
     """Optimiser steps; the learning rate ends there."""
     batch: int = 128
     """Chunks a step."""
@@ -74,13 +78,15 @@ class BCConfig:
             raise UserError(f"{self.warmup} warm-up steps of {self.steps}: expected fewer than all")
         if self.batch < 1:
             raise UserError(f"a batch of {self.batch}: expected 1 or more")
+        if self.episodes < 1:
+            raise UserError(f"{self.episodes} demonstrations to clone: expected 1 or more")
 
 
 @dataclass(frozen=True)
 class PPOConfig:
     """PPO over the denoising chain."""
 
-    iterations: int = 16
+    iterations: int = 18
     """Rounds of collection and update."""
     environments: int = 40
     """Parallel environments."""
@@ -116,7 +122,7 @@ class PPOConfig:
     """Of AdamW, policy and critic."""
     target_kl: float | None = 1.0
     """An update stops for this iteration above this approximate KL divergence; None never stops."""
-    evaluate_every: int = 8
+    evaluate_every: int = 9
     """Iterations between two evaluations of the deterministic policy on training placements."""
     evaluate_episodes: int = 25
     """Episodes of such an evaluation."""

@@ -63,7 +63,9 @@ class DiffusionPolicy:
       train_steps: length of the training schedule.
       sampler: `ddim`, or `ddpm`, which walks all of `train_steps`.
       steps: positions of the DDIM chain, K.
-      eta_train: DDIM's eta in rollouts and in the likelihood; `act` always uses 0.
+      eta_train: DDIM's eta in rollouts and in the likelihood.
+      eta_act: DDIM's eta in `act`, which adds no noise: with 0 the usual deterministic chain, with `eta_train` the
+        means of the chain that PPO trains.
       sigma_min_sample: floor of the standard deviation in rollouts.
       sigma_min_logprob: floor of the standard deviation in the likelihood.
     """
@@ -82,6 +84,7 @@ class DiffusionPolicy:
     sampler: Literal["ddim", "ddpm"] = "ddim"
     steps: int = 5
     eta_train: float = 1.0
+    eta_act: float = 0.0
     sigma_min_sample: float = 0.1
     sigma_min_logprob: float = 0.1
 
@@ -115,7 +118,7 @@ class DiffusionPolicy:
     @property
     def act_chain(self) -> Chain:
         """The chain of evaluation and collection."""
-        return self._chain(0.0)
+        return self._chain(self.eta_act)
 
     @property
     def chain_steps(self) -> int:

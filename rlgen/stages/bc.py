@@ -34,6 +34,7 @@ def make_policy(config: Config, scene: Scene) -> DiffusionPolicy:
         train_steps=config.policy.train_steps,
         steps=config.policy.steps,
         eta_train=config.policy.eta_train,
+        eta_act=config.policy.eta_act,
         sigma_min_sample=config.policy.sigma_min_sample,
         sigma_min_logprob=config.policy.sigma_min_logprob,
     )
@@ -59,10 +60,10 @@ def read_demonstrations(context: Context) -> list[Episode]:
 
 
 def demonstration_data(context: Context, policy: DiffusionPolicy) -> bc.BCData:
-    """Chunks of the demonstrations, without their pauses, with what was seen before them."""
+    """Chunks of the demonstrations to clone, without their pauses, with what was seen before them."""
     observer = Observer(context.scene)
     seen, actions = [], []
-    for episode in read_demonstrations(context):
+    for episode in read_demonstrations(context)[: context.run.config.bc.episodes]:
         path = observer(episode.states)
         busy = ~idle_mask(episode.actions, path.robot.gripper)
         # The wait for the object to fall ends an episode, and is what to do after letting go.

@@ -73,6 +73,16 @@ def test_exploration_has_the_floor_and_acting_has_none():
     assert (by_key[0] != by_key[2]).any()
 
 
+def test_acting_with_the_eta_of_training_walks_the_means_of_that_chain():
+    params, observation = setting()
+    policy = dataclasses.replace(POLICY, eta_act=POLICY.eta_train)
+    shape = (len(observation), POLICY.horizon, POLICY.action_size)
+    still = Noise(jnp.zeros(shape), jnp.zeros((POLICY.steps, *shape)))
+    wanted = POLICY.sample(params, jax.random.key(0), observation, still).chunk
+    np.testing.assert_allclose(policy.act(params, None, observation), wanted, atol=1e-6)
+    assert (np.abs(POLICY.act(params, None, observation) - wanted) > 1e-3).any()
+
+
 def test_gradient_reaches_the_net_alone():
     params, observation = setting()
     chunk = jnp.zeros((6, POLICY.horizon, POLICY.action_size))
