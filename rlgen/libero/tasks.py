@@ -97,6 +97,17 @@ def find_task(text: str) -> Task:
     if partial:
         shown = ", ".join(task.id for task in partial[:4])
         raise UserError(f"task {text!r} is not unique, {len(partial)} match: {shown}; give <suite>/<name>")
-    nearest = difflib.get_close_matches(words, [task.name.lower() for task in tasks], n=3, cutoff=0.3)
-    shown = ", ".join(dict.fromkeys(task.id for name in nearest for task in tasks if task.name.lower() == name))
-    raise UserError(f"unknown task {text!r}; the nearest are: {shown or 'none'}; `rlgen tasks` lists all")
+    shown = ", ".join(task.id for task in _nearest(words, tasks))
+    raise UserError(f"unknown task {text!r}; the nearest are: {shown}; `rlgen tasks` lists all")
+
+
+def _nearest(words: str, tasks: tuple[Task, ...], count: int = 3) -> list[Task]:
+    """The tasks whose names, or their beginnings, are most like `words`; of its suite if it names one."""
+    suite, _, wanted = words.rpartition("/")
+
+    def likeness(task: Task) -> float:
+        name = task.name.lower()
+        parts = (name, name[: len(wanted) + 1])
+        return max(difflib.SequenceMatcher(None, wanted, part).ratio() for part in parts)
+
+    return sorted([task for task in tasks if task.suite == suite] or tasks, key=likeness, reverse=True)[:count]

@@ -39,6 +39,13 @@ def test_an_unknown_task_names_the_nearest():
         find_task("pick_up_the_buter_and_place_it_in_the_basket")
 
 
+def test_the_nearest_are_of_the_suite_that_was_named_even_for_a_beginning():
+    with pytest.raises(
+        UserError, match=r"nearest are: libero_object/pick_up_the_butter_and\S+, libero_object/\S+, libero_object"
+    ):
+        find_task("libero_object/pick_up_the_buter")
+
+
 def test_a_part_that_several_have_is_not_unique():
     with pytest.raises(UserError, match="not unique"):
         find_task("black_bowl")

@@ -25,7 +25,17 @@ CONFIG = dataclasses.replace(
     unroll=False,
 )
 TRAIN = dataclasses.replace(
-    training.smoke(), steps=300, batch=32, draws=4, peak_rate=3e-3, end_rate=1e-4, warmup=20, ema=0.97, shift=0
+    training.smoke(),
+    steps=300,
+    batch=32,
+    draws=4,
+    peak_rate=3e-3,
+    end_rate=1e-4,
+    warmup=20,
+    ema=0.97,
+    shift=0,
+    state_noise=0.0,
+    mask_padding=False,
 )
 
 
