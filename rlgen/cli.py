@@ -99,17 +99,24 @@ def _tasks(words: list[str]) -> None:
     as_json = parser.parse_args(words).json
     import json
 
+    from rlgen.libero.bddl import read_problem
     from rlgen.libero.tasks import all_tasks
 
+    problems = {task: read_problem(task.bddl_file) for task in all_tasks()}
     if as_json:
         rows = [
-            {"id": t.id, "suite": t.suite, "index": t.index, "prompt": t.prompt, "horizon": t.horizon}
-            for t in all_tasks()
+            {
+                **{"id": task.id, "suite": task.suite, "index": task.index, "prompt": task.prompt},
+                **{"goal": problem.goal, "objects": len(problem.objects), "horizon": task.horizon},
+            }
+            for task, problem in problems.items()
         ]
         print(json.dumps(rows, indent=1))
         return
-    for task in all_tasks():
-        print(f"{task.suite}/{task.index}\t{task.prompt}")
+    for task, problem in problems.items():
+        goal = " and ".join(f"{atom[0]}({', '.join(atom[1:])})" for atom in problem.goal)
+        numbers = f"{len(problem.objects)} objects, {task.horizon} steps"
+        print(f"{task.suite}/{task.index}\t{task.prompt}\t{goal}\t{numbers}")
 
 
 def _work(command: str, stages: Sequence[str], words: list[str]) -> None:

@@ -52,8 +52,8 @@ class PolicyConfig:
 class BCConfig:
     """Behaviour cloning."""
 
-    episodes: int = 10
-    """Demonstrations to clone, the first of the file; PPO does the rest."""
+    episodes: int = 8
+    """Demonstrations to clone, the longest quarter left out; PPO does the rest."""
     steps: int = 2000
     """Optimiser steps; the learning rate ends there."""
     batch: int = 128
@@ -86,7 +86,7 @@ class BCConfig:
 class PPOConfig:
     """PPO over the denoising chain."""
 
-    iterations: int = 18
+    iterations: int = 26
     """Rounds of collection and update."""
     environments: int = 40
     """Parallel environments."""
@@ -104,7 +104,7 @@ class PPOConfig:
     """Learning-rate schedule over the run; constant is the paper's ablation."""
     critic_warmup: int = 1
     """First iterations, in which the critic learns alone."""
-    gamma: float = 0.98
+    gamma: float = 0.95
     """Discount a chunk."""
     gae_lambda: float = 0.95
     """Trace of generalised advantage estimation."""
@@ -122,7 +122,7 @@ class PPOConfig:
     """Of AdamW, policy and critic."""
     target_kl: float | None = 1.0
     """An update stops for this iteration above this approximate KL divergence; None never stops."""
-    evaluate_every: int = 9
+    evaluate_every: int = 13
     """Iterations between two evaluations of the deterministic policy on training placements."""
     evaluate_episodes: int = 25
     """Episodes of such an evaluation."""

@@ -1,4 +1,4 @@
-"""Builds one task with the benchmark's own code and writes it as a bundle.
+"""Builds tasks with the benchmark's own code and writes them as bundles.
 
 Runs as a program of its own (`python -m rlgen.libero.build`), because importing the benchmark edits the
 environment, prints, draws from NumPy's global generator and wants a configuration file. Nothing else in
@@ -10,6 +10,8 @@ BDDL regions, for training, so that the stored ones can be held out).
 """
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -17,43 +19,62 @@ import sys
 import tempfile
 import types
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlgen.errors import UserError
 from rlgen.files import write_json
+from rlgen.libero.build_goal import resolve_atom
+from rlgen.libero.build_placements import fixture_poses, sample_placements
 from rlgen.libero.initial_states import read_initial_states
 from rlgen.libero.tasks import Task, find_task, package_folder
 
-# robosuite's `initialization_noise="default"`, with which the stored states were drawn.
-JOINT_NOISE = 0.02
-
 
 def main() -> None:
-    """Reads the command line and writes the bundle into `--out`, which must exist."""
+    """Builds every `<task>=<folder>` of the command line whose folder is not there yet."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--task", required=True)
+    parser.add_argument("jobs", nargs="+", metavar="TASK=FOLDER")
     parser.add_argument("--assets", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--placements", type=int, required=True)
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--label", required=True)
+    for name in ("--placements", "--seed", "--format"):
+        parser.add_argument(name, type=int, required=True)
     arguments = parser.parse_args()
-    task, out = find_task(arguments.task), Path(arguments.out)
     with tempfile.TemporaryDirectory() as configuration:
-        env = _official_environment(task, arguments.assets, Path(configuration))
-        model = env.sim.model._model
-        _write_model(env.env.model.get_xml(), out)
-        write_json(out / "scene.json", _description(env, task))
-        stored = read_initial_states(task.initial_states_file)
-        if stored.shape[1] != 1 + model.nq + model.nv:
-            sys.exit(f"stored states have {stored.shape[1]} numbers, the model {1 + model.nq + model.nv}")
-        np.save(out / "stored.npy", stored)
-        np.save(out / "placements.npy", _sample_placements(env, arguments.placements, arguments.seed))
+        prepare(arguments.assets, Path(configuration))
+        for job in arguments.jobs:
+            name, _, folder = job.partition("=")
+            task = find_task(name)
+            head = {"format": arguments.format, "task": asdict(task), "assets": arguments.label}
+            try:
+                build_bundle(task, Path(folder), head, arguments.placements, arguments.seed)
+            except Exception as error:
+                sys.exit(f"{name}: {' '.join(str(error).split())}")
 
 
-def _official_environment(task: Task, assets: str, configuration: Path) -> Any:
-    """The benchmark's `ControlEnv` without a renderer, after a reset."""
+def build_bundle(task: Task, folder: Path, head: dict[str, Any], placements: int, seed: int) -> None:
+    """Writes a task's bundle into `folder`, which appears whole or not at all; one process builds it at a time."""
+    with _lock(folder.with_suffix(".lock")):
+        if folder.is_dir():
+            return
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            _write_bundle(official_environment(task), task, head, temporary, placements, seed)
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def prepare(assets: str, configuration: Path) -> None:
+    """Makes libero importable here: no questions, no GL library, these assets.
+
+    Args:
+      assets: root of the asset tree.
+      configuration: an empty folder that lives as long as the process needs the benchmark.
+    """
     os.environ["LIBERO_CONFIG_PATH"] = str(configuration)
     os.environ["MUJOCO_GL"] = "disable"
     root = package_folder()
@@ -73,6 +94,13 @@ def _official_environment(task: Task, assets: str, configuration: Path) -> Any:
 
     # The package looks beside itself and at the hub only; this is the place where it remembers what it found.
     libero.libero._assets_path_cache = str(assets)
+
+
+def official_environment(task: Task) -> Any:
+    """The benchmark's `ControlEnv` without a renderer, after a reset; `prepare` comes first.
+
+    Where the fixtures stand is drawn at every reset, a centimetre or two apart; here always from seed 0.
+    """
     from libero.libero.envs.env_wrapper import ControlEnv
 
     np.random.seed(0)
@@ -81,8 +109,19 @@ def _official_environment(task: Task, assets: str, configuration: Path) -> Any:
     return env
 
 
-def _write_model(xml: str, out: Path) -> None:
-    """Writes the MJCF with its files copied beside it under names made from their content."""
+def _write_bundle(env: Any, task: Task, head: dict[str, Any], out: Path, placements: int, seed: int) -> None:
+    model = env.sim.model._model
+    _write_model(env.env.model.get_xml(), fixture_poses(env), out)
+    write_json(out / "scene.json", {**head, **_description(env)})
+    stored = read_initial_states(task.initial_states_file)
+    if stored.shape[1] != 1 + model.nq + model.nv:
+        raise UserError(f"stored states have {stored.shape[1]} numbers, the model {1 + model.nq + model.nv}")
+    np.save(out / "stored.npy", stored)
+    np.save(out / "placements.npy", sample_placements(env, placements, seed))
+
+
+def _write_model(xml: str, fixtures: dict[str, tuple[np.ndarray, np.ndarray]], out: Path) -> None:
+    """Writes the MJCF: fixtures where they stand, files copied beside it under names made from their content."""
     tree = ElementTree.fromstring(xml)
     compiler = tree.find("compiler")
     if compiler is not None:
@@ -91,38 +130,44 @@ def _write_model(xml: str, out: Path) -> None:
     (out / "assets").mkdir()
     for element in tree.iter():
         if "file" in element.attrib:
-            source = Path(element.attrib["file"])
-            digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-            name = f"assets/{source.stem}-{digest}{source.suffix}"
-            if not (out / name).exists():
-                shutil.copyfile(source, out / name)
-            element.attrib["file"] = name
+            element.attrib["file"] = _copy_asset(Path(element.attrib["file"]), out)
+        if element.tag == "body" and element.get("name") in fixtures:
+            for attribute, numbers in zip(("pos", "quat"), fixtures[element.get("name", "")], strict=True):
+                element.set(attribute, " ".join(repr(float(number)) for number in numbers))
     (out / "scene.xml").write_text(ElementTree.tostring(tree, encoding="unicode"))
 
 
-def _description(env: Any, task: Task) -> dict[str, Any]:
+def _copy_asset(source: Path, out: Path) -> str:
+    """Into the bundle, which shares the bytes with the other bundles of its folder."""
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    name = f"assets/{source.stem}-{digest}{source.suffix}"
+    if not (out / name).exists():
+        shared = out.parent / name
+        if not shared.exists():
+            shared.parent.mkdir(exist_ok=True)
+            temporary = shared.with_name(f".{os.getpid()}-{shared.name}")
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, shared)
+        try:
+            os.link(shared, out / name)
+        except OSError:  # a disk without links
+            shutil.copyfile(shared, out / name)
+    return name
+
+
+def _description(env: Any) -> dict[str, Any]:
     """Names and constants that the runtime needs and the MJCF does not say."""
     robot, problem = env.robots[0], env.env
     controller = robot.controller
     return {
-        "task": task.id,
-        "goal": [list(atom) for atom in problem.parsed_problem["goal_state"]],
+        "goal": [resolve_atom(env, words) for words in problem.parsed_problem["goal_state"]],
         "objects": [
             {"name": name, "body": body.root_body, "joint": body.joints[-1] if body.joints else None}
             for name, body in problem.objects_dict.items()
         ],
-        "sites": {
-            name: {
-                "size": [float(x) for x in np.ravel(site.size)],
-                "parent": getattr(site, "parent_name", None),
-            }
-            for name, site in problem.object_sites_dict.items()
-        },
         "robot": {
             "arm_joints": list(robot.robot_joints),
             "finger_joints": list(robot.gripper_joints),
-            "arm_actuators": list(robot.robot_model.actuators),
-            "finger_actuators": list(robot.gripper.actuators),
             "grip_site": robot.gripper.important_sites["grip_site"],
             "hand_body": robot.robot_model.eef_name,
         },
@@ -138,24 +183,11 @@ def _description(env: Any, task: Task) -> dict[str, Any]:
     }
 
 
-def _sample_placements(env: Any, count: int, seed: int) -> np.ndarray:
-    """Initial states drawn as the benchmark draws them: `[count, D]`, not settled."""
-    np.random.seed(seed)
-    problem, sim, robot = env.env, env.sim, env.robots[0]
-    rows = []
-    for _ in range(count):
-        sim.reset()
-        noise = np.random.randn(len(robot.robot_model.init_qpos)) * JOINT_NOISE
-        sim.data.qpos[robot._ref_joint_pos_indexes] = robot.robot_model.init_qpos + noise
-        sim.data.qpos[robot._ref_gripper_joint_pos_indexes] = robot.gripper.init_qpos
-        placed = problem.placement_initializer.sample()
-        placed = problem.conditional_placement_initializer.sample(sim, placed)
-        placed = problem.conditional_placement_on_objects_initializer.sample(placed)
-        for position, quaternion, body in placed.values():
-            if body.name not in problem.fixtures_dict:
-                sim.data.set_joint_qpos(body.joints[-1], np.concatenate([position, quaternion]))
-        rows.append(np.concatenate([[0.0], sim.data.qpos, sim.data.qvel]))
-    return np.stack(rows)
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 if __name__ == "__main__":

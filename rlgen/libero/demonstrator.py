@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
+from rlgen.errors import UserError
+from rlgen.libero.predicates import CONTAIN
 from rlgen.libero.scene import Scene
 from rlgen.types import Observation
 
@@ -199,13 +201,21 @@ class Demonstrator:
 
     Args:
       clean: straight and steady instead of human-like.
+
+    Raises:
+      UserError: the task asks for something else than to put one object into a container.
     """
 
     chunk = 1
 
     def __init__(self, scene: Scene, *, clean: bool = False):
+        if scene.goal.kinds.tolist() != [CONTAIN]:
+            goal = " and ".join(" ".join(atom) for atom in scene.goal.atoms)
+            raise UserError(
+                f"the scripted demonstrator puts one object into a container, and the goal of {scene.task.id} is "
+                f"{goal}; choose a task of libero_object"
+            )
         self._clean = clean
-        self._objects = len(scene.goal.atoms)
         self._performers: list[_Performer] = []
 
     def begin(self, seeds: Int[np.ndarray, " N"]) -> None:

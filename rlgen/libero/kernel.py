@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit, types
 from numba.core.typing.templates import Signature
 
-from rlgen.libero.predicates import CONTAIN_SLACK
+from rlgen.libero.predicates import CONTAIN, STACKED, UNDER
 from rlgen.libero.scene import Scene
 
 _STEP = Signature(types.void, (types.uintp, types.uintp), recvr=None)
@@ -31,6 +31,12 @@ _mj_step2 = types.ExternalFunction("mj_step2", _STEP)
 
 POSTURE_KP = 10.0
 ARM = 7
+# Lengths of the benchmark's goal predicates, metres: how far below a region's floor still counts as in it, how
+# far below and above its top as on it, and how far apart two things on one another may be.
+CONTAIN_SLACK = 0.01
+UNDER_SLACK = 0.005
+UNDER_HEIGHT = 0.10
+STACKED_REACH = 0.03
 
 
 class Views(NamedTuple):
@@ -48,6 +54,20 @@ class Views(NamedTuple):
     site_xmat: np.ndarray
     inertia: np.ndarray
     bias: np.ndarray
+
+
+class GoalArrays(NamedTuple):
+    """The numbers of a `predicates.Goal`."""
+
+    kinds: np.ndarray
+    bodies: np.ndarray
+    places: np.ndarray
+    sizes: np.ndarray
+    joints: np.ndarray
+    thresholds: np.ndarray
+    above: np.ndarray
+    inclusive: np.ndarray
+    every: np.ndarray
 
 
 class Constants(NamedTuple):
@@ -70,17 +90,24 @@ class Constants(NamedTuple):
     grip_site: int
     inertia_address: np.ndarray
     dof_parent: np.ndarray
-    goal_bodies: np.ndarray
-    goal_sites: np.ndarray
-    goal_sizes: np.ndarray
-    contain_slack: float
+    goal: GoalArrays
 
 
 class ControllerState(NamedTuple):
-    """What the controller remembers between control steps; changed in place."""
+    """What the controller and the sensors remember between control steps; changed in place.
+
+    Attributes:
+      goal_rotation: orientation goal, `[3, 3]`.
+      gripper: the internal gripper command of each finger.
+      seen_pose, seen_qpos, seen_qvel: what the benchmark's sensors sampled last: joint positions that poses were
+        computed from, joint positions and velocities.
+    """
 
     goal_rotation: np.ndarray
     gripper: np.ndarray
+    seen_pose: np.ndarray
+    seen_qpos: np.ndarray
+    seen_qvel: np.ndarray
 
 
 def link_mujoco() -> None:
@@ -110,10 +137,7 @@ def make_constants(scene: Scene) -> Constants:
         grip_site=robot.grip_site,
         inertia_address=model.dof_Madr.copy(),
         dof_parent=model.dof_parentid.copy(),
-        goal_bodies=goal.bodies,
-        goal_sites=goal.sites,
-        goal_sizes=goal.sizes,
-        contain_slack=CONTAIN_SLACK,
+        goal=GoalArrays(*(getattr(goal, name) for name in GoalArrays._fields)),
     )
 
 
@@ -137,7 +161,9 @@ def make_views(model: mujoco.MjModel, data: mujoco.MjData) -> Views:
 
 def make_controller_state(scene: Scene) -> ControllerState:
     """The controller as it is after a reset."""
-    return ControllerState(scene.control.initial_orientation.copy(), np.zeros(2))
+    nq, nv = scene.model.nq, scene.model.nv
+    orientation = scene.control.initial_orientation.copy()
+    return ControllerState(orientation, np.zeros(2), np.zeros(nq), np.zeros(nq), np.zeros(nv))
 
 
 @njit(nogil=True, cache=True)
@@ -309,18 +335,71 @@ def arm_torque(
 
 
 @njit(nogil=True, cache=True)
-def goal_reached(views, constants):
-    """All atoms hold, in the poses of the last physics pass, as the benchmark checks them."""
-    for atom in range(len(constants.goal_bodies)):
-        position = views.xpos[constants.goal_bodies[atom]]
-        centre = views.site_xpos[constants.goal_sites[atom]]
-        rotation = views.site_xmat[constants.goal_sites[atom]]
-        size = constants.goal_sizes[atom]
-        for axis in range(3):
-            reach = abs(rotation[axis, 0] * size[0] + rotation[axis, 1] * size[1] + rotation[axis, 2] * size[2])
-            below = constants.contain_slack if axis == 2 else 0.0
-            if not centre[axis] - reach - below < position[axis] < centre[axis] + reach:
-                return False
+def _contains(position, centre, rotation, size):
+    """In the site's box, turned as the benchmark turns it."""
+    for axis in range(3):
+        reach = abs(rotation[axis, 0] * size[0] + rotation[axis, 1] * size[1] + rotation[axis, 2] * size[2])
+        below = CONTAIN_SLACK if axis == 2 else 0.0
+        if not centre[axis] - reach - below < position[axis] < centre[axis] + reach:
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _lies_on(position, centre, rotation, size):
+    """Above the site's box; the benchmark multiplies by the rotation where its inverse would be expected."""
+    way = np.empty(3)
+    for axis in range(3):
+        way[axis] = 0.0
+        for k in range(3):
+            way[axis] += rotation[axis, k] * (position[k] - centre[k])
+    low, high = size[2] - UNDER_SLACK, size[2] + UNDER_HEIGHT
+    return low < way[2] < high and abs(way[0]) < size[0] and abs(way[1]) < size[1]
+
+
+@njit(nogil=True, cache=True)
+def _stacked(position, below):
+    """Not lower than the other, and near it seen from above."""
+    x, y = below[0] - position[0], below[1] - position[1]
+    return below[2] <= position[2] and math.sqrt(x * x + y * y) < STACKED_REACH
+
+
+@njit(nogil=True, cache=True)
+def _joints_meet(qpos, addresses, threshold, above, inclusive, every):
+    """The condition of one joint or of all."""
+    for address in addresses:
+        if address < 0:
+            break
+        value = qpos[address]
+        meets = (value > threshold) == above if value != threshold else inclusive
+        if meets != every:
+            return meets
+    return every
+
+
+@njit(nogil=True, cache=True)
+def goal_reached(views, goal):
+    """All atoms hold but for contacts, in the poses of the last physics pass, as the benchmark checks them."""
+    for atom in range(len(goal.kinds)):
+        kind, place = goal.kinds[atom], goal.places[atom]
+        position = views.xpos[goal.bodies[atom]]
+        if kind == CONTAIN:
+            holds = _contains(position, views.site_xpos[place], views.site_xmat[place], goal.sizes[atom])
+        elif kind == UNDER:
+            holds = _lies_on(position, views.site_xpos[place], views.site_xmat[place], goal.sizes[atom])
+        elif kind == STACKED:
+            holds = _stacked(position, views.xpos[place])
+        else:
+            holds = _joints_meet(
+                views.qpos,
+                goal.joints[atom],
+                goal.thresholds[atom],
+                goal.above[atom],
+                goal.inclusive[atom],
+                goal.every[atom],
+            )
+        if not holds:
+            return False
     return True
 
 
@@ -374,27 +453,35 @@ def control_step(views, constants, memory, action):
             low, high = constants.control_low[actuator], constants.control_high[actuator]
             views.ctrl[actuator] = min(max(torque[k], low), high)
         _set_gripper(views, constants, memory, action[6])
+        # The benchmark samples its sensors in the last substep but one, with the poses of the pass before it.
+        sampled = substep == constants.substeps - 2
+        if sampled:
+            memory.seen_pose[:] = views.qpos
         _mj_step2(views.model, views.data)
+        if sampled:
+            memory.seen_qpos[:] = views.qpos
+            memory.seen_qvel[:] = views.qvel
 
 
 @njit(nogil=True, cache=True)
-def run_chunk(views, constants, memory, actions, limit, time, states):
-    """Runs up to `limit` control steps of a chunk and stops when the goal is reached.
+def run_chunk(views, constants, memory, actions, until_goal, time, states):
+    """Runs the control steps of a chunk, until the goal is reached (contacts aside) where that is wanted.
 
     Args:
       actions: `[H, 7]`.
+      until_goal: whether to stop there.
       time: simulated seconds before the chunk.
       states: `[H, D]`, filled with time, qpos, qvel after each step.
 
     Returns:
-      Steps taken, and whether the goal was reached.
+      Steps taken, and whether it stopped at the goal.
     """
     nq, nv = len(views.qpos), len(views.qvel)
-    for step in range(min(len(actions), limit)):
+    for step in range(len(actions)):
         control_step(views, constants, memory, actions[step])
         states[step, 0] = time + (step + 1) * constants.substeps * constants.timestep
         states[step, 1 : 1 + nq] = views.qpos
         states[step, 1 + nq : 1 + nq + nv] = views.qvel
-        if goal_reached(views, constants):
+        if until_goal and goal_reached(views, constants.goal):
             return step + 1, True
-    return min(len(actions), limit), False
+    return len(actions), False

@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Int
 
+from rlgen.libero.predicates import CONTAIN, JOINT, UNDER
 from rlgen.libero.scene import Scene
 from rlgen.types import Observation, RobotState
 
@@ -39,9 +40,14 @@ class Observer:
         fingers = scene.robot.finger_qpos
         # Finger joints are slides without quaternions before them, so qpos and qvel share the address.
         parts = [position, hand[:, 0], hand[:, 1], state[1 + fingers], state[1 + nq + fingers]]
-        for body, site in zip(scene.goal.bodies, scene.goal.sites, strict=True):
+        goal = scene.goal
+        atoms = zip(goal.kinds, goal.bodies, goal.places, goal.joints, goal.thresholds, strict=True)
+        for kind, body, place, joints, threshold in atoms:
             pose = data.xmat[body].reshape(3, 3)
-            there, region = data.xpos[body], data.site_xpos[site]
+            there = data.xpos[body]
+            region = data.site_xpos[place] if kind in (CONTAIN, UNDER) else data.xpos[place]
+            if kind == JOINT:
+                region = there + np.array([data.qpos[joints[0]] - threshold, 0.0, 0.0])
             parts += [there, pose[:, 0], pose[:, 1], there - position, region, region - there]
         return position, data.xquat[scene.robot.hand_body].copy(), np.concatenate(parts)
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from rlgen.libero import kernel
 from rlgen.libero.observe import Observer
+from rlgen.libero.predicates import contacts_hold
 from rlgen.libero.scene import Scene
 from rlgen.types import ACTION_SIZE, Observation
 
@@ -120,12 +121,11 @@ class Pool:
         mujoco.mj_forward(self._model, data)
         memory.goal_rotation[:] = self.scene.control.initial_orientation
         memory.gripper[:] = 0.0
+        memory.seen_pose[:], memory.seen_qpos[:], memory.seen_qvel[:] = data.qpos, data.qpos, data.qvel
         rows = np.zeros((SETTLE_STEPS, len(state)))
         actions = np.tile(SETTLE_ACTION, (SETTLE_STEPS, 1))
-        taken, _ = kernel.run_chunk(
-            self._views[index], self._constants, memory, actions, SETTLE_STEPS, float(state[0]), rows
-        )
-        self._physics[index] = rows[taken - 1]
+        kernel.run_chunk(self._views[index], self._constants, memory, actions, False, float(state[0]), rows)
+        self._physics[index] = rows[-1]
         self._steps[index] = 0
 
     def _step_one(self, index: int, chunk: np.ndarray, states: np.ndarray, active: bool) -> tuple[int, bool]:
@@ -133,12 +133,35 @@ class Pool:
         if not active or limit <= 0:
             return 0, False
         time = float(self._physics[index, 0])
-        taken, reached = kernel.run_chunk(
-            self._views[index], self._constants, self._memory[index], chunk, limit, time, states
-        )
+        taken, reached = self._run(index, chunk[:limit], time, states)
         self._steps[index] += taken
         self._physics[index] = states[taken - 1]
         return taken, reached
+
+    def _run(self, index: int, chunk: np.ndarray, time: float, states: np.ndarray) -> tuple[int, bool]:
+        """Runs a chunk until the goal, asking for its contacts wherever all else of it holds."""
+        taken = 0
+        while taken < len(chunk):
+            now = float(states[taken - 1, 0]) if taken else time
+            steps, likely = kernel.run_chunk(
+                self._views[index], self._constants, self._memory[index], chunk[taken:], True, now, states[taken:]
+            )
+            taken += steps
+            if likely and self._touching(index):
+                return taken, True
+        return taken, False
+
+    def _touching(self, index: int) -> bool:
+        """Whether the goal's contacts are there; what sleeps has none, so that such scenes are looked at awake."""
+        if not self.scene.goal.needs_contact:
+            return True
+        data = self._data[index]
+        if self._model is not self.scene.model:
+            awake = mujoco.MjData(self.scene.model)
+            awake.qpos[:] = data.qpos
+            mujoco.mj_fwdPosition(self.scene.model, awake)
+            data = awake
+        return contacts_hold(self.scene.goal, data)
 
     def _checked_actions(self, chunks: np.ndarray) -> np.ndarray:
         chunks = np.ascontiguousarray(chunks, np.float64)
@@ -157,7 +180,8 @@ class Pool:
 def _model_for(model: mujoco.MjModel, mode: Mode) -> mujoco.MjModel:
     if mode not in ("exact", "fast"):
         raise ValueError(f"unknown mode {mode!r}, expected 'exact' or 'fast'")
+    if mode == "exact":
+        return model
     own = copy.copy(model)
-    if mode == "fast":
-        own.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
+    own.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
     return own

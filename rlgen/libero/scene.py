@@ -1,16 +1,15 @@
 """A task ready to run: physics model, where things are in it, goal, prompt, initial states. Immutable."""
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import mujoco
@@ -22,7 +21,8 @@ from rlgen.libero.assets import AssetSource, fingerprint
 from rlgen.libero.predicates import Goal, compile_goal
 from rlgen.libero.tasks import Task, find_task
 
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
+MODEL_FILE = "scene.xml"
 PLACEMENTS = 256
 PLACEMENT_SEED = 0
 
@@ -69,15 +69,16 @@ class Scene:
 
     Attributes:
       folder: the bundle it was loaded from.
+      assets: what the objects are made of, the phrase for reports.
+      model: the physics alone, without what is only to be seen; a few megabytes.
       stored: the benchmark's initial states, `[50, D]`, not settled; held out from training.
       placements: initial states drawn from the BDDL regions, `[P, D]`, not settled; for training.
       object_bodies: bodies of the movable objects, in the benchmark's order.
-      assets: what the scene is made of.
     """
 
     task: Task
     folder: Path
-    assets: AssetSource
+    assets: str
     model: mujoco.MjModel
     robot: RobotIndex
     control: Control
@@ -94,89 +95,139 @@ class Scene:
         except KeyError:
             raise UserError(f"unknown split {split!r}, expected 'train' or 'heldout'") from None
 
+    @cached_property
+    def visual_model(self) -> mujoco.MjModel:
+        """The model with all that is to be seen, up to 200 MB; the same joints in the same order."""
+        return mujoco.MjModel.from_xml_path(str(self.folder / MODEL_FILE))
+
 
 def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
     """Loads a task, building its bundle in `cache` the first time (about 10 s).
 
     Raises:
-      UserError: unknown task, a goal or assets that cannot be used.
+      UserError: unknown task, or assets that cannot be used.
     """
     task = find_task(task) if isinstance(task, str) else task
-    folder = _bundle(task, assets, cache)
-    description = json.loads((folder / "scene.json").read_text())
-    model = _load_model(folder)
+    [folder] = build_bundles([task], assets, cache)
+    return load_bundle(folder)
+
+
+def load_bundle(folder: Path) -> Scene:
+    """Loads a bundle from wherever it was copied to; needs neither libero nor robosuite.
+
+    Raises:
+      UserError: the folder is not a bundle that this version reads.
+    """
+    try:
+        description = json.loads((folder / "scene.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is not a scene bundle: {error}; build it again") from error
+    if description.get("format") != BUNDLE_FORMAT:
+        raise UserError(
+            f"{folder} has bundle format {description.get('format')}, expected {BUNDLE_FORMAT}; build it again"
+        )
+    model = _physics_model(folder)
     robot = _robot_index(model, description["robot"])
-    names = tuple(entry["name"] for entry in description["objects"])
-    bodies = {entry["name"]: model.body(entry["body"]).id for entry in description["objects"]}
     return Scene(
-        task=task,
+        task=Task(**description["task"]),
         folder=folder,
-        assets=assets,
+        assets=description["assets"],
         model=model,
         robot=robot,
         control=_control(model, robot, description["control"]),
-        goal=compile_goal(model, description["goal"], bodies, description["sites"]),
-        object_names=names,
-        object_bodies=np.array([bodies[name] for name in names], np.int32),
+        goal=compile_goal(model, description["goal"]),
+        object_names=tuple(entry["name"] for entry in description["objects"]),
+        object_bodies=np.array([model.body(entry["body"]).id for entry in description["objects"]], np.int32),
         stored=np.load(folder / "stored.npy", allow_pickle=False),
         placements=np.load(folder / "placements.npy", allow_pickle=False),
     )
 
 
-def bundle_key(task: Task, assets: AssetSource) -> str:
-    """Names a bundle by all that goes into it."""
-    content = (
-        BUNDLE_FORMAT,
-        PLACEMENTS,
-        PLACEMENT_SEED,
-        task.id,
-        task.bddl_file.read_text(),
-        fingerprint(assets.path),
-    )
+def bundle_key(task: Task, assets: str) -> str:
+    """Names a bundle by all that goes into it; `assets` is the fingerprint of the asset tree."""
+    content = (BUNDLE_FORMAT, PLACEMENTS, PLACEMENT_SEED, task.id, task.bddl_file.read_text(), assets)
     return f"{task.suite}-{task.index}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
 
 
-def _bundle(task: Task, assets: AssetSource, cache: Path) -> Path:
-    """The bundle's folder, built if it is not there; appears whole or not at all."""
-    folder = cache / "scenes" / bundle_key(task, assets)
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.with_suffix(".lock")):
-        if folder.is_dir():
-            return folder
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            _run_builder(task, assets, temporary)
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+def build_bundles(
+    tasks: Sequence[Task],
+    assets: AssetSource,
+    cache: Path,
+    *,
+    workers: int = 1,
+    on_built: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """The bundles of tasks in `cache`, those that are missing built by `workers` processes.
+
+    Args:
+      on_built: called now and then with the number of bundles that are there.
+
+    Raises:
+      UserError: a task cannot be built from these assets.
+    """
+    content = fingerprint(assets.path)
+    folders = {task: cache / "scenes" / bundle_key(task, content) for task in tasks}
+    missing = [task for task, folder in folders.items() if not folder.is_dir()]
+    (cache / "scenes").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as logs:
+        shares = [missing[worker::workers] for worker in range(workers)]
+        running = [
+            _start_builder({task: folders[task] for task in share}, assets, Path(logs) / str(number))
+            for number, share in enumerate(shares)
+            if share
+        ]
+        _wait(running, lambda: on_built and on_built(sum(folder.is_dir() for folder in folders.values())))
+        for number, process in enumerate(running):
+            if process.returncode != 0:
+                lines = (Path(logs) / str(number)).read_text(errors="replace").strip().splitlines() or ["no output"]
+                raise UserError(
+                    f"scenes cannot be built from {assets.label} at {assets.path}: {lines[-1]}; "
+                    "check the assets folder, or use --standins"
+                )
+    return list(folders.values())
 
 
-def _run_builder(task: Task, assets: AssetSource, out: Path) -> None:
+def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) -> subprocess.Popen:
     command = [
-        *(sys.executable, "-m", "rlgen.libero.build", "--task", task.id, "--assets", str(assets.path)),
-        *("--out", str(out), "--placements", str(PLACEMENTS), "--seed", str(PLACEMENT_SEED)),
+        *(sys.executable, "-m", "rlgen.libero.build", "--assets", str(assets.path), "--label", assets.label),
+        *("--placements", str(PLACEMENTS), "--seed", str(PLACEMENT_SEED), "--format", str(BUNDLE_FORMAT)),
+        *(f"{task.id}={folder}" for task, folder in folders.items()),
     ]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        lines = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()
-        raise UserError(
-            f"{task.id} cannot be built from {assets.label} at {assets.path}: {lines[-1]}; "
-            "check the assets folder, or use --standins"
-        )
+    with open(log, "w") as file:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
 
 
-def _load_model(folder: Path) -> mujoco.MjModel:
-    """Loads the MJCF, through a compiled copy beside it that only this MuJoCo version uses."""
-    compiled = folder / f"scene-{mujoco.__version__}.mjb"
-    if not compiled.exists():
-        model = mujoco.MjModel.from_xml_path(str(folder / "scene.xml"))
+def _wait(processes: list[subprocess.Popen], look: Callable[[], None]) -> None:
+    """Until all have ended; none is left behind when this is interrupted."""
+    try:
+        while any(process.poll() is None for process in processes):
+            time.sleep(0.05)
+            look()
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+
+
+def _physics_model(folder: Path) -> mujoco.MjModel:
+    """The model without what is only to be seen, kept beside the MJCF for each MuJoCo version.
+
+    MuJoCo takes masses and inertias from the visible geoms before it leaves them out: steps are the same bits.
+    """
+    compiled = folder / f"physics-{mujoco.__version__}.mjb"
+    if compiled.exists():
+        return mujoco.MjModel.from_binary_path(str(compiled))
+    spec = mujoco.MjSpec.from_file(str(folder / MODEL_FILE))
+    for element in (*spec.textures, *spec.materials):
+        spec.delete(element)
+    spec.compiler.discardvisual = True
+    model = spec.compile()
+    if os.access(folder, os.W_OK):
         temporary = folder / f".{compiled.name}.{os.getpid()}"
         mujoco.mj_saveModel(model, str(temporary))
         os.replace(temporary, compiled)
-    return mujoco.MjModel.from_binary_path(str(compiled))
+    return model
 
 
 def _robot_index(model: mujoco.MjModel, names: dict) -> RobotIndex:
@@ -210,11 +261,3 @@ def _control(model: mujoco.MjModel, robot: RobotIndex, constants: dict) -> Contr
         initial_orientation=data.site_xmat[robot.grip_site].reshape(3, 3).copy(),
         gripper_speed=constants["gripper_speed"],
     )
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Only one process builds a bundle at a time."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -60,10 +60,10 @@ def read_demonstrations(context: Context) -> list[Episode]:
 
 
 def demonstration_data(context: Context, policy: DiffusionPolicy) -> bc.BCData:
-    """Chunks of the demonstrations to clone, without their pauses, with what was seen before them."""
+    """Chunks of brisk demonstrations, without their pauses, with what was seen before them."""
     observer = Observer(context.scene)
     seen, actions = [], []
-    for episode in read_demonstrations(context)[: context.run.config.bc.episodes]:
+    for episode in _brisk(read_demonstrations(context))[: context.run.config.bc.episodes]:
         path = observer(episode.states)
         busy = ~idle_mask(episode.actions, path.robot.gripper)
         # The wait for the object to fall ends an episode, and is what to do after letting go.
@@ -71,6 +71,12 @@ def demonstration_data(context: Context, policy: DiffusionPolicy) -> bc.BCData:
         seen.append(path.vector[:-1][busy])
         actions.append(episode.actions[busy])
     return bc.chunk_data(seen, actions, policy.horizon)
+
+
+def _brisk(episodes: list[Episode]) -> list[Episode]:
+    """All but the longest quarter, in their order."""
+    limit = np.quantile([len(episode) for episode in episodes], 0.75)
+    return [episode for episode in episodes if len(episode) <= limit]
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:

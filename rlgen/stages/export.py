@@ -52,7 +52,7 @@ class DrawnEpisodes(Sequence[RldsEpisode]):
 
     def _draw_from(self, number: int) -> Iterator[UInt8[np.ndarray, "T cameras h w 3"]]:
         states = [episode.states[:-1] for episode in self._episodes[number:]]
-        return draw_episodes(self._scene.model, states, view=self._view, size=self._size, workers=self._workers)
+        return draw_episodes(self._scene.visual_model, states, view=self._view, size=self._size, workers=self._workers)
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         size=config.export.size,
         version=VERSION,
         description=f"Diffusion-RL data of {scene.task.id}. Pictures: {VIEWS[config.export.view]}. "
-        f"Assets: {scene.assets.label}.",
+        f"Assets: {scene.assets}.",
         shards=config.export.shards,
         fingerprint=_fingerprint(episodes, config.export.view, config.export.size),
         overwrite=True,
@@ -119,7 +119,7 @@ def _card(context: Context, episodes: Sequence[Episode]) -> dict[str, Any]:
         },
         "seeds": {"root": config.seed},
         "mujoco": mujoco.__version__,
-        "assets": scene.assets.label,
+        "assets": scene.assets,
         "view": VIEWS[config.export.view],
         "picture_size": config.export.size,
         "versions": package_versions(),

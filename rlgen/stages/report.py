@@ -98,7 +98,7 @@ def _draw_clips(context: Context, folder: Path) -> list[Clip]:
     shown = {name: episode for name, episode in episodes.items() if episode is not None}
     states = [episode.states[::EVERY] for episode in shown.values()]
     workers = context.run.config.threads
-    drawn = draw_episodes(context.scene.model, states, cameras=("agentview",), size=CLIP_SIZE, workers=workers)
+    drawn = draw_episodes(context.scene.visual_model, states, cameras=("agentview",), size=CLIP_SIZE, workers=workers)
     clips = {name: Clip(name, None) for name in ACTORS}
     for (name, episode), pictures in zip(shown.items(), drawn, strict=True):
         path = folder / clip_name(name, episode.task, episode.seed, episode.success)

@@ -85,7 +85,7 @@ def load_actor(context: Context) -> PoolVlaActor:
     stats = NormStats.from_json(read_json(folder / STATS))
     chunk = min(config.policy.horizon, model.horizon)
     nq = context.scene.model.nq
-    size, scene_model = config.export.size, context.scene.model
+    size, scene_model = config.export.size, context.scene.visual_model
     triangles = read_triangles(scene_model)
     views = [FastView(scene_model, size=size, triangles=triangles) for _ in range(config.threads)]
     draws = [lambda state, view=view: view.draw(state[1 : 1 + nq]) for view in views]

@@ -1,0 +1,125 @@
+"""Records what the benchmark's own environment does, for the tests that compare it with ours.
+
+A program of its own, because importing the benchmark edits the environment and draws from NumPy's global
+generator:  python tests/libero/record_official.py --assets DIR --out DIR TASK...
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from rlgen.libero.build import official_environment, prepare
+from rlgen.libero.initial_states import read_initial_states
+from rlgen.libero.tasks import Task, find_task
+
+STEPS = 20
+PERTURBED = 40
+
+
+def main() -> None:
+    """Writes `<suite>-<index>.npz` for every task."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tasks", nargs="+")
+    parser.add_argument("--assets", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as configuration:
+        prepare(arguments.assets, Path(configuration))
+        for name in arguments.tasks:
+            task = find_task(name)
+            np.savez(arguments.out / f"{task.suite}-{task.index}.npz", **record(task))
+
+
+def record(task: Task) -> dict[str, np.ndarray]:
+    """Arrays by name; see the keys at the end."""
+    from robosuite.utils.transform_utils import quat2axisangle
+
+    env = official_environment(task)
+    stored = read_initial_states(task.initial_states_file)
+    random = np.random.default_rng([task.index, len(task.suite)])
+    success = [_check(env, state) for state in stored]
+    perturbed = np.stack([_perturb(env, stored[i % len(stored)], random) for i in range(PERTURBED)])
+    perturbed_success = [_check(env, state) for state in perturbed]
+
+    start = task.index % len(stored)
+    actions = _free_actions(random)
+    first = env.set_init_state(stored[start])
+    # The controller remembers the pose before the state was set; the first goal would be built from it.
+    env.robots[0].controller.update(force=True)
+    states, observations = [], []
+    for action in actions:
+        observation, *_ = env.step(action)
+        states.append(env.get_sim_state())
+        observations.append(observation)
+    env.close()
+    names = sorted(name for name in observations[0] if not name.endswith("-state"))
+    return {
+        "success": np.array(success),
+        "perturbed": perturbed,
+        "perturbed_success": np.array(perturbed_success),
+        "start": np.array(start),
+        "actions": actions,
+        "states": np.stack(states),
+        "first_position": first["robot0_eef_pos"],
+        "first_axis_angle": quat2axisangle(first["robot0_eef_quat"]),
+        **{f"seen.{name}": np.stack([observation[name] for observation in observations]) for name in names},
+    }
+
+
+def _check(env, state: np.ndarray) -> bool:
+    env.set_state(state)
+    env.sim.forward()
+    return bool(env.check_success())
+
+
+def _free_actions(random: np.random.Generator) -> np.ndarray:
+    """Small, and away from the table."""
+    actions = np.clip(random.normal(0, 0.15, (STEPS, 7)), -1, 1)
+    actions[:, 2] = np.abs(actions[:, 2])
+    actions[:, 6] = random.choice([-1.0, 1.0], STEPS)
+    return actions
+
+
+def _perturb(env, state: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A stored state with everything of the goal put near where it belongs."""
+    env.set_state(state)
+    env.sim.forward()
+    for words in env.env.parsed_problem["goal_state"]:
+        if len(words) == 2:
+            _turn_joints(env, words[1], random)
+    env.sim.forward()
+    for words in env.env.parsed_problem["goal_state"]:
+        if len(words) == 3:
+            _put_near(env, words[1], words[2], random)
+            env.sim.forward()
+    return env.get_sim_state()
+
+
+def _turn_joints(env, name: str, random: np.random.Generator) -> None:
+    problem, model = env.env, env.sim.model
+    site = problem.object_sites_dict.get(name)
+    for joint in site.joints if site is not None else problem.get_object(name).joints:
+        low, high = model.jnt_range[model.joint_name2id(joint)]
+        slack = 0.05 * (high - low)
+        env.sim.data.set_joint_qpos(joint, random.uniform(low - slack, high + slack))
+
+
+def _put_near(env, name: str, place: str, random: np.random.Generator) -> None:
+    problem, data = env.env, env.sim.data
+    site = problem.object_sites_dict.get(place)
+    if site is not None:
+        centre = np.array(data.get_site_xpos(place))
+        reach = np.abs(data.get_site_xmat(place) @ np.array(site.size))
+    else:
+        centre = np.array(data.body_xpos[problem.obj_body_id[place]])
+        reach = np.array([0.02, 0.02, 0.02])
+    position = centre + random.uniform(-1.1, 1.1, 3) * reach + [0, 0, random.choice([0.0, 0.01, 0.03])]
+    turn = random.normal(0, 1, 4) if random.random() < 0.5 else np.array([1.0, 0, 0, 0])
+    thing = problem.get_object(name)
+    data.set_joint_qpos(thing.joints[-1], np.concatenate([position, turn / np.linalg.norm(turn)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""All 130 tasks against the benchmark's own environment: one control step, twenty, and the goal."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+from shared import shared_dir
+
+from rlgen.libero import kernel
+from rlgen.libero.assets import find_assets
+from rlgen.libero.benchmark_names import BenchmarkObserver, Sample
+from rlgen.libero.observe import Observer
+from rlgen.libero.predicates import CONTAIN, JOINT, STACKED, UNDER, contacts_hold
+from rlgen.libero.scene import Scene, build_bundles, load_bundle
+from rlgen.libero.tasks import Task, all_tasks
+
+TASKS = all_tasks()
+WORKERS = min(4, os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="module")
+def bundles(cache) -> dict[Task, Path]:
+    """The bundles of all tasks from the benchmark's own assets."""
+    assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
+    return dict(zip(TASKS, build_bundles(TASKS, assets, cache, workers=WORKERS), strict=True))
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory) -> Path:
+    """What the benchmark's environment does in every task, by `record_official.py`."""
+    out, program = tmp_path_factory.mktemp("official"), Path(__file__).with_name("record_official.py")
+    command = [sys.executable, str(program), "--assets", str(shared_dir() / "libero" / "assets"), "--out", str(out)]
+    names = [f"{task.suite}/{task.index}" for task in TASKS]
+    running = [
+        subprocess.Popen([*command, *names[worker::WORKERS]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for worker in range(WORKERS)
+    ]
+    for process in running:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()[-2000:]
+    return out
+
+
+@pytest.fixture
+def pair(task, bundles, official) -> tuple[Scene, dict[str, np.ndarray]]:
+    kernel.link_mujoco()
+    with np.load(official / f"{task.suite}-{task.index}.npz") as arrays:
+        return load_bundle(bundles[task]), dict(arrays)
+
+
+def goal_holds(scene: Scene, data: mujoco.MjData, state: np.ndarray) -> bool:
+    nq = scene.model.nq
+    data.qpos[:], data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
+    mujoco.mj_fwdPosition(scene.model, data)
+    goal = kernel.make_constants(scene).goal
+    return kernel.goal_reached(kernel.make_views(scene.model, data), goal) and contacts_hold(scene.goal, data)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.suite}-{task.index}")
+def test_a_task_is_the_benchmarks(pair):
+    scene, seen = pair
+    model, data = scene.model, mujoco.MjData(scene.model)
+    assert [goal_holds(scene, data, state) for state in scene.stored] == seen["success"].tolist()
+    assert [goal_holds(scene, data, state) for state in seen["perturbed"]] == seen["perturbed_success"].tolist()
+
+    start = scene.stored[int(seen["start"])]
+    mujoco.mj_resetData(model, data)
+    data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
+    mujoco.mj_forward(model, data)
+    rows, memory = np.zeros_like(seen["states"]), kernel.make_controller_state(scene)
+    views, constants = kernel.make_views(model, data), kernel.make_constants(scene)
+    kernel.run_chunk(views, constants, memory, seen["actions"], False, start[0], rows)
+    qpos = slice(1, 1 + model.nq)
+    np.testing.assert_allclose(rows[0, qpos], seen["states"][0, qpos], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(rows[:, qpos], seen["states"][:, qpos], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.suite}-{task.index}")
+def test_observations_are_the_benchmarks(pair):
+    """Every name and number but the pictures, after each of twenty steps."""
+    scene, seen = pair
+    model, data = scene.model, mujoco.MjData(scene.model)
+    start = scene.stored[int(seen["start"])]
+    data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
+    mujoco.mj_forward(model, data)
+    memory, observer = kernel.make_controller_state(scene), BenchmarkObserver(scene)
+    views, constants = kernel.make_views(model, data), kernel.make_constants(scene)
+    robot = Observer(scene)(start[None]).robot
+    np.testing.assert_allclose(robot.position[0], seen["first_position"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(robot.axis_angle[0], seen["first_axis_angle"], rtol=0, atol=1e-9)
+    wanted = {name.removeprefix("seen."): values for name, values in seen.items() if name.startswith("seen.")}
+    for step, action in enumerate(seen["actions"]):
+        kernel.run_chunk(views, constants, memory, action[None], False, 0.0, np.zeros((1, len(start))))
+        ours = observer(Sample(memory.seen_pose, memory.seen_qpos, memory.seen_qvel))
+        assert set(ours) == set(wanted)
+        for name, values in ours.items():
+            # Poses relative to the hand are single precision there: a last bit may fall on the other side.
+            tolerance = 1e-6 if "_to_" in name else 1e-9
+            np.testing.assert_allclose(values, wanted[name][step], rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_the_perturbed_states_lie_on_both_sides_of_every_kind_of_goal(bundles, official):
+    """Otherwise the comparison above would say nothing."""
+    outcomes: dict[int, list[bool]] = {CONTAIN: [], UNDER: [], STACKED: [], JOINT: []}
+    for task, folder in bundles.items():
+        kinds = set(load_bundle(folder).goal.kinds.tolist())
+        if len(kinds) == 1:
+            with np.load(official / f"{task.suite}-{task.index}.npz") as arrays:
+                outcomes[kinds.pop()] += arrays["perturbed_success"].tolist()
+    for kind, held in outcomes.items():
+        assert 0.05 < np.mean(held) < 0.95, (kind, np.mean(held))
