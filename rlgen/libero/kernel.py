@@ -111,9 +111,17 @@ class ControllerState(NamedTuple):
 
 
 def link_mujoco() -> None:
-    """Makes the library's functions known to compiled code. Call once before the kernel runs."""
+    """Makes the library's functions known to compiled code, and its warnings silent. Call before the kernel runs.
+
+    MuJoCo would write them to a file in the working directory; what diverges is told by its `MjData` as well.
+    """
+    mujoco.set_mju_user_warning(_ignore)
     folder = Path(mujoco.__file__).parent
     llvmlite.binding.load_library_permanently(sorted(glob.glob(str(folder / "libmujoco.so*")))[0])
+
+
+def _ignore(warning: str) -> None:
+    pass
 
 
 def make_constants(scene: Scene) -> Constants:

@@ -170,7 +170,7 @@ def collect(
     iteration = int(state.iteration)
     random = np.random.default_rng((seed, iteration))
     key = jax.random.fold_in(state.key, iteration)
-    params, placements = policy_params(state), pool.scene.placements
+    params, placements = policy_params(state), pool.scenes[0].placements
 
     def draw() -> np.ndarray:
         return placements[random.integers(0, len(placements), pool.count)]
