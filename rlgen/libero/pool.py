@@ -91,6 +91,11 @@ class Pool:
         list(self._threads.map(self._reset_one, range(self.count), initial_states))
         return self._observe()
 
+    def reset_some(self, rows: Int[np.ndarray, " M"], initial_states: Float[np.ndarray, "M D"]) -> Observation:
+        """Starts an episode in some environments; the observation is of all."""
+        list(self._threads.map(self._reset_one, rows, initial_states))
+        return self._observe()
+
     def step(
         self,
         chunks: Float[np.ndarray, "N H 7"],
@@ -119,8 +124,7 @@ class Pool:
         ended = np.flatnonzero(terminated | truncated)
         if replacements is not None and len(ended):
             self._check_states(replacements)
-            list(self._threads.map(self._reset_one, ended, replacements[ended]))
-            observation = self._observe()
+            observation = self.reset_some(ended, replacements[ended])
         reward = terminated.astype(np.float64)
         return ChunkResult(observation, final, reward, terminated, truncated, failed, steps, states)
 
