@@ -30,6 +30,7 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen quickstart             the whole job, from demonstrations to the report
   rlgen <stage> --run DIR      one stage: {stages}
   rlgen tasks                  the benchmark's tasks
+  rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
 
   rlgen <command> --help       options of a command
 """
@@ -85,6 +86,8 @@ def _dispatch(words: list[str]) -> None:
         print(HELP.format(stages=", ".join(STAGES)))
     elif command == "tasks":
         _tasks(words[1:])
+    elif command == "bench":
+        _bench(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:
@@ -117,6 +120,28 @@ def _tasks(words: list[str]) -> None:
         goal = " and ".join(f"{atom[0]}({', '.join(atom[1:])})" for atom in problem.goal)
         numbers = f"{len(problem.objects)} objects, {task.horizon} steps"
         print(f"{task.suite}/{task.index}\t{task.prompt}\t{goal}\t{numbers}")
+
+
+def _bench(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="rlgen bench", description="Benchmarks.")
+    parser.add_argument("what", choices=["env"])
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
+    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
+    arguments = parser.parse_args(words)
+    import json
+
+    from rlgen.bench import environments
+    from rlgen.files import write_json
+    from rlgen.libero.assets import find_assets
+
+    cache = cache_folder()
+    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache)
+    report = environments.run(assets, cache, threads=arguments.threads, tell=lambda line: print(line, file=sys.stderr))
+    if arguments.json is not None:
+        write_json(arguments.json, report)
+    print(json.dumps(report, indent=1))
 
 
 def _work(command: str, stages: Sequence[str], words: list[str]) -> None:

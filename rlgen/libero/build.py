@@ -68,15 +68,16 @@ def build_bundle(task: Task, folder: Path, head: dict[str, Any], placements: int
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def prepare(assets: str, configuration: Path) -> None:
-    """Makes libero importable here: no questions, no GL library, these assets.
+def prepare(assets: str, configuration: Path, gl: str = "disable") -> None:
+    """Makes libero importable here: no questions, these assets.
 
     Args:
       assets: root of the asset tree.
       configuration: an empty folder that lives as long as the process needs the benchmark.
+      gl: the GL library for its pictures, or `disable`.
     """
     os.environ["LIBERO_CONFIG_PATH"] = str(configuration)
-    os.environ["MUJOCO_GL"] = "disable"
+    os.environ["MUJOCO_GL"] = gl
     root = package_folder()
     folders = {
         "benchmark_root": root,
@@ -86,25 +87,26 @@ def prepare(assets: str, configuration: Path) -> None:
         "assets": assets,
     }
     (configuration / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in folders.items()))
-    # robosuite makes `egl` of that and imports it, which fails where there is no GL library; nothing is drawn here.
-    no_gl = types.ModuleType("robosuite.renderers.context.egl_context")
-    no_gl.EGLGLContext = None
-    sys.modules[no_gl.__name__] = no_gl
+    if gl == "disable":
+        # robosuite makes `egl` of that and imports it, which fails where there is no GL library.
+        no_gl = types.ModuleType("robosuite.renderers.context.egl_context")
+        no_gl.EGLGLContext = None
+        sys.modules[no_gl.__name__] = no_gl
     import libero.libero
 
     # The package looks beside itself and at the hub only; this is the place where it remembers what it found.
     libero.libero._assets_path_cache = str(assets)
 
 
-def official_environment(task: Task) -> Any:
-    """The benchmark's `ControlEnv` without a renderer, after a reset; `prepare` comes first.
+def official_environment(task: Task, *, pictures: bool = False) -> Any:
+    """The benchmark's `ControlEnv` after a reset, with its two cameras or without; `prepare` comes first.
 
     Where the fixtures stand is drawn at every reset, a centimetre or two apart; here always from seed 0.
     """
     from libero.libero.envs.env_wrapper import ControlEnv
 
     np.random.seed(0)
-    env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=False, use_camera_obs=False)
+    env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=pictures, use_camera_obs=pictures)
     env.reset()
     return env
 
