@@ -15,10 +15,11 @@ import numpy as np
 from rlgen.bench.timing import Rate, Work, machine, rates
 from rlgen.libero import build
 from rlgen.libero.assets import AssetSource
+from rlgen.libero.bundles import load_scene
 from rlgen.libero.camera import CAMERAS, View, find_gl, make_view
 from rlgen.libero.environment import SETTLE_ACTION, SETTLE_STEPS, Mode, model_for
 from rlgen.libero.pool import Pool
-from rlgen.libero.scene import Scene, load_scene
+from rlgen.libero.scene import Scene
 from rlgen.libero.tasks import HORIZONS, find_task
 
 WARMUP, REPETITIONS = 1, 5

@@ -4,9 +4,9 @@ Runs as a program of its own (`python -m rlgen.libero.build`), because importing
 environment, prints, draws from NumPy's global generator and wants a configuration file. Nothing else in
 rlgen imports libero or robosuite.
 
-A bundle is `scene.xml` (MJCF) with `assets/` beside it, `scene.json` (what the runtime must know by name),
-`stored.npy` (the benchmark's 50 initial states) and `placements.npy` (fresh initial states sampled from the
-BDDL regions, for training, so that the stored ones can be held out).
+A bundle is `scene.xml` (MJCF) with `assets/` beside it, the compiled physics of this MuJoCo version, `scene.json`
+(what the runtime must know by name), `stored.npy` (the benchmark's 50 initial states) and `placements.npy` (fresh
+initial states sampled from the BDDL regions, for training, so that the stored ones can be held out).
 """
 
 import argparse
@@ -31,6 +31,7 @@ from rlgen.files import write_json
 from rlgen.libero.build_goal import resolve_atom
 from rlgen.libero.build_placements import fixture_poses, sample_placements
 from rlgen.libero.initial_states import read_initial_states
+from rlgen.libero.physics_model import physics_model
 from rlgen.libero.tasks import Task, find_task, package_folder
 
 
@@ -120,6 +121,7 @@ def _write_bundle(env: Any, task: Task, head: dict[str, Any], out: Path, placeme
         raise UserError(f"stored states have {stored.shape[1]} numbers, the model {1 + model.nq + model.nv}")
     np.save(out / "stored.npy", stored)
     np.save(out / "placements.npy", sample_placements(env, placements, seed))
+    physics_model(out)
 
 
 def _write_model(xml: str, fixtures: dict[str, tuple[np.ndarray, np.ndarray]], out: Path) -> None:
