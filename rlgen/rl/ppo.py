@@ -306,7 +306,7 @@ def _step(
         "approx_kl": terms.approx_kl,
         "ratio": terms.ratio,
         "value_loss": error,
-        "actor_grad_norm": optax.global_norm(actor_grads),
+        "actor_grad_norm": optax.tree.norm(actor_grads),
     }
 
 
