@@ -165,6 +165,12 @@ def _description(env: Any) -> dict[str, Any]:
     controller = robot.controller
     return {
         "goal": [resolve_atom(env, words) for words in problem.parsed_problem["goal_state"]],
+        "premise": [
+            resolve_atom(env, words)
+            for words in problem.parsed_problem["initial_state"]
+            # Fixtures stand where the bundle has them; drawers and doors may say more.
+            if words[1] not in problem.fixtures_dict or len(words) == 2
+        ],
         "objects": [
             {"name": name, "body": body.root_body, "joint": body.joints[-1] if body.joints else None}
             for name, body in problem.objects_dict.items()

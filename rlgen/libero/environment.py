@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from rlgen.errors import UserError
 from rlgen.libero import kernel
 from rlgen.libero.benchmark_names import Sample
 from rlgen.libero.predicates import contacts_hold
@@ -51,13 +52,17 @@ def model_for(scene: Scene, mode: Mode) -> mujoco.MjModel:
 
     Raises:
       ValueError: an unknown mode.
+      UserError: this MuJoCo is too old for `fast`.
     """
     if mode not in ("exact", "fast"):
         raise ValueError(f"unknown mode {mode!r}, expected 'exact' or 'fast'")
     if mode == "exact":
         return scene.model
+    sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", None)
+    if sleep is None:
+        raise UserError(f"mode 'fast' needs MuJoCo 3.4 or newer, this is {mujoco.__version__}; use 'exact'")
     own = copy.copy(scene.model)
-    own.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
+    own.opt.enableflags |= int(sleep)
     return own
 
 

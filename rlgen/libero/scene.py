@@ -14,7 +14,7 @@ from rlgen.libero.physics_model import MODEL_FILE, physics_model
 from rlgen.libero.predicates import Goal, compile_goal
 from rlgen.libero.tasks import Task
 
-BUNDLE_FORMAT = 2
+BUNDLE_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Scene:
       model: the physics alone, without what is only to be seen; a few megabytes.
       stored: the benchmark's initial states, `[50, D]`, not settled; held out from training.
       placements: initial states drawn from the BDDL regions, `[P, D]`, not settled; for training.
+      premise: what the task file says of the objects at the start.
       object_bodies: bodies of the movable objects, in the benchmark's order.
     """
 
@@ -73,6 +74,7 @@ class Scene:
     robot: RobotIndex
     control: Control
     goal: Goal
+    premise: Goal
     object_names: tuple[str, ...]
     object_bodies: Int[np.ndarray, " objects"]
     stored: Float[np.ndarray, "S D"]
@@ -115,6 +117,7 @@ def load_bundle(folder: Path) -> Scene:
         robot=robot,
         control=_control(model, robot, description["control"]),
         goal=compile_goal(model, description["goal"]),
+        premise=compile_goal(model, description["premise"]),
         object_names=tuple(entry["name"] for entry in description["objects"]),
         object_bodies=np.array([model.body(entry["body"]).id for entry in description["objects"]], np.int32),
         stored=np.load(folder / "stored.npy", allow_pickle=False),
