@@ -26,5 +26,6 @@ def prepare_process() -> None:
 def _quiet_libraries() -> None:
     import logging
 
-    for name in ("absl", "orbax", "jax._src.compiler"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    # Orbax logs pages about what it raises as well, and what it raises becomes one line of ours.
+    for name, level in (("absl", logging.CRITICAL), ("orbax", logging.ERROR), ("jax._src.compiler", logging.ERROR)):
+        logging.getLogger(name).setLevel(level)

@@ -54,10 +54,9 @@ class Checkpoints:
         try:
             self._manager.save(step, args=items)
         except Exception as error:
-            # A full disk reaches us as one of several types, with the reason in its first line.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise UserError(
-                f"checkpoint {self.folder}/{step} cannot be written: {reason}; free space or choose another --run"
+                f"checkpoint {self.folder}/{step} cannot be written: {_reason(error)}; "
+                "free space or choose another --run"
             ) from error
 
     def restore(self, target: Tree, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
@@ -87,6 +86,14 @@ class Checkpoints:
         if problem is not None:
             raise UserError(_DAMAGED.format(path=f"{self.folder}/{step}", reason=problem))
         return state, document["metadata"]
+
+
+def _reason(error: Exception) -> str:
+    """A full disk reaches us as one of several types, told by its words; else the first line of what went wrong."""
+    text = str(error).strip() or type(error).__name__
+    if any(words in text for words in ("No space left", "RESOURCE_EXHAUSTED", "Disk quota")):
+        return "no space left on the disk"
+    return text.splitlines()[0][:200]
 
 
 def _difference(found: Any, expected: Any) -> str | None:

@@ -60,3 +60,20 @@ def test_every_damaged_file_is_found(tmp_path):
         with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match="damaged"):
             checkpoints.restore(make_state())
         path.write_bytes(whole[path])
+
+
+def test_a_full_disk_is_told_in_one_line_and_keeps_what_was_there(tmp_path, monkeypatch):
+    tree = {"a": np.arange(3.0)}
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing a/0.0\nmore\nlines")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, tree, {"step": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._manager, "save", full)
+            with pytest.raises(UserError, match=r"2 cannot be written: no space left on the disk; free space"):
+                checkpoints.save(2, tree, {})
+        restored, metadata = checkpoints.restore(tree)
+    np.testing.assert_array_equal(restored["a"], tree["a"])
+    assert metadata == {"step": 1}
