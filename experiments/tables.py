@@ -19,7 +19,13 @@ def main() -> None:
     """Prints or writes every table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="rewrite README.md")
-    tables = {"quickstart": quickstart_table(), "quality": quality_table()}
+    tables = {
+        "quickstart": quickstart_table(),
+        "quality": quality_table(),
+        "speed": speed_table(),
+        "pictures": pictures_table(),
+        "memory": memory_table(),
+    }
     if not parser.parse_args().write:
         print("\n\n".join(tables.values()))
         return
@@ -65,6 +71,51 @@ def quality_table() -> str:
             jerk, spread = value["mean_squared_jerk"]["mean"], value["action_spread"][1]
             length = value["length"]["mean"]
             rows.append(f"| {name} | {source} | {value['noops']} | {length:.0f} | {jerk:.1f} | {spread:.3f} |")
+    return "\n".join(rows)
+
+
+def world(name: str) -> dict:
+    """A committed measurement of the world."""
+    return json.loads((RESULTS / "world" / f"{name}.json").read_text())
+
+
+def speed_table() -> str:
+    """Control steps a second of one thread, a task of each suite."""
+    report = world("environments")
+    rows = ["| suite | benchmark | exact | fast | raw `mj_step` | exact / benchmark | fast / benchmark | fast / raw |"]
+    rows.append("| --- |" + " --- |" * 7)
+    for suite, value in report["suites"].items():
+        official, exact, fast, raw = (value[name] for name in ("official", "exact", "fast", "raw"))
+        ratios = f"{exact / official:.1f} | {fast / official:.1f} | {fast / raw:.2f}"
+        rows.append(f"| {suite} | {official:.0f} | {exact:.0f} | {fast:.0f} | {raw:.0f} | {ratios} |")
+    mean = report["mean"]
+    ratios = f"{mean['exact_x']:.1f} | {mean['fast_x']:.1f} | {mean['fast_of_raw']:.2f}"
+    rows.append(f"| mean of the ratios | | | | | {ratios} |")
+    return "\n".join(rows)
+
+
+def pictures_table() -> str:
+    """Pictures a second of one thread, and control steps a second with a policy that looks."""
+    report = world("environments")
+    size, vision = report["pictures"]["size"], report["vision"]
+    rows = ["| | a second | times the benchmark's |", "| --- | --- | --- |"]
+    for view in ("official", "benchmark", "fast"):
+        value = report["pictures"][view]
+        rows.append(f"| pictures of {size}², {view} view | {value['per_second']:.1f} | {value['x']:.1f} |")
+    rows.append(f"| control steps, two cameras every 8 steps, official | {vision['official']:.1f} | 1.0 |")
+    rows.append(f"| control steps, two cameras every 8 steps, fast view | {vision['ours']:.0f} | {vision['x']:.0f} |")
+    return "\n".join(rows)
+
+
+def memory_table() -> str:
+    """Megabytes of a pool of 64 environments."""
+    rows = [
+        "| pool | models and initial states, MB | environments, MB | an environment, MB |",
+        "| --- |" + " --- |" * 3,
+    ]
+    for name, value in world("pool_memory").items():
+        cells = (value["scenes_mb"], value["pool_mb"], value["per_environment_mb"])
+        rows.append(f"| {name} | {' | '.join(f'{cell:.1f}' for cell in cells)} |")
     return "\n".join(rows)
 
 

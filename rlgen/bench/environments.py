@@ -7,6 +7,7 @@ limit of this route.
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,14 @@ def _actions(scene: Scene, count: int = STEPS) -> np.ndarray:
 
 def _steps(scene: Scene, tell: Callable[[str], None]) -> dict[str, Rate]:
     """Control steps a second of one thread."""
-    works = {
-        "official": _official(scene),
-        "exact": _ours(scene, "exact"),
-        "fast": _ours(scene, "fast"),
-        "raw": _raw(scene),
-    }
-    return _rates(works, tell, scene.task.suite)
+    with _benchmark(scene) as env:
+        works = {
+            "official": _official(env, scene),
+            "exact": _ours(scene, "exact"),
+            "fast": _ours(scene, "fast"),
+            "raw": _raw(scene),
+        }
+        return _rates(works, tell, scene.task.suite)
 
 
 def _rates(works: dict[str, Work], tell: Callable[[str], None], what: str) -> dict[str, Rate]:
@@ -107,9 +109,17 @@ def _rates(works: dict[str, Work], tell: Callable[[str], None], what: str) -> di
     return out
 
 
-def _official(scene: Scene, *, pictures: bool = False, steps: int = STEPS) -> Work:
+@contextmanager
+def _benchmark(scene: Scene, *, pictures: bool = False) -> Iterator[Any]:
+    """The benchmark's environment, closed in the end: it would complain about its GL context otherwise."""
     env = build.official_environment(scene.task, pictures=pictures)
+    try:
+        yield env
+    finally:
+        env.close()
 
+
+def _official(env: Any, scene: Scene, *, steps: int = STEPS) -> Work:
     def begin() -> None:
         env.env.timestep, env.env.done = 0, False
         env.set_init_state(scene.stored[0])
@@ -187,10 +197,10 @@ def _pictures(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, A
     states = scene.stored[:PICTURES, 1 : 1 + scene.model.nq]
     views = {name: make_view(name, scene.visual_model, size=SIZE) for name in (VIEWS if gl != "none" else VIEWS[:1])}
     works = {name: Work(_nothing, lambda view=view: _draw(view, states)) for name, view in views.items()}
-    if gl != "none":
-        env = build.official_environment(scene.task, pictures=True)
-        works["official"] = Work(_nothing, lambda: _draw_official(env, scene))
-    medians = _medians(_rates(works, tell, "pictures"))
+    with _benchmark(scene, pictures=gl != "none") as env:
+        if gl != "none":
+            works["official"] = Work(_nothing, lambda: _draw_official(env, scene))
+        medians = _medians(_rates(works, tell, "pictures"))
     official = medians.get("official")
     out: dict[str, Any] = {
         name: {"per_second": rate, "x": rate / official if official else None} for name, rate in medians.items()
@@ -233,8 +243,9 @@ def _vision(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any
         return steps
 
     works = {"ours": Work(lambda: pool.reset(scene.stored[:1]), run)}
-    if gl != "none":
-        works["official"] = _official(scene, pictures=True, steps=steps)
-    medians = _medians(_rates(works, tell, "looking every 8 steps"))
+    with _benchmark(scene, pictures=gl != "none") as env:
+        if gl != "none":
+            works["official"] = _official(env, scene, steps=steps)
+        medians = _medians(_rates(works, tell, "looking every 8 steps"))
     official = medians.get("official")
     return {"official": official, "ours": medians["ours"], "x": medians["ours"] / official if official else None}
