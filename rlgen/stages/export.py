@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from rlgen.data.card import write_card
 from rlgen.data.quality import dataset_quality
 from rlgen.data.rlds import RldsEpisode, export_rlds, pair_episode
-from rlgen.libero.camera import ViewName, to_dataset
+from rlgen.libero.camera import ViewName, find_gl, to_dataset
 from rlgen.libero.draw import draw_episodes
 from rlgen.libero.observe import Observer
 from rlgen.libero.scene import Scene
@@ -55,12 +55,18 @@ class DrawnEpisodes(Sequence[RldsEpisode]):
         return draw_episodes(self._scene.visual_model, states, view=self._view, size=self._size, workers=self._workers)
 
 
+def _how_it_is_drawn(view: str) -> str:
+    if view == "benchmark":
+        return f"drawing the benchmark's view with GL library {find_gl()}"
+    return "compiling the rasteriser of the fast view, which needs no GL library (up to 30 s the first time)"
+
+
 def run(context: Context, work: Work) -> dict[str, Any]:
     """Writes `export/<suite>_no_noops/1.0.0` with its card."""
     config, scene = context.run.config, context.scene
     episodes = load_collected(context)
     work.progress.total = len(episodes)
-    work.progress.say("compiling the rasteriser (up to 30 s the first time)")
+    work.progress.say(_how_it_is_drawn(config.export.view))
     drawn = DrawnEpisodes(scene, episodes, view=config.export.view, size=config.export.size, workers=config.threads)
     done = 0
 
