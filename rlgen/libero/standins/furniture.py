@@ -13,7 +13,7 @@ TEAK: Colour = (0.45, 0.28, 0.15)
 BEECH: Colour = (0.74, 0.50, 0.36)
 INK: Colour = (0.08, 0.09, 0.15)
 PAPER: Colour = (0.93, 0.91, 0.84)
-AMBER: Colour = (0.90, 0.74, 0.05)
+AMBER: Colour = (0.75, 0.60, 0.0)
 GLASS: Colour = (0.10, 0.20, 0.10)
 LABEL: Colour = (0.90, 0.86, 0.75)
 
@@ -38,8 +38,8 @@ _BODY = tuple(
     Box((0.0212, 0.0088, 0.0385 - (0.0003 if degrees % 90 else 0.0)), (0.0004, 0.0001, 0.0396), Turn("z", degrees))
     for degrees in (0.0, 45.0, 90.0, 135.0)
 )
-_SHOULDER = Box((0.0125, 0.0125, 0.0075), (0.0002, 0.0, 0.0856))
-_NECK = Box((0.0066, 0.0066, 0.0325), (0.0002, 0.0, 0.1255))
+_SHOULDER = Box((0.0125, 0.0125, 0.0075), (0.0002, 0.0, 0.0856), density=1.6)
+_NECK = Box((0.0066, 0.0066, 0.0325), (0.0002, 0.0, 0.1255), density=2.5)
 WINE_BOTTLE = StandIn(
     "wine_bottle",
     FAMILY,

@@ -243,10 +243,11 @@ def octagonal_prism(apothem: float, half_height: float, at: Vector) -> tuple[Box
     )
 
 
-def disc(radius: float, half_height: float, at: Vector) -> tuple[Box, ...]:
+def disc(radius: float, half_height: float, at: Vector, density: float = 1.0) -> tuple[Box, ...]:
     """A flat thing that is nearly round: two crossed bars about z, five eighths as wide as they are long."""
     width = 0.625 * radius
-    return Box((radius, width, half_height), at), Box((width, radius, half_height), at)
+    halves = ((radius, width, half_height), (width, radius, half_height))
+    return tuple(Box(half, at, density=density) for half in halves)
 
 
 def ring(

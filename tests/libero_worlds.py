@@ -11,7 +11,12 @@ from rlgen.libero.build_goal import resolve_atom
 ARM = slice(0, 9)  # the robot's joints come first in qpos and in qvel
 
 # Where joints are put for a goal: inside what counts as open, closed, on and off.
-SETTINGS = {"open": {"slide": -0.15, "hinge": -1.7}, "close": {"slide": 0.005, "hinge": 0.0}, "turnon": 1.0, "turnoff": -0.003}
+SETTINGS = {
+    "open": {"slide": -0.15, "hinge": -1.7},
+    "close": {"slide": 0.005, "hinge": 0.0},
+    "turnon": 1.0,
+    "turnoff": -0.003,
+}
 
 # Ways to lay a thing down: as it stands at the start, upright, or on either side, each turned by quarters.
 ABOUT_X = (None, 0.0, 90.0, -90.0)
