@@ -1,4 +1,4 @@
-"""The command line: `rlgen quickstart`, a command for each stage, and `rlgen tasks`.
+"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands`.
 
 A mistake of the user's ends in one line on standard error and exit code 2; an interruption in exit code 130,
 and the same command goes on where it was.
@@ -20,6 +20,7 @@ import tyro
 from rlgen.config import STAGES, Config, presets
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
+from rlgen.world_commands import WORLD_COMMANDS
 
 if TYPE_CHECKING:
     from rlgen.train.run import Run
@@ -30,6 +31,8 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen quickstart             the whole job, from demonstrations to the report
   rlgen <stage> --run DIR      one stage: {stages}
   rlgen tasks                  the benchmark's tasks
+  rlgen premises               stored initial states that do not settle to what their task says
+  rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
 
   rlgen <command> --help       options of a command
 """
@@ -83,40 +86,14 @@ def _dispatch(words: list[str]) -> None:
     command = words[0] if words else "--help"
     if command in ("--help", "-h"):
         print(HELP.format(stages=", ".join(STAGES)))
-    elif command == "tasks":
-        _tasks(words[1:])
+    elif command in WORLD_COMMANDS:
+        WORLD_COMMANDS[command](words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:
         _work(command, (command,), words[1:])
     else:
         raise UserError(f"unknown command {command!r}; `rlgen --help` lists them")
-
-
-def _tasks(words: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="rlgen tasks", description="The benchmark's tasks.")
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    as_json = parser.parse_args(words).json
-    import json
-
-    from rlgen.libero.bddl import read_problem
-    from rlgen.libero.tasks import all_tasks
-
-    problems = {task: read_problem(task.bddl_file) for task in all_tasks()}
-    if as_json:
-        rows = [
-            {
-                **{"id": task.id, "suite": task.suite, "index": task.index, "prompt": task.prompt},
-                **{"goal": problem.goal, "objects": len(problem.objects), "horizon": task.horizon},
-            }
-            for task, problem in problems.items()
-        ]
-        print(json.dumps(rows, indent=1))
-        return
-    for task, problem in problems.items():
-        goal = " and ".join(f"{atom[0]}({', '.join(atom[1:])})" for atom in problem.goal)
-        numbers = f"{len(problem.objects)} objects, {task.horizon} steps"
-        print(f"{task.suite}/{task.index}\t{task.prompt}\t{goal}\t{numbers}")
 
 
 def _work(command: str, stages: Sequence[str], words: list[str]) -> None:

@@ -4,7 +4,8 @@ B batch, N environments, T environment steps, K denoising steps, H chunk, A acti
 D physics state (1 + nq + nv: time, qpos, qvel), O observation numbers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -61,6 +62,12 @@ class RobotState:
     axis_angle: Float[np.ndarray, "T 3"]
     gripper: Float[np.ndarray, "T 2"]
     joints: Float[np.ndarray, "T 7"]
+
+    @classmethod
+    def stack(cls, parts: Sequence["RobotState"]) -> "RobotState":
+        """One path after the other."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     @property
     def vla_state(self) -> Float[np.ndarray, "T 8"]:

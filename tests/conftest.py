@@ -21,15 +21,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def standin_scene(cache: Path):
     """The butter task made of the built-in stand-ins."""
     from rlgen.libero.assets import find_assets
-    from rlgen.libero.scene import load_scene
+    from rlgen.libero.bundles import load_scene
 
     return load_scene(BUTTER, find_assets(standins=True, cache=cache), cache)
+
+
+@pytest.fixture(scope="session")
+def other_scene(cache: Path):
+    """A task with another number of objects, made of the benchmark's own assets; skips where there are none."""
+    from rlgen.libero.assets import find_assets
+    from rlgen.libero.bundles import load_scene
+
+    return load_scene("libero_goal/0", find_assets(shared_dir() / "libero" / "assets", cache=cache), cache)
 
 
 @pytest.fixture(scope="session")
 def real_scene(cache: Path):
     """The butter task made of the benchmark's own assets; skips where they are not to be had."""
     from rlgen.libero.assets import find_assets
-    from rlgen.libero.scene import load_scene
+    from rlgen.libero.bundles import load_scene
 
     return load_scene(BUTTER, find_assets(shared_dir() / "libero" / "assets", cache=cache), cache)

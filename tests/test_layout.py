@@ -14,7 +14,7 @@ FLOORS = [
     {"nets", "diffusion"},
     {"policies", "libero", "data", "train"},
     {"rl", "vla"},
-    {"report"},
+    {"report", "bench"},
     {"stages"},
     {"cli", "__main__"},
 ]

@@ -4,9 +4,9 @@ Runs as a program of its own (`python -m rlgen.libero.build`), because importing
 environment, prints, draws from NumPy's global generator and wants a configuration file. Nothing else in
 rlgen imports libero or robosuite.
 
-A bundle is `scene.xml` (MJCF) with `assets/` beside it, `scene.json` (what the runtime must know by name),
-`stored.npy` (the benchmark's 50 initial states) and `placements.npy` (fresh initial states sampled from the
-BDDL regions, for training, so that the stored ones can be held out).
+A bundle is `scene.xml` (MJCF) with `assets/` beside it, the compiled physics of this MuJoCo version, `scene.json`
+(what the runtime must know by name), `stored.npy` (the benchmark's 50 initial states) and `placements.npy` (fresh
+initial states sampled from the BDDL regions, for training, so that the stored ones can be held out).
 """
 
 import argparse
@@ -31,6 +31,7 @@ from rlgen.files import write_json
 from rlgen.libero.build_goal import resolve_atom
 from rlgen.libero.build_placements import fixture_poses, sample_placements
 from rlgen.libero.initial_states import read_initial_states
+from rlgen.libero.physics_model import physics_model
 from rlgen.libero.tasks import Task, find_task, package_folder
 
 
@@ -68,15 +69,16 @@ def build_bundle(task: Task, folder: Path, head: dict[str, Any], placements: int
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def prepare(assets: str, configuration: Path) -> None:
-    """Makes libero importable here: no questions, no GL library, these assets.
+def prepare(assets: str, configuration: Path, gl: str = "disable") -> None:
+    """Makes libero importable here: no questions, these assets.
 
     Args:
       assets: root of the asset tree.
       configuration: an empty folder that lives as long as the process needs the benchmark.
+      gl: the GL library for its pictures, or `disable`.
     """
     os.environ["LIBERO_CONFIG_PATH"] = str(configuration)
-    os.environ["MUJOCO_GL"] = "disable"
+    os.environ["MUJOCO_GL"] = gl
     root = package_folder()
     folders = {
         "benchmark_root": root,
@@ -86,25 +88,26 @@ def prepare(assets: str, configuration: Path) -> None:
         "assets": assets,
     }
     (configuration / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in folders.items()))
-    # robosuite makes `egl` of that and imports it, which fails where there is no GL library; nothing is drawn here.
-    no_gl = types.ModuleType("robosuite.renderers.context.egl_context")
-    no_gl.EGLGLContext = None
-    sys.modules[no_gl.__name__] = no_gl
+    if gl == "disable":
+        # robosuite makes `egl` of that and imports it, which fails where there is no GL library.
+        no_gl = types.ModuleType("robosuite.renderers.context.egl_context")
+        no_gl.EGLGLContext = None
+        sys.modules[no_gl.__name__] = no_gl
     import libero.libero
 
     # The package looks beside itself and at the hub only; this is the place where it remembers what it found.
     libero.libero._assets_path_cache = str(assets)
 
 
-def official_environment(task: Task) -> Any:
-    """The benchmark's `ControlEnv` without a renderer, after a reset; `prepare` comes first.
+def official_environment(task: Task, *, pictures: bool = False) -> Any:
+    """The benchmark's `ControlEnv` after a reset, with its two cameras or without; `prepare` comes first.
 
     Where the fixtures stand is drawn at every reset, a centimetre or two apart; here always from seed 0.
     """
     from libero.libero.envs.env_wrapper import ControlEnv
 
     np.random.seed(0)
-    env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=False, use_camera_obs=False)
+    env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=pictures, use_camera_obs=pictures)
     env.reset()
     return env
 
@@ -118,6 +121,7 @@ def _write_bundle(env: Any, task: Task, head: dict[str, Any], out: Path, placeme
         raise UserError(f"stored states have {stored.shape[1]} numbers, the model {1 + model.nq + model.nv}")
     np.save(out / "stored.npy", stored)
     np.save(out / "placements.npy", sample_placements(env, placements, seed))
+    physics_model(out)
 
 
 def _write_model(xml: str, fixtures: dict[str, tuple[np.ndarray, np.ndarray]], out: Path) -> None:
@@ -161,6 +165,12 @@ def _description(env: Any) -> dict[str, Any]:
     controller = robot.controller
     return {
         "goal": [resolve_atom(env, words) for words in problem.parsed_problem["goal_state"]],
+        "premise": [
+            resolve_atom(env, words)
+            for words in problem.parsed_problem["initial_state"]
+            # Fixtures stand where the bundle has them; drawers and doors may say more.
+            if words[1] not in problem.fixtures_dict or len(words) == 2
+        ],
         "objects": [
             {"name": name, "body": body.root_body, "joint": body.joints[-1] if body.joints else None}
             for name, body in problem.objects_dict.items()

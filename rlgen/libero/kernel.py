@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit, types
 from numba.core.typing.templates import Signature
 
-from rlgen.libero.predicates import CONTAIN, STACKED, UNDER
+from rlgen.libero.predicates import CONTAIN, STACKED, UNDER, Goal
 from rlgen.libero.scene import Scene
 
 _STEP = Signature(types.void, (types.uintp, types.uintp), recvr=None)
@@ -111,14 +111,22 @@ class ControllerState(NamedTuple):
 
 
 def link_mujoco() -> None:
-    """Makes the library's functions known to compiled code. Call once before the kernel runs."""
+    """Makes the library's functions known to compiled code, and its warnings silent. Call before the kernel runs.
+
+    MuJoCo would write them to a file in the working directory; what diverges is told by its `MjData` as well.
+    """
+    mujoco.set_mju_user_warning(_ignore)
     folder = Path(mujoco.__file__).parent
     llvmlite.binding.load_library_permanently(sorted(glob.glob(str(folder / "libmujoco.so*")))[0])
 
 
+def _ignore(warning: str) -> None:
+    pass
+
+
 def make_constants(scene: Scene) -> Constants:
     """Gathers the scene's constants in the types that the kernel is compiled for."""
-    model, control, robot, goal = scene.model, scene.control, scene.robot, scene.goal
+    model, control, robot = scene.model, scene.control, scene.robot
     return Constants(
         substeps=control.substeps,
         timestep=float(model.opt.timestep),
@@ -137,8 +145,13 @@ def make_constants(scene: Scene) -> Constants:
         grip_site=robot.grip_site,
         inertia_address=model.dof_Madr.copy(),
         dof_parent=model.dof_parentid.copy(),
-        goal=GoalArrays(*(getattr(goal, name) for name in GoalArrays._fields)),
+        goal=goal_arrays(scene.goal),
     )
+
+
+def goal_arrays(goal: Goal) -> GoalArrays:
+    """The numbers of a goal."""
+    return GoalArrays(*(getattr(goal, name) for name in GoalArrays._fields))
 
 
 def make_views(model: mujoco.MjModel, data: mujoco.MjData) -> Views:

@@ -1,25 +1,18 @@
-"""Many environments of one task on threads."""
+"""Many environments on threads."""
 
-import copy
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
-import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlgen.libero import kernel
-from rlgen.libero.observe import Observer
-from rlgen.libero.predicates import contacts_hold
+from rlgen.libero.benchmark_names import BenchmarkObserver
+from rlgen.libero.environment import Environment, Mode, Snapshot, model_for
+from rlgen.libero.observe import Observer, observation_size
 from rlgen.libero.scene import Scene
-from rlgen.types import ACTION_SIZE, Observation
-
-Mode = Literal["exact", "fast"]
-
-# What every public evaluation does before the first action.
-SETTLE_STEPS = 10
-SETTLE_ACTION = np.array([0, 0, 0, 0, 0, 0, -1.0])
+from rlgen.types import ACTION_SIZE, Observation, RobotState
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,8 @@ class ChunkResult:
       final_observation: after the chunk, before any reset.
       reward: 1 where the goal was reached within the chunk.
       terminated: the goal was reached.
-      truncated: the horizon was reached without the goal.
+      truncated: the horizon was reached without the goal, or the environment failed.
+      failed: the environment raised or its physics became infinite; what it did in this chunk is void.
       steps: control steps used, 0 for environments that were not active.
       states: time, qpos, qvel after each control step; rows beyond `steps` are zero.
     """
@@ -41,40 +35,65 @@ class ChunkResult:
     reward: Float[np.ndarray, " N"]
     terminated: Bool[np.ndarray, " N"]
     truncated: Bool[np.ndarray, " N"]
+    failed: Bool[np.ndarray, " N"]
     steps: Int[np.ndarray, " N"]
     states: Float[np.ndarray, "N H D"]
 
 
 class Pool:
-    """N environments of one task. Results do not depend on the number of threads.
+    """N environments, of one task or of several. Results do not depend on the number of threads.
 
-    `fast` lets resting objects sleep (MuJoCo's sleeping islands); `exact` simulates everything.
+    Rows of observations and states are as long as the longest task needs, filled up with zeros.
+
+    Attributes:
+      scenes: the scene of each environment; equal ones share their model.
+      failures: a line for every failure since the pool was made.
     """
 
-    def __init__(self, scene: Scene, count: int, *, threads: int = 2, mode: Mode = "fast", horizon: int | None = None):
-        if count < 1 or threads < 1:
-            raise ValueError(f"a pool needs at least one environment and thread, got {count} and {threads}")
+    def __init__(self, scenes: Sequence[Scene], *, threads: int = 2, mode: Mode = "fast", horizon: int | None = None):
+        """Makes one environment an entry of `scenes`.
+
+        Args:
+          scenes: `[scene] * N` for one task.
+          threads: of the machine's cores; more than there are cores hurts.
+          mode: `fast` lets resting objects sleep, `exact` simulates everything.
+          horizon: control steps of an episode; each task's own by default.
+        """
+        if not scenes or threads < 1:
+            raise ValueError(f"a pool needs at least one scene and thread, got {len(scenes)} and {threads}")
         kernel.link_mujoco()
-        self.scene, self.count = scene, count
-        self.horizon = scene.task.horizon if horizon is None else horizon
-        self._model = _model_for(scene.model, mode)
-        self._constants = kernel.make_constants(scene)
-        self._data = [mujoco.MjData(self._model) for _ in range(count)]
-        self._views = [kernel.make_views(self._model, data) for data in self._data]
-        self._memory = [kernel.make_controller_state(scene) for _ in range(count)]
-        self._steps = np.zeros(count, np.int64)
-        self._physics = np.zeros((count, 1 + scene.model.nq + scene.model.nv))
-        self._observer = Observer(scene)
-        self._threads = ThreadPoolExecutor(min(threads, count))
+        self.scenes, self.failures = tuple(scenes), []
+        models = {id(scene): model_for(scene, mode) for scene in self.scenes}
+        self._environments = [Environment(scene, models[id(scene)]) for scene in self.scenes]
+        self._horizons = np.array([scene.task.horizon if horizon is None else horizon for scene in self.scenes])
+        self._width = max(len(environment.physics) for environment in self._environments)
+        self._observers = {id(scene): Observer(scene) for scene in self.scenes}
+        self._named = {id(scene): BenchmarkObserver(scene) for scene in self.scenes}
+        self._threads = ThreadPoolExecutor(min(threads, self.count))
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.scenes)
 
     def close(self) -> None:
         """Ends the threads."""
         self._threads.shutdown()
 
     def reset(self, initial_states: Float[np.ndarray, "N D"]) -> Observation:
-        """Starts an episode in every environment, settled as the benchmark does (10 control steps)."""
+        """Starts an episode in every environment, settled as the benchmark does (10 control steps).
+
+        Raises:
+          ValueError: wrong shape.
+          Diverged: an initial state cannot be simulated.
+        """
         self._check_states(initial_states)
         list(self._threads.map(self._reset_one, range(self.count), initial_states))
+        return self._observe()
+
+    def reset_some(self, rows: Int[np.ndarray, " M"], initial_states: Float[np.ndarray, "M D"]) -> Observation:
+        """Starts an episode in some environments; the observation is of all."""
+        list(self._threads.map(self._reset_one, rows, initial_states))
         return self._observe()
 
     def step(
@@ -97,71 +116,70 @@ class Pool:
         """
         chunks = self._checked_actions(chunks)
         active = np.ones(self.count, bool) if active is None else active
-        states = np.zeros((self.count, chunks.shape[1], self._physics.shape[1]))
+        states = np.zeros((self.count, chunks.shape[1], self._width))
         outcome = list(self._threads.map(self._step_one, range(self.count), chunks, states, active))
-        steps = np.array([taken for taken, _ in outcome])
-        terminated = np.array([reached for _, reached in outcome])
-        truncated = active & ~terminated & (self._steps >= self.horizon)
+        steps, terminated, failed = (np.array(column) for column in zip(*outcome, strict=True))
+        truncated = active & ~terminated & (self._steps() >= self._horizons)
         final = observation = self._observe()
         ended = np.flatnonzero(terminated | truncated)
         if replacements is not None and len(ended):
             self._check_states(replacements)
-            list(self._threads.map(self._reset_one, ended, replacements[ended]))
-            observation = self._observe()
-        return ChunkResult(observation, final, terminated.astype(np.float64), terminated, truncated, steps, states)
+            observation = self.reset_some(ended, replacements[ended])
+        reward = terminated.astype(np.float64)
+        return ChunkResult(observation, final, reward, terminated, truncated, failed, steps, states)
+
+    def benchmark_observations(self) -> list[dict[str, Float[np.ndarray, " D"]]]:
+        """What the benchmark's environment would say after the last step, under its own names."""
+        return [self._named[id(e.scene)](e.sample()) for e in self._environments]
+
+    def save(self) -> list[Snapshot]:
+        """Every environment between two steps. From here this pool and a restored one do the same."""
+        return [environment.save() for environment in self._environments]
+
+    def restore(self, snapshots: Sequence[Snapshot]) -> Observation:
+        """Goes back to what a pool of the same scenes and mode has saved."""
+        for environment, snapshot in zip(self._environments, snapshots, strict=True):
+            environment.restore(snapshot)
+        return self._observe()
+
+    def _steps(self) -> Int[np.ndarray, " N"]:
+        return np.array([environment.steps for environment in self._environments])
 
     def _observe(self) -> Observation:
-        return self._observer(self._physics.copy(), self._steps.copy())
+        physics = np.zeros((self.count, self._width))
+        for row, environment in zip(physics, self._environments, strict=True):
+            row[: len(environment.physics)] = environment.physics
+        if len(self._observers) == 1:
+            return self._observers[id(self.scenes[0])](physics, self._steps())
+        numbers = max(observation_size(scene) for scene in self.scenes)
+        rows = [
+            self._observers[id(scene)](row[None, : len(environment.physics)])
+            for scene, row, environment in zip(self.scenes, physics, self._environments, strict=True)
+        ]
+        vector = np.zeros((self.count, numbers))
+        for row, seen in zip(vector, rows, strict=True):
+            row[: seen.vector.shape[1]] = seen.vector[0]
+        return Observation(vector, physics, RobotState.stack([seen.robot for seen in rows]), self._steps())
 
     def _reset_one(self, index: int, state: np.ndarray) -> None:
-        data, memory, nq = self._data[index], self._memory[index], self.scene.model.nq
-        mujoco.mj_resetData(self._model, data)
-        data.qpos[:], data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
-        # As `set_init_state` does; it also gives the constraint solver its first guess.
-        mujoco.mj_forward(self._model, data)
-        memory.goal_rotation[:] = self.scene.control.initial_orientation
-        memory.gripper[:] = 0.0
-        memory.seen_pose[:], memory.seen_qpos[:], memory.seen_qvel[:] = data.qpos, data.qpos, data.qvel
-        rows = np.zeros((SETTLE_STEPS, len(state)))
-        actions = np.tile(SETTLE_ACTION, (SETTLE_STEPS, 1))
-        kernel.run_chunk(self._views[index], self._constants, memory, actions, False, float(state[0]), rows)
-        self._physics[index] = rows[-1]
-        self._steps[index] = 0
+        environment = self._environments[index]
+        environment.reset(state[: len(environment.physics)])
 
-    def _step_one(self, index: int, chunk: np.ndarray, states: np.ndarray, active: bool) -> tuple[int, bool]:
-        limit = self.horizon - int(self._steps[index])
+    def _step_one(self, index: int, chunk: np.ndarray, states: np.ndarray, active: bool) -> tuple[int, bool, bool]:
+        """Steps taken, whether the goal was reached, whether the environment failed."""
+        environment, horizon = self._environments[index], int(self._horizons[index])
+        limit = horizon - environment.steps
         if not active or limit <= 0:
-            return 0, False
-        time = float(self._physics[index, 0])
-        taken, reached = self._run(index, chunk[:limit], time, states)
-        self._steps[index] += taken
-        self._physics[index] = states[taken - 1]
-        return taken, reached
-
-    def _run(self, index: int, chunk: np.ndarray, time: float, states: np.ndarray) -> tuple[int, bool]:
-        """Runs a chunk until the goal, asking for its contacts wherever all else of it holds."""
-        taken = 0
-        while taken < len(chunk):
-            now = float(states[taken - 1, 0]) if taken else time
-            steps, likely = kernel.run_chunk(
-                self._views[index], self._constants, self._memory[index], chunk[taken:], True, now, states[taken:]
-            )
-            taken += steps
-            if likely and self._touching(index):
-                return taken, True
-        return taken, False
-
-    def _touching(self, index: int) -> bool:
-        """Whether the goal's contacts are there; what sleeps has none, so that such scenes are looked at awake."""
-        if not self.scene.goal.needs_contact:
-            return True
-        data = self._data[index]
-        if self._model is not self.scene.model:
-            awake = mujoco.MjData(self.scene.model)
-            awake.qpos[:] = data.qpos
-            mujoco.mj_fwdPosition(self.scene.model, awake)
-            data = awake
-        return contacts_hold(self.scene.goal, data)
+            return 0, False, False
+        try:
+            taken, reached = environment.step(chunk[:limit], states[:limit, : len(environment.physics)])
+        except Exception as error:
+            # One bad environment must not end a run of thousands; its episode ends here.
+            self.failures.append(f"environment {index} ({environment.scene.task.id}): {error}")
+            environment.steps = horizon
+            states[:] = 0.0
+            return 0, False, True
+        return taken, reached, False
 
     def _checked_actions(self, chunks: np.ndarray) -> np.ndarray:
         chunks = np.ascontiguousarray(chunks, np.float64)
@@ -173,15 +191,5 @@ class Pool:
         return chunks
 
     def _check_states(self, states: np.ndarray) -> None:
-        if states.shape != self._physics.shape:
-            raise ValueError(f"initial states have shape {states.shape}, expected {self._physics.shape}")
-
-
-def _model_for(model: mujoco.MjModel, mode: Mode) -> mujoco.MjModel:
-    if mode not in ("exact", "fast"):
-        raise ValueError(f"unknown mode {mode!r}, expected 'exact' or 'fast'")
-    if mode == "exact":
-        return model
-    own = copy.copy(model)
-    own.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
-    return own
+        if states.shape != (self.count, self._width):
+            raise ValueError(f"initial states have shape {states.shape}, expected {(self.count, self._width)}")

@@ -1,7 +1,7 @@
 """Goal atoms over physics state, as arrays that the compiled control step can read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import mujoco
@@ -53,6 +53,11 @@ class Goal:
     every: Bool[np.ndarray, " G"]
     contacts: tuple[Contact | None, ...]
 
+    def __getitem__(self, atom: int) -> "Goal":
+        """The goal of one atom."""
+        names = [field.name for field in fields(self)]
+        return Goal(**{name: getattr(self, name)[atom : atom + 1] for name in names})
+
     @property
     def needs_contact(self) -> bool:
         """Whether poses and joints alone cannot decide it."""
@@ -73,7 +78,7 @@ def compile_goal(model: mujoco.MjModel, atoms: Sequence[dict[str, Any]]) -> Goal
     if unknown:
         raise UserError(f"unknown kind of goal {unknown[0]!r}, expected one of {', '.join(_KINDS)}; build it again")
     joints = [[model.joint(name) for name in atom.get("joints", ())] for atom in atoms]
-    width = max(1, *(len(row) for row in joints))
+    width = max([1, *(len(row) for row in joints)])
     addresses = np.full((len(atoms), width), -1, np.int32)
     for row, found in zip(addresses, joints, strict=True):
         row[: len(found)] = [joint.qposadr[0] for joint in found]

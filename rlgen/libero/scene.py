@@ -1,13 +1,6 @@
 """A task ready to run: physics model, where things are in it, goal, prompt, initial states. Immutable."""
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +10,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.errors import UserError
-from rlgen.libero.assets import AssetSource, fingerprint
+from rlgen.libero.physics_model import MODEL_FILE, physics_model
 from rlgen.libero.predicates import Goal, compile_goal
-from rlgen.libero.tasks import Task, find_task
+from rlgen.libero.tasks import Task
 
-BUNDLE_FORMAT = 2
-MODEL_FILE = "scene.xml"
-PLACEMENTS = 256
-PLACEMENT_SEED = 0
+BUNDLE_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +63,7 @@ class Scene:
       model: the physics alone, without what is only to be seen; a few megabytes.
       stored: the benchmark's initial states, `[50, D]`, not settled; held out from training.
       placements: initial states drawn from the BDDL regions, `[P, D]`, not settled; for training.
+      premise: what the task file says of the objects at the start.
       object_bodies: bodies of the movable objects, in the benchmark's order.
     """
 
@@ -83,6 +74,7 @@ class Scene:
     robot: RobotIndex
     control: Control
     goal: Goal
+    premise: Goal
     object_names: tuple[str, ...]
     object_bodies: Int[np.ndarray, " objects"]
     stored: Float[np.ndarray, "S D"]
@@ -101,17 +93,6 @@ class Scene:
         return mujoco.MjModel.from_xml_path(str(self.folder / MODEL_FILE))
 
 
-def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
-    """Loads a task, building its bundle in `cache` the first time (about 10 s).
-
-    Raises:
-      UserError: unknown task, or assets that cannot be used.
-    """
-    task = find_task(task) if isinstance(task, str) else task
-    [folder] = build_bundles([task], assets, cache)
-    return load_bundle(folder)
-
-
 def load_bundle(folder: Path) -> Scene:
     """Loads a bundle from wherever it was copied to; needs neither libero nor robosuite.
 
@@ -126,7 +107,7 @@ def load_bundle(folder: Path) -> Scene:
         raise UserError(
             f"{folder} has bundle format {description.get('format')}, expected {BUNDLE_FORMAT}; build it again"
         )
-    model = _physics_model(folder)
+    model = physics_model(folder)
     robot = _robot_index(model, description["robot"])
     return Scene(
         task=Task(**description["task"]),
@@ -136,98 +117,12 @@ def load_bundle(folder: Path) -> Scene:
         robot=robot,
         control=_control(model, robot, description["control"]),
         goal=compile_goal(model, description["goal"]),
+        premise=compile_goal(model, description["premise"]),
         object_names=tuple(entry["name"] for entry in description["objects"]),
         object_bodies=np.array([model.body(entry["body"]).id for entry in description["objects"]], np.int32),
         stored=np.load(folder / "stored.npy", allow_pickle=False),
         placements=np.load(folder / "placements.npy", allow_pickle=False),
     )
-
-
-def bundle_key(task: Task, assets: str) -> str:
-    """Names a bundle by all that goes into it; `assets` is the fingerprint of the asset tree."""
-    content = (BUNDLE_FORMAT, PLACEMENTS, PLACEMENT_SEED, task.id, task.bddl_file.read_text(), assets)
-    return f"{task.suite}-{task.index}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
-
-
-def build_bundles(
-    tasks: Sequence[Task],
-    assets: AssetSource,
-    cache: Path,
-    *,
-    workers: int = 1,
-    on_built: Callable[[int], None] | None = None,
-) -> list[Path]:
-    """The bundles of tasks in `cache`, those that are missing built by `workers` processes.
-
-    Args:
-      on_built: called now and then with the number of bundles that are there.
-
-    Raises:
-      UserError: a task cannot be built from these assets.
-    """
-    content = fingerprint(assets.path)
-    folders = {task: cache / "scenes" / bundle_key(task, content) for task in tasks}
-    missing = [task for task, folder in folders.items() if not folder.is_dir()]
-    (cache / "scenes").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as logs:
-        shares = [missing[worker::workers] for worker in range(workers)]
-        running = [
-            _start_builder({task: folders[task] for task in share}, assets, Path(logs) / str(number))
-            for number, share in enumerate(shares)
-            if share
-        ]
-        _wait(running, lambda: on_built and on_built(sum(folder.is_dir() for folder in folders.values())))
-        for number, process in enumerate(running):
-            if process.returncode != 0:
-                lines = (Path(logs) / str(number)).read_text(errors="replace").strip().splitlines() or ["no output"]
-                raise UserError(
-                    f"scenes cannot be built from {assets.label} at {assets.path}: {lines[-1]}; "
-                    "check the assets folder, or use --standins"
-                )
-    return list(folders.values())
-
-
-def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) -> subprocess.Popen:
-    command = [
-        *(sys.executable, "-m", "rlgen.libero.build", "--assets", str(assets.path), "--label", assets.label),
-        *("--placements", str(PLACEMENTS), "--seed", str(PLACEMENT_SEED), "--format", str(BUNDLE_FORMAT)),
-        *(f"{task.id}={folder}" for task, folder in folders.items()),
-    ]
-    with open(log, "w") as file:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
-
-
-def _wait(processes: list[subprocess.Popen], look: Callable[[], None]) -> None:
-    """Until all have ended; none is left behind when this is interrupted."""
-    try:
-        while any(process.poll() is None for process in processes):
-            time.sleep(0.05)
-            look()
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-            process.wait()
-
-
-def _physics_model(folder: Path) -> mujoco.MjModel:
-    """The model without what is only to be seen, kept beside the MJCF for each MuJoCo version.
-
-    MuJoCo takes masses and inertias from the visible geoms before it leaves them out: steps are the same bits.
-    """
-    compiled = folder / f"physics-{mujoco.__version__}.mjb"
-    if compiled.exists():
-        return mujoco.MjModel.from_binary_path(str(compiled))
-    spec = mujoco.MjSpec.from_file(str(folder / MODEL_FILE))
-    for element in (*spec.textures, *spec.materials):
-        spec.delete(element)
-    spec.compiler.discardvisual = True
-    model = spec.compile()
-    if os.access(folder, os.W_OK):
-        temporary = folder / f".{compiled.name}.{os.getpid()}"
-        mujoco.mj_saveModel(model, str(temporary))
-        os.replace(temporary, compiled)
-    return model
 
 
 def _robot_index(model: mujoco.MjModel, names: dict) -> RobotIndex:

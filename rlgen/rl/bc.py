@@ -122,7 +122,7 @@ def train_steps(
         # A young average forgets its random start faster: (1 + n) / (10 + n) until the decay is reached.
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(net, state.ema, 1 - decay)
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         return state.replace(net=net, ema=ema, optimizer=memory, step=state.step + 1), metrics
 
     state, metrics = jax.lax.scan(step, state, length=count)

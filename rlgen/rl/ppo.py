@@ -170,7 +170,7 @@ def collect(
     iteration = int(state.iteration)
     random = np.random.default_rng((seed, iteration))
     key = jax.random.fold_in(state.key, iteration)
-    params, placements = policy_params(state), pool.scene.placements
+    params, placements = policy_params(state), pool.scenes[0].placements
 
     def draw() -> np.ndarray:
         return placements[random.integers(0, len(placements), pool.count)]
@@ -306,7 +306,7 @@ def _step(
         "approx_kl": terms.approx_kl,
         "ratio": terms.ratio,
         "value_loss": error,
-        "actor_grad_norm": optax.global_norm(actor_grads),
+        "actor_grad_norm": optax.tree.norm(actor_grads),
     }
 
 

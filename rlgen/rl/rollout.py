@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from rlgen.libero.pool import Mode, Pool
+from rlgen.libero.environment import Mode
+from rlgen.libero.pool import Pool
 from rlgen.libero.scene import Scene
 from rlgen.types import Episode, Observation
 
@@ -59,7 +60,7 @@ def run_episodes(
     batch, which is why the last wave is filled up with repeated trials. `on_chunk` hears after every chunk
     how many episodes of the wave are still going.
     """
-    pool = Pool(scene, width, threads=threads, mode=mode)
+    pool = Pool([scene] * width, threads=threads, mode=mode)
     states = scene.initial_states(split)
     try:
         for start in range(0, len(trials), width):
@@ -99,7 +100,7 @@ def _run_wave(
         observation = result.observation
         if on_chunk is not None:
             on_chunk(int(active.sum()))
-    task = pool.scene.task
+    task = pool.scenes[0].task
     return [
         Episode(
             task=task.id,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from rlgen.libero.assets import AssetSource
-from rlgen.libero.scene import Scene, load_scene
+from rlgen.libero.bundles import load_scene
+from rlgen.libero.scene import Scene
 from rlgen.report.progress_line import Stage as StageLine
 from rlgen.train.run import Run, StageClock
 

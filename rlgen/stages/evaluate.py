@@ -5,7 +5,7 @@ from typing import Any
 
 from rlgen.data.episodes import load_episode
 from rlgen.libero.demonstrator import Demonstrator
-from rlgen.libero.pool import SETTLE_STEPS
+from rlgen.libero.environment import SETTLE_STEPS
 from rlgen.policies.actor import PolicyActor
 from rlgen.report.intervals import SuccessRate
 from rlgen.rl.rollout import Actor

@@ -25,7 +25,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     policy, params = bc.load_policy(context)
     critic = _critic(context, policy)
     state = _start(context, policy, critic, params)
-    pool = Pool(context.scene, config.environments, threads=context.run.config.threads)
+    pool = Pool([context.scene] * config.environments, threads=context.run.config.threads)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(state)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rlgen.data.episodes import load_episode, save_episode
 from rlgen.files import read_json, write_json
-from rlgen.libero.pool import Mode
+from rlgen.libero.environment import Mode
 from rlgen.rl.rollout import Actor, make_trials, run_episodes
 from rlgen.stages.context import Context, Work
 from rlgen.types import Episode

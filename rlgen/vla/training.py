@@ -142,7 +142,7 @@ def train_step(
     updates, opt_state = optimiser(train).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = jax.tree.map(lambda old, new: train.ema * old + (1 - train.ema) * new, state.ema, params)
-    metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     return TrainState(state.step + 1, params, average, opt_state), metrics
 
 

@@ -13,9 +13,10 @@ from shared import shared_dir
 from rlgen.libero import kernel
 from rlgen.libero.assets import find_assets
 from rlgen.libero.benchmark_names import BenchmarkObserver, Sample
+from rlgen.libero.bundles import build_bundles
 from rlgen.libero.observe import Observer
 from rlgen.libero.predicates import CONTAIN, JOINT, STACKED, UNDER, contacts_hold
-from rlgen.libero.scene import Scene, build_bundles, load_bundle
+from rlgen.libero.scene import Scene, load_bundle
 from rlgen.libero.tasks import Task, all_tasks
 
 TASKS = all_tasks()

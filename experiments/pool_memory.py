@@ -1,0 +1,86 @@
+"""Memory of a pool: 64 environments of one task, and of 64 different tasks.
+
+Command:  uv run python experiments/pool_memory.py --assets DIR [--json experiments/results/pool_memory.json]
+Cost:     a minute where the scenes are built, five where they are not.
+Expected: megabytes an environment, the same for one task and for many, since models are small and shared.
+
+Each pool is made in a process of its own, reset and stepped; what counts is its resident memory above that of a
+process that has only imported the same things.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+COUNT = 64
+
+
+def main() -> None:
+    """Measures both pools and prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--tasks", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.tasks is not None:
+        print(json.dumps(measure(arguments.assets, arguments.tasks)))
+        return
+    report = {}
+    for tasks in (1, COUNT):
+        command = [sys.executable, __file__, "--assets", str(arguments.assets), "--tasks", str(tasks)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        report[f"{COUNT} environments of {tasks} tasks"] = json.loads(done.stdout.splitlines()[-1])
+    text = json.dumps(report, indent=1)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n")
+
+
+def measure(assets: Path, tasks: int) -> dict[str, float]:
+    """Megabytes of one pool and of its parts."""
+    import mujoco
+
+    from rlgen.libero.assets import find_assets
+    from rlgen.libero.bundles import build_bundles
+    from rlgen.libero.pool import Pool
+    from rlgen.libero.scene import load_bundle
+    from rlgen.libero.tasks import all_tasks
+    from rlgen.process import cache_folder
+
+    cache = cache_folder()
+    source = find_assets(assets, cache=cache)
+    folders = build_bundles(all_tasks()[:tasks], source, cache, workers=2)
+    warm = Pool([load_bundle(folders[0])])
+    warm.reset(warm.scenes[0].stored[:1])
+    warm.step(np.zeros((1, 1, 7)))
+    before = resident()
+    scenes = [load_bundle(folder) for folder in folders]
+    loaded = resident()
+    pool = Pool([scenes[number % len(scenes)] for number in range(COUNT)])
+    width = max(scene.stored.shape[1] for scene in scenes)
+    initial = np.zeros((COUNT, width))
+    for row, scene in zip(initial, pool.scenes, strict=True):
+        row[: scene.stored.shape[1]] = scene.stored[0]
+    pool.reset(initial)
+    pool.step(np.zeros((COUNT, 8, 7)))
+    after = resident()
+    return {
+        "scenes_mb": loaded - before,
+        "pool_mb": after - loaded,
+        "per_environment_mb": (after - loaded) / COUNT,
+        "models_mb": sum(mujoco.mj_sizeModel(scene.model) for scene in scenes) / 1e6,
+    }
+
+
+def resident() -> float:
+    """Resident memory of this process, megabytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Stepping all 130 tasks with random and adversarial actions: no crash, no leak.
+
+Command:  uv run python experiments/soak_environments.py --assets DIR [--minutes 10] [--json FILE]
+Cost:     the minutes asked for, and five more where the scenes are not built.
+Expected: every bad input refused, resident memory flat within 2 % after the first round over the tasks.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from pool_memory import resident
+
+KINDS = ("random", "saturated", "flipping")
+
+
+def main() -> None:
+    """Goes round over the tasks until the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+
+    from rlgen.libero.assets import find_assets
+    from rlgen.libero.bundles import build_bundles
+    from rlgen.libero.pool import Pool
+    from rlgen.libero.scene import load_bundle
+    from rlgen.libero.tasks import all_tasks
+    from rlgen.process import cache_folder
+
+    cache = cache_folder()
+    folders = build_bundles(all_tasks(), find_assets(arguments.assets, cache=cache), cache, workers=2)
+    scenes = [load_bundle(folder) for folder in folders]
+    pools = [Pool([scene] * 2, horizon=10**9) for scene in scenes]
+    random, memory, failures, steps, refused = np.random.default_rng(0), [], 0, 0, 0
+    end = time.monotonic() + 60 * arguments.minutes
+    while time.monotonic() < end or len(memory) < 3:
+        for pool in pools:
+            pool.reset(pool.scenes[0].stored[random.integers(0, 50, 2)])
+            for kind in KINDS:
+                steps += int(pool.step(actions(kind, random)).steps.sum())
+            refused += refusals(pool)
+        failures = sum(len(pool.failures) for pool in pools)
+        memory.append(resident())
+        print(f"round {len(memory)}: {steps} steps, {failures} failures, {memory[-1]:.0f} MB", flush=True)
+    report = {
+        "steps": steps,
+        "failures": failures,
+        "refused": refused,
+        "rounds": len(memory),
+        "memory_mb": {"first_round": memory[0], "last_round": memory[-1]},
+        "growth": memory[-1] / memory[0] - 1,
+    }
+    print(json.dumps(report, indent=1))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def actions(kind: str, random: np.random.Generator, steps: int = 10) -> np.ndarray:
+    """Two chunks of a kind, `[2, steps, 7]`."""
+    if kind == "random":
+        return random.uniform(-1, 1, (2, steps, 7))
+    if kind == "saturated":
+        return np.tile(random.choice([-1e6, 1e6], (2, 1, 7)), (1, steps, 1))
+    return random.choice([-1.0, 1.0], (2, steps, 7))
+
+
+def refusals(pool) -> int:
+    """How many of the bad inputs are refused with an error that says what is wrong."""
+    bad = (np.full((2, 4, 7), np.nan), np.full((2, 4, 7), np.inf), np.zeros((2, 4, 6)), np.zeros((3, 4, 7)))
+    count = 0
+    for chunks in bad:
+        try:
+            pool.step(chunks)
+        except ValueError:
+            count += 1
+    if count != len(bad):
+        raise AssertionError(f"only {count} of {len(bad)} bad inputs were refused")
+    return count
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from shared import shared_dir
+
+from rlgen.errors import UserError
+from rlgen.libero import kernel
+from rlgen.libero.assets import find_assets
+from rlgen.libero.bundles import load_scene
+from rlgen.libero.demonstrator import Demonstrator
+from rlgen.libero.environment import SETTLE_ACTION, Environment, model_for
+from rlgen.libero.predicates import contacts_hold
+
+
+@pytest.fixture(scope="module")
+def bowl_scene(cache):
+    """`On(bowl, plate)`, a goal that asks for a contact."""
+    assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
+    return load_scene("libero_goal/put_the_bowl_on_the_plate", assets, cache)
+
+
+def bowl_on_plate(scene):
+    """A stored state with the bowl a little above the plate."""
+    state, model = scene.stored[0].copy(), scene.model
+    [bowl], [plate] = scene.goal.bodies, scene.goal.places
+    there, here = (1 + model.jnt_qposadr[model.body_jntadr[body]] for body in (plate, bowl))
+    state[here : here + 3] = state[there : there + 3] + np.array([0.0, 0.0, 0.05])
+    return state
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_what_sleeps_in_its_place_still_counts(bowl_scene, mode):
+    kernel.link_mujoco()
+    environment = Environment(bowl_scene, model_for(bowl_scene, mode))
+    environment.reset(bowl_on_plate(bowl_scene))
+    still = np.tile(SETTLE_ACTION, (60, 1))
+    rows = np.zeros((60, len(environment.physics)))
+    kernel.run_chunk(environment._views, environment._constants, environment._memory, still, False, 0.0, rows)
+    if mode == "fast":
+        assert not contacts_hold(bowl_scene.goal, environment._data), "the bowl should be asleep"
+    assert environment.step(still[:3], rows) == (1, True)
+
+
+def test_above_the_plate_is_not_on_it(bowl_scene):
+    """Near enough by position, but without contact."""
+    kernel.link_mujoco()
+    environment = Environment(bowl_scene, model_for(bowl_scene, "exact"))
+    state = bowl_on_plate(bowl_scene)
+    nq = bowl_scene.model.nq
+    environment._data.qpos[:] = state[1 : 1 + nq]
+    environment.physics[:] = state
+    rows = np.zeros((1, len(state)))
+    # In the air it falls a few centimetres within the step.
+    assert environment.step(SETTLE_ACTION[None], rows) == (1, False)
+    assert kernel.goal_reached(environment._views, environment._constants.goal)
+
+
+def test_the_demonstrator_says_what_it_cannot_do(bowl_scene):
+    with pytest.raises(UserError, match=r"put_the_bowl_on_the_plate is on akita_black_bowl_1 plate_1; choose"):
+        Demonstrator(bowl_scene)
