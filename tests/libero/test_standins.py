@@ -12,6 +12,7 @@ import pytest
 from libero_worlds import ARM, place, rest, solve, succeeds
 from shared import shared_dir
 
+from rlgen.libero.build import official_environment
 from rlgen.libero.initial_states import read_initial_states
 from rlgen.libero.standins import content_key, standin_files, standin_objects, tree, write_standins
 from rlgen.libero.tasks import all_tasks, find_task, package_folder
@@ -57,12 +58,10 @@ def benchmark(tmp_path_factory):
 
     def build(task, assets: Path, keep: bool = True):
         import libero.libero
-        from libero.libero.envs.env_wrapper import ControlEnv
 
         if (task, assets) not in built:
             libero.libero._assets_path_cache = str(assets)
-            env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=False, use_camera_obs=False)
-            env.reset()
+            env = official_environment(task)
             if not keep:
                 return env
             built[task, assets] = env

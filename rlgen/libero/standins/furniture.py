@@ -7,14 +7,14 @@ from rlgen.libero.standins.shapes import Box, Colour, Cylinder, Paint, Region, S
 
 FAMILY = "turbosquid_objects"
 
-PINE: Colour = (0.80, 0.62, 0.40)
-OAK: Colour = (0.60, 0.42, 0.22)
+PINE: Colour = (0.88, 0.74, 0.52)
+CHERRY: Colour = (0.60, 0.33, 0.33)
 TEAK: Colour = (0.45, 0.28, 0.15)
 BEECH: Colour = (0.74, 0.50, 0.36)
-INK: Colour = (0.08, 0.09, 0.15)
+INK: Colour = (0.05, 0.05, 0.08)
 PAPER: Colour = (0.93, 0.91, 0.84)
 AMBER: Colour = (0.75, 0.60, 0.0)
-GLASS: Colour = (0.10, 0.20, 0.10)
+GLASS: Colour = (0.05, 0.30, 0.12)
 LABEL: Colour = (0.90, 0.86, 0.75)
 
 UPRIGHT = (0.70711, 0.0, 0.70711, 0.0)
@@ -38,8 +38,8 @@ _BODY = tuple(
     Box((0.0212, 0.0088, 0.0385 - (0.0003 if degrees % 90 else 0.0)), (0.0004, 0.0001, 0.0396), Turn("z", degrees))
     for degrees in (0.0, 45.0, 90.0, 135.0)
 )
-_SHOULDER = Box((0.0125, 0.0125, 0.0075), (0.0002, 0.0, 0.0856), density=1.6)
-_NECK = Box((0.0066, 0.0066, 0.0325), (0.0002, 0.0, 0.1255), density=2.5)
+_SHOULDER = Box((0.0125, 0.0125, 0.0075), (0.0002, 0.0, 0.0856), density=2.5)
+_NECK = Box((0.0066, 0.0066, 0.0325), (0.0002, 0.0, 0.1255), density=3.5)
 WINE_BOTTLE = StandIn(
     "wine_bottle",
     FAMILY,
@@ -85,7 +85,7 @@ WINE_RACK = StandIn(
     FAMILY,
     0.15275,
     _RACK,
-    paint(_RACK, OAK),
+    paint(_RACK, CHERRY),
     (Region("top_region", (0.10087, 0.022, 0.00251), (0.0, -0.08003, 0.21745), (0.85491, -0.51877, 0.0, 0.0)),),
 )
 

@@ -9,7 +9,7 @@ from rlgen.libero.standins.shapes import Box, Colour, Paint, StandIn, Turn, disc
 SCANNED = "stable_scanned_objects"
 SQUID = "turbosquid_objects"
 
-BLACK: Colour = (0.10, 0.10, 0.11)
+BLACK: Colour = (0.16, 0.16, 0.17)
 CHALK: Colour = (0.98, 0.98, 0.98)
 PEARL: Colour = (0.84, 0.80, 0.90)
 CREAM: Colour = (0.90, 0.86, 0.78)
