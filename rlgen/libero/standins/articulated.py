@@ -3,22 +3,9 @@
 Joints and regions are the benchmark's to the last digit: they decide what a stored state and a goal mean.
 """
 
+from rlgen.libero.standins.compounds import disc, paint
 from rlgen.libero.standins.mjcf import CONTACT
-from rlgen.libero.standins.shapes import (
-    Box,
-    Colour,
-    Cylinder,
-    Fixture,
-    Glow,
-    Joint,
-    Paint,
-    Part,
-    Reach,
-    Region,
-    Turn,
-    disc,
-    paint,
-)
+from rlgen.libero.standins.shapes import Box, Colour, Cylinder, Fixture, Glow, Joint, Paint, Part, Reach, Region, Turn
 
 WALNUT: Colour = (0.26, 0.19, 0.14)
 CHESTNUT: Colour = (0.36, 0.27, 0.20)

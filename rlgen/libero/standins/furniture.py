@@ -3,7 +3,8 @@
 Regions are the benchmark's to the last digit. Outer dimensions, frames and masses are near the benchmark's.
 """
 
-from rlgen.libero.standins.shapes import Box, Colour, Cylinder, Paint, Region, StandIn, Turn, paint
+from rlgen.libero.standins.compounds import paint
+from rlgen.libero.standins.shapes import Box, Colour, Cylinder, Paint, Region, StandIn, Turn
 
 FAMILY = "turbosquid_objects"
 

@@ -4,17 +4,8 @@ Outer dimensions, frames, masses and placement heights are the benchmark's; shap
 Cans, cartons and tall bottles have y along their height; packets and the barbecue bottle have z.
 """
 
-from rlgen.libero.standins.shapes import (
-    Box,
-    Colour,
-    Cylinder,
-    Paint,
-    Reach,
-    StandIn,
-    Turn,
-    octagonal_prism,
-    paint,
-)
+from rlgen.libero.standins.compounds import octagonal_prism, paint
+from rlgen.libero.standins.shapes import Box, Colour, Cylinder, Paint, Reach, StandIn, Turn
 
 FAMILY = "stable_hope_objects"
 

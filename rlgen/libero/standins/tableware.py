@@ -4,7 +4,8 @@ A round thing is eight flat walls on a floor of crossed bars. Outer dimensions, 
 benchmark's.
 """
 
-from rlgen.libero.standins.shapes import Box, Colour, Paint, StandIn, Turn, disc, paint, ring
+from rlgen.libero.standins.compounds import disc, paint, ring
+from rlgen.libero.standins.shapes import Box, Colour, Paint, StandIn, Turn
 
 SCANNED = "stable_scanned_objects"
 SQUID = "turbosquid_objects"
@@ -28,29 +29,31 @@ def _dish(
     return StandIn(name, SCANNED, mass, (*floor, *walls), (*paint(walls, out), *paint(floor, inside)))
 
 
-# A bowl stands on a small disc, and a wider one closes it up to where its wall begins.
+# A bowl is a small disc, a flat cone that opens up from it, and a steep wall. In some stored states it overlaps with
+# what stands beside it, and its shape low down decides whether the two are pushed apart gently. Apothems are a little
+# less than the real radii, corners a little more.
 BOWLS = (
     _dish(
         "akita_black_bowl",
         0.00559,
-        (*disc(0.0308, 0.0028, (0.0, 0.0, 0.0044), 0.5), *disc(0.0395, 0.0034, (0.0, 0.0, 0.0106), 0.5)),
-        ring((0.0430, 0.0130), (0.0535, 0.0520), 0.0036),
+        (*disc(0.0240, 0.0026, (0.0, 0.0, 0.0042)), *ring((0.0245, 0.0038), (0.0416, 0.0140), 0.0020)),
+        ring((0.0424, 0.0153), (0.0522, 0.0520), 0.0032),
         RIM,
         BLACK,
     ),
     _dish(
         "white_bowl",
         0.00209,
-        (*disc(0.0210, 0.0019, (0.0, 0.0, 0.0025)), *disc(0.0290, 0.0026, (0.0, 0.0, 0.0070))),
-        ring((0.0325, 0.0090), (0.0406, 0.0350), 0.0025),
+        (*disc(0.0180, 0.0018, (0.0, 0.0, 0.0024)), *ring((0.0190, 0.0032), (0.0327, 0.0110), 0.0018)),
+        ring((0.0326, 0.0105), (0.0396, 0.0350), 0.0024),
         PEARL,
         ICE,
     ),
     _dish(
         "glazed_rim_porcelain_ramekin",
         0.00966,
-        disc(0.0388, 0.0040, (0.0, 0.0, 0.0047)),
-        ring((0.0389, 0.0007), (0.0447, 0.0425), 0.0064),
+        disc(0.0330, 0.0032, (0.0, 0.0, 0.0041)),
+        ring((0.0376, 0.0007), (0.0434, 0.0425), 0.0060),
         CREAM,
         SAND,
     ),
@@ -60,7 +63,7 @@ PLATE = _dish(
     "plate",
     0.01152,
     (Box((0.0330, 0.0330, 0.0023), (0.0, 0.0, 0.0031)),),
-    ring((0.0470, -0.0024), (0.0692, 0.0118), 0.0050, (0.0004, 0.0003)),
+    ring((0.0292, -0.0024), (0.0673, 0.0108), 0.0050, (0.0004, 0.0003)),
     CHALK,
     PEARL,
 )
