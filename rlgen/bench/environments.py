@@ -1,11 +1,12 @@
 """`rlgen bench env`: control steps and pictures a second, the benchmark's own environment beside ours.
 
 Both sides run in this process, from the same settled states with the same actions, in turns. `raw` is MuJoCo's
-`mj_step` alone, 25 a control step, on the same physics model with sleeping islands: the limit of this route.
+`mj_step` alone, 25 a control step, on the same physics model with sleeping islands and along the same motion: the
+limit of this route.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,10 @@ def _ours(scene: Scene, mode: Mode, *, environments: int = 1, threads: int = 1) 
 
 
 def _raw(scene: Scene) -> Work:
-    """`mj_step` with the torques of the moment held, from the settled state, at rest."""
+    """`mj_step` along the motion of `fast`: at every control step the robot is put where it was, its torques held."""
     pool, model = Pool([scene], threads=1, horizon=_ENDLESS), model_for(scene, "fast")
-    data, substeps = mujoco.MjData(model), scene.control.substeps
+    data, substeps, robot = mujoco.MjData(model), scene.control.substeps, _robot(scene)
+    motion: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def begin() -> None:
         settled = pool.reset(scene.stored[:1]).physics[0]
@@ -142,12 +144,33 @@ def _raw(scene: Scene) -> Work:
         mujoco.mj_forward(model, data)
         data.ctrl[scene.robot.arm_actuator] = data.qfrc_bias[scene.robot.arm_dof]
         mujoco.mj_step(model, data, SETTLE_STEPS * substeps)
+        if not motion:
+            motion.extend(_motion(scene, pool))
 
     def run() -> int:
-        mujoco.mj_step(model, data, STEPS * substeps)
-        return STEPS
+        for qpos, qvel, ctrl in motion:
+            data.qpos[robot], data.qvel[robot], data.ctrl[:] = qpos, qvel, ctrl
+            mujoco.mj_step(model, data, substeps)
+        return len(motion)
 
     return Work(begin, run)
+
+
+def _robot(scene: Scene) -> np.ndarray:
+    """Addresses of arm and fingers, in qpos and, since no joint before them has a quaternion, in qvel."""
+    return np.concatenate([scene.robot.arm_qpos, scene.robot.finger_qpos])
+
+
+def _motion(scene: Scene, pool: Pool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Positions and velocities of the robot before each control step of `fast`, and the gravity torques there."""
+    robot, model = _robot(scene), scene.model
+    data, now = mujoco.MjData(model), pool.reset(scene.stored[:1]).physics[0]
+    for action in _actions(scene):
+        data.qpos[:], data.qvel[:] = now[1 : 1 + model.nq], now[1 + model.nq :]
+        mujoco.mj_forward(model, data)
+        data.ctrl[scene.robot.arm_actuator] = data.qfrc_bias[scene.robot.arm_dof]
+        yield data.qpos[robot], data.qvel[robot], data.ctrl.copy()
+        now = pool.step(action[None, None]).observation.physics[0]
 
 
 def _threads(scene: Scene, threads: int, tell: Callable[[str], None]) -> dict[str, Any]:

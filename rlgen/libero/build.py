@@ -29,6 +29,7 @@ import numpy as np
 from rlgen.errors import UserError
 from rlgen.files import write_json
 from rlgen.libero.build_goal import goal_atoms, premise_atoms
+from rlgen.libero.build_lamps import add_lamps
 from rlgen.libero.build_placements import fixture_poses, sample_placements
 from rlgen.libero.initial_states import read_initial_states
 from rlgen.libero.physics_model import physics_model
@@ -114,7 +115,9 @@ def official_environment(task: Task, *, pictures: bool = False) -> Any:
 
 def _write_bundle(env: Any, task: Task, head: dict[str, Any], out: Path, placements: int, seed: int) -> None:
     model = env.sim.model._model
-    _write_model(env.env.model.get_xml(), fixture_poses(env), out)
+    tree = ElementTree.fromstring(env.env.model.get_xml())
+    add_lamps(tree, env)
+    _write_model(tree, fixture_poses(env), out)
     write_json(out / "scene.json", {**head, **_description(env)})
     stored = read_initial_states(task.initial_states_file)
     if stored.shape[1] != 1 + model.nq + model.nv:
@@ -124,9 +127,8 @@ def _write_bundle(env: Any, task: Task, head: dict[str, Any], out: Path, placeme
     physics_model(out)
 
 
-def _write_model(xml: str, fixtures: dict[str, tuple[np.ndarray, np.ndarray]], out: Path) -> None:
+def _write_model(tree: ElementTree.Element, fixtures: dict[str, tuple[np.ndarray, np.ndarray]], out: Path) -> None:
     """Writes the MJCF: fixtures where they stand, files copied beside it under names made from their content."""
-    tree = ElementTree.fromstring(xml)
     compiler = tree.find("compiler")
     if compiler is not None:
         for attribute in ("meshdir", "texturedir", "assetdir"):

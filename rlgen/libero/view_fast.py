@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rlgen.libero import raster, view_pixels
+from rlgen.libero.lamps import Lamps
 from rlgen.libero.view_scene import Triangles, read_triangles
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
@@ -93,7 +94,7 @@ class FastView:
         self.model, self.size = model, size
         self._cameras = camera_ids(model, cameras)
         self.triangles = triangles or read_triangles(model)
-        self._data = mujoco.MjData(model)
+        self._data, self._lamps = mujoco.MjData(model), Lamps(model)
         self._buffers = _buffers(len(self.triangles.vertices), len(self.triangles.faces), size)
 
     def draw(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
@@ -102,6 +103,7 @@ class FastView:
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self.model, data)
         mujoco.mj_camlight(self.model, data)
+        self._lamps.put_out(data)
         frames = data.geom_xpos, data.geom_xmat
         raster.place(t.vertices, t.normals, t.geoms, *frames, self._lights(), b.world, b.facing, b.shade)
         pictures = np.empty((len(self._cameras), self.size, self.size, 3), np.uint8)

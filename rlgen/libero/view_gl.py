@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rlgen.errors import UserError
+from rlgen.libero.lamps import Lamps
 from rlgen.libero.view_fast import CAMERAS, camera_ids
 
 Gl = Literal["egl", "osmesa", "none"]
@@ -61,7 +62,7 @@ class BenchmarkView:
     """Draws as LIBERO's `OffScreenRenderEnv` does: same pixels with the same GL library and MuJoCo.
 
     One view belongs to the thread that made it, as GL contexts do. Sites are hidden, as LIBERO hides them at
-    every reset; it shows one, the red disc on a stove that is turned on, which is not drawn here.
+    every reset; the one that it shows, the red disc on a stove that is turned on, is a lamp of the bundle's model.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class BenchmarkView:
         """
         self.model, self.size = model, size
         self._cameras = camera_ids(model, cameras)
-        self._data = mujoco.MjData(model)
+        self._data, self._lamps = mujoco.MjData(model), Lamps(model)
         self._gl = _open(gl or find_gl(), size)
         self._scene = mujoco.MjvScene(model, maxgeom=_MOST_GEOMS)
         self._option = mujoco.MjvOption()
@@ -112,6 +113,7 @@ class BenchmarkView:
         model, data = self.model, self._data
         data.qpos[:] = qpos
         mujoco.mj_fwdPosition(model, data)
+        self._lamps.put_out(data)
         self._gl.make_current()
         window = mujoco.MjrRect(0, 0, self.size, self.size)
         camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()

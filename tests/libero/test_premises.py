@@ -29,7 +29,7 @@ def test_what_fell_over_or_slid_away_is_named(real_scene, settled):
     changed, butter = settled.copy(), joint_of(real_scene, "butter_1")
     juice = joint_of(real_scene, "orange_juice_1")
     pose = Rotation.from_quat(np.roll(changed[1, juice + 3 : juice + 7], -1))
-    changed[1, juice + 3 : juice + 7] = np.roll((Rotation.from_euler("x", 40, degrees=True) * pose).as_quat(), 1)
+    changed[1, juice + 3 : juice + 7] = np.roll((Rotation.from_euler("x", 15, degrees=True) * pose).as_quat(), 1)
     changed[3, butter] += 0.06
     spun = Rotation.from_euler("z", 90, degrees=True) * pose
     changed[2, juice + 3 : juice + 7] = np.roll(spun.as_quat(), 1)

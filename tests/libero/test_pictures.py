@@ -1,0 +1,69 @@
+"""Pictures drawn from bundles beside the benchmark's own: a task of each suite, and a stove that is on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shared import shared_dir
+
+from rlgen.libero.assets import find_assets
+from rlgen.libero.bundles import load_scene
+from rlgen.libero.camera import BenchmarkView, FastView, find_gl
+
+TASKS = ("libero_spatial/0", "libero_object/6", "libero_goal/7", "libero_10/3", "libero_90/30")
+STOVE = "libero_goal/7"
+STATES = 2
+
+
+@pytest.fixture(scope="module")
+def scenes(cache):
+    assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
+    return {task: load_scene(task, assets, cache) for task in TASKS}
+
+
+def positions(scene, lit: bool) -> np.ndarray:
+    """Joint positions of the first stored states, the last of them with the stove turned on."""
+    rows = scene.stored[:STATES, 1 : 1 + scene.model.nq].copy()
+    if lit:
+        rows[-1, scene.goal.joints[0, 0]] = 1.0
+    return rows
+
+
+@pytest.fixture(scope="module")
+def official(scenes, tmp_path_factory):
+    if find_gl() == "none":
+        pytest.skip("the benchmark draws nothing without a GL library; test_camera.py says what we do then")
+    out, program = tmp_path_factory.mktemp("pictures"), Path(__file__).with_name("record_pictures.py")
+    jobs = []
+    for number, (task, scene) in enumerate(scenes.items()):
+        np.save(out / f"{number}.npy", positions(scene, task == STOVE))
+        jobs.append(f"{task}={out / f'{number}.npy'}")
+    assets = str(shared_dir() / "libero" / "assets")
+    command = [sys.executable, str(program), "--assets", assets, "--gl", find_gl(), "--out", str(out), *jobs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {task: dict(np.load(out / f"{task.replace('/', '-')}.npz")) for task in TASKS}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("size", [128, 256])
+def test_bundles_have_the_benchmarks_pixels(scenes, official, task, size):
+    scene = scenes[task]
+    with BenchmarkView(scene.visual_model, size=size) as view:
+        drawn = [view.draw(qpos) for qpos in positions(scene, task == STOVE)]
+    np.testing.assert_array_equal(drawn, official[task][str(size)])
+
+
+def test_a_stove_glows_while_it_is_on_and_only_then(scenes):
+    """Seen from the shoulder camera, in the view that needs no GL library."""
+    scene = scenes[STOVE]
+    view, (off, on) = FastView(scene.visual_model, size=128), positions(scene, lit=True)
+    pictures = [view.draw(qpos)[0].astype(int) for qpos in (off, on, off)]
+    red = [int(np.sum((p[..., 0] > 120) & (p[..., 1] < 60))) for p in pictures]
+    assert red[1] > red[0] + 20 and red[2] == red[0]
+    just_below = on.copy()
+    just_below[scene.goal.joints[0, 0]] = 0.4999
+    below = view.draw(just_below)[0].astype(int)
+    assert int(np.sum((below[..., 0] > 120) & (below[..., 1] < 60))) == red[0]

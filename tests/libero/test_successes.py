@@ -1,0 +1,81 @@
+"""Goals of every kind along successes of the benchmark's own environment, and in which step they end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+from shared import shared_dir
+
+from rlgen.libero import kernel
+from rlgen.libero.assets import find_assets
+from rlgen.libero.bundles import load_scene
+from rlgen.libero.environment import Environment, Snapshot, model_for
+from rlgen.libero.predicates import contacts_hold
+
+# In a box; on a fixture's top, on a region of the table; on another object; opened, closed, on, off; several.
+TASKS = (
+    "libero_object/6",
+    "libero_goal/4",
+    "libero_goal/5",
+    "libero_spatial/0",
+    "libero_goal/0",
+    "libero_90/0",
+    "libero_goal/7",
+    "libero_90/39",
+    "libero_10/4",
+)
+STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    """What the benchmark's environment did, by `record_successes.py`."""
+    out, program = tmp_path_factory.mktemp("successes"), Path(__file__).with_name("record_successes.py")
+    assets = str(shared_dir() / "libero" / "assets")
+    command = [sys.executable, str(program), "--assets", assets, "--out", str(out), *TASKS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {task: dict(np.load(out / f"{task.replace('/', '-')}.npz")) for task in TASKS}
+
+
+@pytest.fixture(params=TASKS)
+def pair(request, official, cache):
+    assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
+    return load_scene(request.param, assets, cache), official[request.param]
+
+
+def test_the_goal_holds_where_the_benchmarks_does(pair):
+    scene, seen = pair
+    data, goal = mujoco.MjData(scene.model), kernel.make_constants(scene).goal
+    views, holds = kernel.make_views(scene.model, data), []
+    for state in seen["states"]:
+        data.qpos[:] = state[1 : 1 + scene.model.nq]
+        mujoco.mj_fwdPosition(scene.model, data)
+        holds.append(bool(kernel.goal_reached(views, goal)) and contacts_hold(scene.goal, data))
+    assert holds == seen["afresh"].tolist()
+    assert any(holds) and not holds[0]
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_an_episode_ends_in_the_step_in_which_the_benchmarks_does(pair, mode):
+    scene, seen = pair
+    kernel.link_mujoco()
+    environment = Environment(scene, model_for(scene, mode))
+    environment.restore(snapshot(scene, seen["states"][0]))
+    steps = len(seen["reached"])
+    rows = np.zeros((steps, seen["states"].shape[1]))
+    taken, reached = environment.step(np.tile(STILL, (steps, 1)), rows)
+    assert reached and taken == 1 + int(np.argmax(seen["reached"]))
+
+
+def snapshot(scene, state: np.ndarray) -> Snapshot:
+    """An environment that has just been put into a state, as the benchmark's is."""
+    data, kind = mujoco.MjData(scene.model), mujoco.mjtState.mjSTATE_INTEGRATION
+    data.qpos[:], data.qvel[:] = state[1 : 1 + scene.model.nq], state[1 + scene.model.nq :]
+    mujoco.mj_forward(scene.model, data)
+    integration = np.empty(mujoco.mj_stateSize(scene.model, kind))
+    mujoco.mj_getState(scene.model, data, integration, kind)
+    return Snapshot(integration, state.copy(), tuple(kernel.make_controller_state(scene)), 0)
