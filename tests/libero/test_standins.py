@@ -18,7 +18,8 @@ from rlgen.libero.tasks import all_tasks, find_task, package_folder
 ROWS = {row.name: row for row in tree.OBJECTS}
 FIXED = {"wine_rack", "desk_caddy", "wooden_two_layer_shelf"}  # the benchmark fixes them to the table
 
-STATE = 1  # of the stored ones
+# Which stored state: in some others things overlap at the start and throw each other about, the real ones, too.
+STATE = 24
 
 # One task of every kind of room and, between them, all objects and fixtures.
 SAMPLE = (
@@ -98,7 +99,7 @@ def test_a_task_builds_comes_to_rest_and_can_be_solved(benchmark, standins, task
     model = env.sim.model._model
     states = read_initial_states(task.initial_states_file)
     assert states.shape[1] == 1 + model.nq + model.nv
-    data = rest(model, place(model, states[STATE]), 250)
+    data = rest(model, place(model, states[STATE]), 750)
     assert not broken_premise(env, states[STATE], data)
     assert not succeeds(env, data)
     assert solve(env, data)
