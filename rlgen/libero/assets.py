@@ -101,7 +101,7 @@ def _source(kind: Literal["folder", "installed", "hub", "stand-in"], path: Path)
 
 
 def required_files() -> tuple[str, ...]:
-    """What the tasks that this project covers today need: arenas, textures, objects, relative to the tree."""
+    """What the benchmark's 130 tasks need: arenas, textures, objects, relative to the tree."""
     return tuple(sorted(name for name in standin_files() if name != MARKER))
 
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from rlgen.errors import UserError
 from rlgen.files import write_json
-from rlgen.libero.build_goal import resolve_atom
+from rlgen.libero.build_goal import goal_atoms, premise_atoms
 from rlgen.libero.build_lamps import add_lamps
 from rlgen.libero.build_placements import fixture_poses, sample_placements
 from rlgen.libero.initial_states import read_initial_states
@@ -166,13 +166,8 @@ def _description(env: Any) -> dict[str, Any]:
     robot, problem = env.robots[0], env.env
     controller = robot.controller
     return {
-        "goal": [resolve_atom(env, words) for words in problem.parsed_problem["goal_state"]],
-        "premise": [
-            resolve_atom(env, words)
-            for words in problem.parsed_problem["initial_state"]
-            # Fixtures stand where the bundle has them; drawers and doors may say more.
-            if words[1] not in problem.fixtures_dict or len(words) == 2
-        ],
+        "goal": goal_atoms(env),
+        "premise": premise_atoms(env),
         "objects": [
             {"name": name, "body": body.root_body, "joint": body.joints[-1] if body.joints else None}
             for name, body in problem.objects_dict.items()

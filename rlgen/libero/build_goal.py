@@ -12,6 +12,21 @@ from rlgen.errors import UserError
 _NEAR = 1e-9
 
 
+def goal_atoms(env: Any) -> list[dict[str, Any]]:
+    """What the task wants, an entry an atom, as `resolve_atom` has it."""
+    return [resolve_atom(env, words) for words in env.env.parsed_problem["goal_state"]]
+
+
+def premise_atoms(env: Any) -> list[dict[str, Any]]:
+    """What the task file says of the start; not where fixtures stand, because a bundle has them where they stand."""
+    return [
+        resolve_atom(env, words)
+        for words in env.env.parsed_problem["initial_state"]
+        # Of fixtures, drawers and doors may say more.
+        if words[1] not in env.env.fixtures_dict or len(words) == 2
+    ]
+
+
 def resolve_atom(env: Any, words: Sequence[str]) -> dict[str, Any]:
     """One atom of the goal as `rlgen.libero.predicates.compile_goal` reads it.
 

@@ -1,7 +1,5 @@
 """The stand-ins beside the benchmark's own assets: what is built, how it lies, what can be done with it."""
 
-import errno
-import os
 import re
 from itertools import combinations
 from pathlib import Path
@@ -9,15 +7,39 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from libero_worlds import ARM, broken_premise, place, rest, solve, succeeds
 from shared import shared_dir
 
+from rlgen.libero.build import official_environment
 from rlgen.libero.initial_states import read_initial_states
-from rlgen.libero.standins import content_key, standin_files, standin_objects, tree, write_standins
+from rlgen.libero.standins import standin_objects, tree, write_standins
 from rlgen.libero.tasks import all_tasks, find_task, package_folder
 
-TASKS = [task for task in all_tasks() if task.suite == "libero_object"]
 ROWS = {row.name: row for row in tree.OBJECTS}
-ARM = slice(0, 9)  # the robot's joints come first in qpos and in qvel
+FIXED = {"wine_rack", "desk_caddy", "wooden_two_layer_shelf"}  # the benchmark fixes them to the table
+
+# Which stored state: in some others things overlap at the start and throw each other about, the real ones, too.
+STATE = 24
+
+# One task of every kind of room and, between them, all objects and fixtures.
+SAMPLE = (
+    "libero_spatial/4",
+    "libero_object/1",
+    "libero_object/4",
+    "libero_goal/0",
+    "KITCHEN_SCENE4_put_the_wine_bottle_on_the_wine_rack",
+    "KITCHEN_SCENE5_put_the_black_bowl_on_the_plate",
+    "KITCHEN_SCENE6_close_the_microwave",
+    "KITCHEN_SCENE7_open_the_microwave",
+    "KITCHEN_SCENE8_turn_off_the_stove",
+    "KITCHEN_SCENE9_put_the_frying_pan_on_the_cabinet_shelf",
+    "LIVING_ROOM_SCENE1_pick_up_the_ketchup_and_put_it_in_the_basket",
+    "LIVING_ROOM_SCENE4_pick_up_the_salad_dressing_and_put_it_in_the_tray",
+    "LIVING_ROOM_SCENE6_put_the_white_mug_on_the_plate",
+    "STUDY_SCENE2_pick_up_the_book_and_place_it_in_the_back_compartment_of_the_caddy",
+    "STUDY_SCENE3_pick_up_the_white_mug_and_place_it_to_the_right_of_the_caddy",
+    "STUDY_SCENE4_pick_up_the_book_in_the_middle_and_place_it_on_the_cabinet_shelf",
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +57,14 @@ def benchmark(tmp_path_factory):
     (folder / "config.yaml").write_text("".join(f"{key}: {package_folder()}\n" for key in keys))
     built = {}
 
-    def build(task, assets: Path):
+    def build(task, assets: Path, keep: bool = True):
         import libero.libero
-        from libero.libero.envs.env_wrapper import ControlEnv
 
         if (task, assets) not in built:
             libero.libero._assets_path_cache = str(assets)
-            env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=False, use_camera_obs=False)
-            env.reset()
+            env = official_environment(task)
+            if not keep:
+                return env
             built[task, assets] = env
         return built[task, assets]
 
@@ -51,117 +73,184 @@ def benchmark(tmp_path_factory):
         yield build
 
 
-def joint_names(model):
-    return [model.joint(index).name for index in range(model.njnt)]
+def names(model, kind, count):
+    return [getattr(model, kind)(index).name for index in range(getattr(model, count))]
 
 
-def test_every_object_of_the_suite_is_covered():
+def simulated(model):
+    """Geoms that can touch something."""
+    return int(((model.geom_contype | model.geom_conaffinity) > 0).sum())
+
+
+def test_every_object_and_fixture_of_the_benchmark_is_covered():
     named = set()
-    for task in TASKS:
-        block = re.search(r"\(:objects(.*?)\)", task.bddl_file.read_text(), re.DOTALL)
-        named |= set(re.findall(r"-\s+(\w+)", block[1]))
-    assert len(TASKS) == 10 and len(named) == 11
-    assert named <= standin_objects()
+    for task in all_tasks():
+        for block in re.findall(r"\(:(?:objects|fixtures)(.*?)\)", task.bddl_file.read_text(), re.DOTALL):
+            named |= set(re.findall(r"-\s+(\w+)", block))
+    rooms = {name for name in named if name == "floor" or name.endswith("table")}
+    assert len(rooms) == 5
+    assert named - rooms == standin_objects()
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_every_task_builds_and_its_stored_states_fit(benchmark, standins, task):
-    env = benchmark(task, standins)
+@pytest.mark.parametrize("task", all_tasks(), ids=lambda task: f"{task.suite}-{task.index}")
+def test_a_task_builds_comes_to_rest_and_can_be_solved(benchmark, standins, task):
+    """The goal's state, set by hand, is one that the benchmark accepts and that physics leaves alone."""
+    env = benchmark(task, standins, keep=False)
     model = env.sim.model._model
     states = read_initial_states(task.initial_states_file)
     assert states.shape[1] == 1 + model.nq + model.nv
-    data = settle(model, states[0], steps=150)
-    assert np.isfinite(data.qpos).all() and not data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number
-    env.sim.set_state_from_flattened(states[0])
-    env.sim.forward()
-    assert not env.check_success()
+    data = rest(model, place(model, states[STATE]), 750)
+    assert not broken_premise(env, states[STATE], data)
+    assert not succeeds(env, data)
+    assert solve(env, data)
+    # What is not the robot is boxes and cylinders.
+    meshes = names(model, "mesh", "nmesh")
+    assert all(name.startswith(("robot0_", "gripper0_", "mount0_")) for name in meshes)
 
 
-@pytest.mark.parametrize("name", ["butter", "alphabet_soup"])
-def test_the_scene_has_the_benchmarks_names_in_its_order(benchmark, standins, name):
-    task = find_task(f"libero_object/pick_up_the_{name}_and_place_it_in_the_basket")
+@pytest.mark.parametrize("name", SAMPLE)
+def test_the_scene_has_the_benchmarks_layout_and_is_lighter(benchmark, standins, name):
+    task = find_task(name)
     ours = benchmark(task, standins).sim.model._model
     real = benchmark(task, shared_dir() / "libero/assets").sim.model._model
     assert (ours.nq, ours.nv, ours.nu) == (real.nq, real.nv, real.nu)
-    assert joint_names(ours) == joint_names(real)
-    for many in ("body", "site", "camera", "light"):
-        count = {"body": "nbody", "site": "nsite", "camera": "ncam", "light": "nlight"}[many]
-        names = [[getattr(m, many)(i).name for i in range(getattr(m, count))] for m in (ours, real)]
-        assert names[0] == names[1], many
-    np.testing.assert_allclose(ours.cam_pos, real.cam_pos, atol=1e-6)
-    np.testing.assert_allclose(ours.cam_quat, real.cam_quat, atol=1e-5)
-    np.testing.assert_allclose(ours.site_pos, real.site_pos, atol=1e-6)
-    np.testing.assert_allclose(ours.site_size, real.site_size, atol=1e-6)
+    for kind, count in (("joint", "njnt"), ("site", "nsite"), ("camera", "ncam"), ("light", "nlight")):
+        assert names(ours, kind, count) == names(real, kind, count)
+    # The benchmark has one object's shapes in a body inside its body.
+    bodies = [body for body in names(real, "body", "nbody") if not body.endswith("sald_dressing_body")]
+    assert names(ours, "body", "nbody") == bodies
+    for field in ("cam_pos", "cam_quat", "site_pos", "site_size", "jnt_pos", "jnt_axis", "jnt_range"):
+        np.testing.assert_allclose(getattr(ours, field), getattr(real, field), atol=1e-5, err_msg=field)
+    for field in ("jnt_type", "site_type", "dof_damping", "dof_frictionloss", "dof_armature"):
+        np.testing.assert_array_equal(getattr(ours, field), getattr(real, field), err_msg=field)
     np.testing.assert_allclose(np.abs(ours.site_quat), np.abs(real.site_quat), atol=1e-5)
-    assert ours.ngeom < real.ngeom and ours.nmesh < real.nmesh
+    for body in bodies:
+        if ours.body(body).jntnum[0]:
+            assert total_mass(ours, body) == pytest.approx(total_mass(real, body), rel=0.02), body
+    assert simulated(ours) < simulated(real) and ours.nmesh < real.nmesh
 
 
-def outline(model) -> tuple[np.ndarray, np.ndarray]:
+def total_mass(model, body) -> float:
+    return float(model.body_subtreemass[model.body(body).id])
+
+
+def outline(model, data) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest corner of the collision boxes in the object's frame, metres."""
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for index in np.flatnonzero(model.geom_group == 0):
         assert model.geom_type[index] == mujoco.mjtGeom.mjGEOM_BOX
-        rotation = np.zeros(9)
-        mujoco.mju_quat2Mat(rotation, model.geom_quat[index])
-        reach = np.abs(rotation.reshape(3, 3)) @ model.geom_size[index]
-        low = np.minimum(low, model.geom_pos[index] - reach)
-        high = np.maximum(high, model.geom_pos[index] + reach)
-    return low, high
+        reach = np.abs(data.geom_xmat[index].reshape(3, 3)) @ model.geom_size[index]
+        low = np.minimum(low, data.geom_xpos[index] - reach)
+        high = np.maximum(high, data.geom_xpos[index] + reach)
+    origin = data.body("object").xpos
+    return low - origin, high - origin
 
 
-def compiled(file: Path) -> mujoco.MjModel:
+def compiled(file: Path) -> tuple[mujoco.MjModel, mujoco.MjData]:
     """One object by itself, with mass from the collision geometry alone, as robosuite sets it."""
     spec = mujoco.MjSpec.from_file(str(file))
     spec.compiler.inertiagrouprange = (0, 0)
-    return spec.compile()
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return model, data
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_each_object_has_the_benchmarks_outline_mass_and_sites(standins, name):
     file = ROWS[name].file
-    ours, real = (compiled(path / file) for path in (standins, shared_dir() / "libero/assets"))
-    np.testing.assert_allclose(outline(ours), outline(real), atol=0.0025)
-    body = ours.body("object").id
-    assert ours.body_mass[body] == pytest.approx(real.body_mass[body], rel=0.02)
-    np.testing.assert_allclose(ours.body_ipos[body], real.body_ipos[body], atol=0.004)
-    moments = [np.sort(model.body_inertia[body]) for model in (ours, real)]
-    np.testing.assert_allclose(moments[0], moments[1], rtol=0.35)
+    (ours, here), (real, there) = (compiled(path / file) for path in (standins, shared_dir() / "libero/assets"))
+    np.testing.assert_allclose(outline(ours, here), outline(real, there), atol=0.0025)
+    bodies = [model.body_mass.argmax() for model in (ours, real)]
+    assert ours.body_mass[bodies[0]] == pytest.approx(real.body_mass[bodies[1]], rel=0.02)
+    if name not in FIXED:
+        # The benchmark's plate has one piece of its rim twice, which puts its centre of mass 5 mm off its axis.
+        centres = [data.subtree_com[0] - data.body("object").xpos for data in (here, there)]
+        np.testing.assert_allclose(*centres, atol=0.0055 if name == "plate" else 0.004)
+        moments = [np.sort(model.body_inertia[body]) for model, body in zip((ours, real), bodies, strict=True)]
+        np.testing.assert_allclose(*moments, rtol=0.35)
     sites = [{model.site(i).name: model.site_pos[i] for i in range(model.nsite)} for model in (ours, real)]
     assert sites[0].keys() == sites[1].keys()
-    for site, place in sites[1].items():
-        np.testing.assert_allclose(sites[0][site], place, atol=1e-6)
+    for site, place_of_it in sites[1].items():
+        np.testing.assert_allclose(sites[0][site], place_of_it, atol=1e-6)
     solid = [np.flatnonzero(model.geom_group == 0)[0] for model in (ours, real)]
     for constant in ("geom_friction", "geom_solref", "geom_solimp", "geom_condim"):
         values = [getattr(model, constant)[index] for model, index in zip((ours, real), solid, strict=True)]
         np.testing.assert_array_equal(*values)
     seen = ours.geom_group == 1
     assert seen.any() and not ours.geom_contype[seen].any() and not ours.geom_conaffinity[seen].any()
+    assert simulated(ours) <= simulated(real)
 
 
-def settle(model, state, steps=500) -> mujoco.MjData:
-    """Lets the objects fall into place while the robot is held where the state has it."""
-    data = mujoco.MjData(model)
-    data.time, data.qpos, data.qvel = state[0], state[1 : 1 + model.nq], state[1 + model.nq :]
+@pytest.mark.parametrize("name", SAMPLE)
+def test_objects_come_to_rest_where_the_real_ones_do(benchmark, standins, name):
+    """Within a centimetre, an eighth of what the hand can open to, and within three degrees.
+
+    Bowls and cans that land on their edge slide by 8 mm at most in the states looked at. The one pair left out
+    is the bowl on the ramekin (libero_spatial/5): the real bowl slides off to one side by 37 mm before it stops,
+    upright and still on the rim, where ours stays in the middle.
+    """
+    task = find_task(name)
+    states = read_initial_states(task.initial_states_file)
+    models = [benchmark(task, path).sim.model._model for path in (standins, shared_dir() / "libero/assets")]
+    for index in (0, 17):
+        ours, real = (rest(model, place(model, states[index]), 250) for model in models)
+        for joint in (models[0].joint(i) for i in range(ARM.stop, models[0].njnt)):
+            address = joint.qposadr[0]
+            if joint.type[0] != mujoco.mjtJoint.mjJNT_FREE:
+                assert ours.qpos[address] == pytest.approx(real.qpos[address], abs=0.003), joint.name
+                continue
+            span = slice(address, address + 3)
+            assert np.linalg.norm(ours.qpos[span] - real.qpos[span]) < 0.010, (index, joint.name)
+            turn = np.zeros(3)
+            mujoco.mju_subQuat(turn, ours.qpos[address + 3 : address + 7], real.qpos[address + 3 : address + 7])
+            assert np.degrees(np.linalg.norm(turn)) < 3.0, (index, joint.name)
+
+
+def test_a_bowl_stays_on_the_ramekin(benchmark, standins):
+    task = find_task("libero_spatial/5")
+    model = benchmark(task, standins).sim.model._model
+    for state in read_initial_states(task.initial_states_file)[::10]:
+        data = rest(model, place(model, state), 500)
+        bowl, ramekin = data.body("akita_black_bowl_1_main"), data.body("glazed_rim_porcelain_ramekin_1_main")
+        assert np.linalg.norm((bowl.xpos - ramekin.xpos)[:2]) < 0.01
+        assert 0.03 < bowl.xpos[2] - ramekin.xpos[2] < 0.05 and bowl.xmat[8] > 0.99
+
+
+# What moves, where a hand takes hold of it in the part's own frame, which way it pulls there, and from where.
+HANDLES = {
+    "a drawer": ("libero_goal/0", "wooden_cabinet_1_{}", "middle_level", (0.0, -0.102, 0.11), (0, -20, 0), 0.0),
+    "a knob": ("KITCHEN_SCENE8_turn_off_the_stove", "flat_stove_1_{}", "button", (0.0, 0.05, 0.03), (-20, 0, 0), 0.0),
+    "a door": (
+        "KITCHEN_SCENE7_open_the_microwave",
+        "microwave_1_{}",
+        "microjoint",
+        (0.2375, -0.054, 0),
+        (0, -5, 0),
+        0.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HANDLES)
+def test_a_force_at_the_handle_moves(benchmark, standins, kind):
+    name, prefix, joint, at, force, start = HANDLES[kind]
+    task = find_task(name)
+    model = benchmark(task, standins).sim.model._model
+    data = place(model, read_initial_states(task.initial_states_file)[0])
+    index = model.joint(prefix.format(joint)).id
+    body, address = model.jnt_bodyid[index], model.jnt_qposadr[index]
+    data.qpos[address] = start
     held = data.qpos[ARM].copy()
-    for _ in range(steps):
+    for _ in range(750):
+        mujoco.mj_kinematics(model, data)
+        turn = data.xmat[body].reshape(3, 3)
+        data.qfrc_applied[:] = 0.0
+        point = data.xpos[body] + turn @ at
+        mujoco.mj_applyFT(model, data, turn @ np.array(force, float), np.zeros(3), point, body, data.qfrc_applied)
         data.qpos[ARM], data.qvel[ARM] = held, 0.0
         mujoco.mj_step(model, data)
-    return data
-
-
-@pytest.mark.parametrize("name", ["butter", "alphabet_soup"])
-@pytest.mark.parametrize("index", [0, 17, 38])
-def test_objects_come_to_rest_where_the_real_ones_do(benchmark, standins, name, index):
-    task = find_task(f"libero_object/pick_up_the_{name}_and_place_it_in_the_basket")
-    state = read_initial_states(task.initial_states_file)[index]
-    models = [benchmark(task, path).sim.model._model for path in (standins, shared_dir() / "libero/assets")]
-    ours, real = (settle(model, state) for model in models)
-    assert np.abs(ours.qvel[ARM.stop :]).max() < 1e-3
-    for start in range(ARM.stop, models[0].nq, 7):
-        assert np.linalg.norm(ours.qpos[start : start + 3] - real.qpos[start : start + 3]) < 0.005
-        turn = np.zeros(3)
-        mujoco.mju_subQuat(turn, ours.qpos[start + 3 : start + 7], real.qpos[start + 3 : start + 7])
-        assert np.degrees(np.linalg.norm(turn)) < 3.0
+    assert abs(data.qpos[address] - start) > 0.1
 
 
 def carry(env, state, name) -> bool:
@@ -203,77 +292,3 @@ def test_colours_tell_objects_apart():
     colours = {row.name: np.array(row.look[0].colour) for row in tree.OBJECTS}
     for one, other in combinations(colours, 2):
         assert np.linalg.norm(colours[one] - colours[other]) > 0.15, (one, other)
-
-
-def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch):
-    write_standins(tmp_path / "tree")
-    (tmp_path / "tree/STAND-INS.txt").write_text("of an earlier version")
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    written = []
-
-    def fills_up(handle):
-        written.append(handle)
-        if len(written) == 5:
-            raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(os, "fsync", fills_up)
-    with pytest.raises(OSError, match="full"):
-        write_standins(tmp_path / "tree")
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
-
-
-def test_a_damaged_tree_is_written_anew(tmp_path):
-    write_standins(tmp_path / "tree")
-    (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("")
-    write_standins(tmp_path / "tree")
-    files = {name: (tmp_path / "tree" / name).read_bytes() for name in standin_files()}
-    assert files == standin_files()
-    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
-
-
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match="mine"):
-        write_standins(tmp_path / "mine")
-    assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
-
-
-def test_a_rename_that_fails_puts_the_old_tree_back(tmp_path, monkeypatch):
-    write_standins(tmp_path / "tree")
-    (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("of an earlier version")
-    rename = os.rename
-
-    def fails_for_the_new_one(source, target):
-        if Path(source).name == "tree" and Path(source).parent != tmp_path:
-            raise OSError(errno.EIO, "broken disk")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", fails_for_the_new_one)
-    with pytest.raises(OSError, match="broken disk"):
-        write_standins(tmp_path / "tree")
-    assert (tmp_path / "tree/stable_hope_objects/milk/milk.xml").read_text() == "of an earlier version"
-    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
-
-
-def test_another_process_may_write_the_same_tree_meanwhile(tmp_path, monkeypatch):
-    """The other one ends between our look and our rename."""
-    write = tree._write_durably
-
-    def and_so_does_another(path, data):
-        monkeypatch.setattr(tree, "_write_durably", write)
-        write_standins(tmp_path / "tree")
-        write(path, data)
-
-    monkeypatch.setattr(tree, "_write_durably", and_so_does_another)
-    write_standins(tmp_path / "tree")
-    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
-    assert (tmp_path / "tree/STAND-INS.txt").read_bytes() == standin_files()["STAND-INS.txt"]
-
-
-def test_the_key_goes_by_contents(monkeypatch):
-    key = content_key()
-    assert content_key() == key
-    monkeypatch.setattr(tree, "OBJECTS", tree.OBJECTS[1:])
-    assert content_key() != key

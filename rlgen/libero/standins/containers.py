@@ -1,6 +1,7 @@
 """Things that other things are put into."""
 
-from rlgen.libero.standins.shapes import Box, Colour, Region, StandIn, Turn, paint
+from rlgen.libero.standins.compounds import paint
+from rlgen.libero.standins.shapes import Box, Colour, Region, StandIn, Turn
 
 FAMILY = "stable_scanned_objects"
 STRAW: Colour = (0.66, 0.45, 0.22)

@@ -1,20 +1,11 @@
-"""The ten groceries of `libero_object`.
+"""Groceries.
 
 Outer dimensions, frames, masses and placement heights are the benchmark's; shapes and colours are our own.
 Cans, cartons and tall bottles have y along their height; packets and the barbecue bottle have z.
 """
 
-from rlgen.libero.standins.shapes import (
-    Box,
-    Colour,
-    Cylinder,
-    Paint,
-    Reach,
-    StandIn,
-    Turn,
-    octagonal_prism,
-    paint,
-)
+from rlgen.libero.standins.compounds import octagonal_prism, paint
+from rlgen.libero.standins.shapes import Box, Colour, Cylinder, Paint, Reach, StandIn, Turn
 
 FAMILY = "stable_hope_objects"
 
@@ -29,6 +20,10 @@ YELLOW: Colour = (0.97, 0.83, 0.25)
 ORANGE: Colour = (0.96, 0.55, 0.10)
 BROWN: Colour = (0.33, 0.16, 0.09)
 MAROON: Colour = (0.55, 0.12, 0.03)
+OLIVE: Colour = (0.42, 0.48, 0.10)
+PINE: Colour = (0.05, 0.25, 0.14)
+NAVY: Colour = (0.10, 0.14, 0.42)
+TAN: Colour = (0.80, 0.65, 0.42)
 VIOLET: Colour = (0.38, 0.36, 0.72)
 
 # How far a label stands off the surface it is on, so that the two do not flicker in pictures.
@@ -80,6 +75,23 @@ def _bottle(
     return StandIn(name, FAMILY, mass, (*glass, cap), look, reach=reach)
 
 
+def _dressing(name: str, y: float, colours: tuple[Colour, Colour, Colour]) -> StandIn:
+    """A bottle of salad dressing, its middle at `y`."""
+    return _bottle(
+        name,
+        0.0218,
+        glass=(
+            Box((0.0225, 0.0320, 0.0171), (-0.0010, y - 0.0308, 0.0002), density=0.5),
+            Box((0.0264, 0.0240, 0.0173), (-0.0010, y - 0.0305, 0.0002)),
+            Box((0.0173, 0.0055, 0.0173), (-0.0010, y - 0.0672, 0.0002)),
+            Box((0.0150, 0.0180, 0.0150), (0.0000, y + 0.0182, 0.0002)),
+        ),
+        cap=Box((0.0158, 0.0187, 0.0156), (0.0001, y + 0.0542, 0.0), density=1.6),
+        label=Box((0.0180, 0.0170, 0.0173 + LABEL), (-0.0010, y - 0.0305, 0.0002)),
+        colours=colours,
+    )
+
+
 GROCERIES = (
     _can("alphabet_soup", 0.0259, Reach(bottom=-0.04), apothem=0.0312, z=-0.0037, label=BLUE, band=ORANGE),
     _can("tomato_sauce", 0.0266, TALL, apothem=0.0309, z=-0.0033, label=GREEN, band=RED),
@@ -121,19 +133,9 @@ GROCERIES = (
         label=Box((0.0170, 0.0240, 0.0170 + LABEL), (0.0004, -0.0393, 0.0008)),
         colours=(RED, WHITE, WHITE),
     ),
-    _bottle(
-        "salad_dressing",
-        0.0218,
-        glass=(
-            Box((0.0225, 0.0320, 0.0171), (-0.0010, -0.0308, 0.0002), density=0.5),
-            Box((0.0264, 0.0240, 0.0173), (-0.0010, -0.0305, 0.0002)),
-            Box((0.0173, 0.0055, 0.0173), (-0.0010, -0.0672, 0.0002)),
-            Box((0.0150, 0.0180, 0.0150), (0.0000, 0.0182, 0.0002)),
-        ),
-        cap=Box((0.0158, 0.0187, 0.0156), (0.0001, 0.0542, 0.0), density=1.6),
-        label=Box((0.0180, 0.0170, 0.0173 + LABEL), (-0.0010, -0.0305, 0.0002)),
-        colours=(LIME, GREEN, WHITE),
-    ),
+    _dressing("salad_dressing", 0.0, (LIME, GREEN, WHITE)),
+    _dressing("new_salad_dressing", 0.05, (OLIVE, PINE, YELLOW)),
+    _packet("cookies", 0.00964, TALL, box=Box((0.0310, 0.0413, 0.0094)), edge=NAVY, face=TAN),
     _bottle(
         "bbq_sauce",
         0.0122,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from rlgen.libero.standins.shapes import Box, Cylinder, StandIn
+from rlgen.libero.standins.shapes import Box, Cylinder, Fixture, Paint, Part, Reach, Region, StandIn
 
 # Contact constants of every object of the benchmark: stiff, little slip, and much torsional friction.
 CONTACT = {"solimp": "0.998 0.998 0.001", "solref": "0.001 1", "friction": "0.95 0.3 0.1"}
@@ -25,27 +25,76 @@ def object_xml(row: StandIn) -> str:
 
     The benchmark takes the body named `object`, adds a free joint, and prefixes names with the instance's.
     """
-    root = ElementTree.Element("mujoco", model=row.name)
+    root, frame = _document(row.name, row.reach)
+    body = ElementTree.SubElement(frame, "body", name="object")
+    _regions(body, row.regions)
+    _look(body, row.look)
+    # The object's first colour, so that a view of the collision geometry alone still tells objects apart.
+    colour = numbers((*row.look[0].colour, 1.0))
+    total = sum(box.weight for box in row.solid)
+    for box in row.solid:
+        share = numbers([row.mass * box.weight / total])
+        _geom(body, box, rgba=colour, group="0", mass=share, **CONTACT)
+    return to_text(root)
+
+
+def fixture_xml(row: Fixture) -> str:
+    """A fixture with its parts, which the benchmark fixes to the table."""
+    root, frame = _document(row.name, row.reach)
+    _part(frame, row.root)
+    return to_text(root)
+
+
+def _document(name: str, reach: Reach) -> tuple[ElementTree.Element, ElementTree.Element]:
+    """An empty MJCF, and in it the frame that has the sites of placement."""
+    root = ElementTree.Element("mujoco", model=name)
     # Not reflective: a mirror image of every flat face would double what is drawn.
     asset = ElementTree.SubElement(root, "asset")
     ElementTree.SubElement(asset, "material", name="plain", specular="0.2", shininess="0.2")
     frame = ElementTree.SubElement(ElementTree.SubElement(root, "worldbody"), "body")
-    body = ElementTree.SubElement(frame, "body", name="object")
-    for region in row.regions:
+    _site(frame, "bottom_site", (0.0, 0.0, reach.bottom), (0.005,))
+    _site(frame, "top_site", (0.0, 0.0, reach.top), (0.005,))
+    _site(frame, "horizontal_radius_site", (reach.radius, reach.radius, 0.0), (0.005,))
+    return root, frame
+
+
+def _part(parent: ElementTree.Element, part: Part) -> None:
+    place = {"name": part.name, "pos": numbers(part.at)}
+    if part.turn is not None:
+        place["quat"] = numbers(part.turn.quaternion)
+    body = ElementTree.SubElement(parent, "body", place)
+    if part.joint is not None:
+        joint = part.joint
+        motion = {"name": joint.name, "type": joint.kind, "axis": numbers(joint.axis), "damping": str(joint.damping)}
+        ElementTree.SubElement(body, "joint", motion, limited="true", range=numbers(joint.limits))
+        if part.mass is None:
+            # What the benchmark gives its drawers and its knob; it is what makes them so sluggish.
+            ElementTree.SubElement(body, "inertial", pos="0 0 0", mass="3", diaginertia="1 1 1")
+    _regions(body, part.regions)
+    if part.glow is not None:
+        lamp = {"type": "cylinder", "pos": numbers(part.glow.at), "rgba": numbers((*part.glow.colour, 1.0))}
+        size = numbers((part.glow.radius, part.glow.half_height))
+        ElementTree.SubElement(body, "site", lamp, name=part.glow.name, size=size)
+    _look(body, part.look)
+    total = sum(box.weight for box in part.solid)
+    for box in part.solid:
+        share = {} if part.mass is None else {"mass": numbers([part.mass * box.weight / total])}
+        colour = numbers((*part.look[0].colour, 1.0))
+        _geom(body, box, rgba=colour, group="0", **share, **part.contact)
+    for child in part.parts:
+        _part(body, child)
+
+
+def _regions(body: ElementTree.Element, regions: Sequence[Region]) -> None:
+    for region in regions:
         shape = {"type": "box", "quat": numbers(region.quaternion), "group": "0"}
         _site(body, region.name, region.at, region.half, **shape)
-    for part in row.look:
+
+
+def _look(body: ElementTree.Element, look: Sequence[Paint]) -> None:
+    for paint in look:
         painted = {"group": "1", "mass": "0", "contype": "0", "conaffinity": "0", "material": "plain"}
-        _geom(body, part.shape, rgba=numbers((*part.colour, 1.0)), **painted)
-    total = sum(box.weight for box in row.solid)
-    for box in row.solid:
-        # The object's first colour, so that a view of the collision geometry alone still tells objects apart.
-        share = numbers([row.mass * box.weight / total])
-        _geom(body, box, rgba=numbers((*row.look[0].colour, 1.0)), group="0", mass=share, **CONTACT)
-    _site(frame, "bottom_site", (0.0, 0.0, row.reach.bottom), (0.005,))
-    _site(frame, "top_site", (0.0, 0.0, row.reach.top), (0.005,))
-    _site(frame, "horizontal_radius_site", (row.reach.radius, row.reach.radius, 0.0), (0.005,))
-    return to_text(root)
+        _geom(body, paint.shape, rgba=numbers((*paint.colour, 1.0)), **painted)
 
 
 def _geom(body: ElementTree.Element, shape: Box | Cylinder, **attributes: str) -> None:

@@ -1,8 +1,8 @@
 """What a stand-in is made of. Lengths in metres, masses in kilograms, angles in degrees."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 Vector = tuple[float, float, float]
@@ -25,15 +25,34 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Lean:
+    """A slab that leans outwards, away from z by `tilt`, on the side of a round thing that `azimuth` tells."""
+
+    azimuth: float
+    tilt: float
+
+    @property
+    def quaternion(self) -> tuple[float, float, float, float]:
+        """About y by the tilt, then about z by the azimuth, as `(w, x, y, z)`."""
+        a, t = math.radians(self.azimuth) / 2, math.radians(self.tilt) / 2
+        return (
+            math.cos(a) * math.cos(t),
+            -math.sin(a) * math.sin(t),
+            math.cos(a) * math.sin(t),
+            math.sin(a) * math.cos(t),
+        )
+
+
+@dataclass(frozen=True)
 class Box:
-    """A box given by half its edges, its centre in the object's frame, and at most one turn.
+    """A box given by half its edges, its centre in the object's frame, and how it is turned.
 
     `density` is relative to the other boxes of the object; it puts the centre of mass where it belongs.
     """
 
     half: Vector
     at: Vector = (0.0, 0.0, 0.0)
-    turn: Turn | None = None
+    turn: Turn | Lean | None = None
     density: float = 1.0
 
     kind = "box"
@@ -83,6 +102,67 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Glow:
+    """A flat cylinder that the benchmark shows while its stove is on."""
+
+    name: str
+    radius: float
+    half_height: float
+    at: Vector
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Joint:
+    """How a part moves against the part that it belongs to.
+
+    Attributes:
+      name: the benchmark's.
+      kind: a drawer slides, a door and a knob turn on a hinge.
+      axis: of the motion, through the part's origin.
+      limits: metres or radians.
+      damping: N s/m or N m s/rad.
+    """
+
+    name: str
+    kind: Literal["slide", "hinge"]
+    axis: Vector
+    limits: tuple[float, float]
+    damping: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """A body of a fixture.
+
+    Attributes:
+      name: the benchmark's; the root's is `object`.
+      solid: what collides.
+      look: what is seen.
+      mass: of the boxes together, shared by weight; None where the benchmark states the inertia itself.
+      contact: attributes of the collision boxes.
+      regions: sites that goals refer to.
+      glow: what lights up.
+      at: origin in the frame of the part that it belongs to.
+      turn: orientation there.
+      joint: None for what stands fast.
+      parts: what belongs to it, in the benchmark's order, which is the order of the joints.
+    """
+
+    name: str
+    solid: Sequence[Box] = ()
+    look: Sequence[Paint] = ()
+    mass: float | None = None
+    contact: Mapping[str, str] = field(default_factory=dict)
+    regions: Sequence[Region] = ()
+    glow: Glow | None = None
+    at: Vector = (0.0, 0.0, 0.0)
+    turn: Turn | None = None
+    joint: Joint | None = None
+    parts: Sequence["Part"] = ()
+
+
+@dataclass(frozen=True)
 class Reach:
     """How far an object reaches from its origin, as the benchmark's placement takes it to.
 
@@ -99,7 +179,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class StandIn:
-    """One movable object.
+    """One thing in one piece.
 
     Attributes:
       name: the benchmark's category.
@@ -125,19 +205,21 @@ class StandIn:
         return f"{self.family}/{self.name}/{self.name}.xml"
 
 
-def paint(boxes: Sequence[Box], colour: Colour) -> tuple[Paint, ...]:
-    """Shows boxes as they are, in one colour."""
-    return tuple(Paint(box, colour) for box in boxes)
+@dataclass(frozen=True)
+class Fixture:
+    """Something with parts that move: a cabinet, a stove, a microwave.
 
-
-def octagonal_prism(apothem: float, half_height: float, at: Vector) -> tuple[Box, ...]:
-    """An upright prism about y: four crossed slabs whose union is a regular octagon.
-
-    The two diagonal slabs are a little shorter: a standing can rests on eight corners, not sixteen.
+    Attributes:
+      name: the benchmark's category.
+      root: its tree of parts.
+      reach: what placement goes by.
     """
-    side = apothem * math.tan(math.radians(22.5))
-    recess = 0.0003
-    return tuple(
-        Box((apothem, half_height - (recess if degrees % 90 else 0.0), side), at, Turn("y", degrees))
-        for degrees in (0.0, 45.0, 90.0, 135.0)
-    )
+
+    name: str
+    root: Part
+    reach: Reach
+
+    @property
+    def file(self) -> str:
+        """Where the benchmark looks for it, relative to the asset tree."""
+        return f"articulated_objects/{self.name}.xml"

@@ -1,4 +1,4 @@
-"""The few pictures that the arena needs, drawn from numbers."""
+"""The few pictures that the arenas need, drawn from numbers."""
 
 import io
 
@@ -6,30 +6,30 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from rlgen.libero.standins.arena import FLOOR_TEXTURE, WALL_TEXTURE
+from rlgen.libero.standins.arena import FLOOR_TEXTURES, WALL_TEXTURES
 
-# Mean colours of the benchmark's own floor and walls.
-FLOOR_COLOUR = (195, 186, 177)
-WALL_COLOUR = (223, 219, 212)
-JOINT_COLOUR = (224, 220, 214)
 PIXELS = 64
 
 
 def texture_files() -> dict[str, bytes]:
     """Every texture as PNG bytes, by its name in the asset tree."""
-    wall = np.broadcast_to(np.array(WALL_COLOUR, np.uint8), (8, 8, 3))
-    return {FLOOR_TEXTURE: _png(floor_pixels()), WALL_TEXTURE: _png(wall)}
+    floors = {name: _png(floor_pixels(colour)) for name, colour in FLOOR_TEXTURES.items()}
+    walls = {
+        name: _png(np.broadcast_to(np.array(colour, np.uint8), (8, 8, 3))) for name, colour in WALL_TEXTURES.items()
+    }
+    return floors | walls
 
 
-def floor_pixels() -> UInt8[np.ndarray, "h w 3"]:
+def floor_pixels(colour: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Four courses of planks, each shifted against the next and a shade apart, with light joints."""
     picture = np.empty((PIXELS, PIXELS, 3), np.uint8)
+    joint_colour = np.minimum(np.array(colour) + 34, 255)
     height = PIXELS // 4
     for course, (joint, shade) in enumerate(zip((60, 15, 31, 47), (2, -7, 4, -3), strict=True)):
         rows = slice(course * height, (course + 1) * height)
-        picture[rows] = np.array(FLOOR_COLOUR) + shade
-        picture[course * height] = JOINT_COLOUR
-        picture[rows, joint] = JOINT_COLOUR
+        picture[rows] = np.array(colour) + shade
+        picture[course * height] = joint_colour
+        picture[rows, joint] = joint_colour
     return picture
 
 

@@ -6,13 +6,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from rlgen.libero.standins.arena import FLOOR_FILE, floor_arena_xml
+from rlgen.libero.standins.arena import arena_files
+from rlgen.libero.standins.articulated import ARTICULATED
 from rlgen.libero.standins.containers import CONTAINERS
+from rlgen.libero.standins.furniture import FURNITURE
 from rlgen.libero.standins.groceries import GROCERIES
-from rlgen.libero.standins.mjcf import object_xml
+from rlgen.libero.standins.mjcf import fixture_xml, object_xml
+from rlgen.libero.standins.tableware import TABLEWARE
 from rlgen.libero.standins.textures import texture_files
 
-OBJECTS = (*GROCERIES, *CONTAINERS)
+OBJECTS = (*GROCERIES, *CONTAINERS, *TABLEWARE, *FURNITURE)
+FIXTURES = ARTICULATED
 
 # A tree with this file in its root is not the benchmark's own, whatever way it was found.
 MARKER = "STAND-INS.txt"
@@ -21,14 +25,15 @@ MARKER_TEXT = "Plain geometry written by rlgen in place of the LIBERO object ass
 
 def standin_objects() -> frozenset[str]:
     """The categories, as BDDL files name them, that have a stand-in."""
-    return frozenset(row.name for row in OBJECTS)
+    return frozenset(row.name for row in (*OBJECTS, *FIXTURES))
 
 
 def standin_files() -> dict[str, bytes]:
     """The whole tree: contents by path relative to its root, the marker included."""
     files = {row.file: object_xml(row).encode() for row in OBJECTS}
-    files |= {FLOOR_FILE: floor_arena_xml().encode(), MARKER: MARKER_TEXT.encode()}
-    return files | texture_files()
+    files |= {row.file: fixture_xml(row).encode() for row in FIXTURES}
+    files |= {name: text.encode() for name, text in arena_files().items()}
+    return files | texture_files() | {MARKER: MARKER_TEXT.encode()}
 
 
 def content_key() -> str:

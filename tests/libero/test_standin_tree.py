@@ -1,0 +1,83 @@
+"""The stand-ins as a folder: written whole or not at all, whatever happens meanwhile."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from rlgen.libero.standins import content_key, standin_files, tree, write_standins
+
+
+def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch):
+    write_standins(tmp_path / "tree")
+    (tmp_path / "tree/STAND-INS.txt").write_text("of an earlier version")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    written = []
+
+    def fills_up(handle):
+        written.append(handle)
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", fills_up)
+    with pytest.raises(OSError, match="full"):
+        write_standins(tmp_path / "tree")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+
+
+def test_a_damaged_tree_is_written_anew(tmp_path):
+    write_standins(tmp_path / "tree")
+    (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("")
+    write_standins(tmp_path / "tree")
+    files = {name: (tmp_path / "tree" / name).read_bytes() for name in standin_files()}
+    assert files == standin_files()
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="mine"):
+        write_standins(tmp_path / "mine")
+    assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
+
+
+def test_a_rename_that_fails_puts_the_old_tree_back(tmp_path, monkeypatch):
+    write_standins(tmp_path / "tree")
+    (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("of an earlier version")
+    rename = os.rename
+
+    def fails_for_the_new_one(source, target):
+        if Path(source).name == "tree" and Path(source).parent != tmp_path:
+            raise OSError(errno.EIO, "broken disk")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails_for_the_new_one)
+    with pytest.raises(OSError, match="broken disk"):
+        write_standins(tmp_path / "tree")
+    assert (tmp_path / "tree/stable_hope_objects/milk/milk.xml").read_text() == "of an earlier version"
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+
+
+def test_another_process_may_write_the_same_tree_meanwhile(tmp_path, monkeypatch):
+    """The other one ends between our look and our rename."""
+    write = tree._write_durably
+
+    def and_so_does_another(path, data):
+        monkeypatch.setattr(tree, "_write_durably", write)
+        write_standins(tmp_path / "tree")
+        write(path, data)
+
+    monkeypatch.setattr(tree, "_write_durably", and_so_does_another)
+    write_standins(tmp_path / "tree")
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+    assert (tmp_path / "tree/STAND-INS.txt").read_bytes() == standin_files()["STAND-INS.txt"]
+
+
+def test_the_key_goes_by_contents(monkeypatch):
+    key = content_key()
+    assert content_key() == key
+    monkeypatch.setattr(tree, "OBJECTS", tree.OBJECTS[1:])
+    assert content_key() != key

@@ -1,0 +1,141 @@
+"""Worlds of the benchmark built from an asset tree, brought to rest, and put into the state that a goal wants."""
+
+from collections.abc import Iterator
+from itertools import product
+from types import SimpleNamespace
+
+import mujoco
+import numpy as np
+
+from rlgen.libero.build_goal import goal_atoms, premise_atoms
+from rlgen.libero.predicates import compile_goal
+from rlgen.libero.premises import broken_premises
+
+ARM = slice(0, 9)  # the robot's joints come first in qpos and in qvel
+
+# Where joints are put for a goal: inside what counts as open, closed, on and off.
+SETTINGS = {
+    "open": {"slide": -0.15, "hinge": -1.7},
+    "close": {"slide": 0.005, "hinge": 0.0},
+    "turnon": 1.0,
+    "turnoff": -0.003,
+}
+
+# Ways to lay a thing down: as it stands at the start, upright, or on either side, each turned by quarters.
+ABOUT_X = (None, 0.0, 90.0, -90.0)
+YAWS = (0.0, 90.0, 180.0, 270.0)
+# Two things on one spot are put this far apart along x, metres, if they cannot lie on each other.
+SPREADS = (0.0, 0.09)
+OFFSETS = ((0.0, 0.0), (0.03, 0.0), (-0.03, 0.0), (0.0, 0.03), (0.0, -0.03))
+
+
+def place(model: mujoco.MjModel, state: np.ndarray) -> mujoco.MjData:
+    """The world at a stored state."""
+    data = mujoco.MjData(model)
+    data.time, data.qpos, data.qvel = state[0], state[1 : 1 + model.nq], state[1 + model.nq :]
+    mujoco.mj_forward(model, data)
+    return data
+
+
+def rest(model: mujoco.MjModel, data: mujoco.MjData, steps: int) -> mujoco.MjData:
+    """Lets things fall into place while the robot is held where it is."""
+    held = data.qpos[ARM].copy()
+    for _ in range(steps):
+        data.qpos[ARM], data.qvel[ARM] = held, 0.0
+        mujoco.mj_step(model, data)
+    mujoco.mj_forward(model, data)
+    return data
+
+
+def succeeds(env, data: mujoco.MjData) -> bool:
+    """What the benchmark itself says of a state, contacts included."""
+    env.sim.set_state_from_flattened(np.concatenate([[data.time], data.qpos, data.qvel]))
+    env.sim.forward()
+    return bool(env.check_success())
+
+
+def broken_premise(env, state: np.ndarray, settled: mujoco.MjData) -> tuple[str, ...]:
+    """What the task file says of the start that is not so once the stored state has come to rest."""
+    model = env.sim.model._model
+    # As much of a scene as a premise needs.
+    scene = SimpleNamespace(model=model, premise=compile_goal(model, premise_atoms(env)))
+    after = np.concatenate([[settled.time], settled.qpos, settled.qvel])
+    return broken_premises(scene, state[None], after[None]).get(0, ())
+
+
+def solve(env, start: mujoco.MjData) -> bool:
+    """Whether what the goal names can be put where the goal wants it, so that it stays there for a second."""
+    model = env.sim.model._model
+    arrangements = _arrangements(model, start, goal_atoms(env))
+    # Looked at early, too, because most arrangements that fail do so at once.
+    return any(all(succeeds(env, rest(model, data, steps)) for steps in (100, 150, 250)) for data in arrangements)
+
+
+# Joints first, because a drawer's region moves with it; what is stacked last, because what is below moves, too.
+ORDER = ("joint", "contain", "under", "stacked")
+
+
+def _arrangements(model: mujoco.MjModel, start: mujoco.MjData, atoms: list[dict]) -> Iterator[mujoco.MjData]:
+    atoms = sorted(atoms, key=lambda atom: ORDER.index(atom["kind"]))
+    spots = [atom.get("site", atom.get("below")) for atom in atoms]
+    crowded = any(spots.count(spot) > 1 for spot in spots if spot)
+    for spread, offset, about_x, yaw in product(SPREADS if crowded else SPREADS[:1], OFFSETS, ABOUT_X, YAWS):
+        data = mujoco.MjData(model)
+        data.qpos[:] = start.qpos
+        for index, atom in enumerate(atoms):
+            mujoco.mj_forward(model, data)
+            if atom["kind"] == "joint":
+                _set_joints(model, data, atom)
+            else:
+                share = spread * (spots[:index].count(spots[index]) - 0.5)
+                _put(model, data, atom, about_x, yaw, (offset[0] + share, offset[1]))
+        yield data
+
+
+def _set_joints(model: mujoco.MjModel, data: mujoco.MjData, atom: dict) -> None:
+    value = SETTINGS[atom["words"][0].lower()]
+    for name in atom["joints"]:
+        joint = model.joint(name)
+        kind = "slide" if joint.type[0] == mujoco.mjtJoint.mjJNT_SLIDE else "hinge"
+        data.qpos[joint.qposadr[0]] = value[kind] if isinstance(value, dict) else value
+
+
+def _put(model: mujoco.MjModel, data: mujoco.MjData, atom: dict, about_x, yaw: float, offset) -> None:
+    """Puts a body a millimetre above whatever there is under the middle of a region or of another body."""
+    body = model.body(atom["body"]).id
+    address = model.jnt_qposadr[model.body_jntadr[body]]
+    turn = np.zeros(4)
+    mujoco.mju_mulQuat(turn, quaternion("z", yaw), data.qpos[address + 3 : address + 7])
+    if about_x is not None:
+        mujoco.mju_mulQuat(turn, quaternion("z", yaw), quaternion("x", about_x))
+    if "site" in atom:
+        x, y, z = data.site(atom["site"]).xpos
+        z += 0.0 if atom["kind"] == "contain" else 0.03
+    else:
+        x, y, z = data.body(atom["below"]).xpos
+        z += 0.2
+    above = np.array([x + offset[0], y + offset[1], z])
+    hit = np.zeros(1, np.int32)
+    groups = np.array([1, 0, 0, 0, 0, 0], np.uint8)
+    down = mujoco.mj_ray(model, data, above, np.array([0.0, 0.0, -1.0]), groups, 1, body, hit)
+    surface = above[2] - max(down, 0.0)
+    data.qpos[address : address + 3] = *above[:2], surface + 0.001 - lowest(model, body, turn)
+    data.qpos[address + 3 : address + 7] = turn
+
+
+def quaternion(axis: str, degrees: float) -> np.ndarray:
+    half = np.radians(degrees) / 2
+    return np.array([np.cos(half), *(np.sin(half) * (axis == other) for other in "xyz")])
+
+
+def lowest(model: mujoco.MjModel, body: int, turn: np.ndarray) -> float:
+    """How far a body reaches below its origin when it is turned so, metres, below zero."""
+    frame, low = np.zeros(9), np.inf
+    mujoco.mju_quat2Mat(frame, turn)
+    frame = frame.reshape(3, 3)
+    for index in np.flatnonzero((model.body_rootid[model.geom_bodyid] == body) & (model.geom_contype > 0)):
+        own = np.zeros(9)
+        mujoco.mju_quat2Mat(own, model.geom_quat[index])
+        reach = np.abs(frame @ own.reshape(3, 3)) @ model.geom_size[index]
+        low = min(low, (frame @ model.geom_pos[index])[2] - reach[2])
+    return low
