@@ -16,6 +16,7 @@ FLOORS = [
     {"rl", "vla"},
     {"report", "bench"},
     {"stages"},
+    {"world_commands"},
     {"cli", "__main__"},
 ]
 # Who alone may import what.
