@@ -172,13 +172,14 @@ def _robot(scene: Scene) -> np.ndarray:
 
 
 def _motion(scene: Scene, pool: Pool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Positions and velocities of the robot before each control step of `fast`, and the gravity torques there."""
+    """Positions and velocities of the robot before each control step of `fast`, and what holds it there."""
     robot, model = _robot(scene), scene.model
     data, now = mujoco.MjData(model), pool.reset(scene.stored[:1]).physics[0]
     for action in _actions(scene):
         data.qpos[:], data.qvel[:] = now[1 : 1 + model.nq], now[1 + model.nq :]
         mujoco.mj_forward(model, data)
         data.ctrl[scene.robot.arm_actuator] = data.qfrc_bias[scene.robot.arm_dof]
+        data.ctrl[scene.robot.finger_actuator] = data.qpos[scene.robot.finger_qpos]
         yield data.qpos[robot], data.qvel[robot], data.ctrl.copy()
         now = pool.step(action[None, None]).observation.physics[0]
 
