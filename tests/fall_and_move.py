@@ -9,7 +9,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from rlgen.libero import kernel
+from rlgen.libero import kernel, kernel_arrays
 from rlgen.libero.scene import Scene, load_bundle
 
 STEPS = 8
@@ -25,11 +25,11 @@ def trajectory(scene: Scene) -> np.ndarray:
         data.qpos[address : address + 3] += (0.0, 2.0, 1.0)
     mujoco.mj_forward(model, data)
     states = np.zeros((STEPS, scene.stored.shape[1]))
-    views, constants = kernel.make_views(model, data), kernel.make_constants(scene)
+    views, constants = kernel_arrays.make_views(model, data), kernel_arrays.make_constants(scene)
     actions = np.random.default_rng(0).uniform(-0.5, 0.5, (STEPS, 7))
     # Upwards, away from the table.
     actions[:, 2] = np.abs(actions[:, 2])
-    kernel.run_chunk(views, constants, kernel.make_controller_state(scene), actions, False, 0.0, states)
+    kernel.run_chunk(views, constants, kernel_arrays.make_controller_state(scene), actions, False, 0.0, states)
     assert data.ncon == 0
     return states
 

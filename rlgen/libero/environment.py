@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.errors import UserError
-from rlgen.libero import kernel
+from rlgen.libero import kernel, kernel_arrays
 from rlgen.libero.benchmark_names import Sample
 from rlgen.libero.predicates import contacts_hold
 from rlgen.libero.scene import Scene
@@ -75,9 +75,9 @@ class Environment:
         self.physics = np.zeros(1 + scene.model.nq + scene.model.nv)
         self._model = model
         self._data = mujoco.MjData(model)
-        self._views = kernel.make_views(model, self._data)
-        self._constants = kernel.make_constants(scene)
-        self._memory = kernel.make_controller_state(scene)
+        self._views = kernel_arrays.make_views(model, self._data)
+        self._constants = kernel_arrays.make_constants(scene)
+        self._memory = kernel_arrays.make_controller_state(scene)
 
     def reset(self, state: Float[np.ndarray, " D"]) -> None:
         """Starts an episode from an initial state, settled as the benchmark does.

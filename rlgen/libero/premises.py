@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.libero import kernel
+from rlgen.libero import kernel, kernel_arrays
 from rlgen.libero.environment import SETTLE_ACTION
 from rlgen.libero.pool import Pool
 from rlgen.libero.predicates import STACKED, UNDER, Goal, contacts_hold
@@ -68,13 +68,13 @@ def _posed(scene: Scene, state: np.ndarray) -> mujoco.MjData:
 
 
 def _broken_atoms(scene: Scene, before: mujoco.MjData, after: mujoco.MjData) -> Iterator[str]:
-    views = kernel.make_views(scene.model, after)
+    views = kernel_arrays.make_views(scene.model, after)
     for number, words in enumerate(scene.premise.atoms):
         atom = scene.premise[number]
         if atom.kinds[0] in (UNDER, STACKED):
             holds = _stands(atom, before, after)
         else:
-            holds = bool(kernel.goal_reached(views, kernel.goal_arrays(atom)))
+            holds = bool(kernel.goal_reached(views, kernel_arrays.goal_arrays(atom)))
         if not (holds and contacts_hold(atom, after)):
             yield " ".join(words)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.libero import kernel
+from rlgen.libero import kernel, kernel_arrays
 from rlgen.libero.assets import find_assets
 from rlgen.libero.benchmark_names import BenchmarkObserver, Sample
 from rlgen.libero.bundles import build_bundles
@@ -57,8 +57,8 @@ def goal_holds(scene: Scene, data: mujoco.MjData, state: np.ndarray) -> bool:
     nq = scene.model.nq
     data.qpos[:], data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
     mujoco.mj_fwdPosition(scene.model, data)
-    goal = kernel.make_constants(scene).goal
-    return kernel.goal_reached(kernel.make_views(scene.model, data), goal) and contacts_hold(scene.goal, data)
+    goal = kernel_arrays.make_constants(scene).goal
+    return kernel.goal_reached(kernel_arrays.make_views(scene.model, data), goal) and contacts_hold(scene.goal, data)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.suite}-{task.index}")
@@ -72,8 +72,8 @@ def test_a_task_is_the_benchmarks(pair):
     mujoco.mj_resetData(model, data)
     data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
     mujoco.mj_forward(model, data)
-    rows, memory = np.zeros_like(seen["states"]), kernel.make_controller_state(scene)
-    views, constants = kernel.make_views(model, data), kernel.make_constants(scene)
+    rows, memory = np.zeros_like(seen["states"]), kernel_arrays.make_controller_state(scene)
+    views, constants = kernel_arrays.make_views(model, data), kernel_arrays.make_constants(scene)
     kernel.run_chunk(views, constants, memory, seen["actions"], False, start[0], rows)
     qpos = slice(1, 1 + model.nq)
     np.testing.assert_allclose(rows[0, qpos], seen["states"][0, qpos], rtol=0, atol=1e-9)
@@ -88,8 +88,8 @@ def test_observations_are_the_benchmarks(pair):
     start = scene.stored[int(seen["start"])]
     data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
     mujoco.mj_forward(model, data)
-    memory, observer = kernel.make_controller_state(scene), BenchmarkObserver(scene)
-    views, constants = kernel.make_views(model, data), kernel.make_constants(scene)
+    memory, observer = kernel_arrays.make_controller_state(scene), BenchmarkObserver(scene)
+    views, constants = kernel_arrays.make_views(model, data), kernel_arrays.make_constants(scene)
     robot = Observer(scene)(start[None]).robot
     np.testing.assert_allclose(robot.position[0], seen["first_position"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(robot.axis_angle[0], seen["first_axis_angle"], rtol=0, atol=1e-9)

@@ -5,7 +5,7 @@ import copy
 import mujoco
 import numpy as np
 
-from rlgen.libero import kernel
+from rlgen.libero import kernel, kernel_arrays
 
 
 def start_kernel(scene, state):
@@ -14,7 +14,7 @@ def start_kernel(scene, state):
     nq = scene.model.nq
     data.qpos[:], data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
     mujoco.mj_forward(scene.model, data)
-    return data, kernel.make_views(scene.model, data), kernel.make_controller_state(scene)
+    return data, kernel_arrays.make_views(scene.model, data), kernel_arrays.make_controller_state(scene)
 
 
 def test_jacobian_and_inertia_equal_mujocos(real_scene):
@@ -45,7 +45,7 @@ def test_cholesky_solve_against_numpy():
 
 
 def test_sleeping_islands_change_nothing_before_contact(standin_scene):
-    constants = kernel.make_constants(standin_scene)
+    constants = kernel_arrays.make_constants(standin_scene)
     ends = []
     for sleep in (False, True):
         model = copy.copy(standin_scene.model)
@@ -53,9 +53,9 @@ def test_sleeping_islands_change_nothing_before_contact(standin_scene):
             model.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
         data = mujoco.MjData(model)
         data.qpos[:] = standin_scene.stored[2][1 : 1 + model.nq]
-        memory = kernel.make_controller_state(standin_scene)
+        memory = kernel_arrays.make_controller_state(standin_scene)
         rows = np.zeros((30, standin_scene.stored.shape[1]))
         actions = np.tile([0.1, 0.2, 0.1, 0, 0, 0.05, -1], (30, 1))
-        kernel.run_chunk(kernel.make_views(model, data), constants, memory, actions, 30, 0.0, rows)
+        kernel.run_chunk(kernel_arrays.make_views(model, data), constants, memory, actions, 30, 0.0, rows)
         ends.append(data.qpos[:9].copy())
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-9)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.libero import kernel
+from rlgen.libero import kernel, kernel_arrays
 from rlgen.libero.assets import find_assets
 from rlgen.libero.bundles import load_scene
 from rlgen.libero.environment import Environment, Snapshot, model_for
@@ -49,8 +49,8 @@ def pair(request, official, cache):
 
 def test_the_goal_holds_where_the_benchmarks_does(pair):
     scene, seen = pair
-    data, goal = mujoco.MjData(scene.model), kernel.make_constants(scene).goal
-    views, holds = kernel.make_views(scene.model, data), []
+    data, goal = mujoco.MjData(scene.model), kernel_arrays.make_constants(scene).goal
+    views, holds = kernel_arrays.make_views(scene.model, data), []
     for state in seen["states"]:
         data.qpos[:] = state[1 : 1 + scene.model.nq]
         mujoco.mj_fwdPosition(scene.model, data)
@@ -78,4 +78,4 @@ def snapshot(scene, state: np.ndarray) -> Snapshot:
     mujoco.mj_forward(scene.model, data)
     integration = np.empty(mujoco.mj_stateSize(scene.model, kind))
     mujoco.mj_getState(scene.model, data, integration, kind)
-    return Snapshot(integration, state.copy(), tuple(kernel.make_controller_state(scene)), 0)
+    return Snapshot(integration, state.copy(), tuple(kernel_arrays.make_controller_state(scene)), 0)
