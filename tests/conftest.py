@@ -12,9 +12,12 @@ BUTTER = "libero_object/pick_up_the_butter_and_place_it_in_the_basket"
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Scenes and compiled programs of this session, unless the environment names a cache."""
+    """Scenes and compiled programs of this session and all its processes, unless the environment names a cache."""
     named = os.environ.get("RLGEN_CACHE")
-    yield Path(named) if named else tmp_path_factory.mktemp("cache")
+    base = tmp_path_factory.getbasetemp()
+    folder = Path(named) if named else (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
 
 
 @pytest.fixture(scope="session")
