@@ -33,7 +33,8 @@ def main() -> None:
     for tasks in (1, COUNT):
         command = [sys.executable, __file__, "--assets", str(arguments.assets), "--tasks", str(tasks)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        report[f"{COUNT} environments of {tasks} tasks"] = json.loads(done.stdout.splitlines()[-1])
+        what = "one task" if tasks == 1 else f"{tasks} different tasks"
+        report[f"{COUNT} environments of {what}"] = json.loads(done.stdout.splitlines()[-1])
     text = json.dumps(report, indent=1)
     print(text)
     if arguments.json is not None:
