@@ -12,6 +12,7 @@ initial states sampled from the BDDL regions, for training, so that the stored o
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -145,8 +146,7 @@ def _write_model(tree: ElementTree.Element, fixtures: dict[str, tuple[np.ndarray
 
 def _copy_asset(source: Path, out: Path) -> str:
     """Into the bundle, which shares the bytes with the other bundles of its folder."""
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    name = f"assets/{source.stem}-{digest}{source.suffix}"
+    name = f"assets/{source.stem}-{_digest(source)}{source.suffix}"
     if not (out / name).exists():
         shared = out.parent / name
         if not shared.exists():
@@ -159,6 +159,12 @@ def _copy_asset(source: Path, out: Path) -> str:
         except OSError:  # a disk without links
             shutil.copyfile(shared, out / name)
     return name
+
+
+@functools.cache
+def _digest(source: Path) -> str:
+    """Of a file's content; tasks share most of their assets."""
+    return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
 
 
 def _description(env: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def _sample_one(env: Any) -> Float[np.ndarray, " D"]:
     for initializer in _unique(problem.object_property_initializers):
         problem.object_states_dict[initializer.name].set_joint(initializer.sample())
     # Samplers that put objects on or into fixtures look at their sites.
-    mujoco.mj_step1(sim.model._model, sim.data._data)
+    mujoco.mj_kinematics(sim.model._model, sim.data._data)
     placed = problem.placement_initializer.sample()
     placed = problem.conditional_placement_initializer.sample(sim, placed)
     placed = problem.conditional_placement_on_objects_initializer.sample(placed)

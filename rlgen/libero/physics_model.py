@@ -26,7 +26,15 @@ def physics_model(folder: Path) -> mujoco.MjModel:
 
 def _compile(folder: Path) -> mujoco.MjModel:
     spec = mujoco.MjSpec.from_file(str(folder / MODEL_FILE))
-    for element in (*spec.textures, *spec.materials):
+    first, last = spec.compiler.inertiagrouprange
+    for geom in list(spec.geoms):
+        touches = geom.contype or geom.conaffinity
+        if not touches and not first <= geom.group <= last:
+            spec.delete(geom)
+    # Most of the time would go into meshes that nothing uses any more.
+    used = {geom.meshname for geom in spec.geoms}
+    unused = [mesh for mesh in spec.meshes if mesh.name not in used]
+    for element in (*spec.textures, *spec.materials, *unused):
         spec.delete(element)
     spec.compiler.discardvisual = True
     return spec.compile()
