@@ -1,0 +1,59 @@
+"""From where the hand should be to the environment's actions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from rlgen.demonstrator.pose import Pose, rotation_between
+from rlgen.demonstrator.style import Style
+
+# An action of 1 moves the goal by this much; the arm follows about half of it within a control step.
+METRES_PER_ACTION = 0.05
+RADIANS_PER_ACTION = 0.5
+TURN_GAIN, FASTEST_TURN = 0.4, 0.4
+# What the hand holds pulls it down: the error that stays is taken back slowly, near the target only.
+PULL_BACK, PULL_NEAR, PULL_MOST = 0.15, 0.02, 0.015
+TREMOR_SHARES = np.array([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a script asks for in one control step.
+
+    Attributes:
+      hand: where the grip site should go; None holds still.
+      closed: whether the fingers close.
+      speed: share of the style's speed.
+    """
+
+    hand: Pose | None
+    closed: bool
+    speed: float = 1.0
+
+
+class Motor:
+    """Turns moves into actions in a style; remembers its tremor and what pulls at the hand."""
+
+    def __init__(self, style: Style, random: np.random.Generator):
+        self._style, self._random = style, random
+        self._noise, self._pull = np.zeros(6), np.zeros(3)
+
+    def action(self, move: Move, hand: Pose) -> Float[np.ndarray, "7"]:
+        """The environment's action: position, axis-angle, gripper (-1 opens, +1 closes)."""
+        gripper = 1.0 if move.closed else -1.0
+        if move.hand is None:
+            return np.append(np.zeros(6), gripper)
+        style, error = self._style, move.hand.position - hand.position
+        if np.linalg.norm(error) < PULL_NEAR:
+            self._pull = np.clip(self._pull + PULL_BACK * error, -PULL_MOST, PULL_MOST)
+        wanted = style.gain * (error + self._pull) / METRES_PER_ACTION
+        largest, limit = float(np.linalg.norm(wanted)), style.speed * move.speed
+        if largest > limit:
+            wanted *= limit / largest
+        turn = TURN_GAIN * rotation_between(hand.rotation, move.hand.rotation) / RADIANS_PER_ACTION
+        size = float(np.linalg.norm(turn))
+        if size > FASTEST_TURN:
+            turn *= FASTEST_TURN / size
+        self._noise = 0.8 * self._noise + style.tremor * self._random.normal(0, 0.6, 6) * TREMOR_SHARES
+        return np.append(np.clip(np.concatenate([wanted, turn]) + self._noise, -1.0, 1.0), gripper)

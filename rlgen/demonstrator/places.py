@@ -1,0 +1,136 @@
+"""Where to put an object so that an atom of the goal holds: poses of its body at rest, best first."""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from rlgen.demonstrator.pose import Pose
+from rlgen.demonstrator.sight import Sight, place_body
+from rlgen.demonstrator.terrain import HeightMap, Terrain, looking_down, turned_map
+from rlgen.libero import kernel, kernel_arrays
+from rlgen.libero.predicates import CONTAIN, STACKED
+
+CELL = 0.005
+# Half extent of the maps of an object's underside.
+UNDERSIDE = 0.15
+# How far above a region's middle something may stand and still be seen as its floor.
+HEADROOM = 0.12
+# How far from a place its atom must still hold, because nothing is put down exactly.
+MARGIN = 0.008
+
+
+@dataclass(frozen=True)
+class Place:
+    """A pose at rest.
+
+    Attributes:
+      body: of the object's body, in the world.
+      cost: distance from the region's middle, how far it must be turned, how badly it is supported.
+    """
+
+    body: Pose
+    cost: float
+
+
+class Places:
+    """Finds places. Owns an `MjData`."""
+
+    def __init__(self, sight: Sight, terrain: Terrain):
+        self._sight, self._terrain = sight, terrain
+        self._data = mujoco.MjData(sight.model)
+        self._views = kernel_arrays.make_views(sight.model, self._data)
+
+    def find(self, atom: int, rotation: Float[np.ndarray, "3 3"], turns: tuple[float, ...]) -> list[Place]:
+        """Places for the object of an atom, the cheapest first.
+
+        Args:
+          atom: number in the goal; `In` or `On`.
+          rotation: how the object stands now, before it is turned about the vertical.
+          turns: angles about the vertical to consider, radians.
+        """
+        goal = self._sight.scene.goal
+        body, kind = int(goal.bodies[atom]), int(goal.kinds[atom])
+        centre, half = self._region(atom)
+        reach = float(half.max()) + 0.10
+        above = float(half[2]) if kind == CONTAIN else HEADROOM
+        ground = self._terrain.map(looking_down(centre), (reach, reach), above=above, cell=CELL, without=body)
+        up = Pose(np.array([0.0, 0.0, 30.0]), np.eye(3))
+        under = self._terrain.map(
+            up, (UNDERSIDE, UNDERSIDE), above=0.4, cell=CELL, put=(body, Pose(up.position, rotation))
+        )
+        floor = np.where(np.isfinite(ground.height), centre[2] + ground.height, -np.inf)[:, ::-1]
+        found = []
+        for turn in turns:
+            lower = turned_map(under, -turn).height
+            standing = Rotation.from_rotvec([0, 0, turn]).as_matrix() @ rotation
+            for offset in _offsets(half):
+                rest = _rest(floor, lower, offset)
+                if rest is None:
+                    continue
+                height, lean = rest
+                pose = Pose(np.array([*(centre[:2] + offset), height]), standing)
+                if self._holds(atom, body, pose):
+                    away = float(np.linalg.norm(offset / np.maximum(half[:2], 0.02)))
+                    found.append(Place(pose, 0.5 * away + 0.3 * abs(turn) + 15 * lean))
+        return sorted(found, key=lambda place: place.cost)
+
+    def _region(self, atom: int) -> tuple[np.ndarray, np.ndarray]:
+        """Middle and half extents along the world's axes."""
+        goal, data = self._sight.scene.goal, self._sight.data
+        place = int(goal.places[atom])
+        if goal.kinds[atom] == STACKED:
+            return data.xpos[place].copy(), np.array([0.015, 0.015, 0.05])
+        rotation = data.site_xmat[place].reshape(3, 3)
+        return data.site_xpos[place].copy(), np.abs(rotation) @ goal.sizes[atom]
+
+    def _holds(self, atom: int, body: int, pose: Pose) -> bool:
+        """Whether poses meet the atom there and a little beside."""
+        goal, model, data = self._sight.scene.goal[atom], self._sight.model, self._data
+        for shift in ((0, 0), (MARGIN, 0), (-MARGIN, 0), (0, MARGIN), (0, -MARGIN)):
+            data.qpos[:] = self._sight.data.qpos
+            place_body(data, model, body, pose.moved(np.array([*shift, 0.001])))
+            mujoco.mj_kinematics(model, data)
+            if not kernel.goal_reached(self._views, kernel_arrays.goal_arrays(goal)):
+                return False
+        return True
+
+
+def _offsets(half: np.ndarray, count: int = 3) -> list[np.ndarray]:
+    """A grid over a region, seen from above."""
+    steps = np.arange(-count, count + 1) / (count + 1)
+    return [np.array([x, y]) for x in steps * half[0] for y in steps * half[1]]
+
+
+def _rest(floor: np.ndarray, lower: np.ndarray, offset: np.ndarray) -> tuple[float, float] | None:
+    """Height of an object's origin where it comes to rest, and how far beside its support it would lean.
+
+    Args:
+      floor: heights of what is there, by the world's x and y around the region's middle.
+      lower: how far the object reaches below its origin, by x and y around it; -inf beside it.
+      offset: of the object from the region's middle, metres.
+    """
+    middle = [(extent - 1) // 2 for extent in floor.shape]
+    i, j = np.nonzero(np.isfinite(lower))
+    if not len(i):
+        return None
+    away = (lower.shape[0] - 1) // 2
+    rows = i - away + middle[0] + round(offset[0] / CELL)
+    columns = j - away + middle[1] + round(offset[1] / CELL)
+    inside = (rows >= 0) & (rows < floor.shape[0]) & (columns >= 0) & (columns < floor.shape[1])
+    if not inside.all():
+        return None
+    heights = floor[rows, columns] + lower[i, j]
+    rest = float(heights.max())
+    if not np.isfinite(rest):
+        return None
+    bearing = heights > rest - 0.004
+    lean = np.array([i[bearing].mean() - i.mean(), j[bearing].mean() - j.mean()]) * CELL
+    return rest, float(np.linalg.norm(lean))
+
+
+def map_top(seen: HeightMap) -> float:
+    """Height of the highest point of a map that looks down, in the world; -inf where there is nothing."""
+    return float(seen.frame.position[2] + seen.height.max())

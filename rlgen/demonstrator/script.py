@@ -1,0 +1,126 @@
+"""From a task's goal to skills: what to do, in which order, until everything holds."""
+
+from collections.abc import Generator
+
+import mujoco
+import numpy as np
+
+from rlgen.demonstrator.joints import operate, position
+from rlgen.demonstrator.motion import Move
+from rlgen.demonstrator.pick_place import pick_and_place, plans
+from rlgen.demonstrator.sight import joint_at, parts
+from rlgen.demonstrator.skills import Skill, Workplace, wait
+from rlgen.libero.predicates import JOINT, STACKED
+from rlgen.libero.scene import Scene
+
+# Control steps to wait where nothing can be done.
+WAIT = 20
+
+
+def perform(work: Workplace) -> Generator[Move, None, None]:
+    """An episode without end: the next unmet atom, tried until it holds; then the hand waits."""
+    refused: dict[tuple[str, int], list[np.ndarray]] = {}
+    order = _order(work.sight.scene)
+    while True:
+        missing = [atom for atom in order if not work.sight.holds(atom)]
+        if not missing:
+            yield from wait(work, 1, False)
+        elif not (yield from _meet(work, missing[0], refused)):
+            # What cannot be planned now will not be a step later, and planning takes time.
+            yield from wait(work, WAIT, False)
+
+
+def _meet(work: Workplace, atom: int, refused: dict[tuple[str, int], list[np.ndarray]]) -> Skill:
+    """One attempt at an atom."""
+    goal = work.sight.scene.goal
+    if goal.kinds[atom] == JOINT:
+        joint = joint_at(work.sight.model, goal.joints[atom][0])
+        target = _target(work, atom, joint)
+        tried = refused.setdefault(("joint", joint), [])
+        return (yield from operate(work, joint, target, lambda: work.sight.holds(atom), tried))
+    tried = refused.setdefault(("atom", atom), [])
+    plan = next(plans(work, atom, tried), None)
+    if plan is not None:
+        return (yield from pick_and_place(work, atom, plan, tried))
+    for joint in _shut(work, atom):
+        target = _opened(work.sight.model, joint)
+        tried = refused.setdefault(("joint", joint), [])
+        start = position(work, joint)
+        wide = start + 0.9 * (target - start)
+
+        def is_open(joint: int = joint, wide: float = wide, sign: float = np.sign(target - start)) -> bool:
+            return bool(sign * (position(work, joint) - wide) > 0)
+
+        if (yield from operate(work, joint, target, is_open, tried)):
+            return True
+    return False
+
+
+def _target(work: Workplace, atom: int, joint: int) -> float:
+    """Where to bring a joint so that an atom holds: a seventh of its range beyond the threshold."""
+    goal = work.sight.scene.goal
+    low, high = work.sight.model.jnt_range[joint]
+    side = 1.0 if goal.above[atom] else -1.0
+    return float(np.clip(goal.thresholds[atom] + side * 0.15 * (high - low), low, high))
+
+
+def _shut(work: Workplace, atom: int) -> list[int]:
+    """Joints of what an object is to be put into that are not open: its own drawer, or else all of its doors."""
+    model, goal = work.sight.model, work.sight.scene.goal
+    if goal.kinds[atom] == STACKED:
+        return []
+    body = int(model.site_bodyid[goal.places[atom]])
+    own = _joints_above(model, body)
+    root = parts(model, int(model.body_rootid[body]))
+    joints = own or [joint for joint in range(model.njnt) if root[model.jnt_bodyid[joint]]]
+    return [
+        joint
+        for joint in joints
+        if model.jnt_type[joint] in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
+        and abs(position(work, joint)) < 0.5 * abs(_opened(model, joint))
+    ]
+
+
+def _joints_above(model: mujoco.MjModel, body: int) -> list[int]:
+    """Joints between a body and the world, without free ones."""
+    found = []
+    while body:
+        first = int(model.body_jntadr[body])
+        found += list(range(first, first + int(model.body_jntnum[body]))) if first >= 0 else []
+        body = int(model.body_parentid[body])
+    return found
+
+
+def _opened(model: mujoco.MjModel, joint: int) -> float:
+    """The end of a joint's range that is further from where it is closed, zero."""
+    low, high = model.jnt_range[joint]
+    return float(low if abs(low) > abs(high) else high)
+
+
+def _order(scene: Scene) -> list[int]:
+    """Atoms of the goal in the order in which they must be met.
+
+    What is in the way is moved first, what carries something is put before what it carries, and what something is
+    put into is closed last.
+    """
+    goal, model = scene.goal, scene.model
+    placed = [atom for atom in range(len(goal.kinds)) if goal.kinds[atom] != JOINT]
+    carriers = {int(goal.bodies[atom]): atom for atom in placed}
+
+    def depth(atom: int) -> int:
+        below = carriers.get(int(goal.places[atom])) if goal.kinds[atom] == STACKED else None
+        return 0 if below is None else 1 + depth(below)
+
+    filled = {
+        int(model.body_rootid[model.site_bodyid[goal.places[atom]]]) for atom in placed if goal.kinds[atom] != STACKED
+    }
+
+    def rank(atom: int) -> tuple[int, int]:
+        if goal.kinds[atom] != JOINT:
+            return 2, depth(atom)
+        joint = joint_at(model, goal.joints[atom][0])
+        closes = abs(goal.thresholds[atom]) < 0.5 * abs(_opened(model, joint)) and goal.every[atom]
+        last = closes and int(model.body_rootid[goal.bodies[atom]]) in filled
+        return (3 if last else 0 if closes else 1), 0
+
+    return sorted(range(len(goal.kinds)), key=rank)

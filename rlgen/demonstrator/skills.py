@@ -1,0 +1,131 @@
+"""What all skills are made of: going somewhere, waiting, the fingers, and the tools they share."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlgen.demonstrator.motion import Move
+from rlgen.demonstrator.places import Places
+from rlgen.demonstrator.pose import Pose, rotation_between
+from rlgen.demonstrator.reach import Held, Reach
+from rlgen.demonstrator.sight import Sight
+from rlgen.demonstrator.style import Style, hesitation
+from rlgen.demonstrator.terrain import Terrain
+
+# A skill yields a move a control step, while `Workplace.sight` is kept up to date, and returns whether it succeeded.
+Skill = Generator[Move, None, bool]
+OPENED = 0.06
+# From the grip site down to the fingertips, and a little.
+BELOW_HAND = 0.015
+
+
+@dataclass
+class Workplace:
+    """What a skill works with.
+
+    Attributes:
+      sight: the present state.
+      reach, terrain, places: questions about poses that are not there yet.
+      style, random: how this episode is performed.
+    """
+
+    sight: Sight
+    reach: Reach
+    terrain: Terrain
+    places: Places
+    style: Style
+    random: np.random.Generator
+
+
+def go(
+    work: Workplace,
+    target: Pose | Callable[[], Pose],
+    closed: bool,
+    *,
+    near: float = 0.01,
+    turned: float = 0.15,
+    steps: int = 70,
+    speed: float = 1.0,
+) -> Skill:
+    """Until the hand is there; false where it does not arrive in time."""
+    for _ in range(steps):
+        pose = target if isinstance(target, Pose) else target()
+        hand = work.sight.hand
+        there = np.linalg.norm(pose.position - hand.position) < near
+        if there and np.linalg.norm(rotation_between(hand.rotation, pose.rotation)) < turned:
+            return True
+        yield Move(pose, closed, speed)
+    return False
+
+
+def wait(work: Workplace, steps: int, closed: bool) -> Skill:
+    """Holds still."""
+    for _ in range(steps):
+        yield Move(None, closed)
+    return True
+
+
+def hesitate(work: Workplace, closed: bool) -> Skill:
+    """Waits as people do now and then, in a style that does."""
+    yield from wait(work, hesitation(work.style, work.random), closed)
+    return True
+
+
+def close_fingers(work: Workplace) -> Skill:
+    """Closes until the fingers stand still; false where nothing is between them."""
+    before = work.sight.opening
+    for step in range(2 * work.style.close_steps):
+        yield Move(None, True)
+        now = work.sight.opening
+        if step + 1 >= work.style.close_steps and abs(now - before) < 5e-4:
+            break
+        before = now
+    return work.sight.opening > 0.002
+
+
+def open_fingers(work: Workplace, steps: int = 12) -> Skill:
+    """Opens until the hand is wide enough to go."""
+    for _ in range(steps):
+        yield Move(None, False)
+        if work.sight.opening > OPENED:
+            break
+    return True
+
+
+def travel(work: Workplace, target: Pose, closed: bool, *, held: Held | None = None, near: float = 0.02) -> Skill:
+    """Over whatever is in the way: up, across, and left to the caller, down."""
+    height = _free_height(work, target, held)
+    hand = work.sight.hand
+    if hand.position[2] < height - 0.03:
+        up = Pose(np.array([*hand.position[:2], height]), hand.rotation)
+        yield from go(work, up, closed, near=0.03, turned=9.0)
+    over = Pose(np.array([*target.position[:2], max(height, target.position[2])]), target.rotation)
+    return (yield from go(work, over, closed, near=near))
+
+
+def _free_height(work: Workplace, target: Pose, held: Held | None) -> float:
+    """Of the grip site, so that hand and load clear what lies under the way."""
+    hand = work.sight.hand
+    way = target.position[:2] - hand.position[:2]
+    length = float(np.linalg.norm(way))
+    middle = np.array([*(hand.position[:2] + way / 2), max(hand.position[2], target.position[2])])
+    x = np.array([*(way / length), 0.0]) if length > 1e-3 else np.array([1.0, 0, 0])
+    frame = Pose(middle, np.stack([x, np.cross([0, 0, -1.0], x), [0, 0, -1.0]], axis=1))
+    below, width = BELOW_HAND, 0.06
+    body = None
+    if held is not None:
+        body, below = held.body, max(BELOW_HAND, _load_depth(work, held))
+        width = 0.10
+    seen = work.terrain.map(frame, (length / 2 + width, width), above=0.5, cell=0.02, without=body)
+    top = float(middle[2] + seen.height.max())
+    return top + below + work.style.clearance
+
+
+def _load_depth(work: Workplace, held: Held) -> float:
+    """How far what is held reaches below the grip site."""
+    pose = work.sight.body(held.body)
+    frame = Pose(pose.position + [0, 0, 30.0], np.eye(3))
+    put = (held.body, Pose(frame.position, pose.rotation))
+    under = work.terrain.map(frame, (0.15, 0.15), above=0.4, cell=0.015, put=put)
+    return float(under.height.max() + work.sight.hand.position[2] - pose.position[2])

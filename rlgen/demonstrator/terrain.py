@@ -1,0 +1,113 @@
+"""Heights of what is there, seen along a direction: maps by ray casting against the collision geometry."""
+
+import copy
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from rlgen.demonstrator.pose import Pose
+from rlgen.demonstrator.sight import Sight, place_body
+
+# Where the robot looks away to while maps are taken: its first joint, radians.
+ASIDE = 2.8
+FAR = np.array([0.0, 0.0, 20.0])
+
+
+@dataclass(frozen=True)
+class HeightMap:
+    """What rays hit that go along the z axis of a frame.
+
+    Attributes:
+      frame: origin in the middle of the map; rays go along +z.
+      cell: metres between rays.
+      height: how far before the frame's xy plane each ray ended (towards where it came from), metres; -inf for none.
+      body: what it hit, -1 for nothing.
+    """
+
+    frame: Pose
+    cell: float
+    height: Float[np.ndarray, "n m"]
+    body: Int[np.ndarray, "n m"]
+
+
+class Terrain:
+    """Takes maps of the world without the robot. Owns an `MjData`."""
+
+    def __init__(self, sight: Sight):
+        self._sight, self._model = sight, copy.copy(sight.model)
+        # Rays pass through what is invisible, which collision geometry is.
+        self._model.geom_matid[:], self._model.geom_rgba[:, 3] = -1, 1.0
+        self._data = mujoco.MjData(self._model)
+        self._geom = np.zeros(1, np.int32)
+
+    def map(
+        self,
+        frame: Pose,
+        reach: tuple[float, float],
+        *,
+        above: float,
+        cell: float,
+        without: int | None = None,
+        put: tuple[int, Pose] | None = None,
+    ) -> HeightMap:
+        """Casts a grid of rays.
+
+        Args:
+          frame: middle of the map, and the rays' direction as its z axis.
+          reach: half extents along the frame's x and y, metres.
+          above: how far before the frame's plane the rays begin, metres; what is beyond that is not seen.
+          cell: metres between rays.
+          without: a movable object to leave out.
+          put: an object to put somewhere else first.
+        """
+        model, data = self._model, self._data
+        data.qpos[:] = self._sight.data.qpos
+        data.qpos[self._sight.scene.robot.arm_qpos[0]] = ASIDE
+        if without is not None:
+            place_body(data, model, without, Pose(FAR, np.eye(3)))
+        if put is not None:
+            place_body(data, model, *put)
+        mujoco.mj_kinematics(model, data)
+        counts = [round(extent / cell) for extent in reach]
+        offsets = [np.arange(-count, count + 1) * cell for count in counts]
+        height = np.full((len(offsets[0]), len(offsets[1])), -np.inf)
+        body = np.full(height.shape, -1)
+        along = np.ascontiguousarray(frame.rotation[:, 2])
+        begin = frame.position - above * along
+        for i, x in enumerate(offsets[0]):
+            row = begin + x * frame.rotation[:, 0]
+            for j, y in enumerate(offsets[1]):
+                way = mujoco.mj_ray(model, data, row + y * frame.rotation[:, 1], along, None, 1, -1, self._geom)
+                if way >= 0:
+                    height[i, j], body[i, j] = above - way, model.geom_bodyid[self._geom[0]]
+        return HeightMap(frame, cell, height, body)
+
+
+def turned_map(seen: HeightMap, angle: float) -> HeightMap:
+    """The same map in a frame turned about its z axis, by the nearest ray; what was outside is -inf."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    counts = [(extent - 1) // 2 for extent in seen.height.shape]
+    x, y = np.meshgrid(*(np.arange(-count, count + 1) for count in counts), indexing="ij")
+    i = np.rint(cosine * x - sine * y).astype(int) + counts[0]
+    j = np.rint(sine * x + cosine * y).astype(int) + counts[1]
+    inside = (i >= 0) & (i < seen.height.shape[0]) & (j >= 0) & (j < seen.height.shape[1])
+    i, j = np.where(inside, i, 0), np.where(inside, j, 0)
+    turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+    return HeightMap(
+        Pose(seen.frame.position, seen.frame.rotation @ turn),
+        seen.cell,
+        np.where(inside, seen.height[i, j], -np.inf),
+        np.where(inside, seen.body[i, j], -1),
+    )
+
+
+def looking_down(position: Float[np.ndarray, "3"]) -> Pose:
+    """A frame whose z axis points down, x along the world's x."""
+    return Pose(np.asarray(position, float), np.diag([1.0, -1.0, -1.0]))
+
+
+def belongs(seen: HeightMap, members: Bool[np.ndarray, " bodies"]) -> Bool[np.ndarray, "n m"]:
+    """Where a map shows one of some bodies."""
+    return (seen.body >= 0) & members[seen.body]
