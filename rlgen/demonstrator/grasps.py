@@ -24,8 +24,8 @@ PALM = 0.031
 PALM_HALF_WIDTH = 0.020
 PALM_HALF_LENGTH = 0.102
 WIDEST = 0.078
-# The pads grip from half a centimetre to two above the tip.
-PAD_LOW = 0.010
+# The pads grip from half a centimetre to two above the tip; rims of plates are no higher than the first.
+PAD_LOW, SHALLOW = 0.010, 0.006
 DEEPEST = 0.032
 STRIP = 0.012
 # How far below its top a thing may be gripped: the handles of pots and mugs are lower than their rims.
@@ -73,20 +73,20 @@ def _along(seen: HeightMap, centre: np.ndarray, opening: float) -> list[Grasp]:
     if not target.any():
         return []
     top = height[target].max()
-    levels = np.arange(top - PAD_LOW - 0.003, top - LOWEST, -0.008)
+    levels = (top - SHALLOW - 0.002, *np.arange(top - PAD_LOW - 0.003, top - LOWEST, -0.008))
     return [grasp for level in levels for grasp in _at_level(seen, target, float(level), centre, opening)]
 
 
 def _at_level(seen: HeightMap, target: np.ndarray, tip: float, centre: np.ndarray, opening: float) -> list[Grasp]:
     """Candidates with the fingertips at a height."""
     height, cell = seen.height, seen.cell
-    solid = height > tip - 0.004
+    solid = height > tip - 0.003
     wide = 2 * round(FINGER_HALF_WIDTH / cell) + 1
     blocked = maximum_filter1d(solid, wide, axis=1)
     strange = maximum_filter1d(solid & ~target, wide, axis=1)
     palm = (2 * round(PALM_HALF_LENGTH / cell) + 1, 2 * round(PALM_HALF_WIDTH / cell) + 1)
     covered = maximum_filter(height > tip + TIP + PALM - 0.004, palm)
-    firm = uniform_filter1d((target & (height > tip + PAD_LOW)).astype(float), 5, axis=1) > 0.6
+    firm = uniform_filter1d((target & (height > tip + SHALLOW)).astype(float), 5, axis=1) > 0.6
     columns, begins, ends = _runs(blocked)
     fits = (ends - begins) * cell <= opening - 0.006
     found = []

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from rlgen.demonstrator.grasps import TIP, WIDEST, find_grasps
-from rlgen.demonstrator.motion import Move
+from rlgen.demonstrator.motion import OPEN, Move
 from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.sight import parts
 from rlgen.demonstrator.skills import Skill, Workplace, close_fingers, go, hesitate, open_fingers, travel
@@ -21,9 +21,16 @@ APPROACH = 0.07
 # How far before the part the hand is asked to be, metres along its path; the part's damping holds it back.
 LEAD = 0.05
 # Angles of the approach below the horizontal.
-TILTS = tuple(np.deg2rad(angle) for angle in (90.0, 60.0, 45.0, 30.0, 0.0))
+TILTS = tuple(np.deg2rad(angle) for angle in (90.0, 65.0, 50.0, 35.0, 20.0, 0.0))
+# Between the fingers before they close on a handle, metres.
+OPENINGS = (WIDEST, 0.045)
+HOLDS = 40
+# A hold that moved the part by less than this share of its way is not tried again.
+WORTH = 0.2
 # Shares of a part's turn that a hand may make with it.
 FOLLOWS = (1.0, 0.5, 0.0)
+# Angles at which closed fingers push, from pointing down to pointing ahead, and how far the tips reach below.
+PUSH_TILTS, PUSH_BELOW = (0.0, 0.7), 0.012
 # Half the depth of two closed fingers, across and along the closing direction.
 CLOSED_HALF = (0.012, 0.020)
 
@@ -50,18 +57,23 @@ class Hold:
     Attributes:
       hand: pose of the grip site there.
       approach: where the hand comes from, metres.
-      pushes: with closed fingers rather than around the part.
+      opening: between the fingers before they close, metres; 0 to push.
       follows: share of the part's turn that the hand makes; a bar may turn between the fingers.
     """
 
     hand: Pose
     approach: Float[np.ndarray, "3"]
-    pushes: bool
+    opening: float
     follows: float = 1.0
+
+    @property
+    def pushes(self) -> bool:
+        """With closed fingers rather than around the part."""
+        return self.opening == 0.0
 
 
 def operate(work: Workplace, joint: int, target: float, done: Callable[[], bool], refused: list[np.ndarray]) -> Skill:
-    """Moves a joint towards a value until it is done; false where no way is left or the hand slipped.
+    """Moves a joint towards a value until it is done; false where no way is left or the part hardly moved.
 
     Args:
       work: what to work with.
@@ -75,21 +87,23 @@ def operate(work: Workplace, joint: int, target: float, done: Callable[[], bool]
     hold = next(_holds(work, link, refused), None)
     if hold is None:
         return False
-    yield from hesitate(work, hold.pushes)
+    yield from hesitate(work, hold.opening)
     before = hold.hand.moved(hold.approach)
-    yield from travel(work, before, hold.pushes)
-    yield from go(work, before, hold.pushes, near=0.015, turned=0.08)
-    yield from hesitate(work, hold.pushes)
-    yield from go(work, hold.hand, hold.pushes, near=0.006, turned=0.08, steps=35, speed=0.6)
+    yield from travel(work, before, hold.opening)
+    yield from go(work, before, hold.opening, near=0.015, turned=0.08)
+    yield from hesitate(work, hold.opening)
+    yield from go(work, hold.hand, hold.opening, near=0.006, turned=0.08, steps=35, speed=0.6)
     if not hold.pushes and not (yield from close_fingers(work)):
         refused.append(hold.hand.position)
         yield from _leave(work, hold)
         return False
-    moved = yield from _drag(work, link, hold, done)
-    if not moved:
-        refused.append(hold.hand.position)
+    before = position(work, joint)
+    yield from _drag(work, link, hold, done)
     yield from _leave(work, hold)
-    return moved
+    if abs(position(work, joint) - before) < WORTH * abs(target - before):
+        refused.append(hold.hand.position)
+        return False
+    return True
 
 
 def _drag(work: Workplace, link: Link, hold: Hold, done: Callable[[], bool]) -> Skill:
@@ -105,7 +119,7 @@ def _drag(work: Workplace, link: Link, hold: Hold, done: Callable[[], bool]) -> 
             best, since = now, 0
         since += 1
         ahead = now - start + sign * LEAD / radius
-        yield Move(_carried(work, link.joint, hand, ahead, hold.follows), True, 0.8)
+        yield Move(_carried(work, link.joint, hand, ahead, hold.follows), 0.0, 0.8)
     return done()
 
 
@@ -115,8 +129,8 @@ def _leave(work: Workplace, hold: Hold) -> Skill:
         yield from open_fingers(work)
     back = hold.approach / np.linalg.norm(hold.approach) * 0.08
     hand = work.sight.hand
-    yield from go(work, hand.moved(back), hold.pushes, near=0.02, turned=9.0, steps=25)
-    yield from go(work, hand.moved(back + [0, 0, 0.08]), False, near=0.03, turned=9.0, steps=25)
+    yield from go(work, hand.moved(back), 0.0 if hold.pushes else OPEN, near=0.02, turned=9.0, steps=25)
+    yield from go(work, hand.moved(back + [0, 0, 0.08]), OPEN, near=0.03, turned=9.0, steps=25)
     return True
 
 
@@ -151,13 +165,14 @@ def _holds(work: Workplace, link: Link, refused: list[np.ndarray]) -> Iterator[H
     """Ways to move the part that the arm can follow to the end, the best first."""
     axis, anchor = _axis(work, link.joint)
     start, middle = position(work, link.joint), _middle(work, link)
-    opening = abs(link.target) > abs(start)
+    shut = abs(link.target) > abs(start) and abs(start) < 0.1 * abs(link.target)
+    partly: list[tuple[float, Hold]] = []
     knob = not _slides(work, link.joint) and _distance(middle, anchor, axis) < KNOB
-    pushes = () if knob or opening else _pushes(work, link)
+    pushes = () if knob or shut else _pushes(work, link)
     for hold in (*pushes, *_grips(work, link, knob)):
         if any(np.linalg.norm(hold.hand.position - other) < 0.012 for other in refused):
             continue
-        opened = 0.0 if hold.pushes else WIDEST
+        opened = hold.opening
         joints = work.reach.clear(hold.hand.moved(hold.approach), opening=opened, allowed=link.members)
         if joints is None:
             continue
@@ -166,20 +181,27 @@ def _holds(work: Workplace, link: Link, refused: list[np.ndarray]) -> Iterator[H
         )
         if joints is None:
             continue
-        follows = next((f for f in FOLLOWS if _can_follow(work, link, hold.hand, f, joints)), None)
-        if follows is not None:
+        reached = [(_followed(work, link, replace(hold, follows=follows), joints), follows) for follows in FOLLOWS]
+        share, follows = max(reached, key=lambda pair: pair[0])
+        if share == 1.0:
             yield replace(hold, follows=follows)
+        elif share > 0.0:
+            partly.append((share, replace(hold, follows=follows)))
+    yield from (hold for _, hold in sorted(partly, key=lambda pair: -pair[0]))
 
 
-def _can_follow(work: Workplace, link: Link, hand: Pose, follows: float, joints: np.ndarray) -> bool:
-    """Whether the arm reaches to the end of the part's way."""
-    way = link.target - position(work, link.joint)
+def _followed(work: Workplace, link: Link, hold: Hold, joints: np.ndarray) -> float:
+    """How much of the part's way the arm can go with it."""
+    start, reached = position(work, link.joint), 0.0
     for share in (0.33, 0.67, 1.0):
-        solved = work.reach.solve(_carried(work, link.joint, hand, share * way, follows), joints)
+        way = share * (link.target - start)
+        there = _carried(work, link.joint, hold.hand, way, hold.follows)
+        moved = (link.joint, start + way)
+        solved = work.reach.clear(there, opening=0.02, start=joints, allowed=link.members, moved=moved)
         if solved is None:
-            return False
-        joints = solved
-    return True
+            break
+        joints, reached = solved, share
+    return reached
 
 
 def _middle(work: Workplace, link: Link) -> np.ndarray:
@@ -240,12 +262,13 @@ def _grips(work: Workplace, link: Link, knob: bool) -> Iterator[Hold]:
         where = belongs(seen, link.members)
         if not knob:
             where = _near(seen, where, handle, outwards)
-        for grasp in find_grasps(seen, where, handle, np.arange(-6, 6) * np.pi / 12):
-            across = abs(float(grasp.hand.rotation[:, 0] @ way))
-            found.append((grasp.cost + (0 if knob else 2 * (1 - across)), grasp))
-    for _, grasp in sorted(found, key=lambda pair: pair[0])[:40]:
-        for hand in (grasp.hand, grasp.hand.turned(grasp.hand.position, grasp.hand.rotation[:, 2], np.pi)):
-            yield Hold(hand, -APPROACH * hand.rotation[:, 2], pushes=False)
+        for opening in OPENINGS:
+            for grasp in find_grasps(seen, where, handle, np.arange(-6, 6) * np.pi / 12, opening=opening):
+                narrow = 0.5 if opening < WIDEST else 0.0
+                found.append((grasp.cost + narrow, grasp, opening))
+    for _, grasp, opening in sorted(found, key=lambda entry: entry[0])[:HOLDS]:
+        for hand in (grasp.hand, grasp.hand.flipped):
+            yield Hold(hand, -APPROACH * hand.rotation[:, 2], opening)
 
 
 def _near(seen: HeightMap, where: np.ndarray, handle: np.ndarray, outwards: np.ndarray) -> np.ndarray:
@@ -275,10 +298,11 @@ def _pushes(work: Workplace, link: Link) -> Iterator[Hold]:
         point = points[index]
         towards = _way(work, link, point)
         level = towards * [1, 1, 0] / max(float(np.linalg.norm(towards[:2])), 1e-6)
-        for turn in (0, 1):
-            closing = level if turn else np.cross([0, 0, 1.0], level)
-            hand = Pose(
-                point - level * (CLOSED_HALF[turn] + 0.01) + np.array([0, 0, TIP - 0.012]),
-                np.stack([closing, np.cross([0, 0, -1.0], closing), [0, 0, -1.0]], axis=1),
-            )
-            yield Hold(hand, np.array([0, 0, 0.10]) - 0.04 * level, pushes=True)
+        for tilt in PUSH_TILTS:
+            along = np.array([0, 0, -np.cos(tilt)]) + np.sin(tilt) * level
+            for turn, half in enumerate(CLOSED_HALF):
+                closing = np.cross(along, np.cross(level, along)) if turn else np.cross([0, 0, 1.0], level)
+                closing /= np.linalg.norm(closing)
+                tip = point - level * (half + 0.006) - [0, 0, PUSH_BELOW]
+                rotation = np.stack([closing, np.cross(along, closing), along], axis=1)
+                yield Hold(Pose(tip - TIP * along, rotation), np.array([0, 0, 0.10]) - 0.04 * level, 0.0)

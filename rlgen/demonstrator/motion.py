@@ -11,9 +11,11 @@ from rlgen.demonstrator.style import Style
 # An action of 1 moves the goal by this much; the arm follows about half of it within a control step.
 METRES_PER_ACTION = 0.05
 RADIANS_PER_ACTION = 0.5
-TURN_GAIN, FASTEST_TURN = 0.4, 0.4
+TURN_GAIN, FASTEST_TURN = 0.6, 0.9
 # What the hand holds pulls it down: the error that stays is taken back slowly, near the target only.
 PULL_BACK, PULL_NEAR, PULL_MOST = 0.15, 0.02, 0.015
+# The gripper's internal command runs from -1, open, to 1, closed, by a quarter a control step.
+OPEN, GRIPPER_STEP = 0.08, 0.25
 TREMOR_SHARES = np.array([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])
 
 
@@ -23,12 +25,12 @@ class Move:
 
     Attributes:
       hand: where the grip site should go; None holds still.
-      closed: whether the fingers close.
+      opening: between the fingers, metres: 0 closes, `OPEN` opens.
       speed: share of the style's speed.
     """
 
     hand: Pose | None
-    closed: bool
+    opening: float
     speed: float = 1.0
 
 
@@ -38,10 +40,11 @@ class Motor:
     def __init__(self, style: Style, random: np.random.Generator):
         self._style, self._random = style, random
         self._noise, self._pull = np.zeros(6), np.zeros(3)
+        self._gripper = -1.0
 
     def action(self, move: Move, hand: Pose) -> Float[np.ndarray, "7"]:
         """The environment's action: position, axis-angle, gripper (-1 opens, +1 closes)."""
-        gripper = 1.0 if move.closed else -1.0
+        gripper = self._grip(move.opening)
         if move.hand is None:
             return np.append(np.zeros(6), gripper)
         style, error = self._style, move.hand.position - hand.position
@@ -57,3 +60,10 @@ class Motor:
             turn *= FASTEST_TURN / size
         self._noise = 0.8 * self._noise + style.tremor * self._random.normal(0, 0.6, 6) * TREMOR_SHARES
         return np.append(np.clip(np.concatenate([wanted, turn]) + self._noise, -1.0, 1.0), gripper)
+
+    def _grip(self, opening: float) -> float:
+        """Closes or opens; something in between by turns, since datasets know no other commands than these."""
+        wanted = np.clip(1.0 - 2.0 * opening / OPEN, -1.0, 1.0)
+        sign = 1.0 if wanted >= 1.0 or (wanted > -1.0 and self._gripper < wanted) else -1.0
+        self._gripper = float(np.clip(self._gripper + sign * GRIPPER_STEP, -1.0, 1.0))
+        return sign

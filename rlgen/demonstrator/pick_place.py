@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlgen.demonstrator.grasps import WIDEST, Grasp, find_grasps
+from rlgen.demonstrator.motion import OPEN
 from rlgen.demonstrator.places import Place
 from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.reach import Held
 from rlgen.demonstrator.sight import parts
 from rlgen.demonstrator.skills import (
+    CLOSED,
+    LOADED,
     Skill,
     Workplace,
     close_fingers,
@@ -25,12 +28,21 @@ from rlgen.libero.predicates import CONTAIN
 
 MAP_REACH, MAP_CELL = 0.16, 0.003
 APPROACH, LIFT = 0.08, 0.06
+# The hand may have moved this far in the object's frame while it was lifted: what hangs from its rim turns.
+SLIP = 0.03
 TURNS = np.arange(-6, 6) * np.pi / 12
-PLACE_TURNS = (0.0, *(sign * angle for angle in (0.5, 1.0, 1.57) for sign in (1, -1)))
 # Heights above the place at rest at which an object may be let go: into boxes it may fall.
 RELEASES, DROPS = (0.006, 0.015, 0.03), (0.006, 0.02, 0.04, 0.07, 0.10, 0.14)
+# Where an object comes from, metres: from above, or where there is a roof from a side.
+UPWARDS = np.array([0.0, 0.0, 0.22])
+SIDEWAYS = tuple(0.26 * np.array([np.cos(angle), np.sin(angle), 0.0]) for angle in np.arange(4) * np.pi / 2)
+CARRIED_ABOVE = 0.01
+# An object must fit this far beside its place too, metres.
+BESIDE = ((0.006, 0.0), (-0.006, 0.0), (0.0, 0.006), (0.0, -0.006))
 # An object further than this from where the hand should have it has been lost.
 LOST = 0.05
+# Grasps looked at, and pairs of grasp and place.
+CANDIDATES, PAIRS = 30, 100
 
 
 @dataclass(frozen=True)
@@ -41,13 +53,20 @@ class Plan:
       grasp: where the fingers close.
       grip: the object's pose in the hand.
       place: the object's pose at rest, in the world.
-      release: how far above it the fingers open, metres.
+      entry: offset from which the object comes to its place on a straight line, metres.
+      release: how far before it on that line the fingers open, metres.
     """
 
     grasp: Grasp
     grip: Pose
     place: Pose
+    entry: np.ndarray
     release: float
+
+    @property
+    def let_go(self) -> Pose:
+        """The object's pose when the fingers open."""
+        return self.place.moved(self.release * self.entry / np.linalg.norm(self.entry))
 
 
 def pick_and_place(work: Workplace, atom: int, plan: Plan, refused: list[np.ndarray]) -> Skill:
@@ -70,25 +89,28 @@ def pick(work: Workplace, body: int, grasp: Grasp) -> Skill:
     """Grasps and lifts; false where the object stays or falls."""
     hand = grasp.hand.moved(spread(work.random, work.style.grasp_error))
     before = hand.moved(-APPROACH * hand.rotation[:, 2])
-    yield from hesitate(work, False)
+    yield from hesitate(work, OPEN)
     side, rise = work.style.detour
     if side or rise:
-        yield from travel(work, before.moved(np.array([0.0, side, rise])), False, near=0.04)
+        yield from travel(work, before.moved(np.array([0.0, side, rise])), OPEN, near=0.04)
     if work.style.overshoot:
         way = before.position - work.sight.hand.position
         way[2] = 0.0
         beyond = way / max(float(np.linalg.norm(way)), 1e-6) * work.style.overshoot
-        yield from travel(work, before.moved(beyond), False, near=0.03)
-    yield from travel(work, before, False)
-    yield from go(work, before, False, near=0.012, turned=0.06)
-    yield from hesitate(work, False)
-    yield from go(work, hand, False, near=0.004, turned=0.06, steps=40, speed=0.6)
-    resting = work.sight.body(body).position[2]
+        yield from travel(work, before.moved(beyond), OPEN, near=0.03)
+    yield from travel(work, before, OPEN)
+    yield from go(work, before, OPEN, near=0.012, turned=0.06)
+    yield from hesitate(work, OPEN)
+    yield from go(work, hand, OPEN, near=0.006, turned=0.06, steps=30, speed=0.6)
     if not (yield from close_fingers(work)):
         yield from _give_up(work)
         return False
-    yield from go(work, work.sight.hand.moved(np.array([0, 0, LIFT])), True, near=0.015, turned=9.0, steps=25)
-    if work.sight.body(body).position[2] < resting + 0.4 * LIFT:
+    held = _held(work, body)
+    yield from go(
+        work, work.sight.hand.moved(np.array([0, 0, LIFT])), CLOSED, near=0.015, turned=9.0, steps=25, speed=0.6
+    )
+    slipped = held.grip.inverse.position - _held(work, body).grip.inverse.position
+    if np.linalg.norm(slipped) > SLIP:
         yield from _give_up(work)
         return False
     return True
@@ -96,44 +118,60 @@ def pick(work: Workplace, body: int, grasp: Grasp) -> Skill:
 
 def place(work: Workplace, body: int, plan: Plan) -> Skill:
     """Carries what is held to its place and lets go; false where it was lost on the way."""
-    at = plan.place.moved(spread(work.random, work.style.place_error) + [0, 0, plan.release])
+    at = plan.let_go.moved(spread(work.random, work.style.place_error))
 
-    def hand_for(pose: Pose) -> Pose:
-        # The object is brought to its place, however it lies in the hand.
-        grip = work.sight.hand.inverse @ work.sight.body(body)
-        return pose @ grip.inverse
-
-    above = at.moved(np.array([0, 0, 0.06]))
-    held = Held(body, work.sight.hand.inverse @ work.sight.body(body))
-    yield from travel(work, hand_for(above), True, held=held)
-    yield from hesitate(work, True)
+    level = abs(float(plan.entry[2])) < 0.5 * np.linalg.norm(plan.entry)
+    above = at.moved(plan.entry if level else np.array([0, 0, 0.06]))
+    held = _held(work, body)
+    yield from travel(work, above @ held.grip.inverse, CLOSED, held=held)
+    yield from hesitate(work, CLOSED)
     if not _holding(work, body, held):
         return False
-    yield from go(work, lambda: hand_for(above), True, near=0.012, turned=0.08, steps=30)
-    yield from go(work, lambda: hand_for(at), True, near=0.006, turned=0.1, steps=30, speed=0.6)
+    # However the object lies in the hand by now: it is the object that goes to its place.
+    held = _held(work, body)
+    before = above @ held.grip.inverse
+    if not level:
+        # First exactly over it: there may be walls on the way down.
+        higher = Pose(
+            np.array([*before.position[:2], max(work.sight.hand.position[2], before.position[2])]), before.rotation
+        )
+        yield from go(work, higher, CLOSED, near=0.008, turned=0.06, steps=25, speed=LOADED)
+    yield from go(work, before, CLOSED, near=0.012, turned=0.08, steps=30, speed=LOADED)
+    held = _held(work, body)
+    yield from go(work, at @ held.grip.inverse, CLOSED, near=0.006, turned=0.1, steps=40, speed=0.6)
     if not _holding(work, body, held):
         return False
-    yield from hesitate(work, True)
+    yield from hesitate(work, CLOSED)
     yield from open_fingers(work)
     hand = work.sight.hand
-    yield from go(work, hand.moved(-0.10 * hand.rotation[:, 2]), False, near=0.02, turned=9.0, steps=30)
+    back = 0.6 * plan.entry if level else -0.10 * hand.rotation[:, 2]
+    yield from go(work, hand.moved(back), OPEN, near=0.02, turned=9.0, steps=30)
     return True
 
 
 def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Plan]:
     """Grasps and places that the arm reaches without touching anything, the best first."""
     body = int(work.sight.scene.goal.bodies[atom])
-    candidates = sorted(_grasps(work, body, refused), key=lambda grasp: grasp.cost)
-    spots = work.places.find(atom, work.sight.body(body).rotation, PLACE_TURNS)
-    drops = DROPS if work.sight.scene.goal.kinds[atom] == CONTAIN else RELEASES
-    for grasp in candidates:
-        if not _can_pick(work, body, grasp):
+    candidates = sorted(_grasps(work, body, refused), key=lambda grasp: grasp.cost)[:CANDIDATES]
+    rotation = work.sight.body(body).rotation
+    inside = work.sight.scene.goal.kinds[atom] == CONTAIN
+    spots, entries = work.places.find(atom, rotation, roofed=False), (UPWARDS,)
+    if not spots and inside:
+        spots, entries = work.places.find(atom, rotation, roofed=True), SIDEWAYS
+    releases = DROPS if inside and entries[0] is UPWARDS else RELEASES
+    pairs = 0
+    for grasp in _both_ways(work, candidates):
+        if not spots or not _can_pick(work, body, grasp):
             continue
-        grip = grasp.hand.inverse @ work.sight.body(body)
+        held = Held(body, grasp.hand.inverse @ work.sight.body(body))
         for spot in _varied(spots):
-            release = _release(work, Held(body, grip), spot.body, drops)
-            if release is not None:
-                yield Plan(grasp, grip, spot.body, release)
+            for entry in entries:
+                pairs += 1
+                release = _release(work, held, spot.body, entry, releases)
+                if release is not None:
+                    yield Plan(grasp, held.grip, spot.body, entry, release)
+            if pairs > PAIRS:
+                return
 
 
 def _grasps(work: Workplace, body: int, refused: list[np.ndarray]) -> list[Grasp]:
@@ -155,6 +193,15 @@ def _grasps(work: Workplace, body: int, refused: list[np.ndarray]) -> list[Grasp
     return kept
 
 
+def _both_ways(work: Workplace, grasps: list[Grasp]) -> Iterator[Grasp]:
+    """Each with the hand turned one way and the other, first the one that is nearer to how it is now."""
+    for grasp in grasps:
+        ways = (grasp.hand, grasp.hand.flipped)
+        present = work.sight.hand.rotation[:, 0]
+        for hand in sorted(ways, key=lambda way: -float(way.rotation[:, 0] @ present)):
+            yield Grasp(hand, grasp.cost)
+
+
 def _in_body(work: Workplace, body: int, grasp: Grasp) -> np.ndarray:
     """Where the fingers close, in the object's frame, with the direction counted as centimetres."""
     local = work.sight.body(body).inverse @ grasp.hand
@@ -168,16 +215,28 @@ def _can_pick(work: Workplace, body: int, grasp: Grasp) -> bool:
     return joints is not None and work.reach.clear(grasp.hand, opening=WIDEST, start=joints) is not None
 
 
-def _release(work: Workplace, held: Held, spot: Pose, drops: tuple[float, ...]) -> float | None:
-    """The lowest height above a place at which hand and load are clear, and above it; None where there is none."""
-    joints = work.reach.clear((spot.moved(np.array([0, 0, 0.16]))) @ held.grip.inverse, opening=0.04, held=held)
-    if joints is None:
+def _release(work: Workplace, held: Held, spot: Pose, entry: np.ndarray, releases: tuple[float, ...]) -> float | None:
+    """How far before a place the fingers may open: as near as hand and load come without touching anything.
+
+    None where they do not come near enough, or the object could not go the rest of the way.
+    """
+    length = float(np.linalg.norm(entry))
+    ahead, level = entry / length, abs(entry[2]) < 0.5 * length
+    # What goes in from the side is carried a little above the floor.
+    lift = np.array([0, 0, CARRIED_ABOVE]) if level else np.zeros(3)
+    joints, nearest = None, None
+    for way in (*np.linspace(length, max(releases) + 0.02, 3), *sorted(releases, reverse=True)):
+        hand = spot.moved(way * ahead + lift) @ held.grip.inverse
+        joints = work.reach.clear(hand, opening=0.04, held=held, start=joints)
+        if joints is None:
+            break
+        nearest = float(way)
+    if nearest not in releases:
         return None
-    for drop in drops:
-        hand = spot.moved(np.array([0, 0, drop])) @ held.grip.inverse
-        if work.reach.clear(hand, opening=0.04, held=held, start=joints) is not None:
-            return drop
-    return None
+    # Boards are thin: the way is looked at in small steps, down to where the object comes to rest.
+    way = [spot.moved(step * ahead + lift) for step in np.arange(releases[0], length, 0.008)]
+    beside = [way[1].moved(np.array([x, y, 0.004])) for x, y in BESIDE]
+    return nearest if all(work.reach.fits(held.body, pose) for pose in (*beside, *way)) else None
 
 
 def _varied(spots: list[Place], count: int = 12) -> list[Place]:
@@ -196,6 +255,11 @@ def _varied(spots: list[Place], count: int = 12) -> list[Place]:
     return kept
 
 
+def _held(work: Workplace, body: int) -> Held:
+    """What is in the hand, as it lies there."""
+    return Held(body, work.sight.hand.inverse @ work.sight.body(body))
+
+
 def _holding(work: Workplace, body: int, held: Held) -> bool:
     wanted = work.sight.hand @ held.grip
     return bool(np.linalg.norm(wanted.position - work.sight.body(body).position) < LOST)
@@ -205,5 +269,5 @@ def _give_up(work: Workplace) -> Skill:
     """Lets go and backs off."""
     yield from open_fingers(work)
     hand = work.sight.hand
-    yield from go(work, hand.moved(np.array([0, 0, 0.10])), False, near=0.03, turned=9.0, steps=25)
+    yield from go(work, hand.moved(np.array([0, 0, 0.10])), OPEN, near=0.03, turned=9.0, steps=25)
     return True

@@ -1,6 +1,7 @@
 """Where to put an object so that an atom of the goal holds: poses of its body at rest, best first."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 import mujoco
 import numpy as np
@@ -11,13 +12,18 @@ from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.sight import Sight, place_body
 from rlgen.demonstrator.terrain import HeightMap, Terrain, looking_down, turned_map
 from rlgen.libero import kernel, kernel_arrays
-from rlgen.libero.predicates import CONTAIN, STACKED
+from rlgen.libero.predicates import STACKED
 
 CELL = 0.005
 # Half extent of the maps of an object's underside.
 UNDERSIDE = 0.15
-# How far above a region's middle something may stand and still be seen as its floor.
-HEADROOM = 0.12
+# From where one looks down on a region that has no roof, metres above its middle.
+OPEN_SKY = 0.5
+# Turns about the vertical, radians, and how many places are enough to choose from.
+TURNS = tuple(np.deg2rad(angle) for angle in (0, *(sign * step for step in range(15, 91, 15) for sign in (1, -1))))
+ENOUGH = 120
+# How far from the middle, in half extents, one of several things is put.
+SHARED = 0.75
 # How far from a place its atom must still hold, because nothing is put down exactly.
 MARGIN = 0.008
 
@@ -43,39 +49,39 @@ class Places:
         self._data = mujoco.MjData(sight.model)
         self._views = kernel_arrays.make_views(sight.model, self._data)
 
-    def find(self, atom: int, rotation: Float[np.ndarray, "3 3"], turns: tuple[float, ...]) -> list[Place]:
+    def find(self, atom: int, rotation: Float[np.ndarray, "3 3"], *, roofed: bool) -> list[Place]:
         """Places for the object of an atom, the cheapest first.
 
         Args:
           atom: number in the goal; `In` or `On`.
           rotation: how the object stands now, before it is turned about the vertical.
-          turns: angles about the vertical to consider, radians.
+          roofed: whether to look below the region's upper end only, as into a shelf.
         """
         goal = self._sight.scene.goal
-        body, kind = int(goal.bodies[atom]), int(goal.kinds[atom])
+        body = int(goal.bodies[atom])
         centre, half = self._region(atom)
+        # Where others go too, the first leaves room.
+        shared = np.sum((goal.places == goal.places[atom]) & (goal.kinds == goal.kinds[atom])) > 1
         reach = float(half.max()) + 0.10
-        above = float(half[2]) if kind == CONTAIN else HEADROOM
+        above = float(half[2]) if roofed else OPEN_SKY
         ground = self._terrain.map(looking_down(centre), (reach, reach), above=above, cell=CELL, without=body)
         up = Pose(np.array([0.0, 0.0, 30.0]), np.eye(3))
-        under = self._terrain.map(
-            up, (UNDERSIDE, UNDERSIDE), above=0.4, cell=CELL, put=(body, Pose(up.position, rotation))
-        )
+        put = (body, Pose(up.position, rotation))
+        under = self._terrain.map(up, (UNDERSIDE, UNDERSIDE), above=0.4, cell=CELL, put=put)
         floor = np.where(np.isfinite(ground.height), centre[2] + ground.height, -np.inf)[:, ::-1]
         found = []
-        for turn in turns:
+        for turn in TURNS:
             lower = turned_map(under, -turn).height
             standing = Rotation.from_rotvec([0, 0, turn]).as_matrix() @ rotation
             for offset in _offsets(half):
                 rest = _rest(floor, lower, offset)
-                if rest is None:
-                    continue
-                height, lean = rest
-                pose = Pose(np.array([*(centre[:2] + offset), height]), standing)
-                if self._holds(atom, body, pose):
+                if rest is not None:
                     away = float(np.linalg.norm(offset / np.maximum(half[:2], 0.02)))
-                    found.append(Place(pose, 0.5 * away + 0.3 * abs(turn) + 15 * lean))
-        return sorted(found, key=lambda place: place.cost)
+                    away = abs(away - SHARED) if shared else away
+                    pose = Pose(np.array([*(centre[:2] + offset), rest[0]]), standing)
+                    found.append(Place(pose, 0.5 * away + 0.3 * abs(turn) + 15 * rest[1]))
+        found.sort(key=lambda place: place.cost)
+        return list(islice((place for place in found if self._holds(atom, body, place.body)), ENOUGH))
 
     def _region(self, atom: int) -> tuple[np.ndarray, np.ndarray]:
         """Middle and half extents along the world's axes."""

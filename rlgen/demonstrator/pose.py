@@ -36,6 +36,11 @@ class Pose:
         turn = Rotation.from_rotvec(angle * np.asarray(axis)).as_matrix()
         return Pose(point + turn @ (self.position - point), turn @ self.rotation)
 
+    @property
+    def flipped(self) -> "Pose":
+        """Half a turn about its z axis, which is the same to two fingers."""
+        return Pose(self.position, self.rotation * [-1.0, -1.0, 1.0])
+
 
 def rotation_between(present: Float[np.ndarray, "3 3"], wanted: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
     """Axis times angle in the world that turns one orientation into the other, radians."""

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from rlgen.demonstrator.joints import operate, position
-from rlgen.demonstrator.motion import Move
+from rlgen.demonstrator.motion import OPEN, Move
 from rlgen.demonstrator.pick_place import pick_and_place, plans
 from rlgen.demonstrator.sight import joint_at, parts
 from rlgen.demonstrator.skills import Skill, Workplace, wait
@@ -15,6 +15,8 @@ from rlgen.libero.scene import Scene
 
 # Control steps to wait where nothing can be done.
 WAIT = 20
+# What moves less than this in a control step is at rest, metres; and how many control steps things may fall.
+STILL, LONGEST_FALL = 5e-4, 40
 
 
 def perform(work: Workplace) -> Generator[Move, None, None]:
@@ -24,15 +26,16 @@ def perform(work: Workplace) -> Generator[Move, None, None]:
     while True:
         missing = [atom for atom in order if not work.sight.holds(atom)]
         if not missing:
-            yield from wait(work, 1, False)
+            yield from wait(work, 1, OPEN)
         elif not (yield from _meet(work, missing[0], refused)):
             # What cannot be planned now will not be a step later, and planning takes time.
-            yield from wait(work, WAIT, False)
+            yield from wait(work, WAIT, OPEN)
 
 
 def _meet(work: Workplace, atom: int, refused: dict[tuple[str, int], list[np.ndarray]]) -> Skill:
     """One attempt at an atom."""
     goal = work.sight.scene.goal
+    yield from _come_to_rest(work, int(goal.bodies[atom]))
     if goal.kinds[atom] == JOINT:
         joint = joint_at(work.sight.model, goal.joints[atom][0])
         target = _target(work, atom, joint)
@@ -54,6 +57,18 @@ def _meet(work: Workplace, atom: int, refused: dict[tuple[str, int], list[np.nda
         if (yield from operate(work, joint, target, is_open, tried)):
             return True
     return False
+
+
+def _come_to_rest(work: Workplace, body: int) -> Skill:
+    """Waits for what still falls: some initial states overlap, and things are let go above their place."""
+    before = work.sight.body(body).position
+    for _ in range(LONGEST_FALL):
+        yield from wait(work, 1, OPEN)
+        now = work.sight.body(body).position
+        if np.linalg.norm(now - before) < STILL:
+            break
+        before = now
+    return True
 
 
 def _target(work: Workplace, atom: int, joint: int) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlgen.demonstrator.motion import Move
+from rlgen.demonstrator.motion import OPEN, Move
 from rlgen.demonstrator.places import Places
 from rlgen.demonstrator.pose import Pose, rotation_between
 from rlgen.demonstrator.reach import Held, Reach
@@ -15,9 +15,17 @@ from rlgen.demonstrator.terrain import Terrain
 
 # A skill yields a move a control step, while `Workplace.sight` is kept up to date, and returns whether it succeeded.
 Skill = Generator[Move, None, bool]
-OPENED = 0.06
+CLOSED, OPENED = 0.0, 0.06
 # From the grip site down to the fingertips, and a little.
 BELOW_HAND = 0.015
+# Share of the speed with something in the hand.
+LOADED = 0.75
+# Ways to get out from under something, metres.
+ASIDE = tuple(
+    np.array([radius * np.cos(angle), radius * np.sin(angle), 0.0])
+    for radius in (0.0, 0.04, 0.08, 0.12, 0.16)
+    for angle in (np.arange(8) * np.pi / 4 if radius else (0.0,))
+)
 
 
 @dataclass
@@ -41,7 +49,7 @@ class Workplace:
 def go(
     work: Workplace,
     target: Pose | Callable[[], Pose],
-    closed: bool,
+    opening: float,
     *,
     near: float = 0.01,
     turned: float = 0.15,
@@ -55,28 +63,29 @@ def go(
         there = np.linalg.norm(pose.position - hand.position) < near
         if there and np.linalg.norm(rotation_between(hand.rotation, pose.rotation)) < turned:
             return True
-        yield Move(pose, closed, speed)
+        yield Move(pose, opening, speed)
     return False
 
 
-def wait(work: Workplace, steps: int, closed: bool) -> Skill:
+def wait(work: Workplace, steps: int, opening: float) -> Skill:
     """Holds still."""
     for _ in range(steps):
-        yield Move(None, closed)
+        yield Move(None, opening)
     return True
 
 
-def hesitate(work: Workplace, closed: bool) -> Skill:
+def hesitate(work: Workplace, opening: float) -> Skill:
     """Waits as people do now and then, in a style that does."""
-    yield from wait(work, hesitation(work.style, work.random), closed)
+    yield from wait(work, hesitation(work.style, work.random), opening)
     return True
 
 
 def close_fingers(work: Workplace) -> Skill:
     """Closes until the fingers stand still; false where nothing is between them."""
-    before = work.sight.opening
+    before, hand = work.sight.opening, work.sight.hand
     for step in range(2 * work.style.close_steps):
-        yield Move(None, True)
+        # The hand keeps its place by its own actions: steps without any are dropped from datasets.
+        yield Move(hand, CLOSED)
         now = work.sight.opening
         if step + 1 >= work.style.close_steps and abs(now - before) < 5e-4:
             break
@@ -86,22 +95,38 @@ def close_fingers(work: Workplace) -> Skill:
 
 def open_fingers(work: Workplace, steps: int = 12) -> Skill:
     """Opens until the hand is wide enough to go."""
+    hand = work.sight.hand
     for _ in range(steps):
-        yield Move(None, False)
+        yield Move(hand, OPEN)
         if work.sight.opening > OPENED:
             break
     return True
 
 
-def travel(work: Workplace, target: Pose, closed: bool, *, held: Held | None = None, near: float = 0.02) -> Skill:
+def travel(work: Workplace, target: Pose, opening: float, *, held: Held | None = None, near: float = 0.02) -> Skill:
     """Over whatever is in the way: up, across, and left to the caller, down."""
-    height = _free_height(work, target, held)
+    height, speed = _free_height(work, target, held), LOADED if held is not None else 1.0
+    if held is not None:
+        yield from _from_under(work, held, height - work.sight.hand.position[2])
     hand = work.sight.hand
     if hand.position[2] < height - 0.03:
         up = Pose(np.array([*hand.position[:2], height]), hand.rotation)
-        yield from go(work, up, closed, near=0.03, turned=9.0)
+        yield from go(work, up, opening, near=0.03, turned=9.0, speed=speed)
     over = Pose(np.array([*target.position[:2], max(height, target.position[2])]), target.rotation)
-    return (yield from go(work, over, closed, near=near))
+    return (yield from go(work, over, opening, near=near, speed=speed))
+
+
+def _from_under(work: Workplace, held: Held, rise: float) -> Skill:
+    """Sideways first where what is held would hit something on its way up, such as an open drawer."""
+    here, hand = work.sight.body(held.body), work.sight.hand
+    ups = [np.array([0, 0, up]) for up in np.arange(0.02, rise, 0.02)]
+    for offset in ASIDE:
+        way = [here.moved(share * offset) for share in (0.25, 0.5, 0.75, 1.0)]
+        if all(work.reach.fits(held.body, pose) for pose in (*way, *(way[-1].moved(up) for up in ups))):
+            if offset.any():
+                yield from go(work, hand.moved(offset), CLOSED, near=0.015, turned=9.0, steps=25, speed=LOADED)
+            return True
+    return False
 
 
 def _free_height(work: Workplace, target: Pose, held: Held | None) -> float:

@@ -25,8 +25,8 @@ class Style:
       close_steps: steps given to the fingers.
     """
 
-    speed: float = 0.85
-    gain: float = 0.6
+    speed: float = 0.95
+    gain: float = 0.65
     tremor: float = 0.0
     pause: float = 0.0
     longest_pause: int = 8
