@@ -33,12 +33,13 @@ def check_episode(episode: Episode, where: str) -> None:
     """Raises `UserError`, beginning with `where`, unless shapes agree and numbers are usable.
 
     Actions must be finite and in [-1, 1], states finite. The last state alone may be all NaN: people's
-    files do not record the state after the last action.
+    files do not record the state after the last action. States of no numbers are those of an episode without
+    physics.
     """
     states, actions = np.asarray(episode.states), np.asarray(episode.actions)
     check_actions(actions, f"{where}: actions")
     steps = len(actions)
-    if states.ndim != 2 or len(states) != steps + 1 or states.shape[1] == 0:
+    if states.ndim != 2 or len(states) != steps + 1:
         raise UserError(f"{where}: states have shape {states.shape}, expected ({steps + 1}, D) for {steps} actions")
     if np.shape(episode.rewards) != (steps,):
         raise UserError(f"{where}: rewards have shape {np.shape(episode.rewards)}, expected ({steps},)")
