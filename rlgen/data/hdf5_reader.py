@@ -89,6 +89,12 @@ def read_robot_states(path: Path) -> list[RobotState]:
         return [_read_robot(data[name], path) for name in _demo_names(data, path)]
 
 
+def read_model_file(path: Path, name: str) -> str:
+    """The MJCF that was stored with a demonstration, where its fixtures stood; empty if none was."""
+    with opened(Path(path)) as file:
+        return str(child(child(file, "data", path), name, path).attrs.get("model_file", ""))
+
+
 def observed_before_action(path: Path) -> bool:
     """Whether row t of the observations was taken before action t (ours) or after it (people's files)."""
     path = Path(path)

@@ -1,15 +1,14 @@
 """`rlgen demos`: scripted demonstrations, successes only, in LIBERO's HDF5 layout."""
 
-import re
 from typing import Any
 
 import numpy as np
 
-from rlgen.data.hdf5 import DemoFileInfo, write_demos
+from rlgen.data.hdf5 import write_demos
 from rlgen.errors import UserError
+from rlgen.libero.demo_info import demo_file_info
 from rlgen.libero.demonstrator import Demonstrator
 from rlgen.libero.observe import Observer
-from rlgen.libero.scene import Scene
 from rlgen.stages.context import Context, Work
 from rlgen.stages.waves import gather
 
@@ -41,18 +40,6 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         )
     observer = Observer(scene)
     robots = [observer(episode.states).robot for episode in episodes]
-    write_demos(work.folder / FILE, episodes, robots, _file_info(scene))
+    write_demos(work.folder / FILE, episodes, robots, demo_file_info(scene))
     lengths = [len(episode) for episode in episodes]
     return {"file": FILE, "episodes": len(episodes), "tried": tried, "mean_length": float(np.mean(lengths))}
-
-
-def _file_info(scene: Scene) -> DemoFileInfo:
-    bddl = scene.task.bddl_file.read_text()
-    environment = re.search(r"\(define\s*\(problem\s+(\w+)", bddl)
-    language = re.search(r"\(:language\s+(.*?)\)", bddl)
-    return DemoFileInfo(
-        env_name=environment[1] if environment else "",
-        bddl_file_name=f"{scene.task.id}.bddl",
-        language=language[1] if language else scene.task.prompt,
-        model_file=(scene.folder / "scene.xml").read_text(),
-    )
