@@ -1,8 +1,10 @@
 """Episodes on disk in this project's own form: one `.npz` file an episode, nothing pickled."""
 
+import hashlib
 import json
 import zipfile
 import zlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,16 @@ def check_actions(actions: np.ndarray, where: str) -> None:
     largest = float(np.abs(actions).max())
     if largest > 1 + ACTION_TOLERANCE:
         raise UserError(f"{where}: reach {largest:g}, expected [-1, 1]; clip them or use another file")
+
+
+def episode_digest(episode: Episode) -> str:
+    """SHA-256 of all that is in an episode, to the last bit, in hexadecimal."""
+    total = hashlib.sha256()
+    for field in fields(episode):
+        value = np.asarray(getattr(episode, field.name))
+        total.update(f"{field.name} {value.dtype.str} {value.shape}".encode())
+        total.update(np.ascontiguousarray(value).tobytes())
+    return total.hexdigest()
 
 
 def save_episode(path: Path, episode: Episode) -> None:

@@ -7,7 +7,7 @@ from rlgen.data.hdf5_reader import (
     prompt_from_name,
     read_demos,
     read_info,
-    read_model_file,
+    read_model_files,
     read_robot_states,
 )
 from rlgen.data.hdf5_writer import stream_demos, write_demos
@@ -21,7 +21,7 @@ __all__ = [
     "prompt_from_name",
     "read_demos",
     "read_info",
-    "read_model_file",
+    "read_model_files",
     "read_robot_states",
     "stream_demos",
     "write_demos",

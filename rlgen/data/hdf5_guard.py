@@ -11,14 +11,15 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlgen.data.hdf5_reader import iterate_demos, observed_before_action, read_info, read_model_file
+from rlgen.data.hdf5_reader import iterate_demos, observed_before_action, read_info, read_model_files
 from rlgen.errors import UserError
 
+COMMAND = (sys.executable, "-m", "rlgen.data.hdf5_guard")
 PATIENCE = 120.0  # seconds for one file; the public ones take less than one
 
 
@@ -42,8 +43,9 @@ class FileCheck:
 class GuardedReader:
     """A child process that reads files first. Use it in a `with` statement."""
 
-    def __init__(self, patience: float = PATIENCE):
-        self._patience = patience
+    def __init__(self, patience: float = PATIENCE, command: Sequence[str] = COMMAND):
+        """`patience` is seconds for one file; `command` starts the child."""
+        self._patience, self._command = patience, command
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "GuardedReader":
@@ -75,7 +77,7 @@ class GuardedReader:
         if self._child is None or self._child.poll() is not None:
             self._end()
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "rlgen.data.hdf5_guard"],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -117,9 +119,10 @@ def check_file(path: Path, *, clip: bool = False) -> FileCheck:
         with contextlib.suppress(UserError):
             read_info(path)
         for name, episode in iterate_demos(path, clip=clip, on_bad=lambda name, error: bad.update({name: str(error)})):
-            read_model_file(path, name)
             good.append(name)
             task = episode.task
+        for _ in read_model_files(path, good):
+            pass
     except UserError as error:
         return FileCheck(fault=str(error))
     return FileCheck(tuple(good), bad, task)

@@ -17,6 +17,7 @@ from rlgen.types import Episode, RobotState
 
 OBSERVATION_ATTRIBUTE = "rlgen_observation"
 OBSERVED_BEFORE_ACTION = "before_action"
+DIGEST_ATTRIBUTE = "rlgen_sha256"  # at the file: that every demonstration has one; at it: of the episode
 PHYSICS_ATTRIBUTE = "physics"  # 0 at a demonstration that has no states
 ROBOT_KEYS = {
     "position": "ee_pos",

@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import h5py
 import numpy as np
 
-from rlgen.data.episodes import check_actions, check_episode
+from rlgen.data.episodes import check_actions, check_episode, episode_digest
 from rlgen.data.hdf5_access import array, attribute, child, named_damage, opened
 from rlgen.data.hdf5_layout import (
+    DIGEST_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
     OBSERVED_BEFORE_ACTION,
     PHYSICS_ATTRIBUTE,
@@ -89,10 +90,12 @@ def read_robot_states(path: Path) -> list[RobotState]:
         return [_read_robot(data[name], path) for name in _demo_names(data, path)]
 
 
-def read_model_file(path: Path, name: str) -> str:
-    """The MJCF that was stored with a demonstration, where its fixtures stood; empty if none was."""
+def read_model_files(path: Path, names: Iterable[str]) -> Iterator[str]:
+    """The MJCF that was stored with each demonstration, where its fixtures stood; empty if none was."""
     with opened(Path(path)) as file:
-        return str(child(child(file, "data", path), name, path).attrs.get("model_file", ""))
+        data = child(file, "data", path)
+        for name in names:
+            yield str(child(data, name, path).attrs.get("model_file", ""))
 
 
 def observed_before_action(path: Path) -> bool:
@@ -129,7 +132,7 @@ def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool
     samples = group.attrs.get("num_samples", len(actions))
     if samples != len(actions):
         raise UserError(f"{where}: num_samples says {samples}, there are {len(actions)} actions; fetch it again")
-    if clip and actions.dtype.kind == "f":
+    if clip and actions.dtype.kind == "f" and DIGEST_ATTRIBUTE not in group.attrs:
         actions = np.clip(actions, -1, 1)  # NaN stays and is refused below
     check_actions(actions, f"{where}/actions")
     states = _states(group, path, len(actions))
@@ -149,6 +152,9 @@ def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool
         success=bool(attributes.get("success", (rewards > 0).any())),
     )
     check_episode(episode, where)
+    written = attributes.get(DIGEST_ATTRIBUTE, "" if DIGEST_ATTRIBUTE in group.parent.attrs else None)
+    if written is not None and written != episode_digest(episode):
+        raise UserError(f"{where}: not as it was written; fetch or record the file again")
     return episode
 
 
@@ -157,8 +163,11 @@ def _states(group: h5py.Group, path: Path, steps: int) -> np.ndarray:
     if not group.attrs.get(PHYSICS_ATTRIBUTE, True):
         return np.zeros((steps + 1, 0))
     states = array(group, "states", path)
-    if states.ndim != 2 or len(states) != steps:
-        raise UserError(f"{path}: {group.name}/states: shape {states.shape}, expected ({steps}, D) for as many actions")
+    if states.dtype.kind != "f" or states.ndim != 2 or len(states) != steps:
+        raise UserError(
+            f"{path}: {group.name}/states: shape {states.shape} of {states.dtype}, "
+            f"expected ({steps}, D) of floats for as many actions"
+        )
     final = array(group, "final_state", path) if "final_state" in group else np.full((1, states.shape[1]), np.nan)
     return np.concatenate([states, final])
 
@@ -212,10 +221,10 @@ def _demo_names(data: h5py.Group, path: Path) -> list[str]:
 
 
 def _expected_names(data: h5py.Group, present: set[str]) -> list[str]:
-    """What the file has or should have: up to its highest number or its own count, and what only lost its name."""
+    """What the file has or should have: by its own count or up to its highest number, and what only lost its name."""
     declared = int(data.attrs.get("num_demos", 0))
     first = 0 if "demo_0" in present or declared else 1
-    last = max(declared, 1 + max(map(_number, present)))
+    last = declared or 1 + max(map(_number, present))
     numbered = present | {f"demo_{number}" for number in range(first, min(last, MOST_DEMOS))}
     renamed = [name for name in data if name not in present and "actions" in (data.get(name) or ())]
     return sorted(numbered, key=_number) + renamed

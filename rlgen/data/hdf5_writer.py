@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rlgen.data.disk import disk_errors
-from rlgen.data.episodes import check_episode
+from rlgen.data.episodes import check_episode, episode_digest
 from rlgen.data.hdf5_layout import (
+    DIGEST_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
     OBSERVED_BEFORE_ACTION,
     PHYSICS_ATTRIBUTE,
@@ -85,6 +86,7 @@ def _write_info(data: h5py.Group, info: DemoFileInfo, first: Episode, count: int
     data.attrs["num_demos"] = count
     data.attrs["total"] = total
     data.attrs[OBSERVATION_ATTRIBUTE] = OBSERVED_BEFORE_ACTION
+    data.attrs[DIGEST_ATTRIBUTE] = 1
     data.attrs["rlgen_task"] = first.task
     data.attrs["rlgen_prompt"] = first.prompt
 
@@ -104,6 +106,7 @@ def _write_demo(
         _store(group, "final_state", episode.states[steps:])
     else:
         group.attrs[PHYSICS_ATTRIBUTE] = 0
+    group.attrs[DIGEST_ATTRIBUTE] = episode_digest(episode)
     for name in ("source", "split"):
         group.attrs[name] = getattr(episode, name)
     for name in ("seed", "initial_index", "success"):

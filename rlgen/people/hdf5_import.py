@@ -14,7 +14,7 @@ from rlgen.data.hdf5 import (
     iterate_demos,
     observed_before_action,
     read_info,
-    read_model_file,
+    read_model_files,
     stream_demos,
 )
 from rlgen.data.hdf5_guard import FileCheck, GuardedReader
@@ -80,14 +80,15 @@ def _libero_task(recorded: str, source: Source) -> Task:
 def _as_recorded(source: Source, out: Path, options: Options, check: FileCheck, result: Imported) -> Imported:
     steps = kept = 0
     with atomic_folder(out) as folder:
-        for name, episode in islice(_good(source, options, check), options.count):
+        for name, episode in islice(good_episodes(source, options, check.good), options.count):
             save_episode(folder / f"{name}.npz", episode)
             kept, steps = kept + 1, steps + len(episode)
     return replace(result, output=out.name, kept=kept, steps=steps)
 
 
-def _good(source: Source, options: Options, check: FileCheck) -> Iterator[tuple[str, Episode]]:
-    return iterate_demos(source.path, clip=options.clip, only=frozenset(check.good), on_bad=lambda name, error: None)
+def good_episodes(source: Source, options: Options, names: Iterable[str]) -> Iterator[tuple[str, Episode]]:
+    """The episodes of a file that were found good, by name."""
+    return iterate_demos(source.path, clip=options.clip, only=frozenset(names), on_bad=lambda name, error: None)
 
 
 def _replayed(
@@ -106,7 +107,7 @@ def _replayed(
             yield outcome.episode
 
     def starts() -> Iterator[tuple[str, Episode]]:
-        for name, episode in _good(source, options, check):
+        for name, episode in good_episodes(source, options, check.good):
             check_states(scene, episode.states.shape[1], f"{source.path}: /data/{name}/states")
             # Only our own files know the state before settling; of others the first one counts.
             yield name, episode if ours else replace(episode, initial_state=episode.states[0])
@@ -122,11 +123,12 @@ def _info(scene: Scene, path: Path) -> DemoFileInfo:
         told = read_info(path)
     except UserError:
         return demo_file_info(scene)
-    return replace(demo_file_info(scene), domain_name=told.domain_name, env_kwargs=told.env_kwargs)
+    return replace(told, bddl_file_name=f"{scene.task.id}.bddl", model_file=demo_file_info(scene).model_file)
 
 
 def _reason(scene: Scene, path: Path, outcome: Replayed) -> str:
-    offset = fixture_offset(scene, read_model_file(path, outcome.name))
+    [model_file] = read_model_files(path, [outcome.name])
+    offset = fixture_offset(scene, model_file)
     if offset is None or offset < MOVED:
         return outcome.reason
     return f"{outcome.reason}; when it was recorded, a fixture stood {1000 * offset:.0f} mm from where it stands here"

@@ -1,5 +1,6 @@
-"""`rlgen demos`: scripted demonstrations, successes only, in LIBERO's HDF5 layout."""
+"""`rlgen demos`: demonstrations, scripted or from a file, successes only, in LIBERO's HDF5 layout."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from rlgen.errors import UserError
 from rlgen.libero.demo_info import demo_file_info
 from rlgen.libero.demonstrator import Demonstrator
 from rlgen.libero.observe import Observer
+from rlgen.people.for_run import take_demonstrations
 from rlgen.stages.context import Context, Work
 from rlgen.stages.waves import gather
 
@@ -19,6 +21,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     """Records `demos.episodes` successes from sampled placements."""
     config = context.run.config.demos
     work.progress.total = config.episodes
+    if config.file is not None:
+        return _from_file(context, work, Path(config.file), config.episodes)
     work.progress.say("loading the task and compiling the control step (up to 30 s the first time)")
     scene = context.scene
     episodes, tried = gather(
@@ -43,3 +47,13 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     write_demos(work.folder / FILE, episodes, robots, demo_file_info(scene))
     lengths = [len(episode) for episode in episodes]
     return {"file": FILE, "episodes": len(episodes), "tried": tried, "mean_length": float(np.mean(lengths))}
+
+
+def _from_file(context: Context, work: Work, path: Path, count: int) -> dict[str, Any]:
+    work.progress.say(f"taking demonstrations from {path}")
+    taken = take_demonstrations(
+        path, work.folder / FILE, context.scene, count=count, threads=context.run.config.threads
+    )
+    work.progress.update(advance=taken.kept, note=f"{taken.kept} kept of {taken.read}")
+    lengths = {"episodes": taken.kept, "tried": taken.read, "mean_length": taken.steps / taken.kept}
+    return {"file": FILE, "source": str(path), **lengths}
