@@ -62,5 +62,25 @@ def import_demos(words: Sequence[str]) -> None:
         raise UserError(f"no episode of {arguments.path} was kept; {arguments.out / 'import.json'} says why")
 
 
+def download_sets(words: Sequence[str]) -> None:
+    """`rlgen download`: the public LIBERO demonstration sets."""
+    parser = argparse.ArgumentParser(
+        prog="rlgen download", description="Fetches the public LIBERO demonstrations, recorded by people, as HDF5."
+    )
+    parser.add_argument("name", help="libero_spatial, libero_object, libero_goal, libero_10, libero_90, or all")
+    parser.add_argument("--out", type=Path, required=True, help="folder; the same command goes on where it was")
+    parser.add_argument("--endpoint", help="address of the hub; HF_ENDPOINT says the same")
+    arguments = parser.parse_args(words)
+    from rlgen.libero.hub import is_offline
+    from rlgen.people.download import download
+    from rlgen.people.hub_files import default_endpoint, wanted_suites
+
+    wanted_suites(arguments.name)
+    if is_offline():
+        raise UserError("no network is to be used (RLGEN_OFFLINE or HF_HUB_OFFLINE is set); unset it to download")
+    files = download(arguments.name, arguments.out, arguments.endpoint or default_endpoint(), tell=_tell)
+    print(f"{arguments.out}: {len(files)} files; `rlgen demos --from {arguments.out}` makes them ours")
+
+
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -11,6 +11,8 @@ from rlgen.data.episodes import episode_digest
 from rlgen.data.hdf5 import iterate_demos
 from rlgen.data.hdf5_guard import GuardedReader
 
+COUNTS = ("files", "whole", "bad", "refused", "crashed", "hung", "errors", "altered", "lost")
+
 
 def fuzz(source: Path, folder: Path, jobs: Iterable[tuple[str, int]], *, patience: float = 20.0) -> Counter[str]:
     """Damages `source` once for every kind and seed and reads the result as `--skip-bad --clip` does.
@@ -27,7 +29,7 @@ def fuzz(source: Path, folder: Path, jobs: Iterable[tuple[str, int]], *, patienc
         for kind, seed in jobs:
             target = folder / f"{kind.replace(' ', '_')}-{seed}.hdf5"
             damage(source, target, kind, np.random.default_rng((seed, *kind.encode())))
-            found += _read(target, guard, originals)
+            found.update(_read(target, guard, originals))
             target.unlink()
     return found
 
@@ -35,7 +37,8 @@ def fuzz(source: Path, folder: Path, jobs: Iterable[tuple[str, int]], *, patienc
 def _read(path: Path, guard: GuardedReader, originals: list[str]) -> Counter[str]:
     check = guard.check(path, clip=True)
     messages = [*check.bad.values(), *([check.fault] if check.fault else [])]
-    found = Counter(files=1, bad=len(check.bad), refused=bool(check.fault))
+    found = Counter(dict.fromkeys(COUNTS, 0))
+    found.update(files=1, bad=len(check.bad), refused=bool(check.fault))
     found["crashed"] = "crashed" in check.fault
     found["hung"] = "not read after" in check.fault
     found["errors"] = sum("\n" in message or path.name not in message for message in messages)

@@ -10,8 +10,8 @@ from rlgen.bench.damaged_demos import KINDS, damage
 from rlgen.bench.fuzz_demos import fuzz
 from rlgen.data.hdf5 import DemoFileInfo, write_demos
 
-# What strikes numbers that robosuite's files keep no checksum of.
-UNSEEN = ("bits", "bytes", "zeroed", "dtype")
+# What strikes numbers and names that robosuite's files keep no checksum of.
+UNSEEN = ("bits", "bytes", "zeroed", "dtype", "attribute")
 
 
 def seeds(kinds, count):
