@@ -25,7 +25,6 @@ from rlgen.libero.draw import draw_episodes
 from rlgen.libero.fixtures import fixture_offset
 from rlgen.libero.observe import Observer
 from rlgen.libero.scene import Scene
-from rlgen.libero.tasks import Task
 from rlgen.people.options import Options, SceneOf
 from rlgen.people.record import Imported
 from rlgen.people.replayed import Replayed, check_states, replay_episodes
@@ -64,17 +63,16 @@ def import_hdf5(
         return result
     if not options.replay:
         return _as_recorded(source, out, options, check, result)
-    return _replayed(source, out, options, check, result, scene_of(_libero_task(check.task, source)))
-
-
-def _libero_task(recorded: str, source: Source) -> Task:
-    task = task_of(recorded, source.path)
+    task = task_of(check.task, source.path)
     if task is None:
-        raise UserError(
-            f"{source.path}: {recorded} is no task of LIBERO and cannot be replayed; "
+        told = (
+            f"{source.path}: {check.task} is no task of LIBERO and cannot be replayed; "
             "pass --no-replay to take its episodes as they were recorded"
         )
-    return task
+        if not options.skip_bad:
+            raise UserError(told)
+        return replace(result, bad={**bad, FILE: told})
+    return _replayed(source, out, options, check, result, scene_of(task))
 
 
 def _as_recorded(source: Source, out: Path, options: Options, check: FileCheck, result: Imported) -> Imported:
@@ -95,6 +93,7 @@ def _replayed(
     source: Source, out: Path, options: Options, check: FileCheck, result: Imported, scene: Scene
 ) -> Imported:
     failed: dict[str, str] = {}
+    bad = dict(result.bad)
     sums: Counter[str] = Counter()
     ours = observed_before_action(source.path)
 
@@ -108,13 +107,19 @@ def _replayed(
 
     def starts() -> Iterator[tuple[str, Episode]]:
         for name, episode in good_episodes(source, options, check.good):
-            check_states(scene, episode.states.shape[1], f"{source.path}: /data/{name}/states")
+            try:
+                check_states(scene, episode.states.shape[1], f"{source.path}: /data/{name}/states")
+            except UserError as error:
+                if not options.skip_bad:
+                    raise
+                bad[name] = str(error)
+                continue
             # Only our own files know the state before settling; of others the first one counts.
             yield name, episode if ours else replace(episode, initial_state=episode.states[0])
 
     info = _info(scene, source.path)
     written = write_successes(out, scene, islice(kept(), options.count), info, options)
-    return replace(result, task=scene.task.id, output=out.name if written else "", failed=failed, **sums)
+    return replace(result, task=scene.task.id, output=out.name if written else "", failed=failed, bad=bad, **sums)
 
 
 def _info(scene: Scene, path: Path) -> DemoFileInfo:

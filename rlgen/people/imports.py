@@ -11,7 +11,7 @@ from rlgen.data.shards import only_writer
 from rlgen.errors import UserError
 from rlgen.libero.scene import Scene
 from rlgen.libero.tasks import Task
-from rlgen.people.hdf5_import import import_hdf5
+from rlgen.people.hdf5_import import FILE, import_hdf5
 from rlgen.people.options import Options, SceneOf
 from rlgen.people.record import Imported, Record, totals
 from rlgen.people.rlds_import import episodes_by_task, import_rlds_task
@@ -71,7 +71,12 @@ def _import(
         target.parent.mkdir(parents=True, exist_ok=True)
         entry = import_hdf5(source, target, options, scene_of, guard, key)
         return [replace(entry, output=str(name) if entry.output else "")]
-    tasks, bad = episodes_by_task(source, options)
+    try:
+        tasks, bad = episodes_by_task(source, options)
+    except UserError as error:
+        if not options.skip_bad:
+            raise
+        tasks, bad = {}, {FILE: str(error)}
     entries = [Imported(str(source.path), "", "", read=len(bad), kept=0, bad=bad, key=key)] if bad else []
     for task, numbers in tasks.items():
         name = str(source.name / f"{task.name}_demo.hdf5")

@@ -1,5 +1,7 @@
 """The record of an import: `import.json` beside the imported files, written after each of them."""
 
+import glob
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,6 +77,8 @@ class Record:
             raise UserError(f"{path}: is there already and not from {source}; pass --overwrite or choose another --out")
         self._owners[output] = source
         self._save()
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # of an import that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         return path
 
     def add(self, entries: list[Imported]) -> None:

@@ -111,6 +111,8 @@ def test_states_of_another_scene_name_both_sizes(tmp_path, standin_scene, record
     width = recorded[0].states.shape[1]
     with pytest.raises(UserError, match=rf"/data/demo_0/states: states of {width + 13} numbers.* has {width} \("):
         run(path, tmp_path / "out", standin_scene)
+    total = run(path, tmp_path / "out", standin_scene, skip_bad=True)
+    assert (total["read"], total["kept"], total["bad"]) == (2, 0, 2)
     assert not list((tmp_path / "out").rglob("*.hdf5"))
 
 
@@ -162,6 +164,21 @@ def test_episodes_as_recorded(peoples, tmp_path, standin_scene, recorded):
     for got, given in zip(load_episodes(folder), recorded, strict=True):
         np.testing.assert_array_equal(got.actions, given.actions[LOST:])
         np.testing.assert_array_equal(got.states[:-1], given.states[LOST:-1])
+
+
+def test_one_file_of_another_family_does_not_stop_the_others(peoples, tmp_path, standin_scene):
+    with h5py.File(peoples / "a.hdf5", "w") as file:
+        file.create_group("data").attrs["env"] = "Lift"
+        file["data/demo_1/actions"], file["data/demo_1/states"] = np.zeros((3, 7)), np.zeros((3, 32))
+    left = tmp_path / "out" / only_file(peoples / "libero_object").relative_to(peoples)
+    left = left.with_name(f".{left.name}.x1.part")
+    left.parent.mkdir(parents=True)
+    left.write_text("what a killed import leaves")
+    with pytest.raises(UserError, match="robosuite/Lift is no task of LIBERO"):
+        run(peoples, tmp_path / "out", standin_scene)
+    total = run(peoples, tmp_path / "out", standin_scene, skip_bad=True)
+    assert (total["read"], total["kept"]) == (3, 2) and not left.exists()
+    assert "no task of LIBERO" in record(tmp_path / "out")["files"][0]["bad"]["file"]
 
 
 def test_nothing_to_import(tmp_path, standin_scene):
