@@ -44,7 +44,7 @@ def _read(path: Path, guard: GuardedReader, originals: list[str]) -> Counter[str
     found["errors"] = sum("\n" in message or path.name not in message for message in messages)
     if check.fault:
         return found
-    good = dict(iterate_demos(path, clip=True, only=check.good, on_bad=lambda name, error: None))
+    good = dict(iterate_demos(path, clip=True, only=check.good))
     digests = [episode_digest(episode) for episode in good.values()]
     found["altered"] = sum(value not in originals for value in digests)
     found["lost"] = max(0, len(originals) - len(good) - len(check.bad))

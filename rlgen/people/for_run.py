@@ -49,10 +49,6 @@ def _as_it_is(source: Source, out: Path, scene: Scene, options: Options, names: 
     def episodes():
         nonlocal steps
         for name, episode in good_episodes(source, options, names):
-            if not episode.has_physics:
-                raise UserError(
-                    f"{source.path}: /data/{name}: no physics states, because its dataset has none; cloning needs them"
-                )
             check_states(scene, episode.states.shape[1], f"{source.path}: /data/{name}/states")
             if episode.success:
                 steps += len(episode)

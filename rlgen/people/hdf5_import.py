@@ -86,7 +86,7 @@ def _as_recorded(source: Source, out: Path, options: Options, check: FileCheck, 
 
 def good_episodes(source: Source, options: Options, names: Iterable[str]) -> Iterator[tuple[str, Episode]]:
     """The episodes of a file that were found good, by name."""
-    return iterate_demos(source.path, clip=options.clip, only=frozenset(names), on_bad=lambda name, error: None)
+    return iterate_demos(source.path, clip=options.clip, only=frozenset(names))
 
 
 def _replayed(

@@ -50,6 +50,8 @@ def check_states(scene: Scene, size: int, where: str) -> None:
 
     model = scene.model
     wanted = 1 + model.nq + model.nv
+    if not size:
+        raise UserError(f"{where}: no physics states, its dataset has none; replays and cloning need them")
     if size != wanted:
         raise UserError(
             f"{where}: states of {size} numbers, {scene.task.id} has {wanted} (time, nq {model.nq}, nv {model.nv}) "

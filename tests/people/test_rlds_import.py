@@ -109,7 +109,7 @@ def test_peoples_has_robot_actions_and_pictures_but_no_physics(peoples, tmp_path
             assert np.abs(picture[::-1, ::-1].astype(int) - source.image[2]).max() < 8
             assert "states" not in file[f"data/demo_{number}"]
     assert dataset_quality(episodes, robots).episodes == 3
-    with pytest.raises(UserError, match=r"demo_0: no physics states.*cloning needs them"):
+    with pytest.raises(UserError, match=r"demo_0/states: no physics states.*cloning need them"):
         take_demonstrations(path, tmp_path / "run.hdf5", standin_scene, count=3)
     assert not (tmp_path / "run.hdf5").exists()
 
