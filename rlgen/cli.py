@@ -1,4 +1,5 @@
-"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands`.
+"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands` and
+`rlgen.demo_commands`.
 
 A mistake of the user's ends in one line on standard error and exit code 2; an interruption in exit code 130,
 and the same command goes on where it was.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from rlgen.config import STAGES, Config, presets
+from rlgen.demo_commands import download_sets, import_demos
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
 from rlgen.world_commands import WORLD_COMMANDS
@@ -30,6 +32,8 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
 
   rlgen quickstart             the whole job, from demonstrations to the report
   rlgen <stage> --run DIR      one stage: {stages}
+  rlgen demos --from PATH      demonstrations of people (HDF5, RLDS) as ours
+  rlgen download SUITE         the public demonstrations of people
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
   rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
@@ -88,6 +92,10 @@ def _dispatch(words: list[str]) -> None:
         print(HELP.format(stages=", ".join(STAGES)))
     elif command in WORLD_COMMANDS:
         WORLD_COMMANDS[command](words[1:])
+    elif command == "download":
+        download_sets(words[1:])
+    elif command == "demos" and any(word.split("=")[0] == "--from" for word in words):
+        import_demos(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:

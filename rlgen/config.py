@@ -5,6 +5,7 @@ The resolved configuration is stored with the run; a command line is a preset pl
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from rlgen.errors import UserError
@@ -14,12 +15,19 @@ STAGES = ("demos", "bc", "ppo", "collect", "export", "quality", "vla-train", "ev
 
 @dataclass(frozen=True)
 class DemosConfig:
-    """Scripted demonstrations."""
+    """Demonstrations: scripted, or from a file."""
 
     episodes: int = 40
-    """Successful episodes to record."""
+    """Successful episodes to record, or to take from the file at most."""
     clean: bool = False
     """Straight and steady instead of human-like."""
+    file: str | None = None
+    """HDF5 file of demonstrations of the task, people's or ours, in place of scripted ones."""
+
+    def __post_init__(self) -> None:
+        if self.file is not None:
+            # A run may be gone on with from another folder.
+            object.__setattr__(self, "file", str(Path(self.file).expanduser().absolute()))
 
 
 @dataclass(frozen=True)

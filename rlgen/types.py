@@ -17,6 +17,8 @@ ACTION_SIZE = 7
 class Episode:
     """One episode as states and actions; pictures are drawn from the states when needed.
 
+    What comes from a dataset that recorded no physics has states of no numbers (D = 0).
+
     Attributes:
       task: `<suite>/<name>`.
       prompt: the instruction, as the benchmark's file name says it.
@@ -45,6 +47,11 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.actions)
+
+    @property
+    def has_physics(self) -> bool:
+        """Whether states were recorded."""
+        return self.states.shape[1] > 0
 
 
 @dataclass(frozen=True)

@@ -76,3 +76,14 @@ def test_tasks_lists_all_of_them():
     words = [sys.executable, "-m", "rlgen", "tasks", "--json"]
     rows = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
     assert len(rows) == 130 and rows[16]["id"].startswith("libero_object/")
+
+
+def test_demos_from_a_file_is_an_import_and_not_a_stage(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RLGEN_OFFLINE", "1")
+    for words in (["--from", str(tmp_path)], [f"--from={tmp_path}"]):
+        code, error = run_cli(capsys, "demos", *words, "--out", str(tmp_path / "out"), "--standins")
+        assert code == 2 and "no .hdf5 or .h5 file" in error and one_line(error)
+    assert not (tmp_path / "out").exists()
+    code, error = run_cli(capsys, "demos", "--from", str(tmp_path), "--no-replay", "--pictures", "--standins")
+    assert code == 2 and "leave out --pictures or --no-replay" in error and one_line(error)

@@ -14,9 +14,10 @@ FLOORS = [
     {"nets", "diffusion"},
     {"policies", "libero", "data", "train"},
     {"rl", "vla"},
+    {"people"},
     {"report", "bench"},
     {"stages"},
-    {"world_commands"},
+    {"world_commands", "demo_commands"},
     {"cli", "__main__"},
 ]
 # Who alone may import what.

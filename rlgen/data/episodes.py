@@ -1,8 +1,10 @@
 """Episodes on disk in this project's own form: one `.npz` file an episode, nothing pickled."""
 
+import hashlib
 import json
 import zipfile
 import zlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,13 @@ def check_episode(episode: Episode, where: str) -> None:
     """Raises `UserError`, beginning with `where`, unless shapes agree and numbers are usable.
 
     Actions must be finite and in [-1, 1], states finite. The last state alone may be all NaN: people's
-    files do not record the state after the last action.
+    files do not record the state after the last action. States of no numbers are those of an episode without
+    physics.
     """
     states, actions = np.asarray(episode.states), np.asarray(episode.actions)
     check_actions(actions, f"{where}: actions")
     steps = len(actions)
-    if states.ndim != 2 or len(states) != steps + 1 or states.shape[1] == 0:
+    if states.ndim != 2 or len(states) != steps + 1:
         raise UserError(f"{where}: states have shape {states.shape}, expected ({steps + 1}, D) for {steps} actions")
     if np.shape(episode.rewards) != (steps,):
         raise UserError(f"{where}: rewards have shape {np.shape(episode.rewards)}, expected ({steps},)")
@@ -64,6 +67,16 @@ def check_actions(actions: np.ndarray, where: str) -> None:
     largest = float(np.abs(actions).max())
     if largest > 1 + ACTION_TOLERANCE:
         raise UserError(f"{where}: reach {largest:g}, expected [-1, 1]; clip them or use another file")
+
+
+def episode_digest(episode: Episode) -> str:
+    """SHA-256 of all that is in an episode, to the last bit, in hexadecimal."""
+    total = hashlib.sha256()
+    for field in fields(episode):
+        value = np.asarray(getattr(episode, field.name))
+        total.update(f"{field.name} {value.dtype.str} {value.shape}".encode())
+        total.update(np.ascontiguousarray(value).tobytes())
+    return total.hexdigest()
 
 
 def save_episode(path: Path, episode: Episode) -> None:

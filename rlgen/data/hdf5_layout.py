@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from rlgen.types import Episode, RobotState
+
 OBSERVATION_ATTRIBUTE = "rlgen_observation"
 OBSERVED_BEFORE_ACTION = "before_action"
+DIGEST_ATTRIBUTE = "rlgen_sha256"  # at the file: that every demonstration has one; at it: of the episode
+PHYSICS_ATTRIBUTE = "physics"  # 0 at a demonstration that has no states
 ROBOT_KEYS = {
     "position": "ee_pos",
     "axis_angle": "ee_ori",
@@ -56,3 +60,15 @@ class DemoPictures:
 
     agentview: UInt8[np.ndarray, "T h w 3"]
     eye_in_hand: UInt8[np.ndarray, "T h w 3"]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demonstration as it is written: an episode, the robot along it, and pictures or none.
+
+    The robot has a row for each of the T states before an action, or for all T + 1; pictures have T.
+    """
+
+    episode: Episode
+    robot: RobotState
+    pictures: DemoPictures | None = None

@@ -2,18 +2,19 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import h5py
 import numpy as np
 
-from rlgen.data.episodes import check_actions, check_episode
+from rlgen.data.episodes import check_actions, check_episode, episode_digest
+from rlgen.data.hdf5_access import array, attribute, child, named_damage, opened
 from rlgen.data.hdf5_layout import (
+    DIGEST_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
     OBSERVED_BEFORE_ACTION,
+    PHYSICS_ATTRIBUTE,
     ROBOT_KEYS,
     ROBOT_SIZES,
     DemoFileInfo,
@@ -21,7 +22,8 @@ from rlgen.data.hdf5_layout import (
 from rlgen.errors import UserError
 from rlgen.types import Episode, RobotState
 
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError)
+MOST_DEMOS = 100_000  # a damaged number may be anything
+OnBad = Callable[[str, UserError], None]
 _SCENE_PREFIX = re.compile(r"^[A-Z_]*SCENE\d+_")
 
 
@@ -31,21 +33,49 @@ def read_demos(path: Path, *, clip: bool = False) -> list[Episode]:
     In a file that this project did not write, the source is `human`, the seed and the initial index are -1,
     the split is `train`, and the state after the last action, which was never recorded, is all NaN. Without
     `rewards` the episode counts as no success. robosuite's own files (no `bddl_file_name`) read as task
-    `robosuite/<env>`.
+    `robosuite/<env>`. What was made from a dataset without physics has states of no numbers.
 
     Args:
       path: the HDF5 file.
       clip: clip actions to [-1, 1] as robosuite does before it uses them, where people's device gave more.
 
     Raises:
-      UserError: the file is missing, damaged, or not of this family; actions have the wrong size, are not
-        finite, or (without `clip`) leave [-1, 1]. Names the file, the demonstration and the key.
+      UserError: the file is missing, damaged, not of this family, or lacks a demonstration that it should
+        have; actions have the wrong size, are not finite, or (without `clip`) leave [-1, 1]. Names the file,
+        the demonstration and the key.
+    """
+    return [episode for _, episode in iterate_demos(path, clip=clip)]
+
+
+def iterate_demos(
+    path: Path, *, clip: bool = False, only: Container[str] | None = None, on_bad: OnBad | None = None
+) -> Iterator[tuple[str, Episode]]:
+    """Yields name (`demo_0`) and episode, one in memory at a time; else as `read_demos`.
+
+    Args:
+      path: the HDF5 file.
+      clip: clip actions to [-1, 1].
+      only: names to read, all by default.
+      on_bad: hears of each demonstration that cannot be read or is missing, which is then passed over. Without
+        it the first one raises. What is wrong with the file as a whole raises in either case.
     """
     path = Path(path)
-    with _opened(path) as file:
-        data = _child(file, "data", path)
+    with opened(path) as file:
+        data = child(file, "data", path)
         task, prompt = _task(data, path)
-        return [_read_demo(data[name], path, task, prompt, clip) for name in _demo_names(data, path)]
+        present = set(_demo_names(data, path))
+        for name in _expected_names(data, present):
+            if only is not None and name not in only:
+                continue
+            try:
+                with named_damage(path, f"/data/{name}"):
+                    episode = _read_demo(_demo(data, name, present, path), path, task, prompt, clip)
+            except UserError as error:
+                if on_bad is None:
+                    raise
+                on_bad(name, error)
+            else:
+                yield name, episode
 
 
 def read_robot_states(path: Path) -> list[RobotState]:
@@ -55,31 +85,39 @@ def read_robot_states(path: Path) -> list[RobotState]:
     after action t; use `observed_before_action` to tell.
     """
     path = Path(path)
-    with _opened(path) as file:
-        data = _child(file, "data", path)
+    with opened(path) as file:
+        data = child(file, "data", path)
         return [_read_robot(data[name], path) for name in _demo_names(data, path)]
+
+
+def read_model_files(path: Path, names: Iterable[str]) -> Iterator[str]:
+    """The MJCF that was stored with each demonstration, where its fixtures stood; empty if none was."""
+    with opened(Path(path)) as file:
+        data = child(file, "data", path)
+        for name in names:
+            yield str(child(data, name, path).attrs.get("model_file", ""))
 
 
 def observed_before_action(path: Path) -> bool:
     """Whether row t of the observations was taken before action t (ours) or after it (people's files)."""
     path = Path(path)
-    with _opened(path) as file:
-        return _child(file, "data", path).attrs.get(OBSERVATION_ATTRIBUTE) == OBSERVED_BEFORE_ACTION
+    with opened(path) as file:
+        return child(file, "data", path).attrs.get(OBSERVATION_ATTRIBUTE) == OBSERVED_BEFORE_ACTION
 
 
 def read_info(path: Path) -> DemoFileInfo:
     """What the file says about its task; `UserError` where it lacks a part of it."""
     path = Path(path)
-    with _opened(path) as file:
-        data = _child(file, "data", path)
-        problem = json.loads(_attribute(data, "problem_info", path))
+    with opened(path) as file:
+        data = child(file, "data", path)
+        problem = json.loads(attribute(data, "problem_info", path))
         return DemoFileInfo(
-            env_name=_attribute(data, "env_name", path),
-            bddl_file_name=_attribute(data, "bddl_file_name", path),
+            env_name=attribute(data, "env_name", path),
+            bddl_file_name=attribute(data, "bddl_file_name", path),
             language=problem["language_instruction"],
-            model_file=_attribute(data[_demo_names(data, path)[0]], "model_file", path),
+            model_file=attribute(data[_demo_names(data, path)[0]], "model_file", path),
             domain_name=problem.get("domain_name", "robosuite"),
-            env_kwargs=json.loads(_attribute(data, "env_args", path)).get("env_kwargs", {}),
+            env_kwargs=json.loads(attribute(data, "env_args", path)).get("env_kwargs", {}),
         )
 
 
@@ -90,14 +128,14 @@ def prompt_from_name(name: str) -> str:
 
 def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool) -> Episode:
     where = f"{path}: {group.name}"
-    actions = _array(group, "actions", path)
-    if clip and actions.dtype.kind == "f":
+    actions = array(group, "actions", path)
+    samples = group.attrs.get("num_samples", len(actions))
+    if samples != len(actions):
+        raise UserError(f"{where}: num_samples says {samples}, there are {len(actions)} actions; fetch it again")
+    if clip and actions.dtype.kind == "f" and DIGEST_ATTRIBUTE not in group.attrs:
         actions = np.clip(actions, -1, 1)  # NaN stays and is refused below
     check_actions(actions, f"{where}/actions")
-    states = _array(group, "states", path)
-    if states.ndim != 2 or len(states) != len(actions):
-        raise UserError(f"{where}/states: shape {states.shape}, expected ({len(actions)}, D) for as many actions")
-    final = _array(group, "final_state", path) if "final_state" in group else np.full((1, states.shape[1]), np.nan)
+    states = _states(group, path, len(actions))
     rewards = _rewards(group, path, len(actions))
     attributes = group.attrs
     episode = Episode(
@@ -108,28 +146,50 @@ def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool
         split=str(attributes.get("split", "train")),
         seed=int(attributes.get("seed", -1)),
         initial_state=np.asarray(attributes.get("init_state", states[0])),
-        states=np.concatenate([states, final]),
+        states=states,
         actions=actions,
         rewards=rewards,
         success=bool(attributes.get("success", (rewards > 0).any())),
     )
     check_episode(episode, where)
+    written = attributes.get(DIGEST_ATTRIBUTE, "" if DIGEST_ATTRIBUTE in group.parent.attrs else None)
+    if written is not None and written != episode_digest(episode):
+        raise UserError(f"{where}: not as it was written; fetch or record the file again")
     return episode
+
+
+def _states(group: h5py.Group, path: Path, steps: int) -> np.ndarray:
+    """`[T + 1, D]`; the last row is NaN where it was not recorded, and D is 0 where no physics was."""
+    if not group.attrs.get(PHYSICS_ATTRIBUTE, True):
+        return np.zeros((steps + 1, 0))
+    states = array(group, "states", path)
+    if states.dtype.kind != "f" or states.ndim != 2 or len(states) != steps:
+        raise UserError(
+            f"{path}: {group.name}/states: shape {states.shape} of {states.dtype}, "
+            f"expected ({steps}, D) of floats for as many actions"
+        )
+    final = array(group, "final_state", path) if "final_state" in group else np.full((1, states.shape[1]), np.nan)
+    return np.concatenate([states, final])
 
 
 def _rewards(group: h5py.Group, path: Path, steps: int) -> np.ndarray:
     if "rewards" not in group:
         return np.zeros(steps)
-    return _array(group, "rewards", path).astype(group["rewards"].attrs.get("dtype", "<f8"))
+    stored = array(group, "rewards", path)
+    kind = np.dtype(str(group["rewards"].attrs.get("dtype", "<f8")))
+    # bytes other than these are what a lost chunk reads as
+    if kind.kind not in "fiu" or (stored.dtype.kind == "u" and not np.isin(stored, (0, 1)).all()):
+        raise UserError(f"{path}: {group.name}/rewards: not rewards of 0 and 1; fetch or record the file again")
+    return stored.astype(kind)
 
 
 def _read_robot(group: h5py.Group, path: Path) -> RobotState:
-    obs = _child(group, "obs", path)
+    obs = child(group, "obs", path)
     parts = {}
     for name, key in ROBOT_KEYS.items():
-        values = _array(obs, key, path)
+        values = array(obs, key, path)
         if "final_obs" in group:
-            values = np.concatenate([values, _array(group["final_obs"], key, path)])
+            values = np.concatenate([values, array(child(group, "final_obs", path), key, path)])
         if values.ndim != 2 or values.shape[1] != ROBOT_SIZES[name] or not np.isfinite(values).all():
             raise UserError(f"{path}: {obs.name}/{key}: shape {values.shape} or a number that is not finite, "
                             f"expected finite (T, {ROBOT_SIZES[name]})")  # fmt: skip
@@ -142,7 +202,7 @@ def _read_robot(group: h5py.Group, path: Path) -> RobotState:
 def _task(data: h5py.Group, path: Path) -> tuple[str, str]:
     """Task and prompt: as stored by us, else as the names of the files say it."""
     if "rlgen_task" in data.attrs:
-        return str(data.attrs["rlgen_task"]), _attribute(data, "rlgen_prompt", path)
+        return str(data.attrs["rlgen_task"]), attribute(data, "rlgen_prompt", path)
     if "bddl_file_name" in data.attrs:
         bddl = PurePosixPath(str(data.attrs["bddl_file_name"]))
         return f"{bddl.parent.name or path.parent.name}/{bddl.stem}", prompt_from_name(bddl.stem)
@@ -154,52 +214,28 @@ def _task(data: h5py.Group, path: Path) -> tuple[str, str]:
 
 
 def _demo_names(data: h5py.Group, path: Path) -> list[str]:
-    names = sorted((name for name in data if re.fullmatch(r"demo_\d+", name)), key=lambda name: int(name[5:]))
+    names = sorted((name for name in data if re.fullmatch(r"demo_\d+", name)), key=_number)
     if not names:
         raise UserError(f"{path}: no data/demo_0 in it; expected a LIBERO or robosuite demonstration file")
     return names
 
 
-def _child(group: h5py.Group, key: str, path: Path) -> h5py.Group:
-    child = group.get(key)
-    if not isinstance(child, h5py.Group):
-        raise UserError(f"{path}: {group.name}: no group '{key}'; expected a LIBERO or robosuite demonstration file")
-    return child
+def _expected_names(data: h5py.Group, present: set[str]) -> list[str]:
+    """What the file has or should have: by its own count or up to its highest number, and what only lost its name."""
+    declared = int(data.attrs.get("num_demos", 0))
+    first = 0 if "demo_0" in present or declared else 1
+    last = declared or 1 + max(map(_number, present))
+    numbered = present | {f"demo_{number}" for number in range(first, min(last, MOST_DEMOS))}
+    renamed = [name for name in data if name not in present and "actions" in (data.get(name) or ())]
+    return sorted(numbered, key=_number) + renamed
 
 
-def _array(group: h5py.Group, key: str, path: Path) -> np.ndarray:
-    dataset = group.get(key)
-    if not isinstance(dataset, h5py.Dataset):
-        raise UserError(f"{path}: {group.name}: no dataset '{key}'; expected a LIBERO or robosuite demonstration file")
-    try:
-        values = dataset[()]
-    except _DAMAGE as error:
-        raise _unreadable(path, error, dataset.name) from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise UserError(f"{path}: {dataset.name}: {dataset.dtype} {dataset.shape}, expected an array of numbers")
-    return values
+def _number(name: str) -> int:
+    return int(name.removeprefix("demo_"))
 
 
-def _attribute(group: h5py.Group, key: str, path: Path) -> Any:
-    if key not in group.attrs:
-        raise UserError(f"{path}: {group.name}: no attribute '{key}'; expected a LIBERO demonstration file")
-    return str(group.attrs[key])
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected HDF5 demonstrations")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except UserError:
-        raise
-    except _DAMAGE as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception, where: str = "") -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    place = f"{path}: {where}" if where else str(path)
-    return UserError(f"{place}: not readable HDF5, truncated or damaged ({reason}); fetch or record it again")
+def _demo(data: h5py.Group, name: str, present: set[str], path: Path) -> h5py.Group:
+    if name not in present:
+        what = "not a demonstration's name" if name in data else "missing, though the file should have it"
+        raise UserError(f"{path}: /data/{name}: {what}; fetch the file again")
+    return child(data, name, path)

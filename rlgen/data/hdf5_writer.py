@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,11 +11,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rlgen.data.disk import disk_errors
-from rlgen.data.episodes import check_episode
+from rlgen.data.episodes import check_episode, episode_digest
 from rlgen.data.hdf5_layout import (
+    DIGEST_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
     OBSERVED_BEFORE_ACTION,
+    PHYSICS_ATTRIBUTE,
     ROBOT_KEYS,
+    Demo,
     DemoFileInfo,
     DemoPictures,
 )
@@ -29,7 +32,7 @@ def write_demos(
     episodes: Sequence[Episode],
     robot_states: Sequence[RobotState],
     info: DemoFileInfo,
-    pictures: Sequence[DemoPictures] | None = None,
+    pictures: Iterable[DemoPictures] | None = None,
 ) -> None:
     """Writes episodes of one task to `path`, whole or not at all.
 
@@ -43,21 +46,35 @@ def write_demos(
     Raises:
       UserError: an episode is malformed, or the disk refuses.
     """
-    path = Path(path)
-    tasks = sorted({episode.task for episode in episodes})
-    if len(tasks) != 1 or len({episode.prompt for episode in episodes}) != 1:
-        raise UserError(f"{path}: episodes of {tasks or 'no task'}, expected one task and prompt a file")
-    for index, episode in enumerate(episodes):
-        check_episode(episode, f"{path}: demo_{index}")
     views = [None] * len(episodes) if pictures is None else pictures
+    stream_demos(path, (Demo(*parts) for parts in zip(episodes, robot_states, views, strict=True)), info)
+
+
+def stream_demos(path: Path, demos: Iterable[Demo], info: DemoFileInfo) -> int:
+    """As `write_demos`, one demonstration in memory at a time; returns how many there were."""
+    path, count, total = Path(path), 0, 0
     with disk_errors(path), atomic_path(path) as temporary, _creating(temporary) as file:
         data = file.create_group("data")
-        _write_info(data, info, episodes)
-        for index, parts in enumerate(zip(episodes, robot_states, views, strict=True)):
-            _write_demo(data.create_group(f"demo_{index}"), info, *parts)
+        first = None
+        for demo in demos:
+            first = first or demo.episode
+            _check(demo.episode, first, path, count)
+            _write_demo(data.create_group(f"demo_{count}"), info, demo.episode, demo.robot, demo.pictures)
+            count, total = count + 1, total + len(demo.episode)
+        if first is None:
+            raise UserError(f"{path}: episodes of no task, expected at least one")
+        _write_info(data, info, first, count, total)
+    return count
 
 
-def _write_info(data: h5py.Group, info: DemoFileInfo, episodes: Sequence[Episode]) -> None:
+def _check(episode: Episode, first: Episode, path: Path, number: int) -> None:
+    tasks = sorted({first.task, episode.task})
+    if len(tasks) != 1 or episode.prompt != first.prompt:
+        raise UserError(f"{path}: episodes of {tasks}, expected one task and prompt a file")
+    check_episode(episode, f"{path}: demo_{number}")
+
+
+def _write_info(data: h5py.Group, info: DemoFileInfo, first: Episode, count: int, total: int) -> None:
     data.attrs["env_name"] = info.env_name
     problem = {"problem_name": info.problem_name, "domain_name": info.domain_name}
     data.attrs["problem_info"] = json.dumps({**problem, "language_instruction": info.language})
@@ -66,11 +83,12 @@ def _write_info(data: h5py.Group, info: DemoFileInfo, episodes: Sequence[Episode
     env_args = {"type": 1, "env_name": info.env_name, "problem_name": info.problem_name}
     env_args |= {"bddl_file": info.bddl_file_name, "env_kwargs": dict(info.env_kwargs)}
     data.attrs["env_args"] = json.dumps(env_args)
-    data.attrs["num_demos"] = len(episodes)
-    data.attrs["total"] = sum(len(episode) for episode in episodes)
+    data.attrs["num_demos"] = count
+    data.attrs["total"] = total
     data.attrs[OBSERVATION_ATTRIBUTE] = OBSERVED_BEFORE_ACTION
-    data.attrs["rlgen_task"] = episodes[0].task
-    data.attrs["rlgen_prompt"] = episodes[0].prompt
+    data.attrs[DIGEST_ATTRIBUTE] = 1
+    data.attrs["rlgen_task"] = first.task
+    data.attrs["rlgen_prompt"] = first.prompt
 
 
 def _write_demo(
@@ -82,7 +100,13 @@ def _write_demo(
         raise ValueError(f"{group.name}: robot state has {rows} rows, expected {steps} or {steps + 1}")
     group.attrs["num_samples"] = steps
     group.attrs["model_file"] = info.model_file
-    group.attrs["init_state"] = episode.initial_state
+    if episode.has_physics:
+        group.attrs["init_state"] = episode.initial_state
+        _store(group, "states", episode.states[:steps])
+        _store(group, "final_state", episode.states[steps:])
+    else:
+        group.attrs[PHYSICS_ATTRIBUTE] = 0
+    group.attrs[DIGEST_ATTRIBUTE] = episode_digest(episode)
     for name in ("source", "split"):
         group.attrs[name] = getattr(episode, name)
     for name in ("seed", "initial_index", "success"):
@@ -90,8 +114,6 @@ def _write_demo(
     dones = np.zeros(steps, np.uint8)
     dones[-1] = 1
     _store(group, "actions", episode.actions)
-    _store(group, "states", episode.states[:steps])
-    _store(group, "final_state", episode.states[steps:])
     _store(group, "robot_states", robot_states_matrix(robot)[:steps])
     _store(group, "rewards", _as_bytes_if_binary(episode.rewards)).attrs["dtype"] = episode.rewards.dtype.str
     _store(group, "dones", dones)
@@ -108,8 +130,8 @@ def _write_demo(
 
 def _store(group: h5py.Group, key: str, values: np.ndarray) -> h5py.Dataset:
     """Stores an array with a checksum, so that a damaged file is noticed when it is read."""
-    # a chunk that a damaged index no longer finds reads as this, and NaN is refused
-    fill = np.nan if values.dtype.kind == "f" else None
+    # a chunk that a damaged index no longer finds reads as this, and both are refused
+    fill = np.nan if values.dtype.kind == "f" else 255
     return group.create_dataset(key, data=values, chunks=values.shape, fletcher32=True, fillvalue=fill)
 
 

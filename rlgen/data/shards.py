@@ -83,7 +83,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise UserError(f"{folder}: another export is writing here; wait for it or choose another folder") from error
+        raise UserError(f"{folder}: another process is writing here; wait for it or choose another folder") from error
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ def hub_assets(usable: Callable[[Path], bool], *, download: bool, tell: Callable
     cached = _attempt(lambda: hub.snapshot_download(HUB_DATASET, repo_type="dataset", local_files_only=True))
     if isinstance(cached, str) and usable(Path(cached)):
         return Path(cached)
-    if not download or _forbidden():
+    if not download or is_offline():
         return None
     answer = _within(PATIENCE, lambda: hub.HfApi().repo_info(HUB_DATASET, repo_type="dataset", timeout=3.0))
     if isinstance(answer, Exception):
@@ -47,7 +47,8 @@ def hub_assets(usable: Callable[[Path], bool], *, download: bool, tell: Callable
     return None
 
 
-def _forbidden() -> bool:
+def is_offline() -> bool:
+    """Whether the user wants no network to be used."""
     return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE_VARIABLES)
 
 

@@ -1,15 +1,16 @@
-"""`rlgen demos`: scripted demonstrations, successes only, in LIBERO's HDF5 layout."""
+"""`rlgen demos`: demonstrations, scripted or from a file, successes only, in LIBERO's HDF5 layout."""
 
-import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlgen.data.hdf5 import DemoFileInfo, write_demos
+from rlgen.data.hdf5 import write_demos
 from rlgen.errors import UserError
+from rlgen.libero.demo_info import demo_file_info
 from rlgen.libero.demonstrator import Demonstrator
 from rlgen.libero.observe import Observer
-from rlgen.libero.scene import Scene
+from rlgen.people.for_run import take_demonstrations
 from rlgen.stages.context import Context, Work
 from rlgen.stages.waves import gather
 
@@ -20,6 +21,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     """Records `demos.episodes` successes from sampled placements."""
     config = context.run.config.demos
     work.progress.total = config.episodes
+    if config.file is not None:
+        return _from_file(context, work, Path(config.file), config.episodes)
     work.progress.say("loading the task and compiling the control step (up to 30 s the first time)")
     scene = context.scene
     episodes, tried = gather(
@@ -41,18 +44,16 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         )
     observer = Observer(scene)
     robots = [observer(episode.states).robot for episode in episodes]
-    write_demos(work.folder / FILE, episodes, robots, _file_info(scene))
+    write_demos(work.folder / FILE, episodes, robots, demo_file_info(scene))
     lengths = [len(episode) for episode in episodes]
     return {"file": FILE, "episodes": len(episodes), "tried": tried, "mean_length": float(np.mean(lengths))}
 
 
-def _file_info(scene: Scene) -> DemoFileInfo:
-    bddl = scene.task.bddl_file.read_text()
-    environment = re.search(r"\(define\s*\(problem\s+(\w+)", bddl)
-    language = re.search(r"\(:language\s+(.*?)\)", bddl)
-    return DemoFileInfo(
-        env_name=environment[1] if environment else "",
-        bddl_file_name=f"{scene.task.id}.bddl",
-        language=language[1] if language else scene.task.prompt,
-        model_file=(scene.folder / "scene.xml").read_text(),
+def _from_file(context: Context, work: Work, path: Path, count: int) -> dict[str, Any]:
+    work.progress.say(f"taking demonstrations from {path}")
+    taken = take_demonstrations(
+        path, work.folder / FILE, context.scene, count=count, threads=context.run.config.threads
     )
+    work.progress.update(advance=taken.kept, note=f"{taken.kept} kept of {taken.read}")
+    lengths = {"episodes": taken.kept, "tried": taken.read, "mean_length": taken.steps / taken.kept}
+    return {"file": FILE, "source": str(path), **lengths}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from rlgen.config import Config
 from rlgen.data.episodes import load_episode
 from rlgen.libero.demonstrator import Demonstrator
 from rlgen.libero.environment import SETTLE_STEPS
@@ -15,6 +16,11 @@ from rlgen.stages.waves import WAVE, gather
 from rlgen.types import Episode
 
 ACTORS = ("demonstrator", "bc", "ppo", "vla")
+
+
+def actors(config: Config) -> tuple[str, ...]:
+    """The actors of a run; people who demonstrated cannot be asked again."""
+    return ACTORS if config.demos.file is None else ACTORS[1:]
 
 
 def make_actor(context: Context, name: str) -> Actor:
@@ -31,10 +37,10 @@ def make_actor(context: Context, name: str) -> Actor:
 def run(context: Context, work: Work) -> dict[str, Any]:
     """Success of each actor with its Wilson interval; every wave of episodes is kept."""
     config = context.run.config.evaluate
-    counts = {name: config.vla_episodes if name == "vla" else config.episodes for name in ACTORS}
+    counts = {name: config.vla_episodes if name == "vla" else config.episodes for name in actors(context.run.config)}
     work.progress.total = sum(counts.values())
     rates: dict[str, Any] = {}
-    for name in ACTORS:
+    for name in counts:
         work.progress.say(f"{name}: {counts[name]} episodes from the stored initial states")
         episodes, _ = gather(
             context,

@@ -23,8 +23,9 @@ from rlgen.stages.evaluate import ACTORS, first_episode
 from rlgen.stages.export import VIEWS, package_versions
 from rlgen.train.metrics import read_metrics
 
+SCRIPTED = "scripted demonstrations, successes only"
 WHAT = {
-    "demos": "scripted demonstrations, successes only",
+    "demos": SCRIPTED,
     "bc": "behaviour cloning of the diffusion policy",
     "ppo": "PPO over the 5-step denoising chain",
     "collect": "successes of the expert, deterministic chain",
@@ -66,6 +67,7 @@ def make_summary(context: Context) -> dict[str, Any]:
     return {
         "task": scene.task.id,
         "prompt": scene.task.prompt,
+        "demonstrations": _demonstrations(run.result("demos")),
         **evaluation["rates"],
         "protocol": evaluation["protocol"],
         "dataset": {key: export[key] for key in ("path", "episodes", "steps")},
@@ -80,6 +82,15 @@ def make_summary(context: Context) -> dict[str, Any]:
         "machine": machine(),
         "config": to_json(run.config),
     }
+
+
+def _demonstrations(result: dict[str, Any]) -> str:
+    """Where they come from."""
+    return f"demonstrations from {result['source']}, successes only" if "source" in result else SCRIPTED
+
+
+def _rate(value: dict[str, Any] | None) -> SuccessRate | None:
+    return None if value is None else SuccessRate.from_json(value)
 
 
 def machine() -> dict[str, str | int]:
@@ -168,6 +179,7 @@ def _contents(context: Context, summary: dict[str, Any], clips: list[Clip], figu
     run, config = context.run, context.run.config
     quality = read_json(run.folder / "quality" / "quality.json")
     notes = {stage: _stage_note(stage, run.result(stage)) for stage in WHAT}
+    what = {**WHAT, "demos": summary["demonstrations"]}
     dataset = run.folder / summary["dataset"]["path"]
     return ReportData(
         title=f"rlgen: {summary['prompt']}",
@@ -175,10 +187,10 @@ def _contents(context: Context, summary: dict[str, Any], clips: list[Clip], figu
         prompt=summary["prompt"],
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=f"rlgen quickstart --task {summary['task']} --seed {config.seed}",
-        rates={name: SuccessRate.from_json(summary[name]) for name in ACTORS},
+        rates={name: _rate(summary.get(name)) for name in ACTORS},
         assets=Assets(stand_ins=run.assets["kind"] == "stand-in", detail=run.assets["label"]),
         initial_states=InitialStates(**summary["initial_states"]),
-        stages=[StageTime(name, what, run.seconds(name), notes[name]) for name, what in WHAT.items()],
+        stages=[StageTime(name, text, run.seconds(name), notes[name]) for name, text in what.items()],
         figures=figures,
         clips=clips,
         quality={name: SourceQuality.from_json(value) for name, value in quality.items()},

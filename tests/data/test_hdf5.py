@@ -105,6 +105,7 @@ def _strip_to_peoples(path: Path) -> None:
                 "rlgen_observation",
                 "rlgen_task",
                 "rlgen_prompt",
+                "rlgen_sha256",
                 "source",
                 "seed",
             }:

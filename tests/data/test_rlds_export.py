@@ -183,7 +183,7 @@ def test_a_file_where_the_folder_should_be(tmp_path, rlds_of):
 
 
 def test_a_second_writer_is_refused(tmp_path, rlds_of):
-    with only_writer(tmp_path / NAME), pytest.raises(UserError, match="another export is writing here"):
+    with only_writer(tmp_path / NAME), pytest.raises(UserError, match="another process is writing here"):
         export_rlds(tmp_path, NAME, Drawn(rlds_of, 2), **OPTIONS)
     export_rlds(tmp_path, NAME, Drawn(rlds_of, 2), **OPTIONS)
 

@@ -1,0 +1,19 @@
+"""What a file of demonstrations says about its task, from the task's own BDDL file and scene."""
+
+import re
+
+from rlgen.data.hdf5 import DemoFileInfo
+from rlgen.libero.scene import Scene
+
+
+def demo_file_info(scene: Scene) -> DemoFileInfo:
+    """Environment, language and MJCF of a scene."""
+    bddl = scene.task.bddl_file.read_text()
+    environment = re.search(r"\(define\s*\(problem\s+(\w+)", bddl)
+    language = re.search(r"\(:language\s+(.*?)\)", bddl)
+    return DemoFileInfo(
+        env_name=environment[1] if environment else "",
+        bddl_file_name=f"{scene.task.id}.bddl",
+        language=language[1] if language else scene.task.prompt,
+        model_file=(scene.folder / "scene.xml").read_text(),
+    )

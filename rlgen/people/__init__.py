@@ -1,0 +1,1 @@
+"""Demonstrations from people: finding, reading, replaying, and fetching the public sets."""
