@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from rlgen.config import STAGES, Config, presets
-from rlgen.demo_commands import download_sets, import_demos
+from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
 from rlgen.world_commands import WORLD_COMMANDS
@@ -32,6 +32,7 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
 
   rlgen quickstart             the whole job, from demonstrations to the report
   rlgen <stage> --run DIR      one stage: {stages}
+  rlgen demos TASK [-n 50]     scripted demonstrations of a task, a suite, or all
   rlgen demos --from PATH      demonstrations of people (HDF5, RLDS) as ours
   rlgen download SUITE         the public demonstrations of people
   rlgen tasks                  the benchmark's tasks
@@ -96,6 +97,8 @@ def _dispatch(words: list[str]) -> None:
         download_sets(words[1:])
     elif command == "demos" and any(word.split("=")[0] == "--from" for word in words):
         import_demos(words[1:])
+    elif command == "demos" and len(words) > 1 and not words[1].startswith("-"):
+        record_demos(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:

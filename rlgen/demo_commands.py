@@ -1,4 +1,4 @@
-"""Commands about people's demonstrations, which need no run: `rlgen demos --from`, `rlgen download`."""
+"""Commands about demonstrations, which need no run: `rlgen demos TASK`, `rlgen demos --from`, `rlgen download`."""
 
 import argparse
 import os
@@ -8,6 +8,55 @@ from pathlib import Path
 
 from rlgen.errors import UserError
 from rlgen.process import cache_folder
+
+
+def record_demos(words: Sequence[str]) -> None:
+    """`rlgen demos TASK`: scripted demonstrations of tasks, a suite, or all."""
+    cores = os.cpu_count() or 1
+    parser = argparse.ArgumentParser(
+        prog="rlgen demos",
+        description="Records scripted demonstrations, successes only, one HDF5 file a task in LIBERO's layout.",
+    )
+    parser.add_argument("tasks", nargs="+", help="suite and number, name, instruction, a whole suite, or all")
+    parser.add_argument("-n", type=int, default=50, dest="count", help="demonstrations of each task (50)")
+    parser.add_argument("--out", type=Path, default=Path("runs/demos"), help="folder for the files (runs/demos)")
+    parser.add_argument("--clean", action="store_true", help="straight and steady instead of human-like")
+    parser.add_argument("--seed", type=int, default=0, help="of styles and attempts (0)")
+    parser.add_argument("--split", choices=["train", "heldout"], default="train",
+                        help="from placements sampled for training, or the stored states (train)")  # fmt: skip
+    parser.add_argument("--mode", choices=["exact", "fast"], default="exact", help="physics (exact)")
+    parser.add_argument("--attempts", type=int, help="at most so many a task (4 n + 20)")
+    parser.add_argument("--workers", type=int, default=cores, help="processes; all cores by default")
+    parser.add_argument("--overwrite", action="store_true", help="record again what --out holds already")
+    parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
+    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+    arguments = parser.parse_args(words)
+    for name in ("count", "workers"):
+        if getattr(arguments, name) < 1:
+            raise UserError(
+                f"{'-n' if name == 'count' else '--workers'} is {getattr(arguments, name)}, expected 1 or more"
+            )
+    from rlgen.demonstrator.command import Recorder
+    from rlgen.libero.assets import find_assets
+    from rlgen.libero.tasks import find_tasks
+
+    cache = cache_folder()
+    tasks = [task for name in arguments.tasks for task in find_tasks(name)]
+    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache, tell=_tell)
+    limit = 4 * arguments.count + 20 if arguments.attempts is None else arguments.attempts
+    recorder = Recorder(
+        arguments.out,
+        arguments.count,
+        limit=limit,
+        workers=arguments.workers,
+        split=arguments.split,
+        seed=arguments.seed,
+        mode=arguments.mode,
+        clean=arguments.clean,
+    )
+    short = recorder.record(tasks, assets, cache, overwrite=arguments.overwrite, tell=_tell)
+    if short:
+        raise UserError(f"fewer than {arguments.count} demonstrations of {', '.join(short)}; allow more --attempts")
 
 
 def import_demos(words: Sequence[str]) -> None:

@@ -20,13 +20,20 @@ from rlgen.types import Observation
 class Demonstrator:
     """An actor that performs a task by scripted skills; chunk of one step.
 
+    Everything an episode does depends on its seed and its physics states alone.
+
+    Attributes:
+      scene: the task.
+
     Args:
+      scene: the task.
       clean: straight and steady instead of human-like.
     """
 
     chunk = 1
 
     def __init__(self, scene: Scene, *, clean: bool = False):
+        self.scene = scene
         self._clean = clean
         self._sight = Sight(scene)
         self._reach, self._terrain = Reach(self._sight), Terrain(self._sight)

@@ -130,7 +130,7 @@ def _leave(work: Workplace, hold: Hold) -> Skill:
     back = hold.approach / np.linalg.norm(hold.approach) * 0.08
     hand = work.sight.hand
     yield from go(work, hand.moved(back), 0.0 if hold.pushes else OPEN, near=0.02, turned=9.0, steps=25)
-    yield from go(work, hand.moved(back + [0, 0, 0.08]), OPEN, near=0.03, turned=9.0, steps=25)
+    yield from go(work, hand.moved(back + np.array([0, 0, 0.08])), OPEN, near=0.03, turned=9.0, steps=25)
     return True
 
 

@@ -34,7 +34,7 @@ TURNS = np.arange(-6, 6) * np.pi / 12
 # Heights above the place at rest at which an object may be let go: into boxes it may fall.
 RELEASES, DROPS = (0.006, 0.015, 0.03), (0.006, 0.02, 0.04, 0.07, 0.10, 0.14)
 # Where an object comes from, metres: from above, or where there is a roof from a side.
-UPWARDS = np.array([0.0, 0.0, 0.22])
+UPWARDS = np.array([0.0, 0.0, 0.17])
 SIDEWAYS = tuple(0.26 * np.array([np.cos(angle), np.sin(angle), 0.0]) for angle in np.arange(4) * np.pi / 2)
 CARRIED_ABOVE = 0.01
 # An object must fit this far beside its place too, metres.

@@ -10,7 +10,7 @@ from rlgen.demonstrator.motion import OPEN, Move
 from rlgen.demonstrator.pick_place import pick_and_place, plans
 from rlgen.demonstrator.sight import joint_at, parts
 from rlgen.demonstrator.skills import Skill, Workplace, wait
-from rlgen.libero.predicates import JOINT, STACKED
+from rlgen.libero.predicates import CONTAIN, JOINT, STACKED
 from rlgen.libero.scene import Scene
 
 # Control steps to wait where nothing can be done.
@@ -82,7 +82,7 @@ def _target(work: Workplace, atom: int, joint: int) -> float:
 def _shut(work: Workplace, atom: int) -> list[int]:
     """Joints of what an object is to be put into that are not open: its own drawer, or else all of its doors."""
     model, goal = work.sight.model, work.sight.scene.goal
-    if goal.kinds[atom] == STACKED:
+    if goal.kinds[atom] != CONTAIN:
         return []
     body = int(model.site_bodyid[goal.places[atom]])
     own = _joints_above(model, body)

@@ -150,7 +150,7 @@ def _free_height(work: Workplace, target: Pose, held: Held | None) -> float:
 def _load_depth(work: Workplace, held: Held) -> float:
     """How far what is held reaches below the grip site."""
     pose = work.sight.body(held.body)
-    frame = Pose(pose.position + [0, 0, 30.0], np.eye(3))
+    frame = Pose(pose.position + np.array([0, 0, 30.0]), np.eye(3))
     put = (held.body, Pose(frame.position, pose.rotation))
     under = work.terrain.map(frame, (0.15, 0.15), above=0.4, cell=0.015, put=put)
     return float(under.height.max() + work.sight.hand.position[2] - pose.position[2])

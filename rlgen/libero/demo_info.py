@@ -12,7 +12,8 @@ def demo_file_info(scene: Scene) -> DemoFileInfo:
     environment = re.search(r"\(define\s*\(problem\s+(\w+)", bddl)
     language = re.search(r"\(:language\s+(.*?)\)", bddl)
     return DemoFileInfo(
-        env_name=environment[1] if environment else "",
+        # The benchmark's classes write themselves `Libero_...`, its BDDL files `LIBERO_...`.
+        env_name=environment[1].replace("LIBERO_", "Libero_", 1) if environment else "",
         bddl_file_name=f"{scene.task.id}.bddl",
         language=language[1] if language else scene.task.prompt,
         model_file=(scene.folder / "scene.xml").read_text(),

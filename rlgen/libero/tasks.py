@@ -101,6 +101,18 @@ def find_task(text: str) -> Task:
     raise UserError(f"unknown task {text!r}; the nearest are: {shown}; `rlgen tasks` lists all")
 
 
+def find_tasks(text: str) -> list[Task]:
+    """The tasks of a suite by its name, all by `all`, or one as `find_task` does.
+
+    Raises:
+      UserError: as `find_task`.
+    """
+    wanted = text.strip().lower()
+    if wanted == "all":
+        return list(all_tasks())
+    return [task for task in all_tasks() if task.suite == wanted] or [find_task(text)]
+
+
 def _nearest(words: str, tasks: tuple[Task, ...], count: int = 3) -> list[Task]:
     """The tasks whose names, or their beginnings, are most like `words`; of its suite if it names one."""
     suite, _, wanted = words.rpartition("/")
