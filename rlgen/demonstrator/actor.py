@@ -47,8 +47,9 @@ class Demonstrator:
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N 1 7"]:
         """One action a row."""
         actions = []
-        for (motor, moves), physics in zip(self._rows, observation.physics, strict=True):
-            self._sight.update(physics)
+        rows = zip(self._rows, observation.physics, observation.step, strict=True)
+        for (motor, moves), physics, step in rows:
+            self._sight.update(physics, int(step))
             actions.append(motor.action(next(moves), self._sight.hand))
         return np.stack(actions)[:, None]
 

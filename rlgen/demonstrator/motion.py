@@ -51,7 +51,7 @@ class Motor:
         if np.linalg.norm(error) < PULL_NEAR:
             self._pull = np.clip(self._pull + PULL_BACK * error, -PULL_MOST, PULL_MOST)
         wanted = style.gain * (error + self._pull) / METRES_PER_ACTION
-        largest, limit = float(np.linalg.norm(wanted)), style.speed * move.speed
+        largest, limit = float(np.abs(wanted).max()), style.speed * move.speed
         if largest > limit:
             wanted *= limit / largest
         turn = TURN_GAIN * rotation_between(hand.rotation, move.hand.rotation) / RADIANS_PER_ACTION

@@ -28,6 +28,8 @@ from rlgen.libero.predicates import CONTAIN
 
 MAP_REACH, MAP_CELL = 0.16, 0.003
 APPROACH, LIFT = 0.08, 0.06
+# Distances before a grasp at which the hand must be free on its way.
+DESCENT = (0.16, APPROACH, 0.04, 0.0)
 # The hand may have moved this far in the object's frame while it was lifted: what hangs from its rim turns.
 SLIP = 0.03
 TURNS = np.arange(-6, 6) * np.pi / 12
@@ -91,9 +93,9 @@ def pick(work: Workplace, body: int, grasp: Grasp) -> Skill:
     before = hand.moved(-APPROACH * hand.rotation[:, 2])
     yield from hesitate(work, OPEN)
     side, rise = work.style.detour
-    if side or rise:
+    if (side or rise) and not work.hurried:
         yield from travel(work, before.moved(np.array([0.0, side, rise])), OPEN, near=0.04)
-    if work.style.overshoot:
+    if work.style.overshoot and not work.hurried:
         way = before.position - work.sight.hand.position
         way[2] = 0.0
         beyond = way / max(float(np.linalg.norm(way)), 1e-6) * work.style.overshoot
@@ -135,10 +137,10 @@ def place(work: Workplace, body: int, plan: Plan) -> Skill:
         higher = Pose(
             np.array([*before.position[:2], max(work.sight.hand.position[2], before.position[2])]), before.rotation
         )
-        yield from go(work, higher, CLOSED, near=0.008, turned=0.06, steps=25, speed=LOADED)
-    yield from go(work, before, CLOSED, near=0.012, turned=0.08, steps=30, speed=LOADED)
+        yield from go(work, higher, CLOSED, near=0.01, turned=0.2, steps=15, speed=LOADED)
+    yield from go(work, before, CLOSED, near=0.015, turned=0.2, steps=20, speed=LOADED)
     held = _held(work, body)
-    yield from go(work, at @ held.grip.inverse, CLOSED, near=0.006, turned=0.1, steps=40, speed=0.6)
+    yield from go(work, at @ held.grip.inverse, CLOSED, near=0.006, turned=0.3, steps=30, speed=0.6)
     if not _holding(work, body, held):
         return False
     yield from hesitate(work, CLOSED)
@@ -161,7 +163,7 @@ def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Pla
     releases = DROPS if inside and entries[0] is UPWARDS else RELEASES
     pairs = 0
     for grasp in _both_ways(work, candidates):
-        if not spots or not _can_pick(work, body, grasp):
+        if not spots or not _can_pick(work, grasp):
             continue
         held = Held(body, grasp.hand.inverse @ work.sight.body(body))
         for spot in _varied(spots):
@@ -209,10 +211,15 @@ def _in_body(work: Workplace, body: int, grasp: Grasp) -> np.ndarray:
     return np.concatenate([local.position, 0.03 * np.abs(closing)])
 
 
-def _can_pick(work: Workplace, body: int, grasp: Grasp) -> bool:
-    before = grasp.hand.moved(-APPROACH * grasp.hand.rotation[:, 2])
-    joints = work.reach.clear(before, opening=WIDEST)
-    return joints is not None and work.reach.clear(grasp.hand, opening=WIDEST, start=joints) is not None
+def _can_pick(work: Workplace, grasp: Grasp) -> bool:
+    """Whether the hand comes down to a grasp, open, without touching anything."""
+    joints = None
+    for back in DESCENT:
+        before = grasp.hand.moved(-back * grasp.hand.rotation[:, 2])
+        joints = work.reach.clear(before, opening=WIDEST, start=joints)
+        if joints is None:
+            return False
+    return True
 
 
 def _release(work: Workplace, held: Held, spot: Pose, entry: np.ndarray, releases: tuple[float, ...]) -> float | None:

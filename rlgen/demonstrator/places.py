@@ -55,7 +55,7 @@ class Places:
         Args:
           atom: number in the goal; `In` or `On`.
           rotation: how the object stands now, before it is turned about the vertical.
-          roofed: whether to look below the region's upper end only, as into a shelf.
+          roofed: whether to look down from the region's middle, as into a shelf.
         """
         goal = self._sight.scene.goal
         body = int(goal.bodies[atom])
@@ -63,7 +63,7 @@ class Places:
         # Where others go too, the first leaves room.
         shared = np.sum((goal.places == goal.places[atom]) & (goal.kinds == goal.kinds[atom])) > 1
         reach = float(half.max()) + 0.10
-        above = float(half[2]) if roofed else OPEN_SKY
+        above = 0.0 if roofed else OPEN_SKY
         ground = self._terrain.map(looking_down(centre), (reach, reach), above=above, cell=CELL, without=body)
         up = Pose(np.array([0.0, 0.0, 30.0]), np.eye(3))
         put = (body, Pose(up.position, rotation))

@@ -13,8 +13,10 @@ from rlgen.demonstrator.skills import Skill, Workplace, wait
 from rlgen.libero.predicates import CONTAIN, JOINT, STACKED
 from rlgen.libero.scene import Scene
 
-# Control steps to wait where nothing can be done.
-WAIT = 20
+# Control steps to wait where nothing can be done, and after how many times that is how it stays.
+WAIT, HOPELESS = 20, 3
+# Control steps a skill takes somebody who hesitates and makes detours.
+LEISURE = 200
 # What moves less than this in a control step is at rest, metres; and how many control steps things may fall.
 STILL, LONGEST_FALL = 5e-4, 40
 
@@ -22,14 +24,19 @@ STILL, LONGEST_FALL = 5e-4, 40
 def perform(work: Workplace) -> Generator[Move, None, None]:
     """An episode without end: the next unmet atom, tried until it holds; then the hand waits."""
     refused: dict[tuple[str, int], list[np.ndarray]] = {}
-    order = _order(work.sight.scene)
+    order, stuck = _order(work.sight.scene), 0
     while True:
         missing = [atom for atom in order if not work.sight.holds(atom)]
+        work.hurried = work.sight.left < LEISURE * len(missing)
         if not missing:
             yield from wait(work, 1, OPEN)
-        elif not (yield from _meet(work, missing[0], refused)):
+            continue
+        before = work.sight.left
+        done = yield from _meet(work, missing[0], refused)
+        stuck = stuck + 1 if not done and before - work.sight.left < WAIT else 0
+        if stuck:
             # What cannot be planned now will not be a step later, and planning takes time.
-            yield from wait(work, WAIT, OPEN)
+            yield from wait(work, WAIT if stuck < HOPELESS else work.sight.left, OPEN)
 
 
 def _meet(work: Workplace, atom: int, refused: dict[tuple[str, int], list[np.ndarray]]) -> Skill:
@@ -45,7 +52,9 @@ def _meet(work: Workplace, atom: int, refused: dict[tuple[str, int], list[np.nda
     plan = next(plans(work, atom, tried), None)
     if plan is not None:
         return (yield from pick_and_place(work, atom, plan, tried))
-    for joint in _shut(work, atom):
+    shut = _shut(work, atom)
+    work.hurried |= work.sight.left < LEISURE * (1 + len(shut))
+    for joint in shut:
         target = _opened(work.sight.model, joint)
         tried = refused.setdefault(("joint", joint), [])
         start = position(work, joint)

@@ -11,15 +11,21 @@ from rlgen.libero.scene import Scene
 
 
 class Sight:
-    """One environment's physics state, looked at."""
+    """One environment's physics state, looked at.
+
+    Attributes:
+      left: control steps until the episode is cut off.
+    """
 
     def __init__(self, scene: Scene):
         self.scene, self.model = scene, scene.model
         self.data = mujoco.MjData(scene.model)
+        self.left = scene.task.horizon
         self._views = kernel_arrays.make_views(scene.model, self.data)
 
-    def update(self, physics: Float[np.ndarray, " D"]) -> None:
-        """Looks at a state (time, qpos, qvel)."""
+    def update(self, physics: Float[np.ndarray, " D"], step: int = 0) -> None:
+        """Looks at a state (time, qpos, qvel) after some control steps of its episode."""
+        self.left = self.scene.task.horizon - step
         self.data.qpos[:] = physics[1 : 1 + self.model.nq]
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)

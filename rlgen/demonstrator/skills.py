@@ -19,7 +19,10 @@ CLOSED, OPENED = 0.0, 0.06
 # From the grip site down to the fingertips, and a little.
 BELOW_HAND = 0.015
 # Share of the speed with something in the hand.
-LOADED = 0.75
+LOADED = 0.9
+# Half widths of what is swept by the hand and by the hand with a load, and between points of a way, metres; and how
+# near such a point is passed.
+HAND_WIDTH, LOAD_WIDTH, STOPS, PASSING = 0.06, 0.10, 0.10, 0.05
 # Ways to get out from under something, metres.
 ASIDE = tuple(
     np.array([radius * np.cos(angle), radius * np.sin(angle), 0.0])
@@ -36,6 +39,7 @@ class Workplace:
       sight: the present state.
       reach, terrain, places: questions about poses that are not there yet.
       style, random: how this episode is performed.
+      hurried: whether there is no time for hesitations and detours.
     """
 
     sight: Sight
@@ -44,6 +48,7 @@ class Workplace:
     places: Places
     style: Style
     random: np.random.Generator
+    hurried: bool = False
 
 
 def go(
@@ -76,7 +81,8 @@ def wait(work: Workplace, steps: int, opening: float) -> Skill:
 
 def hesitate(work: Workplace, opening: float) -> Skill:
     """Waits as people do now and then, in a style that does."""
-    yield from wait(work, hesitation(work.style, work.random), opening)
+    steps = hesitation(work.style, work.random)
+    yield from wait(work, 0 if work.hurried else steps, opening)
     return True
 
 
@@ -104,15 +110,19 @@ def open_fingers(work: Workplace, steps: int = 12) -> Skill:
 
 
 def travel(work: Workplace, target: Pose, opening: float, *, held: Held | None = None, near: float = 0.02) -> Skill:
-    """Over whatever is in the way: up, across, and left to the caller, down."""
-    height, speed = _free_height(work, target, held), LOADED if held is not None else 1.0
+    """Over whatever is in the way, to the target or to above it where something lies under the way there."""
+    speed = LOADED if held is not None else 1.0
     if held is not None:
-        yield from _from_under(work, held, height - work.sight.hand.position[2])
-    hand = work.sight.hand
-    if hand.position[2] < height - 0.03:
-        up = Pose(np.array([*hand.position[:2], height]), hand.rotation)
+        yield from _from_under(work, held, _way_over(work, target, held)[0] - work.sight.hand.position[2])
+    heights = _way_over(work, target, held)
+    begin = work.sight.hand.position
+    if begin[2] < heights[0] - 0.03:
+        up = Pose(np.array([*begin[:2], heights[0]]), work.sight.hand.rotation)
         yield from go(work, up, opening, near=0.03, turned=9.0, speed=speed)
-    over = Pose(np.array([*target.position[:2], max(height, target.position[2])]), target.rotation)
+    for share, height in zip(np.linspace(0, 1, len(heights))[1:-1], heights[1:-1], strict=True):
+        between = Pose(np.array([*(begin + share * (target.position - begin))[:2], height]), target.rotation)
+        yield from go(work, between, opening, near=PASSING, turned=9.0, speed=speed, steps=30)
+    over = Pose(np.array([*target.position[:2], heights[-1]]), target.rotation)
     return (yield from go(work, over, opening, near=near, speed=speed))
 
 
@@ -129,22 +139,26 @@ def _from_under(work: Workplace, held: Held, rise: float) -> Skill:
     return False
 
 
-def _free_height(work: Workplace, target: Pose, held: Held | None) -> float:
-    """Of the grip site, so that hand and load clear what lies under the way."""
+def _way_over(work: Workplace, target: Pose, held: Held | None) -> list[float]:
+    """Heights of the grip site along the way, from here to above the target, at which hand and load are clear."""
     hand = work.sight.hand
-    way = target.position[:2] - hand.position[:2]
+    way = (target.position - hand.position)[:2]
     length = float(np.linalg.norm(way))
-    middle = np.array([*(hand.position[:2] + way / 2), max(hand.position[2], target.position[2])])
     x = np.array([*(way / length), 0.0]) if length > 1e-3 else np.array([1.0, 0, 0])
+    middle = np.array([*(hand.position[:2] + way / 2), max(hand.position[2], target.position[2])])
     frame = Pose(middle, np.stack([x, np.cross([0, 0, -1.0], x), [0, 0, -1.0]], axis=1))
-    below, width = BELOW_HAND, 0.06
-    body = None
-    if held is not None:
-        body, below = held.body, max(BELOW_HAND, _load_depth(work, held))
-        width = 0.10
+    below = BELOW_HAND if held is None else max(BELOW_HAND, _load_depth(work, held))
+    width = HAND_WIDTH if held is None else LOAD_WIDTH
+    body = None if held is None else held.body
     seen = work.terrain.map(frame, (length / 2 + width, width), above=0.5, cell=0.02, without=body)
-    top = float(middle[2] + seen.height.max())
-    return top + below + work.style.clearance
+    tops = middle[2] + seen.height.max(axis=1)
+    along = np.linspace(-length / 2 - width, length / 2 + width, len(tops))
+    stops = np.linspace(-length / 2, length / 2, 2 + int(length / STOPS))
+    lowest = np.linspace(min(hand.position[2], target.position[2]), target.position[2], len(stops))
+    return [
+        float(max(low, tops[np.abs(along - stop) <= width + STOPS / 2].max() + below + work.style.clearance))
+        for stop, low in zip(stops, lowest, strict=True)
+    ]
 
 
 def _load_depth(work: Workplace, held: Held) -> float:

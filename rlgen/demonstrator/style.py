@@ -26,7 +26,7 @@ class Style:
     """
 
     speed: float = 0.95
-    gain: float = 0.65
+    gain: float = 1.0
     tremor: float = 0.0
     pause: float = 0.0
     longest_pause: int = 8
@@ -43,10 +43,10 @@ def draw_style(random: np.random.Generator) -> Style:
     """A style as a person might have: three approach sides, hesitations, corrections, other grasps."""
     side = random.choice([-1.0, 0.0, 1.0])
     return Style(
-        speed=random.uniform(0.6, 0.95),
-        gain=random.uniform(0.45, 0.65),
+        speed=random.uniform(0.7, 1.0),
+        gain=random.uniform(0.75, 1.0),
         tremor=random.uniform(0.02, 0.07),
-        pause=random.uniform(0.05, 0.3),
+        pause=random.uniform(0.05, 0.25),
         overshoot=random.uniform(0.0, 0.025),
         detour=(side * random.uniform(0.05, 0.10), random.uniform(0.0, 0.05)),
         clearance=random.uniform(0.03, 0.06),
