@@ -14,7 +14,7 @@ FLOORS = [
     {"nets", "diffusion"},
     {"policies", "libero", "data", "train"},
     {"rl", "vla"},
-    {"people"},
+    {"people", "demonstrator"},
     {"report", "bench"},
     {"stages"},
     {"world_commands", "demo_commands"},
