@@ -4,32 +4,15 @@ A program of its own, because importing the benchmark edits the environment and 
 generator:  python tests/libero/record_official.py --assets DIR --out DIR TASK...
 """
 
-import argparse
-import tempfile
-from pathlib import Path
-
 import numpy as np
+from official_programs import record_tasks
 
-from rlgen.libero.build import official_environment, prepare
+from rlgen.libero.build import official_environment
 from rlgen.libero.initial_states import read_initial_states
-from rlgen.libero.tasks import Task, find_task
+from rlgen.libero.tasks import Task
 
 STEPS = 20
 PERTURBED = 40
-
-
-def main() -> None:
-    """Writes `<suite>-<index>.npz` for every task."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("tasks", nargs="+")
-    parser.add_argument("--assets", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as configuration:
-        prepare(arguments.assets, Path(configuration))
-        for name in arguments.tasks:
-            task = find_task(name)
-            np.savez(arguments.out / f"{task.suite}-{task.index}.npz", **record(task))
 
 
 def record(task: Task) -> dict[str, np.ndarray]:
@@ -122,4 +105,4 @@ def _put_near(env, name: str, place: str, random: np.random.Generator) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record_tasks(record)

@@ -5,36 +5,19 @@ follows is the environment's own physics, step by step. A program of its own:
 python tests/libero/record_successes.py --assets DIR --out DIR TASK...
 """
 
-import argparse
-import tempfile
-from pathlib import Path
-
 import numpy as np
+from official_programs import record_tasks
 
-from rlgen.libero.build import official_environment, prepare
+from rlgen.libero.build import official_environment
 from rlgen.libero.build_goal import resolve_atom
 from rlgen.libero.initial_states import read_initial_states
-from rlgen.libero.tasks import Task, find_task
+from rlgen.libero.tasks import Task
 
 STEPS = 30
 # Metres that an object is let go from above what it shall lie on, above the top of a region, and more than a region of
 # a table reaches; how far before its threshold a joint starts, in radians or metres, and how fast.
 ABOVE, REGION_HEIGHT, BEFORE, SPEED = 0.02, 0.11, 0.01, 1.5
 STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
-
-
-def main() -> None:
-    """Writes `<suite>-<index>.npz` for every task."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("tasks", nargs="+")
-    parser.add_argument("--assets", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as configuration:
-        prepare(arguments.assets, Path(configuration))
-        for name in arguments.tasks:
-            task = find_task(name)
-            np.savez(arguments.out / f"{task.suite}-{task.index}.npz", **record(task))
 
 
 def record(task: Task) -> dict[str, np.ndarray]:
@@ -86,4 +69,4 @@ def _let_go(env, atom: dict) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record_tasks(record)
