@@ -38,9 +38,7 @@ def main() -> None:
         prepare(arguments.assets, Path(configuration))
         for file in sorted(arguments.demos.glob("*/*.hdf5")):
             episodes = read_demos(file)[: arguments.count]
-            env = official_environment(find_task(episodes[0].task))
-            reached = sum(succeeds(env, episode) for episode in episodes)
-            env.close()
+            reached = sum(succeeds(episode) for episode in episodes)
             rows[episodes[0].task] = {"successes": reached, "trials": len(episodes)}
             print(episodes[0].task, rows[episodes[0].task], flush=True)
     total = SuccessRate(sum(row["successes"] for row in rows.values()), sum(row["trials"] for row in rows.values()))
@@ -49,15 +47,24 @@ def main() -> None:
         write_json(arguments.json, {"total": total.to_json(), "tasks": rows})
 
 
-def succeeds(env: Any, episode: Episode) -> bool:
-    """Whether an episode's actions reach the goal in the benchmark's environment."""
+def succeeds(episode: Episode) -> bool:
+    """Whether an episode's actions reach the goal in the benchmark's environment.
+
+    A new one each time: `set_init_state` leaves the orientation goal of the episode before, and a reset puts the
+    fixtures somewhere else.
+    """
+    env = official_environment(find_task(episode.task))
     env.set_init_state(episode.initial_state)
     env.robots[0].controller.update(force=True)
-    for action in (*[SETTLE_ACTION] * SETTLE_STEPS, *episode.actions):
-        env.env.timestep, env.env.done = 0, False
-        if env.step(np.asarray(action, np.float64))[2]:
-            return True
-    return False
+    actions = (*[SETTLE_ACTION] * SETTLE_STEPS, *episode.actions)
+    reached = any(_step(env, action) for action in actions)
+    env.close()
+    return reached
+
+
+def _step(env: Any, action: np.ndarray) -> bool:
+    env.env.timestep, env.env.done = 0, False
+    return bool(env.step(np.asarray(action, np.float64))[2])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Recording many tasks: bundles first, then task after task, each over all processes."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class Recorder:
                 raise
         return short
 
-    def _record_one(self, task: Task, job: Job, pool, tell: Callable[[str], None]) -> Recording:
+    def _record_one(self, task: Task, job: Job, pool: ProcessPoolExecutor, tell: Callable[[str], None]) -> Recording:
         events = record_demonstrations(job, self.out, self.count, limit=self.limit, pool=pool, workers=self.workers)
         good = 0
         for event in events:

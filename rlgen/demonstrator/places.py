@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.sight import Sight, place_body
-from rlgen.demonstrator.terrain import HeightMap, Terrain, looking_down, turned_map
+from rlgen.demonstrator.terrain import Terrain, looking_down, turned_map
 from rlgen.libero import kernel, kernel_arrays
 from rlgen.libero.predicates import STACKED
 
@@ -135,8 +135,3 @@ def _rest(floor: np.ndarray, lower: np.ndarray, offset: np.ndarray) -> tuple[flo
     bearing = heights > rest - 0.004
     lean = np.array([i[bearing].mean() - i.mean(), j[bearing].mean() - j.mean()]) * CELL
     return rest, float(np.linalg.norm(lean))
-
-
-def map_top(seen: HeightMap) -> float:
-    """Height of the highest point of a map that looks down, in the world; -inf where there is nothing."""
-    return float(seen.frame.position[2] + seen.height.max())

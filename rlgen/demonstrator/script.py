@@ -7,7 +7,8 @@ import numpy as np
 
 from rlgen.demonstrator.joints import operate, position
 from rlgen.demonstrator.motion import OPEN, Move
-from rlgen.demonstrator.pick_place import pick_and_place, plans
+from rlgen.demonstrator.pick_place import pick_and_place
+from rlgen.demonstrator.plans import plans
 from rlgen.demonstrator.sight import joint_at, parts
 from rlgen.demonstrator.skills import Skill, Workplace, wait
 from rlgen.libero.predicates import CONTAIN, JOINT, STACKED

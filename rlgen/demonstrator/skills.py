@@ -1,6 +1,6 @@
 """What all skills are made of: going somewhere, waiting, the fingers, and the tools they share."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,7 @@ class Workplace:
 
 def go(
     work: Workplace,
-    target: Pose | Callable[[], Pose],
+    target: Pose,
     opening: float,
     *,
     near: float = 0.01,
@@ -63,12 +63,11 @@ def go(
 ) -> Skill:
     """Until the hand is there; false where it does not arrive in time."""
     for _ in range(steps):
-        pose = target if isinstance(target, Pose) else target()
         hand = work.sight.hand
-        there = np.linalg.norm(pose.position - hand.position) < near
-        if there and np.linalg.norm(rotation_between(hand.rotation, pose.rotation)) < turned:
+        there = np.linalg.norm(target.position - hand.position) < near
+        if there and np.linalg.norm(rotation_between(hand.rotation, target.rotation)) < turned:
             return True
-        yield Move(pose, opening, speed)
+        yield Move(target, opening, speed)
     return False
 
 

@@ -1,0 +1,171 @@
+"""Which grasp and which place go together: pairs that the arm reaches without touching anything, the best first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlgen.demonstrator.grasps import WIDEST, Grasp, find_grasps
+from rlgen.demonstrator.places import Place
+from rlgen.demonstrator.pose import Pose
+from rlgen.demonstrator.reach import Held
+from rlgen.demonstrator.sight import parts
+from rlgen.demonstrator.skills import Workplace
+from rlgen.demonstrator.terrain import belongs, looking_down
+from rlgen.libero.predicates import CONTAIN
+
+MAP_REACH, MAP_CELL = 0.16, 0.003
+# From how far before a grasp the hand goes straight to it, and distances at which it must be free on its way.
+APPROACH = 0.08
+DESCENT = (0.16, APPROACH, 0.04, 0.0)
+TURNS = np.arange(-6, 6) * np.pi / 12
+# Heights above the place at rest at which an object may be let go: into boxes it may fall.
+RELEASES, DROPS = (0.006, 0.015, 0.03), (0.006, 0.02, 0.04, 0.07, 0.10, 0.14)
+# Where an object comes from, metres: from above, or where there is a roof from a side.
+UPWARDS = np.array([0.0, 0.0, 0.17])
+SIDEWAYS = tuple(0.26 * np.array([np.cos(angle), np.sin(angle), 0.0]) for angle in np.arange(4) * np.pi / 2)
+CARRIED_ABOVE = 0.01
+# An object must fit this far beside its place too, metres.
+BESIDE = ((0.006, 0.0), (-0.006, 0.0), (0.0, 0.006), (0.0, -0.006))
+# Grasps looked at, and pairs of grasp and place.
+CANDIDATES, PAIRS = 30, 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grasp and a place that go together.
+
+    Attributes:
+      grasp: where the fingers close.
+      grip: the object's pose in the hand.
+      place: the object's pose at rest, in the world.
+      entry: offset from which the object comes to its place on a straight line, metres.
+      release: how far before it on that line the fingers open, metres.
+    """
+
+    grasp: Grasp
+    grip: Pose
+    place: Pose
+    entry: np.ndarray
+    release: float
+
+    @property
+    def sideways(self) -> bool:
+        """Whether the object comes from a side rather than from above."""
+        return self.entry is not UPWARDS
+
+    @property
+    def let_go(self) -> Pose:
+        """The object's pose when the fingers open."""
+        return self.place.moved(self.release * self.entry / np.linalg.norm(self.entry))
+
+
+def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Plan]:
+    """Grasps and places that the arm reaches without touching anything, the best first."""
+    body = int(work.sight.scene.goal.bodies[atom])
+    candidates = sorted(_grasps(work, body, refused), key=lambda grasp: grasp.cost)[:CANDIDATES]
+    rotation = work.sight.body(body).rotation
+    inside = work.sight.scene.goal.kinds[atom] == CONTAIN
+    spots, entries = work.places.find(atom, rotation, roofed=False), (UPWARDS,)
+    if not spots and inside:
+        spots, entries = work.places.find(atom, rotation, roofed=True), SIDEWAYS
+    releases = DROPS if inside and entries[0] is UPWARDS else RELEASES
+    pairs = 0
+    for grasp in _both_ways(work, candidates):
+        if not spots or not _can_pick(work, grasp):
+            continue
+        held = Held(body, grasp.hand.inverse @ work.sight.body(body))
+        for spot in _varied(spots):
+            for entry in entries:
+                pairs += 1
+                release = _release(work, held, spot.body, entry, releases)
+                if release is not None:
+                    yield Plan(grasp, held.grip, spot.body, entry, release)
+            if pairs > PAIRS:
+                return
+
+
+def _grasps(work: Workplace, body: int, refused: list[np.ndarray]) -> list[Grasp]:
+    """From above, without those that failed; costs with this episode's whims."""
+    members = parts(work.sight.model, body)
+    centre = work.sight.data.subtree_com[body].copy()
+    seen = work.terrain.map(looking_down(centre), (MAP_REACH, MAP_REACH), above=0.3, cell=MAP_CELL)
+    home = work.sight.scene.control.initial_orientation[:, 0]
+    # The map's y axis points along the world's -y.
+    middle = np.arctan2(-home[1], home[0])
+    found = find_grasps(seen, belongs(seen, members), centre, middle + TURNS)
+    kept = []
+    for grasp in found:
+        where = grip_mark(work, body, grasp)
+        if all(np.linalg.norm(where - other) > 0.015 for other in refused):
+            aside = np.arccos(min(abs(float(grasp.hand.rotation[:, 0] @ home)), 1.0))
+            whim = work.random.exponential(work.style.grasp_choice) if work.style.grasp_choice else 0.0
+            kept.append(Grasp(grasp.hand, grasp.cost + 0.5 * float(aside) + float(whim)))
+    return kept
+
+
+def _both_ways(work: Workplace, grasps: list[Grasp]) -> Iterator[Grasp]:
+    """Each with the hand turned one way and the other, first the one that is nearer to how it is now."""
+    for grasp in grasps:
+        ways = (grasp.hand, grasp.hand.flipped)
+        present = work.sight.hand.rotation[:, 0]
+        for hand in sorted(ways, key=lambda way: -float(way.rotation[:, 0] @ present)):
+            yield Grasp(hand, grasp.cost)
+
+
+def grip_mark(work: Workplace, body: int, grasp: Grasp) -> np.ndarray:
+    """Where the fingers close, in the object's frame, with the direction counted as centimetres."""
+    local = work.sight.body(body).inverse @ grasp.hand
+    closing = local.rotation[:, 0]
+    return np.concatenate([local.position, 0.03 * np.abs(closing)])
+
+
+def _can_pick(work: Workplace, grasp: Grasp) -> bool:
+    """Whether the hand comes down to a grasp, open, without touching anything."""
+    joints = None
+    for back in DESCENT:
+        before = grasp.hand.moved(-back * grasp.hand.rotation[:, 2])
+        joints = work.reach.clear(before, opening=WIDEST, start=joints)
+        if joints is None:
+            return False
+    return True
+
+
+def _release(work: Workplace, held: Held, spot: Pose, entry: np.ndarray, releases: tuple[float, ...]) -> float | None:
+    """How far before a place the fingers may open: as near as hand and load come without touching anything.
+
+    None where they do not come near enough, or the object could not go the rest of the way.
+    """
+    length = float(np.linalg.norm(entry))
+    ahead = entry / length
+    # What goes in from the side is carried a little above the floor.
+    lift = np.zeros(3) if entry is UPWARDS else np.array([0, 0, CARRIED_ABOVE])
+    joints, nearest = None, None
+    for way in (*np.linspace(length, max(releases) + 0.02, 3), *sorted(releases, reverse=True)):
+        hand = spot.moved(way * ahead + lift) @ held.grip.inverse
+        joints = work.reach.clear(hand, opening=0.04, held=held, start=joints)
+        if joints is None:
+            break
+        nearest = float(way)
+    if nearest not in releases:
+        return None
+    # Boards are thin: the way is looked at in small steps, down to where the object comes to rest.
+    way = [spot.moved(step * ahead + lift) for step in np.arange(releases[0], length, 0.008)]
+    beside = [way[1].moved(np.array([x, y, 0.004])) for x, y in BESIDE]
+    return nearest if all(work.reach.fits(held.body, pose) for pose in (*beside, *way)) else None
+
+
+def _varied(spots: list[Place], count: int = 12) -> list[Place]:
+    """The best places, not all next to each other."""
+    kept: list[Place] = []
+    for spot in spots:
+        apart = (
+            np.linalg.norm(spot.body.position[:2] - other.body.position[:2]) > 0.02
+            or np.linalg.norm(spot.body.rotation - other.body.rotation) > 0.3
+            for other in kept
+        )
+        if all(apart):
+            kept.append(spot)
+        if len(kept) == count:
+            break
+    return kept
