@@ -12,7 +12,7 @@ from rlgen.demonstrator.motion import OPEN, Move
 from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.sight import parts
 from rlgen.demonstrator.skills import Skill, Workplace, close_fingers, go, hesitate, open_fingers, travel
-from rlgen.demonstrator.terrain import HeightMap, belongs
+from rlgen.demonstrator.terrain import HeightMap, belongs, facing
 
 # A hinged part smaller than this around its axis is a knob, metres.
 KNOB = 0.07
@@ -218,19 +218,10 @@ def _way(work: Workplace, link: Link, point: np.ndarray) -> np.ndarray:
     return sign * way / max(float(np.linalg.norm(way)), 1e-9)
 
 
-def _facing(point: np.ndarray, along: np.ndarray) -> Pose:
-    """A frame at a point whose z axis is a direction; x is level, or the world's x where z is vertical."""
-    level = np.cross([0.0, 0.0, 1.0], along)
-    if np.linalg.norm(level) < 1e-3:
-        level = np.array([1.0, 0.0, 0.0])
-    level /= np.linalg.norm(level)
-    return Pose(point, np.stack([level, np.cross(along, level), along], axis=1))
-
-
 def _face(work: Workplace, link: Link, along: np.ndarray, reach: float = 0.16) -> tuple[HeightMap, np.ndarray]:
     """The part seen along a direction, and where the map shows it."""
     middle = _middle(work, link)
-    seen = work.terrain.map(_facing(middle, along), (reach, reach), above=0.3, cell=0.004)
+    seen = work.terrain.map(facing(middle, along), (reach, reach), above=0.3, cell=0.004)
     return seen, belongs(seen, link.members)
 
 
@@ -257,7 +248,7 @@ def _grips(work: Workplace, link: Link, knob: bool) -> Iterator[Hold]:
     found = []
     for tilt in tilts:
         along = np.array([0, 0, -1.0]) if knob else -outwards * np.cos(tilt) + np.array([0, 0, -1.0]) * np.sin(tilt)
-        frame = _facing(handle, along / np.linalg.norm(along))
+        frame = facing(handle, along / np.linalg.norm(along))
         seen = work.terrain.map(frame, (0.13, 0.13), above=0.12, cell=0.003)
         where = belongs(seen, link.members)
         if not knob:

@@ -1,7 +1,8 @@
 """Which grasp and which place go together: pairs that the arm reaches without touching anything, the best first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.reach import Held
 from rlgen.demonstrator.sight import parts
 from rlgen.demonstrator.skills import Workplace
-from rlgen.demonstrator.terrain import belongs, looking_down
+from rlgen.demonstrator.terrain import belongs, facing
 from rlgen.libero.predicates import CONTAIN
 
 MAP_REACH, MAP_CELL = 0.16, 0.003
+# From how far before an object one looks at it, from above and beside it, metres; and how far down from level, radians.
+SKY, BESIDE_HAND = 0.3, 0.15
+TILTS = (0.0, 0.5)
 # From how far before a grasp the hand goes straight to it, and distances at which it must be free on its way.
 APPROACH = 0.08
 DESCENT = (0.16, APPROACH, 0.04, 0.0)
@@ -28,7 +32,7 @@ CARRIED_ABOVE = 0.01
 # An object must fit this far beside its place too, metres.
 BESIDE = ((0.006, 0.0), (-0.006, 0.0), (0.0, 0.006), (0.0, -0.006))
 # Grasps looked at, and pairs of grasp and place.
-CANDIDATES, PAIRS = 30, 100
+CANDIDATES, PAIRS = 30, 200
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,15 @@ class Plan:
 def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Plan]:
     """Grasps and places that the arm reaches without touching anything, the best first."""
     body = int(work.sight.scene.goal.bodies[atom])
-    candidates = sorted(_grasps(work, body, refused), key=lambda grasp: grasp.cost)[:CANDIDATES]
     rotation = work.sight.body(body).rotation
     inside = work.sight.scene.goal.kinds[atom] == CONTAIN
     spots, entries = work.places.find(atom, rotation, roofed=False), (UPWARDS,)
+    candidates = _grasps(work, body, refused, [_from_above(work, body)])
     if not spots and inside:
         spots, entries = work.places.find(atom, rotation, roofed=True), SIDEWAYS
+        # Where a hand from above would meet the roof.
+        aside = _grasps(work, body, refused, _from_sides(work, body)) if spots else []
+        candidates = [grasp for pair in zip_longest(aside, candidates) for grasp in pair if grasp is not None]
     releases = DROPS if inside and entries[0] is UPWARDS else RELEASES
     pairs = 0
     for grasp in _both_ways(work, candidates):
@@ -77,6 +84,9 @@ def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Pla
         held = Held(body, grasp.hand.inverse @ work.sight.body(body))
         for spot in _varied(spots):
             for entry in entries:
+                # A hand goes ahead of its wrist.
+                if grasp.hand.rotation[:, 2] @ entry > 0.3 * np.linalg.norm(entry) and entry is not UPWARDS:
+                    continue
                 pairs += 1
                 release = _release(work, held, spot.body, entry, releases)
                 if release is not None:
@@ -85,23 +95,40 @@ def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Pla
                 return
 
 
-def _grasps(work: Workplace, body: int, refused: list[np.ndarray]) -> list[Grasp]:
-    """From above, without those that failed; costs with this episode's whims."""
+def _grasps(work: Workplace, body: int, refused: list[np.ndarray], frames: Sequence[Pose]) -> list[Grasp]:
+    """Along some directions, the best first, without those that failed; costs with this episode's whims."""
     members = parts(work.sight.model, body)
     centre = work.sight.data.subtree_com[body].copy()
-    seen = work.terrain.map(looking_down(centre), (MAP_REACH, MAP_REACH), above=0.3, cell=MAP_CELL)
     home = work.sight.scene.control.initial_orientation[:, 0]
-    # The map's y axis points along the world's -y.
-    middle = np.arctan2(-home[1], home[0])
-    found = find_grasps(seen, belongs(seen, members), centre, middle + TURNS)
     kept = []
-    for grasp in found:
-        where = grip_mark(work, body, grasp)
-        if all(np.linalg.norm(where - other) > 0.015 for other in refused):
-            aside = np.arccos(min(abs(float(grasp.hand.rotation[:, 0] @ home)), 1.0))
-            whim = work.random.exponential(work.style.grasp_choice) if work.style.grasp_choice else 0.0
-            kept.append(Grasp(grasp.hand, grasp.cost + 0.5 * float(aside) + float(whim)))
-    return kept
+    for frame in frames:
+        above = SKY if frame.rotation[2, 2] < -0.99 else BESIDE_HAND
+        seen = work.terrain.map(frame, (MAP_REACH, MAP_REACH), above=above, cell=MAP_CELL)
+        for grasp in find_grasps(seen, belongs(seen, members), centre, TURNS):
+            where = grip_mark(work, body, grasp)
+            if all(np.linalg.norm(where - other) > 0.015 for other in refused):
+                aside = np.arccos(min(abs(float(grasp.hand.rotation[:, 0] @ home)), 1.0))
+                whim = work.random.exponential(work.style.grasp_choice) if work.style.grasp_choice else 0.0
+                kept.append(Grasp(grasp.hand, grasp.cost + 0.5 * float(aside) + float(whim)))
+    return sorted(kept, key=lambda grasp: grasp.cost)[:CANDIDATES]
+
+
+def _from_above(work: Workplace, body: int) -> Pose:
+    """Looking down on an object, x along the way in which the hand closes at the beginning."""
+    closing = work.sight.scene.control.initial_orientation[:, 0] * [1.0, 1.0, 0.0]
+    closing /= np.linalg.norm(closing)
+    down = np.array([0.0, 0.0, -1.0])
+    return Pose(work.sight.data.subtree_com[body].copy(), np.stack([closing, np.cross(down, closing), down], axis=1))
+
+
+def _from_sides(work: Workplace, body: int) -> list[Pose]:
+    """Looking at an object the ways in which it may go to its place, level and from a little above."""
+    centre, frames = work.sight.data.subtree_com[body].copy(), []
+    for entry in SIDEWAYS:
+        for tilt in TILTS:
+            along = -entry / np.linalg.norm(entry) * np.cos(tilt) - np.array([0, 0, np.sin(tilt)])
+            frames.append(facing(centre, along))
+    return frames
 
 
 def _both_ways(work: Workplace, grasps: list[Grasp]) -> Iterator[Grasp]:

@@ -108,6 +108,15 @@ def looking_down(position: Float[np.ndarray, "3"]) -> Pose:
     return Pose(np.asarray(position, float), np.diag([1.0, -1.0, -1.0]))
 
 
+def facing(point: Float[np.ndarray, "3"], along: Float[np.ndarray, "3"]) -> Pose:
+    """A frame at a point whose z axis is a direction; x is level, or the world's x where z is vertical."""
+    level = np.cross([0.0, 0.0, 1.0], along)
+    if np.linalg.norm(level) < 1e-3:
+        level = np.array([1.0, 0.0, 0.0])
+    level /= np.linalg.norm(level)
+    return Pose(point, np.stack([level, np.cross(along, level), along], axis=1))
+
+
 def belongs(seen: HeightMap, members: Bool[np.ndarray, " bodies"]) -> Bool[np.ndarray, "n m"]:
     """Where a map shows one of some bodies."""
     return (seen.body >= 0) & members[seen.body]
