@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlgen.data.shards import only_writer
 from rlgen.demonstrator.attempts import Attempt, Job, worker_pool
 from rlgen.demonstrator.record import Recording, record_demonstrations
 from rlgen.errors import UserError
@@ -48,11 +49,11 @@ class Recorder:
         """Records every task that is not there yet, and names those that came out short.
 
         Raises:
-          UserError: a file that is there was recorded otherwise.
+          UserError: a file that is there was recorded otherwise, or somebody else is recording there.
         """
         short = []
         bundles = build_bundles(tasks, assets, cache, workers=self.workers)
-        with worker_pool(self.workers) as pool:
+        with only_writer(self.out), worker_pool(self.workers) as pool:
             try:
                 for task, bundle in zip(tasks, bundles, strict=True):
                     if not overwrite and self._is_there(task):
