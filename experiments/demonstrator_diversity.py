@@ -34,7 +34,7 @@ TASKS = {
     "close a door": "libero_90/33",
     "book into a slot": "libero_90/75",
 }
-EPISODES, POINTS, CLEAR = 24, 50, 0.3
+EPISODES, POINTS, CLEAR, SAME = 24, 50, 0.3, 1e-6
 
 
 def main() -> None:
@@ -95,6 +95,8 @@ def spread(paths: np.ndarray) -> float:
 def clusters(paths: np.ndarray) -> tuple[np.ndarray, float]:
     """Labels of the clustering with the highest mean silhouette, and that."""
     flat = paths.reshape(len(paths), -1)
+    if np.ptp(flat, axis=0).max() < SAME:
+        return np.zeros(len(paths), int), 0.0
     found = []
     for count in (2, 3, 4):
         _, labels = kmeans2(flat, count, minit="++", rng=np.random.default_rng(0))

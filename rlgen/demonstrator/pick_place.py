@@ -24,6 +24,8 @@ from rlgen.demonstrator.style import spread
 LIFT, ABOVE = 0.06, 0.06
 # The hand may have moved this far in the object's frame while it was lifted: what hangs from its rim turns.
 SLIP = 0.03
+# Control steps that are enough for carrying something without hurry.
+TO_CARRY = 150
 # An object further than this from where the hand should have it has been lost.
 LOST = 0.05
 
@@ -49,9 +51,6 @@ def pick(work: Workplace, body: int, grasp: Grasp) -> Skill:
     hand = grasp.hand.moved(spread(work.random, work.style.grasp_error))
     before = hand.moved(-APPROACH * hand.rotation[:, 2])
     yield from hesitate(work, OPEN)
-    side, rise = work.style.detour
-    if (side or rise) and not work.hurried:
-        yield from travel(work, before.moved(np.array([0.0, side, rise])), OPEN, near=0.04)
     if work.style.overshoot and not work.hurried:
         way = before.position - work.sight.hand.position
         way[2] = 0.0
@@ -77,6 +76,7 @@ def pick(work: Workplace, body: int, grasp: Grasp) -> Skill:
 
 def place(work: Workplace, body: int, plan: Plan) -> Skill:
     """Carries what is held to its place and lets go; false where it was lost on the way."""
+    work.hurried |= work.sight.left < TO_CARRY
     at = plan.let_go.moved(spread(work.random, work.style.place_error))
 
     above = at.moved(plan.entry if plan.sideways else np.array([0, 0, ABOVE]))

@@ -16,7 +16,7 @@ from rlgen.libero.scene import Scene
 
 # Control steps to wait where nothing can be done, and after how many times that is how it stays.
 WAIT, HOPELESS = 20, 3
-# Control steps a skill takes somebody who hesitates and makes detours.
+# Control steps a skill takes somebody who hesitates and takes bends.
 LEISURE = 200
 # What moves less than this in a control step is at rest, metres; and how many control steps things may fall.
 STILL, LONGEST_FALL = 5e-4, 40

@@ -39,7 +39,7 @@ class Workplace:
       sight: the present state.
       reach, terrain, places: questions about poses that are not there yet.
       style, random: how this episode is performed.
-      hurried: whether there is no time for hesitations and detours.
+      hurried: whether there is no time for hesitations and bends.
     """
 
     sight: Sight
@@ -118,8 +118,11 @@ def travel(work: Workplace, target: Pose, opening: float, *, held: Held | None =
     if begin[2] < heights[0] - 0.03:
         up = Pose(np.array([*begin[:2], heights[0]]), work.sight.hand.rotation)
         yield from go(work, up, opening, near=0.03, turned=9.0, speed=speed)
+    way, arc = (target.position - begin)[:2], _arc(work)
+    aside = arc * np.array([-way[1], way[0]]) / max(float(np.linalg.norm(way)), 1e-6)
     for share, height in zip(np.linspace(0, 1, len(heights))[1:-1], heights[1:-1], strict=True):
-        between = Pose(np.array([*(begin + share * (target.position - begin))[:2], height]), target.rotation)
+        there = begin[:2] + share * way + np.sin(np.pi * share) * aside
+        between = Pose(np.array([*there, height]), target.rotation)
         yield from go(work, between, opening, near=PASSING, turned=9.0, speed=speed, steps=30)
     over = Pose(np.array([*target.position[:2], heights[-1]]), target.rotation)
     return (yield from go(work, over, opening, near=near, speed=speed))
@@ -147,7 +150,7 @@ def _way_over(work: Workplace, target: Pose, held: Held | None) -> list[float]:
     middle = np.array([*(hand.position[:2] + way / 2), max(hand.position[2], target.position[2])])
     frame = Pose(middle, np.stack([x, np.cross([0, 0, -1.0], x), [0, 0, -1.0]], axis=1))
     below = BELOW_HAND if held is None else max(BELOW_HAND, _load_depth(work, held))
-    width = HAND_WIDTH if held is None else LOAD_WIDTH
+    width = (HAND_WIDTH if held is None else LOAD_WIDTH) + abs(_arc(work))
     body = None if held is None else held.body
     seen = work.terrain.map(frame, (length / 2 + width, width), above=0.5, cell=0.02, without=body)
     tops = middle[2] + seen.height.max(axis=1)
@@ -158,6 +161,11 @@ def _way_over(work: Workplace, target: Pose, held: Held | None) -> list[float]:
         float(max(low, tops[np.abs(along - stop) <= width + STOPS / 2].max() + below + work.style.clearance))
         for stop, low in zip(stops, lowest, strict=True)
     ]
+
+
+def _arc(work: Workplace) -> float:
+    """How far ways bend to a side; in a hurry they are straight."""
+    return 0.0 if work.hurried else work.style.arc
 
 
 def _load_depth(work: Workplace, held: Held) -> float:

@@ -17,7 +17,7 @@ class Style:
       pause: chance of a hesitation before a phase.
       longest_pause: its length at most.
       overshoot: how far beyond the point above an object the hand goes before it corrects.
-      detour: sideways and upward offset of the way to an object, which makes the approach side.
+      arc: how far the middle of a way bends to a side, which makes the side of approach and of carrying.
       clearance: how far above what is in the way things are carried.
       grasp_choice: spread of what is added to the cost of each grasp; 0 takes the best.
       grasp_error: spread of where the fingers close.
@@ -31,7 +31,7 @@ class Style:
     pause: float = 0.0
     longest_pause: int = 8
     overshoot: float = 0.0
-    detour: tuple[float, float] = (0.0, 0.0)
+    arc: float = 0.0
     clearance: float = 0.03
     grasp_choice: float = 0.0
     grasp_error: float = 0.0
@@ -40,7 +40,7 @@ class Style:
 
 
 def draw_style(random: np.random.Generator) -> Style:
-    """A style as a person might have: three approach sides, hesitations, corrections, other grasps."""
+    """A style as a person might have: three sides of approach, hesitations, corrections, other grasps."""
     side = random.choice([-1.0, 0.0, 1.0])
     return Style(
         speed=random.uniform(0.7, 1.0),
@@ -48,7 +48,7 @@ def draw_style(random: np.random.Generator) -> Style:
         tremor=random.uniform(0.02, 0.07),
         pause=random.uniform(0.05, 0.25),
         overshoot=random.uniform(0.0, 0.025),
-        detour=(side * random.uniform(0.05, 0.10), random.uniform(0.0, 0.05)),
+        arc=side * random.uniform(0.06, 0.12),
         clearance=random.uniform(0.03, 0.06),
         grasp_choice=0.5,
         grasp_error=0.002,
