@@ -25,7 +25,7 @@ LIFT, ABOVE = 0.06, 0.06
 # The hand may have moved this far in the object's frame while it was lifted: what hangs from its rim turns.
 SLIP = 0.03
 # Control steps that are enough for carrying something without hurry.
-TO_CARRY = 150
+TO_CARRY = 130
 # An object further than this from where the hand should have it has been lost.
 LOST = 0.05
 

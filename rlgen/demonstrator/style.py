@@ -46,7 +46,7 @@ def draw_style(random: np.random.Generator) -> Style:
         speed=random.uniform(0.7, 1.0),
         gain=random.uniform(0.75, 1.0),
         tremor=random.uniform(0.02, 0.07),
-        pause=random.uniform(0.05, 0.25),
+        pause=random.uniform(0.1, 0.4),
         overshoot=random.uniform(0.0, 0.025),
         arc=side * random.uniform(0.06, 0.12),
         clearance=random.uniform(0.03, 0.06),
