@@ -41,14 +41,12 @@ class Plan:
 
     Attributes:
       grasp: where the fingers close.
-      grip: the object's pose in the hand.
       place: the object's pose at rest, in the world.
       entry: offset from which the object comes to its place on a straight line, metres.
       release: how far before it on that line the fingers open, metres.
     """
 
     grasp: Grasp
-    grip: Pose
     place: Pose
     entry: np.ndarray
     release: float
@@ -90,7 +88,7 @@ def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Pla
                 pairs += 1
                 release = _release(work, held, spot.body, entry, releases)
                 if release is not None:
-                    yield Plan(grasp, held.grip, spot.body, entry, release)
+                    yield Plan(grasp, spot.body, entry, release)
             if pairs > PAIRS:
                 return
 
