@@ -90,9 +90,9 @@ def operate(work: Workplace, joint: int, target: float, done: Callable[[], bool]
     yield from hesitate(work, hold.opening)
     before = hold.hand.moved(hold.approach)
     yield from travel(work, before, hold.opening)
-    yield from go(work, before, hold.opening, near=0.007, turned=0.08, steps=30)
+    yield from go(work, before, hold.opening, near=0.010, turned=0.10, steps=30)
     yield from hesitate(work, hold.opening)
-    yield from go(work, hold.hand, hold.opening, near=0.006, turned=0.08, steps=35, speed=0.6)
+    yield from go(work, hold.hand, hold.opening, near=0.008, turned=0.10, steps=35, speed=0.6)
     if not hold.pushes and not (yield from close_fingers(work)):
         refused.append(hold.hand.position)
         yield from _leave(work, hold)

@@ -24,6 +24,8 @@ from rlgen.demonstrator.style import spread
 LIFT, ABOVE = 0.06, 0.06
 # The hand may have moved this far in the object's frame while it was lifted: what hangs from its rim turns.
 SLIP = 0.03
+# A hand this far from where it was to grasp has met something.
+BLOCKED = 0.015
 # Control steps that are enough for carrying something without hurry.
 TO_CARRY = 130
 # An object further than this from where the hand should have it has been lost.
@@ -57,10 +59,11 @@ def pick(work: Workplace, body: int, grasp: Grasp) -> Skill:
         beyond = way / max(float(np.linalg.norm(way)), 1e-6) * work.style.overshoot
         yield from travel(work, before.moved(beyond), OPEN, near=0.03)
     yield from travel(work, before, OPEN)
-    yield from go(work, before, OPEN, near=0.012, turned=0.06)
+    yield from go(work, before, OPEN, near=0.008, turned=0.06, steps=40)
     yield from hesitate(work, OPEN)
     yield from go(work, hand, OPEN, near=0.006, turned=0.06, steps=30, speed=0.6)
-    if not (yield from close_fingers(work)):
+    blocked = np.linalg.norm(work.sight.hand.position - hand.position) > BLOCKED
+    if blocked or not (yield from close_fingers(work)):
         yield from _give_up(work)
         return False
     held = _held(work, body)

@@ -19,6 +19,8 @@ MAP_REACH, MAP_CELL = 0.16, 0.003
 # From how far before an object one looks at it, from above and beside it, metres; and how far down from level, radians.
 SKY, BESIDE_HAND = 0.3, 0.15
 TILTS = (0.0, 0.5)
+# How far a hand leans, from pointing down, that reaches under something that is open, radians.
+LEAN = 0.7
 # From how far before a grasp the hand goes straight to it, and distances at which it must be free on its way.
 APPROACH = 0.08
 DESCENT = (0.16, APPROACH, 0.04, 0.0)
@@ -75,9 +77,25 @@ def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Pla
         aside = _grasps(work, body, refused, _from_sides(work, body)) if spots else []
         candidates = [grasp for pair in zip_longest(aside, candidates) for grasp in pair if grasp is not None]
     releases = DROPS if inside and entries[0] is UPWARDS else RELEASES
+    if not spots:
+        return
+    yield from _pairs(work, body, candidates, spots, entries, releases)
+    for frame in _leaning(work, body):
+        yield from _pairs(work, body, _grasps(work, body, refused, [frame]), spots, entries, releases)
+
+
+def _pairs(
+    work: Workplace,
+    body: int,
+    candidates: Sequence[Grasp],
+    spots: list[Place],
+    entries: Sequence[np.ndarray],
+    releases: tuple[float, ...],
+) -> Iterator[Plan]:
+    """Those of some grasps and places that go together."""
     pairs = 0
     for grasp in _both_ways(work, candidates):
-        if not spots or not _can_pick(work, grasp):
+        if not _can_pick(work, grasp):
             continue
         held = Held(body, grasp.hand.inverse @ work.sight.body(body))
         for spot in _varied(spots):
@@ -129,7 +147,14 @@ def _from_sides(work: Workplace, body: int) -> list[Pose]:
     return frames
 
 
-def _both_ways(work: Workplace, grasps: list[Grasp]) -> Iterator[Grasp]:
+def _leaning(work: Workplace, body: int) -> list[Pose]:
+    """Looking at an object from above and a little from each side: a hand that leans stays beside what is over it."""
+    centre, down = work.sight.data.subtree_com[body].copy(), np.array([0.0, 0.0, -np.cos(LEAN)])
+    sides = (np.array([np.cos(angle), np.sin(angle), 0.0]) for angle in np.arange(8) * np.pi / 4)
+    return [facing(centre, down + np.sin(LEAN) * side) for side in sides]
+
+
+def _both_ways(work: Workplace, grasps: Sequence[Grasp]) -> Iterator[Grasp]:
     """Each with the hand turned one way and the other, first the one that is nearer to how it is now."""
     for grasp in grasps:
         ways = (grasp.hand, grasp.hand.flipped)

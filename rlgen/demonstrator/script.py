@@ -59,7 +59,7 @@ def _meet(work: Workplace, atom: int, refused: dict[tuple[str, int], list[np.nda
         target = _opened(work.sight.model, joint)
         tried = refused.setdefault(("joint", joint), [])
         start = position(work, joint)
-        wide = start + 0.9 * (target - start)
+        wide = start + 0.97 * (target - start)
 
         def is_open(joint: int = joint, wide: float = wide, sign: float = np.sign(target - start)) -> bool:
             return bool(sign * (position(work, joint) - wide) > 0)

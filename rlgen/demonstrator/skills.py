@@ -18,6 +18,8 @@ Skill = Generator[Move, None, bool]
 CLOSED, OPENED = 0.0, 0.06
 # From the grip site down to the fingertips, and a little.
 BELOW_HAND = 0.015
+# A hand that got no millimetre nearer for some control steps is held by something; a radian counts as metres.
+GAIN, PATIENCE, TURN_COUNTS = 0.001, 10, 0.05
 # Share of the speed with something in the hand.
 LOADED = 0.9
 # Half widths of what is swept by the hand and by the hand with a load, and between points of a way, metres; and how
@@ -61,12 +63,20 @@ def go(
     steps: int = 70,
     speed: float = 1.0,
 ) -> Skill:
-    """Until the hand is there; false where it does not arrive in time."""
+    """Until the hand is there; false where it does not arrive in time or no longer gets nearer."""
+    # Who is in a hurry is as fast as can be, whatever the style.
+    speed = speed / work.style.speed if work.hurried else speed
+    nearest, since = np.inf, 0
     for _ in range(steps):
         hand = work.sight.hand
-        there = np.linalg.norm(target.position - hand.position) < near
-        if there and np.linalg.norm(rotation_between(hand.rotation, target.rotation)) < turned:
+        away = float(np.linalg.norm(target.position - hand.position))
+        aside = float(np.linalg.norm(rotation_between(hand.rotation, target.rotation)))
+        if away < near and aside < turned:
             return True
+        left = away + TURN_COUNTS * min(aside, 1.0)
+        nearest, since = (left, 0) if left < nearest - GAIN else (nearest, since + 1)
+        if since >= PATIENCE:
+            return False
         yield Move(target, opening, speed)
     return False
 

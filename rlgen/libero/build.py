@@ -4,9 +4,10 @@ Runs as a program of its own (`python -m rlgen.libero.build`), because importing
 environment, prints, draws from NumPy's global generator and wants a configuration file. Nothing else in
 rlgen imports libero or robosuite.
 
-A bundle is `scene.xml` (MJCF) with `assets/` beside it, the compiled physics of this MuJoCo version, `scene.json`
-(what the runtime must know by name), `stored.npy` (the benchmark's 50 initial states) and `placements.npy` (fresh
-initial states sampled from the BDDL regions, for training, so that the stored ones can be held out).
+A bundle is `scene.xml` (MJCF) with `assets/` beside it and `sources.json` (how the benchmark names those files), the
+compiled physics of this MuJoCo version, `scene.json` (what the runtime must know by name), `stored.npy` (the
+benchmark's 50 initial states) and `placements.npy` (fresh initial states sampled from the BDDL regions, for training,
+so that the stored ones can be held out).
 """
 
 import argparse
@@ -53,19 +54,19 @@ def main() -> None:
             task = find_task(name)
             head = {"format": arguments.format, "task": asdict(task), "assets": arguments.label}
             try:
-                build_bundle(task, Path(folder), head, arguments.placements, arguments.seed)
+                build_bundle(task, Path(folder), head, Path(arguments.assets), arguments.placements, arguments.seed)
             except Exception as error:
                 sys.exit(f"{name}: {' '.join(str(error).split())}")
 
 
-def build_bundle(task: Task, folder: Path, head: dict[str, Any], placements: int, seed: int) -> None:
+def build_bundle(task: Task, folder: Path, head: dict[str, Any], assets: Path, placements: int, seed: int) -> None:
     """Writes a task's bundle into `folder`, which appears whole or not at all; one process builds it at a time."""
     with _lock(folder.with_suffix(".lock")):
         if folder.is_dir():
             return
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            _write_bundle(official_environment(task), task, head, temporary, placements, seed)
+            _write_bundle(official_environment(task), task, head, assets, temporary, placements, seed)
             os.replace(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -114,11 +115,13 @@ def official_environment(task: Task, *, pictures: bool = False) -> Any:
     return env
 
 
-def _write_bundle(env: Any, task: Task, head: dict[str, Any], out: Path, placements: int, seed: int) -> None:
+def _write_bundle(
+    env: Any, task: Task, head: dict[str, Any], assets: Path, out: Path, placements: int, seed: int
+) -> None:
     model = env.sim.model._model
     tree = ElementTree.fromstring(env.env.model.get_xml())
     add_lamps(tree, env)
-    _write_model(tree, fixture_poses(env), out)
+    _write_model(tree, fixture_poses(env), assets, out)
     write_json(out / "scene.json", {**head, **_description(env)})
     stored = read_initial_states(task.initial_states_file)
     if stored.shape[1] != 1 + model.nq + model.nv:
@@ -128,20 +131,36 @@ def _write_bundle(env: Any, task: Task, head: dict[str, Any], out: Path, placeme
     physics_model(out)
 
 
-def _write_model(tree: ElementTree.Element, fixtures: dict[str, tuple[np.ndarray, np.ndarray]], out: Path) -> None:
+def _write_model(
+    tree: ElementTree.Element, fixtures: dict[str, tuple[np.ndarray, np.ndarray]], assets: Path, out: Path
+) -> None:
     """Writes the MJCF: fixtures where they stand, files copied beside it under names made from their content."""
     compiler = tree.find("compiler")
     if compiler is not None:
         for attribute in ("meshdir", "texturedir", "assetdir"):
             compiler.attrib.pop(attribute, None)
     (out / "assets").mkdir()
+    sources = {}
     for element in tree.iter():
         if "file" in element.attrib:
-            element.attrib["file"] = _copy_asset(Path(element.attrib["file"]), out)
+            source = Path(element.attrib["file"])
+            element.attrib["file"] = _copy_asset(source, out)
+            sources[element.attrib["file"]] = _benchmark_name(source, assets)
         if element.tag == "body" and element.get("name") in fixtures:
             for attribute, numbers in zip(("pos", "quat"), fixtures[element.get("name", "")], strict=True):
                 element.set(attribute, " ".join(repr(float(number)) for number in numbers))
     (out / "scene.xml").write_text(ElementTree.tostring(tree, encoding="unicode"))
+    write_json(out / "sources.json", sources)
+
+
+def _benchmark_name(source: Path, assets: Path) -> str:
+    """A path as in the public demonstrations, by whose parts the benchmark's tools find a file on another machine."""
+    if source.resolve().is_relative_to(assets.resolve()):
+        return f"libero/libero/assets/{source.resolve().relative_to(assets.resolve())}"
+    last = max((place for place, part in enumerate(source.parts) if part == "robosuite"), default=None)
+    if last is None:
+        raise UserError(f"{source} is neither in {assets} nor in robosuite; give the assets folder that it is in")
+    return "/".join(source.parts[last:])
 
 
 def _copy_asset(source: Path, out: Path) -> str:

@@ -3,6 +3,7 @@
 import re
 
 from rlgen.data.hdf5 import DemoFileInfo
+from rlgen.files import read_json
 from rlgen.libero.scene import Scene
 
 
@@ -16,5 +17,12 @@ def demo_file_info(scene: Scene) -> DemoFileInfo:
         env_name=environment[1].replace("LIBERO_", "Libero_", 1) if environment else "",
         bddl_file_name=f"{scene.task.id}.bddl",
         language=language[1] if language else scene.task.prompt,
-        model_file=(scene.folder / "scene.xml").read_text(),
+        model_file=_model_file(scene),
     )
+
+
+def _model_file(scene: Scene) -> str:
+    """The MJCF with its files named as the benchmark's tools look for them, `robosuite/...` and `libero/...`."""
+    sources = read_json(scene.folder / "sources.json")
+    text = (scene.folder / "scene.xml").read_text()
+    return re.sub(r'(?<= file=")[^"]+', lambda found: sources[found[0]], text)
