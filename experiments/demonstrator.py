@@ -58,8 +58,9 @@ def folder(out: Path, task: Task) -> Path:
 
 
 def enough(attempts: list[Attempt]) -> bool:
-    """All stored states tried, and enough successes."""
-    return len(attempts) >= TRIALS and sum(ended.success for ended in attempts) >= WANTED
+    """All stored states tried, and enough successes, or too few for the attempts that are left."""
+    reached = sum(ended.success for ended in attempts)
+    return len(attempts) >= TRIALS and (reached >= WANTED or reached + LIMIT - len(attempts) < WANTED)
 
 
 def summary(attempts: list[Attempt]) -> dict[str, int | float | None]:

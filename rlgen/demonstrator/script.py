@@ -15,7 +15,7 @@ from rlgen.libero.predicates import CONTAIN, JOINT, STACKED
 from rlgen.libero.scene import Scene
 
 # Control steps to wait where nothing can be done, and after how many times that is how it stays.
-WAIT, HOPELESS = 20, 3
+WAIT, HOPELESS = 20, 2
 # Control steps a skill takes somebody who hesitates and takes bends.
 LEISURE = 200
 # What moves less than this in a control step is at rest, metres; and how many control steps things may fall.
