@@ -50,7 +50,7 @@ class Attempt:
       number: from zero.
       success: whether the goal was reached.
       steps: control steps.
-      seconds: of one process.
+      seconds: of processor time; what else runs on the machine does not count.
     """
 
     number: int
@@ -107,7 +107,7 @@ def attempt(job: Job, folder: Path, number: int) -> Attempt:
     record = folder / f"{number:05d}.json"
     if record.is_file():
         return Attempt(**read_json(record))
-    start = time.perf_counter()
+    start = time.process_time()
     demonstrator = _demonstrator(job.bundle, job.clean)
     scene = demonstrator.scene
     trial = Trial(number % len(scene.initial_states(job.split)), _seed(job.seed, number))
@@ -115,7 +115,7 @@ def attempt(job: Job, folder: Path, number: int) -> Attempt:
     [[episode]] = run_episodes(scene, demonstrator, [trial], **options)
     if episode.success:
         save_episode(folder / f"{number:05d}.npz", episode)
-    ended = Attempt(number, episode.success, len(episode), time.perf_counter() - start)
+    ended = Attempt(number, episode.success, len(episode), time.process_time() - start)
     write_json(record, asdict(ended))
     return ended
 
