@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rlgen.demonstrator.attempts import Attempt, Job, make_attempts, worker_pool
+from rlgen.demonstrator.attempts import Attempt, Job, make_attempts
 from rlgen.files import read_json, write_json
 from rlgen.libero.assets import find_assets
 from rlgen.libero.bundles import build_bundles
 from rlgen.libero.tasks import Task, all_tasks, find_tasks
-from rlgen.process import cache_folder
+from rlgen.process import cache_folder, worker_pool
 
 TRIALS, WANTED, LIMIT = 50, 50, 150
 

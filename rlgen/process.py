@@ -1,6 +1,13 @@
-"""What has to be decided before jax loads: where compiled programs are kept, and how loud libraries are."""
+"""This process, and those that work for it.
 
+What has to be decided before jax loads: where compiled programs are kept, and how loud libraries are.
+"""
+
+import multiprocessing
 import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 
@@ -21,6 +28,24 @@ def prepare_process() -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     _quiet_libraries()
+
+
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Fresh processes; an interruption is the parent's business, and none outlives a parent that was killed."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=_begin_worker)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _quiet_libraries() -> None:

@@ -1,7 +1,5 @@
 """Many attempts of the demonstrator at one task, over processes; what was done stays done."""
 
-import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -78,7 +76,7 @@ def make_attempts(
       folder: for episodes and records; another job needs another one.
       enough: whether these attempts will do.
       limit: attempts at most.
-      pool: `worker_pool(workers)`.
+      pool: `rlgen.process.worker_pool(workers)`.
       workers: attempts at a time.
     """
     _claim(job, folder)
@@ -94,12 +92,6 @@ def make_attempts(
     finally:
         # What has begun ends before the folder is anybody else's.
         wait([future for future in running.values() if not future.cancel()])
-
-
-def worker_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes for attempts; an interruption is the parent's business."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_leave_interrupts)
 
 
 def attempt(job: Job, folder: Path, number: int) -> Attempt:
@@ -143,7 +135,3 @@ def _seed(seed: int, number: int) -> int:
 def _demonstrator(bundle: Path, clean: bool) -> Demonstrator:
     """A process attempts one task after the other, each of them many times."""
     return Demonstrator(load_bundle(bundle), clean=clean)
-
-
-def _leave_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

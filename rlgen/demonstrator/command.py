@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlgen.data.shards import only_writer
-from rlgen.demonstrator.attempts import Attempt, Job, worker_pool
+from rlgen.demonstrator.attempts import Attempt, Job
 from rlgen.demonstrator.record import Recording, record_demonstrations
 from rlgen.errors import UserError
 from rlgen.files import read_json
@@ -14,6 +14,7 @@ from rlgen.libero.assets import AssetSource
 from rlgen.libero.bundles import build_bundles
 from rlgen.libero.environment import Mode
 from rlgen.libero.tasks import Task
+from rlgen.process import worker_pool
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from rlgen.data.hdf5 import read_demos
-from rlgen.demonstrator.attempts import Attempt, Job, attempt, make_attempts, worker_pool
+from rlgen.demonstrator.attempts import Attempt, Job, attempt, make_attempts
 from rlgen.demonstrator.record import Recording, demonstration_file, record_demonstrations
 from rlgen.errors import UserError
+from rlgen.process import worker_pool
 
 
 @pytest.fixture
