@@ -72,6 +72,9 @@ class Policy(Protocol):
     def encode(self, params: Params, observation: Observed) -> Code:
         """What the trunk is conditioned on, and what a critic may read."""
 
+    def augment(self, key: PRNGKeyArray, observation: Observed, shift: int | None = None) -> Observed:
+        """Pictures shifted at random."""
+
     def sample(self, params: Params, key: PRNGKeyArray, observation: Observed) -> PolicySample:
         """A chunk for each observation with exploration, and how it came about."""
 
