@@ -47,7 +47,7 @@ def _vision() -> Config:
             precision="bfloat16",
             dim=64,
             mults=(1, 2, 4),
-            film_deep=False,
+            film_deep=True,
             eyes=EyesConfig(size=128),
         ),
         bc=BCConfig(episodes=40, steps=20000, batch=256, learning_rate=3e-4, stop_success=0.5, check_every=1000),

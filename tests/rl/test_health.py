@@ -39,8 +39,6 @@ def test_what_the_policy_and_the_critic_say_is_checked_before_it_is_used():
 def test_a_rate_that_is_far_too_high_is_told_by_what_explodes():
     config = dataclasses.replace(CONFIG, critic_warmup=0, actor_rate=1e30, critic_rate=1e-3, target_kl=None)
     assert broken(make_state(config=config), config) in ("log_prob", "ratio", "policy_parameters")
-    config = dataclasses.replace(CONFIG, critic_rate=1e30)
-    assert broken(make_state(config=config), config) in ("value", "value_loss", "critic_parameters")
 
 
 def test_the_first_in_the_order_of_causes_is_named():
