@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rlgen.bench.device import describe, matmul_gflops, operations, seconds_of
 from rlgen.bench.reference_case import BATCH, POLICY
-from rlgen.bench.updates import time_update
+from rlgen.bench.updates import time_reference
 from rlgen.diffusion.samplers import Noise, draw_noise, floored_sigma, walk
 from rlgen.diffusion.schedules import Chain, cosine_schedule, ddim_chain, ddpm_chain
 from rlgen.diffusion.solvers import dpm_solver_chain, flow_chain
@@ -77,7 +77,7 @@ def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[s
             for batch in (BATCH,) if quick else BATCHES:
                 rows.append(_time(case, policy, params, batch, repetitions, rate))
                 tell(_line(rows[-1]))
-    reference = {"sampler_s": _training_sampler(repetitions), "update_s": time_update(repetitions)}
+    reference = {"sampler_s": _training_sampler(repetitions), "update_s": time_reference(repetitions)}
     for name, timing in reference.items():
         tell(f"reference case, {name}: {timing['seconds']:.4f} s")
     # Before and after: other work on the machine shows as a difference.
@@ -92,6 +92,7 @@ def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[s
         "ddim5_over_ddpm100": _ratio(rows),
         "reference_case": {
             **{name: timing["seconds"] for name, timing in reference.items()},
+            "update_part": reference["update_s"]["part"],
             "spread": {name: [timing["low"], timing["high"]] for name, timing in reference.items()},
         },
     }

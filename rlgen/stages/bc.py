@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlgen.config import BCConfig, Config
+from rlgen.config import BCConfig, Config, to_json
 from rlgen.data.hdf5 import read_demos
 from rlgen.data.noops import idle_mask
 from rlgen.errors import UserError
@@ -112,7 +112,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             metrics.write(step, **values)
             work.progress.update(advance=count, note=f"loss {values['loss']:.4f}")
             if checked or step % (CALL * CALLS_A_CHECKPOINT) == 0 or step == config.bc.steps:
-                checkpoints.save(step, state, {"stage": "bc", "task": context.scene.task.id, "stopped": stopped})
+                told = {"stage": "bc", "task": context.scene.task.id, "config": to_json(config), "stopped": stopped}
+                checkpoints.save(step, state, told)
                 work.clock.save()
     told = {"steps": step, "parameters": count_parameters(state.net), "chunks": len(data.chunk)}
     return told | ({} if stopped is None else {"stopped": stopped})

@@ -64,7 +64,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
                 work.progress.say(f"iteration {iteration}: without noise {test} on {where}")
             metrics.write(iteration, **values)
             work.progress.update(advance=1, note=note)
-            checkpoints.save(iteration, state, {"stage": "ppo", "task": context.scene.task.id})
+            told = {"stage": "ppo", "task": context.scene.task.id, "config": to_json(context.run.config)}
+            checkpoints.save(iteration, state, told)
             work.clock.save()
     pool.close()
     first = next(line for line in read_metrics(work.folder / "metrics.jsonl") if "test" in line)
