@@ -49,11 +49,24 @@ def main() -> None:
 def train(
     task: str, algorithm: str, seed: int, folder: Path, arguments: argparse.Namespace, options: list[str]
 ) -> None:
-    """One run; both algorithms begin with the same demonstrations."""
+    """One run; all of a task and seed begin with the same demonstrations."""
     source = ["--standins"] if arguments.assets is None else ["--assets", str(arguments.assets)]
+    shown = demonstrations(task, seed, arguments, source)
     command = [sys.executable, "-m", "rlgen", "ppo", task, "--run", str(folder), "--preset", arguments.preset]
-    command += ["--algorithm", algorithm, "--seed", str(seed), *source, *options]
+    command += ["--algorithm", algorithm, "--seed", str(seed), "--demos.file", str(shown), *source, *options]
     subprocess.run(command, check=True)
+
+
+def demonstrations(task: str, seed: int, arguments: argparse.Namespace, source: list[str]) -> Path:
+    """The file of scripted demonstrations of a task and seed, recorded if it is not there."""
+    from rlgen.expert_presets import expert_presets
+
+    folder = arguments.runs / "demonstrations" / f"{task.replace('/', '-')}-{seed}"
+    count = expert_presets()[arguments.preset].demos.episodes
+    command = [sys.executable, "-m", "rlgen", "demos", task, "-n", str(count), "--out", str(folder)]
+    subprocess.run([*command, "--seed", str(seed), *source], check=True)
+    [file] = folder.glob("*/*_demo.hdf5")
+    return file
 
 
 def summary(folder: Path, episodes: int) -> dict:
@@ -72,6 +85,7 @@ def summary(folder: Path, episodes: int) -> dict:
         rate = measure(context, *stage.load_policy(context), split="heldout", episodes=episodes, seed=seed, source=name)
         scores[name] = rate.to_json()
     result = run.result("ppo")
+    seconds = {stage: run.seconds(stage) for stage in ("demos", "bc", "ppo")}
     return {
         "task": run.config.task,
         "algorithm": run.config.policy.algorithm,
@@ -79,7 +93,8 @@ def summary(folder: Path, episodes: int) -> dict:
         **scores,
         "iterations": result["iterations"],
         "control_steps": result["control_steps"],
-        "seconds": {stage: run.seconds(stage) for stage in ("demos", "bc", "ppo")},
+        "seconds": sum(seconds.values()),
+        "stage_seconds": seconds,
         "initial_states": f"stored states 0-{len(context.scene.stored) - 1} in order, {episodes} episodes",
         "assets": run.assets["label"],
         "config": json.loads((folder / "run.json").read_text())["config"],

@@ -182,7 +182,8 @@ class DiffusionPolicy(Trunk):
         frozen = self.frozen_steps if chain.steps == self._positions else 0
         if frozen == 0:
             return walk(predict, chain, noise, sigma)
-        before = self.predictor(params["base"], code)
+        # A policy that was only cloned is its own base.
+        before = self.predictor(params.get("base", params["net"]), code)
         first = walk(before, chain.part(0, frozen), noise.part(0, frozen), None if sigma is None else sigma[:frozen])
         rest = noise.part(frozen).replace(initial=first.chunk)
         return walk(predict, chain.part(frozen), rest, None if sigma is None else sigma[frozen:])

@@ -48,7 +48,7 @@ class Policy(Protocol):
     """A policy over chunks that come about in K random transitions; a Gaussian one has a single one.
 
     Parameters are a dictionary: `net`, which is trained, `normalizer`, which is not, and `base`, the frozen network
-    that walks the chain as far as it is not trained, where there is such a part.
+    that walks the chain as far as it is not trained, where PPO has begun and there is such a part.
     """
 
     horizon: int

@@ -203,6 +203,10 @@ def test_only_the_last_positions_are_trained_and_the_frozen_network_walks_the_ot
     whole = DIFFUSION.sample(policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
     part = policy.sample(policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
     np.testing.assert_allclose(part.chain, whole.chain[:, 1:], atol=1e-5)
+    cloned = {"net": state.net, "normalizer": state.normalizer}
+    np.testing.assert_array_equal(
+        policy.act(cloned, None, jnp.ones((5, SIZE))), policy.act(policy_params(state), None, jnp.ones((5, SIZE)))
+    )
     trained = state.replace(net=jax.tree.map(lambda leaf: leaf + 0.1, state.net))
     again = policy.sample(policy_params(trained), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
     np.testing.assert_allclose(again.chain[:, 0], part.chain[:, 0], atol=1e-5)
