@@ -1,5 +1,5 @@
-"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands` and
-`rlgen.demo_commands`.
+"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands`,
+`rlgen.bench_commands`, `rlgen.demo_commands` and `rlgen.expert_commands`.
 
 A mistake of the user's ends in one line on standard error and exit code 2; an interruption in exit code 130,
 and the same command goes on where it was.
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from rlgen.bench_commands import run_bench
 from rlgen.config import STAGES, Config, presets
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
+from rlgen.expert_commands import train_expert
 from rlgen.process import cache_folder, prepare_process
 from rlgen.world_commands import WORLD_COMMANDS
 
@@ -33,11 +35,13 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen quickstart             the whole job, from demonstrations to the report
   rlgen <stage> --run DIR      one stage: {stages}
   rlgen demos TASK [-n 50]     scripted demonstrations of a task, a suite, or all
+  rlgen ppo TASK               an expert for one task: demonstrations, cloning, PPO
   rlgen demos --from PATH      demonstrations of people (HDF5, RLDS) as ours
   rlgen download SUITE         the public demonstrations of people
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
   rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
+  rlgen bench sampler, update  seconds of sampling and of PPO's update on this device
 
   rlgen <command> --help       options of a command
 """
@@ -93,12 +97,16 @@ def _dispatch(words: list[str]) -> None:
         print(HELP.format(stages=", ".join(STAGES)))
     elif command in WORLD_COMMANDS:
         WORLD_COMMANDS[command](words[1:])
+    elif command == "bench":
+        run_bench(words[1:])
     elif command == "download":
         download_sets(words[1:])
     elif command == "demos" and any(word.split("=")[0] == "--from" for word in words):
         import_demos(words[1:])
     elif command == "demos" and len(words) > 1 and not words[1].startswith("-"):
         record_demos(words[1:])
+    elif command == "ppo" and len(words) > 1 and not words[1].startswith("-"):
+        train_expert(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:
@@ -144,7 +152,7 @@ def _open_or_create(
 ) -> "Run":
     from rlgen.libero.assets import check_assets, find_assets
     from rlgen.libero.tasks import find_task
-    from rlgen.train.run import create_run, is_run, open_run
+    from rlgen.train.run import create_run, is_run, open_run, with_config
 
     config = dataclasses.replace(arguments.config, task=find_task(arguments.config.task).id)
     folder = arguments.run
@@ -160,7 +168,7 @@ def _open_or_create(
         if arguments.overwrite:
             removed = run.clear(stages[0])
             tell(f"removed {', '.join(removed) or 'nothing'} of {folder}")
-        return _with_config(run, config)
+        return with_config(run, config)
     if command not in ("quickstart", STAGES[0]):
         open_run(folder)
     assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache, tell=tell)
@@ -170,34 +178,6 @@ def _open_or_create(
         shutil.rmtree(folder)
     record = {"kind": assets.kind, "path": str(assets.path), "label": assets.label}
     return create_run(folder, config, record)
-
-
-# The first stage that reads a section of the configuration.
-_READER = {
-    "task": "demos",
-    "seed": "demos",
-    "demos": "demos",
-    "policy": "bc",
-    "bc": "bc",
-    "ppo": "ppo",
-    "collect": "collect",
-    "export": "export",
-    "vla": "vla-train",
-    "evaluate": "evaluate",
-}
-
-
-def _with_config(run: "Run", config: Config) -> "Run":
-    """The run with a changed configuration, where no stage that read the old one has begun."""
-    from rlgen.train.run import change_config
-
-    for name, stage in _READER.items():
-        if getattr(config, name) != getattr(run.config, name) and (run.folder / stage).exists():
-            raise UserError(
-                f"{name} differs from what stage {stage} of {run.folder} was run with; "
-                f"repeat it with `rlgen {stage} --run {run.folder} --overwrite` or choose another --run"
-            )
-    return run if config == run.config else change_config(run, config)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,64 @@ class DemosConfig:
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
-    """The diffusion policy and its critic."""
+class EyesConfig:
+    """The encoder of pictures; read only where the policy sees pictures."""
 
+    size: int = 128
+    """Height and width of the pictures of both cameras, pixels."""
+    backbone: Literal["resnet", "vit"] = "resnet"
+    """Residual network, or vision transformer, the paper's ablation."""
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    """Channels of the residual network's stages."""
+    blocks: int = 1
+    """Residual blocks of each stage."""
+    points: int = 32
+    """Features of each camera whose places in the picture are read."""
+    token: int = 128
+    """Numbers in a token of the vision transformer."""
+    depth: int = 1
+    """Layers of the vision transformer."""
+    heads: int = 4
+    """Heads of its attention."""
+    embedding: int = 128
+    """Numbers in each camera's embedding behind it."""
+    shift: int = 4
+    """Largest random shift in behaviour cloning, pixels."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The policy and its critic."""
+
+    algorithm: Literal["diffusion", "gaussian"] = "diffusion"
+    """What PPO trains: a denoising chain, or the baseline's single Gaussian on the same network."""
+    sees: Literal["state", "pictures"] = "state"
+    """Proprioception and object poses, or pictures of both cameras and proprioception."""
+    eyes: EyesConfig = field(default_factory=EyesConfig)
+    critic_physics: bool = False
+    """The critic of a policy that sees pictures reads the physics state in place of their code."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of activations; parameters, densities and losses stay float32."""
+    network: Literal["unet", "mlp"] = "unet"
+    """1-D U-Net over the chunk, or a perceptron, the paper's ablation."""
+    widths: tuple[int, ...] = (384, 384, 384)
+    """Hidden widths of the perceptron."""
+    film_deep: bool = False
+    """Three-layer FiLM encoders in the U-Net."""
+    prediction: Literal["eps", "x0", "v"] = "eps"
+    """What the network says: the noise, the clean chunk, or the velocity between them."""
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    """DDIM of `steps` steps, or DDPM, which walks all of `train_steps`."""
+    act_sampler: Literal["dpm"] | None = None
+    """DPM-Solver++ in evaluation and collection in place of the trained chain."""
+    finetuned: int | None = None
+    """Last steps of the chain that PPO trains; the cloned network walks those before. None for all."""
+    sigma: float = 0.1
+    """Standard deviation that the Gaussian policy starts with, in units of normalised actions."""
+    sigma_range: tuple[float, float] = (0.01, 0.2)
+    """Where that standard deviation may go."""
     horizon: int = 8
-    """H, actions in a chunk; all are executed."""
+    """H, actions in a chunk; all are executed unless `ppo.executed` is set."""
     dim: int = 32
     """Channels of the U-Net's finest level."""
     mults: tuple[int, ...] = (1, 2)
@@ -80,6 +133,12 @@ class BCConfig:
     """Gradients longer than this are shortened to it; None leaves them."""
     action_floor: float | None = 0.05
     """Smallest half range of an action in the normaliser; None leaves actions as they are."""
+    stop_success: float | None = None
+    """Cloning ends where the policy succeeds this often on training placements; None goes on to the last step."""
+    check_every: int = 500
+    """Steps between two such checks."""
+    check_episodes: int = 50
+    """Episodes of a check."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < self.steps:
@@ -88,6 +147,10 @@ class BCConfig:
             raise UserError(f"a batch of {self.batch}: expected 1 or more")
         if self.episodes < 1:
             raise UserError(f"{self.episodes} demonstrations to clone: expected 1 or more")
+        if self.stop_success is not None and not 0 < self.stop_success <= 1:
+            raise UserError(f"bc.stop-success {self.stop_success}: expected a share above 0, 1 at most")
+        if self.check_every < 1 or self.check_episodes < 1:
+            raise UserError("bc needs at least one step between checks and one episode in each")
 
 
 @dataclass(frozen=True)
@@ -130,12 +193,34 @@ class PPOConfig:
     """Of AdamW, policy and critic."""
     target_kl: float | None = 1.0
     """An update stops for this iteration above this approximate KL divergence; None never stops."""
+    value_clip: float | None = None
+    """How far a value may move in an update before it stops counting; None for any."""
+    bc_weight: float = 0.0
+    """Weight of the loss towards the cloned policy; 0 for none."""
+    entropy_weight: float = 0.0
+    """Weight of a Gaussian policy's entropy."""
+    executed: int | None = None
+    """Leading actions of a chunk that are executed and count; None for all."""
+    shift: int = 4
+    """Largest random shift of pictures, pixels."""
+    largest_part: int | None = None
+    """Pairs whose gradient is taken at a time; the parts of a minibatch are averaged. None for all."""
     evaluate_every: int = 13
     """Iterations between two evaluations of the deterministic policy on training placements."""
     evaluate_episodes: int = 25
     """Episodes of such an evaluation."""
+    evaluate_split: Literal["train", "heldout"] = "train"
+    """`heldout` evaluates on the benchmark's stored initial states instead, in exact physics."""
+    target: float | None = None
+    """Training ends where an evaluation reaches this success rate; None goes on to the last iteration."""
+    target_low: float = 0.0
+    """And where the lower end of its 95 % interval reaches this."""
 
     def __post_init__(self) -> None:
+        if self.target is not None and not 0 < self.target <= 1:
+            raise UserError(f"ppo.target {self.target}: expected a share above 0, 1 at most")
+        if self.executed is not None and self.executed < 1:
+            raise UserError(f"ppo.executed {self.executed}: expected 1 or more")
         pairs = self.environments * self.chunks
         if self.iterations < 1 or pairs < 1 or self.batch < 1:
             raise UserError("ppo needs at least one iteration, environment, chunk and pair a batch")
@@ -197,6 +282,8 @@ class Config:
     """Root of all randomness."""
     threads: int = 2
     """Threads that step environments and draw pictures."""
+    wandb: str | None = None
+    """Project of Weights & Biases that PPO's metrics go to as well; needs the extra `wandb`."""
     demos: DemosConfig = field(default_factory=DemosConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     bc: BCConfig = field(default_factory=BCConfig)
@@ -209,6 +296,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise UserError(f"threads {self.threads}: expected 1 or more")
+        if self.ppo.executed is not None and self.ppo.executed > self.policy.horizon:
+            raise UserError(
+                f"ppo.executed {self.ppo.executed} of a chunk of {self.policy.horizon}: expected no more than it has"
+            )
 
 
 def presets() -> dict[str, Config]:

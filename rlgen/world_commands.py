@@ -1,4 +1,4 @@
-"""Commands about the world, which need no run: `rlgen tasks`, `rlgen premises`, `rlgen bench`."""
+"""Commands about the world, which need no run: `rlgen tasks`, `rlgen premises`."""
 
 import argparse
 import json
@@ -72,28 +72,6 @@ def list_broken_premises(words: Sequence[str]) -> None:
         write_json(arguments.json, {**head, "broken": found})
 
 
-def run_bench(words: Sequence[str]) -> None:
-    """`rlgen bench env`: control steps and pictures a second, beside the benchmark's own environment."""
-    parser = argparse.ArgumentParser(prog="rlgen bench", description="Benchmarks.")
-    parser.add_argument("what", choices=["env"])
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    _add_assets(parser)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
-    arguments = parser.parse_args(words)
-    from rlgen.bench import environments
-    from rlgen.files import write_json
-
-    report = environments.run(
-        _assets(arguments),
-        cache_folder(),
-        threads=arguments.threads,
-        tell=lambda line: print(line, file=sys.stderr),
-    )
-    if arguments.json is not None:
-        write_json(arguments.json, report)
-    print(json.dumps(report, indent=1))
-
-
 def _add_assets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
     parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
@@ -105,4 +83,4 @@ def _assets(arguments: argparse.Namespace) -> "AssetSource":
     return find_assets(arguments.assets, standins=arguments.standins, cache=cache_folder())
 
 
-WORLD_COMMANDS = {"tasks": list_tasks, "premises": list_broken_premises, "bench": run_bench}
+WORLD_COMMANDS = {"tasks": list_tasks, "premises": list_broken_premises}

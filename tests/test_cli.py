@@ -26,6 +26,10 @@ def one_line(text: str) -> bool:
         (["quickstart", "--preset", "huge"], "expected one of quickstart, smoke"),
         (["quickstart", "--assets", "/nowhere/at/all"], "/nowhere/at/all"),
         (["bc"], "holds no run"),
+        (["ppo"], "holds no run"),
+        (["ppo", "pick_up_the_buter"], "nearest are"),
+        (["ppo", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, tiny"),
+        (["ppo", "libero_goal/7", "--assets", "/nowhere/at/all"], "/nowhere/at/all"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, words, message):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -23,6 +24,10 @@ class Noise:
 
     initial: Float[Array, "B H A"]
     steps: Float[Array, "K B H A"]
+
+    def part(self, start: int, stop: int | None = None) -> "Noise":
+        """The randomness of positions `start` to `stop`."""
+        return self.replace(steps=self.steps[start:stop])
 
 
 @struct.dataclass
@@ -57,7 +62,7 @@ def transition_mean(
     output: Float[Array, "*B H A"],
     clip_x0: float | None = 1.0,
 ) -> Float[Array, "*B H A"]:
-    """Mean of the next point given the network's `output` at `x`.
+    """Mean of the next point given the network's `output` at `x`, for chains that look back no further than `x`.
 
     Args:
       chain: the chain.
@@ -66,10 +71,13 @@ def transition_mean(
       output: what the network says there.
       clip_x0: the guess of the clean chunk is clamped to this magnitude; gradients pass where it is not.
     """
-    x0 = guess_clean(chain, index, x, output)
-    if clip_x0 is not None:
-        x0 = jnp.clip(x0, -clip_x0, clip_x0)
+    x0 = _guess(chain, index, x, output, clip_x0)
     return _at(chain.coef_x0, index, x) * x0 + _at(chain.coef_x, index, x) * x
+
+
+def _guess(chain: Chain, index: Array, x: Array, output: Array, clip_x0: float | None) -> Array:
+    x0 = guess_clean(chain, index, x, output)
+    return x0 if clip_x0 is None or chain.flow else jnp.clip(x0, -clip_x0, clip_x0)
 
 
 def floored_sigma(chain: Chain, floor: float) -> Float[Array, " K"]:
@@ -104,14 +112,21 @@ def walk(
     elif clip_noise is not None:
         draws = jnp.clip(draws, -clip_noise, clip_noise)
 
-    def step(x, inputs):
+    def step(carry, inputs):
+        x, last = carry
         index, timestep, scale, draw = inputs
-        mean = transition_mean(chain, index, x, predict(x, timestep), clip_x0)
+        x0 = _guess(chain, index, x, predict(x, timestep), clip_x0)
+        mean = _at(chain.coef_x0, index, x) * x0 + _at(chain.coef_x, index, x) * x
+        if looks_back:
+            mean, last = mean + _at(chain.coef_last, index, x) * last, x0
         following = mean + scale * draw
-        return following, (following, mean)
+        return (following, last), (following, mean)
 
+    # Known while tracing, so that a chain that does not look back carries nothing along.
+    looks_back = bool(np.any(chain.coef_last))
     inputs = (jnp.arange(chain.steps), jnp.asarray(chain.timestep), jnp.asarray(sigma), draws)
-    _, (points, means) = jax.lax.scan(step, noise.initial, inputs)
+    start = (noise.initial, jnp.zeros_like(noise.initial) if looks_back else None)
+    _, (points, means) = jax.lax.scan(step, start, inputs)
     if clip_final is not None:
         points = points.at[-1].set(jnp.clip(points[-1], -clip_final, clip_final))
     return Walk(points=jnp.concatenate([noise.initial[None], points]), means=means)

@@ -1,9 +1,10 @@
 """Noise schedules, and denoising chains as data.
 
 A chain is a handful of arrays with one entry per position, noisiest first. Every sampler that this project knows
-moves from `x` to the mean `coef_x0 * x0 + coef_x * x` and adds `sigma` times normal noise, where `x0` is the
-network's guess of the clean action: `x0 = x_from_x * x + x_from_output * output`. DDPM, DDIM of any eta, and any
-kind of network output differ in these numbers only, so that one walk and one likelihood serve all of them.
+moves from `x` to the mean `coef_x0 * x0 + coef_x * x + coef_last * last` and adds `sigma` times normal noise, where
+`x0` is the network's guess of the clean action, `x0 = x0_from_x * x + x0_from_output * output`, and `last` the guess
+at the position before, which only the solvers of `rlgen.diffusion.solvers` read. DDPM, DDIM of any eta, DPM-Solver++
+and any kind of network output differ in these numbers only, so that one walk and one likelihood serve all of them.
 """
 
 from typing import Literal
@@ -40,15 +41,16 @@ class Chain:
     """A denoising chain of K positions, noisiest first. Slicing every array gives a part of the chain.
 
     Attributes:
-      timestep: the training timestep that the network is told.
+      timestep: the training timestep that the network is told, or the time of a flow.
       alpha_bar: signal left at the position.
       alpha_bar_prev: signal left at the next, cleaner position; 1 after the last.
       sigma: standard deviation of the transition before any floor.
       x0_from_x, x0_from_output: `x0 = x0_from_x * x + x0_from_output * output`.
-      coef_x0, coef_x: mean of the next position is `coef_x0 * x0 + coef_x * x`.
+      coef_x0, coef_x, coef_last: mean of the next position is `coef_x0 * x0 + coef_x * x + coef_last * last`.
+      flow: the guess is a flow's velocity and not a clean action, and is never clamped.
     """
 
-    timestep: Int[Array, " K"]
+    timestep: Int[Array, " K"] | Float[Array, " K"]
     alpha_bar: Float[Array, " K"]
     alpha_bar_prev: Float[Array, " K"]
     sigma: Float[Array, " K"]
@@ -56,6 +58,8 @@ class Chain:
     x0_from_output: Float[Array, " K"]
     coef_x0: Float[Array, " K"]
     coef_x: Float[Array, " K"]
+    coef_last: Float[Array, " K"]
+    flow: bool = struct.field(pytree_node=False, default=False)
 
     @property
     def steps(self) -> int:
@@ -104,7 +108,7 @@ def ddim_chain(schedule: Schedule, steps: int, eta: float = 1.0, prediction: Pre
     # The direction's weight on eps, with eps recomputed from x and x0, is a weight on x and one on x0.
     coef_x = np.sqrt(np.maximum(1 - cleaner - sigma**2, 0)) / np.sqrt(1 - signal)
     coef_x0 = np.sqrt(cleaner) - coef_x * np.sqrt(signal)
-    return _chain(timestep, signal, cleaner, sigma, coef_x0, coef_x, prediction)
+    return make_chain(timestep, signal, cleaner, sigma, coef_x0, coef_x, prediction)
 
 
 def ddpm_chain(schedule: Schedule, prediction: Prediction = "eps") -> Chain:
@@ -116,13 +120,14 @@ def ddpm_chain(schedule: Schedule, prediction: Prediction = "eps") -> Chain:
     coef_x0 = beta * np.sqrt(cleaner) / (1 - signal)
     coef_x = (1 - cleaner) * np.sqrt(1 - beta) / (1 - signal)
     timestep = np.arange(schedule.steps)
-    return _chain(timestep, signal, cleaner, np.sqrt(np.maximum(variance, 1e-20)), coef_x0, coef_x, prediction)
+    return make_chain(timestep, signal, cleaner, np.sqrt(np.maximum(variance, 1e-20)), coef_x0, coef_x, prediction)
 
 
-def _chain(timestep, signal, cleaner, sigma, coef_x0, coef_x, prediction: Prediction) -> Chain:
-    """Puts the arrays, given cleanest first, in chain order."""
+def make_chain(timestep, signal, cleaner, sigma, coef_x0, coef_x, prediction: Prediction, coef_last=None) -> Chain:
+    """Puts arrays `[K]`, given cleanest first, in chain order; their names are those of `Chain`."""
     x0_from_x, x0_from_output = _x0_coefficients(signal, prediction)
-    arrays = (signal, cleaner, sigma, x0_from_x, x0_from_output, coef_x0, coef_x)
+    coef_last = np.zeros_like(signal) if coef_last is None else coef_last
+    arrays = (signal, cleaner, sigma, x0_from_x, x0_from_output, coef_x0, coef_x, coef_last)
     return Chain(timestep[::-1].astype(np.int32), *(array[::-1].astype(np.float32) for array in arrays))
 
 

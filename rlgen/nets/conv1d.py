@@ -1,28 +1,31 @@
-"""Convolutions over a chunk as matrix products.
+"""Convolutions over a chunk.
 
-Chunks are a few actions long and a few dozen channels wide. A general convolution, above all its gradient, is slow at
-that size on a CPU; what each output sees is therefore laid side by side and multiplied by one matrix. Arrays are
-`[B, H, C]`; kernels are `[width, C_in, C_out]`.
+Chunks are a few actions long and a few dozen channels wide. On a CPU a general convolution is as fast as a plain matrix
+product at that size, but its gradient by the kernel is not: there, what each output sees is laid side by side and
+multiplied. Arrays are `[B, H, C]`; kernels are `[width, C_in, C_out]`.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 
 def neighbourhoods(x: Float[Array, "B H I"], width: int, stride: int = 1) -> Float[Array, "B H_out width*I"]:
     """What each output of a convolution sees, with `width // 2` zeros on either side of the chunk."""
-    length = x.shape[1]
-    padded = jnp.pad(x, ((0, 0), (width // 2, width // 2), (0, 0)))
-    stop = stride * ((length - 1) // stride) + 1
-    return jnp.concatenate([padded[:, tap : tap + stop : stride] for tap in range(width)], axis=-1)
+    batch, length, size = x.shape
+    around = width // 2 * size
+    padded = jnp.pad(x.reshape(batch, length * size), ((0, 0), (around, around)))
+    # A run of memory for each output, which is several times faster to copy than one for each tap.
+    starts = range(0, length * size, stride * size)
+    return jnp.stack([padded[:, start : start + width * size] for start in starts], axis=1)
 
 
 @jax.custom_vjp
 def convolve(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
     """Cross-correlation of odd width with zeros around the chunk."""
-    return _multiply(neighbourhoods(x, kernel.shape[0]), kernel.reshape(-1, kernel.shape[2]))
+    return _correlate(x, kernel)
 
 
 def _convolve_forward(x, kernel):
@@ -30,16 +33,33 @@ def _convolve_forward(x, kernel):
 
 
 def _convolve_backward(saved, slope):
-    """Both gradients are products with the neighbourhoods of the slope, which are laid out once."""
     x, kernel = saved
     width, size_in, size_out = kernel.shape
-    around = neighbourhoods(slope, width)
-    turned = kernel[::-1].transpose(0, 2, 1).reshape(width * size_out, size_in)
-    by_kernel = jnp.einsum("bhi,bhk->ik", x, around).reshape(size_in, width, size_out)
-    return _multiply(around, turned), by_kernel.transpose(1, 0, 2)[::-1]
+    by_kernel = jnp.einsum("bho,bhk->ok", slope, neighbourhoods(x, width)).reshape(size_out, width, size_in)
+    return _correlate(slope, kernel[::-1].transpose(0, 2, 1)), by_kernel.transpose(1, 2, 0)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+@custom_vmap
+def _correlate(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
+    around = kernel.shape[0] // 2
+    return jax.lax.conv_general_dilated(x, kernel, (1,), [(around, around)], dimension_numbers=("NHC", "HIO", "NHC"))
+
+
+@_correlate.def_vmap
+def _correlate_many(axis_size: int, batched: list[bool], x: Array, kernel: Array) -> tuple[Array, bool]:
+    """Many kernels at once would be a grouped convolution, which no CPU library is quick at: products instead."""
+    if not batched[1]:
+        return _correlate(x.reshape(-1, *x.shape[2:]), kernel).reshape(*x.shape[:-1], -1), True
+    if not batched[0]:
+        x = jnp.broadcast_to(x, (axis_size, *x.shape))
+    return jax.vmap(_by_products)(x, kernel), True
+
+
+def _by_products(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
+    return _multiply(neighbourhoods(x, kernel.shape[0]), kernel.reshape(-1, kernel.shape[2]))
 
 
 def convolve_down(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H/2 O"]:

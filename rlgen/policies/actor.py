@@ -1,4 +1,4 @@
-"""A diffusion policy as an actor in a pool."""
+"""A policy as an actor in a pool."""
 
 from functools import partial
 
@@ -7,30 +7,40 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rlgen.policies.diffusion_policy import DiffusionPolicy, Params
+from rlgen.policies.looking import Look, look_at_vector
+from rlgen.policies.policy import Observed, Params, Policy
 from rlgen.types import Observation
 
 
 class PolicyActor:
     """Acts by the deterministic chain; the initial noise of a chunk depends on the row's seed and chunk alone."""
 
-    def __init__(self, policy: DiffusionPolicy, params: Params):
-        self._policy, self._params = policy, params
+    def __init__(self, policy: Policy, params: Params, look: Look = look_at_vector, *, executed: int | None = None):
+        """Makes the actor.
+
+        Args:
+          policy: what acts.
+          params: its parameters.
+          look: what it is shown.
+          executed: leading actions of a chunk that are executed; None for all.
+        """
+        self._policy, self._params, self._look = policy, params, look
+        self._executed = policy.horizon if executed is None else executed
         self._seeds = np.zeros(0, np.int64)
         self._chunks = 0
 
     @property
     def chunk(self) -> int:
-        return self._policy.horizon
+        return self._executed
 
     def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
         self._seeds, self._chunks = np.asarray(seeds), 0
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
         seeds = jnp.asarray(self._seeds & 0xFFFFFFFF, jnp.uint32)
-        chunk = _act(self._policy, self._params, seeds, self._chunks, observation.vector)
+        chunk = _act(self._policy, self._params, seeds, self._chunks, self._look(observation))
         self._chunks += 1
-        chunk = np.array(chunk)
+        chunk = np.array(chunk)[:, : self._executed]
         # The environment reads the gripper's sign alone; datasets hold exactly -1 or +1.
         chunk[..., -1] = np.where(chunk[..., -1] < 0, -1.0, 1.0)
         return chunk
@@ -38,14 +48,10 @@ class PolicyActor:
 
 @partial(jax.jit, static_argnames="policy")
 def _act(
-    policy: DiffusionPolicy,
-    params: Params,
-    seeds: Int[Array, " N"],
-    chunk: Int[Array, ""],
-    observation: Float[Array, "N O"],
+    policy: Policy, params: Params, seeds: Int[Array, " N"], chunk: Int[Array, ""], observation: Observed
 ) -> Float[Array, "N H 7"]:
-    def row(seed: Int[Array, ""], vector: Float[Array, " O"]) -> Float[Array, "H 7"]:
+    def row(seed: Int[Array, ""], code: Float[Array, " C"]) -> Float[Array, "H 7"]:
         key = jax.random.fold_in(jax.random.PRNGKey(seed), chunk)
-        return policy.act(params, key, vector[None])[0]
+        return policy.act_from(params, key, code[None])[0]
 
-    return jax.vmap(row)(seeds, observation)
+    return jax.vmap(row)(seeds, policy.encode(params, observation))

@@ -1,110 +1,61 @@
-"""A policy that denoises action chunks, conditioned on a state observation.
-
-Parameters are a dictionary of two plain pytrees: `net`, which is trained, and `normalizer`, which is not.
-"""
+"""A policy that denoises action chunks."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.diffusion.likelihood import normal_log_prob, transition_log_prob
-from rlgen.diffusion.samplers import Noise, draw_noise, floored_sigma, walk
+from rlgen.diffusion.samplers import Noise, Walk, draw_noise, floored_sigma, walk
 from rlgen.diffusion.schedules import Chain, Prediction, Schedule, cosine_schedule, ddim_chain, ddpm_chain
+from rlgen.diffusion.solvers import dpm_solver_chain
 from rlgen.diffusion.training import denoising_loss
-from rlgen.nets.keys import init_key
-from rlgen.nets.mlp import DiffusionMLP
-from rlgen.nets.unet1d import Unet1d
-from rlgen.policies.normalizer import (
-    Normalizer,
-    identity_normalizer,
-    normalize_action,
-    normalize_observation,
-    unnormalize_action,
-)
-
-Params = dict[str, Any]
-
-
-@struct.dataclass
-class PolicySample:
-    """What a rollout needs of a sampled chunk, and what the update needs.
-
-    Attributes:
-      chunk: actions to command, in [-1, 1].
-      chain: every point of the walk, normalised and unclamped, noisiest first.
-      log_prob: log density of each transition, for each number, not clamped.
-    """
-
-    chunk: Float[Array, "B H A"]
-    chain: Float[Array, "B K+1 H A"]
-    log_prob: Float[Array, "B K H A"]
+from rlgen.policies.normalizer import normalize_action
+from rlgen.policies.policy import Code, Observed, Params, PolicySample
+from rlgen.policies.trunk import Trunk
 
 
 @dataclass(frozen=True)
-class DiffusionPolicy:
-    """What the policy is; hashable, so that it can be a static argument of a jitted function.
+class DiffusionPolicy(Trunk):
+    """What the policy is.
 
     Attributes:
-      observation_size: numbers in an observation.
-      horizon: actions in a chunk, H. Fewer may be executed.
-      action_size: numbers in an action, A.
-      architecture: `unet`, or `mlp`.
-      dim: channels of the U-Net's finest level.
-      mults: channels of each level as multiples of `dim`.
-      film_deep: three-layer FiLM encoders.
-      widths: hidden widths of the perceptron.
-      time_size: width of the timestep's embedding.
       prediction: what the network's output means.
       train_steps: length of the training schedule.
       sampler: `ddim`, or `ddpm`, which walks all of `train_steps`.
-      steps: positions of the DDIM chain, K.
+      steps: positions of the DDIM chain.
+      finetuned: last positions of the chain that are trained, K; the frozen network walks those before. None for all.
       eta_train: DDIM's eta in rollouts and in the likelihood.
       eta_act: DDIM's eta in `act`, which adds no noise: with 0 the usual deterministic chain, with `eta_train` the
         means of the chain that PPO trains.
+      act_sampler: the chain of `act` where it is another one: `dpm` for DPM-Solver++ of `steps` steps.
       sigma_min_sample: floor of the standard deviation in rollouts.
       sigma_min_logprob: floor of the standard deviation in the likelihood.
     """
 
-    observation_size: int
-    horizon: int = 8
-    action_size: int = 7
-    architecture: Literal["unet", "mlp"] = "unet"
-    dim: int = 32
-    mults: tuple[int, ...] = (1, 2)
-    film_deep: bool = False
-    widths: tuple[int, ...] = (384, 384, 384)
-    time_size: int = 16
     prediction: Prediction = "eps"
     train_steps: int = 100
     sampler: Literal["ddim", "ddpm"] = "ddim"
     steps: int = 5
+    finetuned: int | None = None
     eta_train: float = 1.0
     eta_act: float = 0.0
+    act_sampler: Literal["dpm"] | None = None
     sigma_min_sample: float = 0.1
     sigma_min_logprob: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.architecture not in ("unet", "mlp"):
-            raise ValueError(f"architecture {self.architecture!r}: expected 'unet' or 'mlp'")
+        super().__post_init__()
         if self.sampler not in ("ddim", "ddpm"):
             raise ValueError(f"sampler {self.sampler!r}: expected 'ddim' or 'ddpm'")
+        if self.act_sampler not in (None, "dpm"):
+            raise ValueError(f"act_sampler {self.act_sampler!r}: expected None or 'dpm'")
         if self.sigma_min_logprob <= 0:
             raise ValueError(f"sigma_min_logprob {self.sigma_min_logprob}: expected more than 0")
-        halvings = 2 ** (len(self.mults) - 1)
-        if self.architecture == "unet" and self.horizon % halvings:
-            raise ValueError(f"horizon {self.horizon} with mults {self.mults}: expected a multiple of {halvings}")
-
-    @property
-    def network(self) -> nn.Module:
-        """The noise predictor, called with a chunk, a timestep and a normalised observation."""
-        if self.architecture == "mlp":
-            return DiffusionMLP(self.action_size, self.widths, self.time_size)
-        return Unet1d(self.action_size, self.dim, self.mults, self.time_size, film_deep=self.film_deep)
+        if self.finetuned is not None and not 1 <= self.finetuned <= self._positions:
+            raise ValueError(f"{self.finetuned} positions to train: expected 1 to {self._positions}, the chain's")
 
     @property
     def schedule(self) -> Schedule:
@@ -112,34 +63,32 @@ class DiffusionPolicy:
 
     @property
     def train_chain(self) -> Chain:
-        """The chain of rollouts and of the likelihood."""
-        return self._chain(self.eta_train)
+        """The trained part of the chain of rollouts and of the likelihood."""
+        return self._chain(self.eta_train).part(self.frozen_steps)
 
     @property
     def act_chain(self) -> Chain:
         """The chain of evaluation and collection."""
+        if self.act_sampler == "dpm":
+            return dpm_solver_chain(self.schedule, self.steps, self.prediction)
         return self._chain(self.eta_act)
 
     @property
     def chain_steps(self) -> int:
-        """Positions of the chain, K."""
-        return self.train_steps if self.sampler == "ddpm" else self.steps
+        """Positions that are trained, K."""
+        return self._positions if self.finetuned is None else self.finetuned
 
-    def init(self, key: PRNGKeyArray, normalizer: Normalizer | None = None) -> Params:
-        """Fresh parameters."""
-        # Compiled, the forward pass that Linen would run to find the shapes falls away.
-        net = jax.jit(self.network.init)(
-            init_key(key),
-            jnp.zeros((1, self.horizon, self.action_size)),
-            jnp.zeros((), int),
-            jnp.zeros((1, self.observation_size)),
-        )
-        if normalizer is None:
-            normalizer = identity_normalizer(self.observation_size, self.action_size)
-        return {"net": net["params"], "normalizer": jax.tree.map(jnp.asarray, normalizer)}
+    @property
+    def frozen_steps(self) -> int:
+        """Positions before them, which the frozen network walks."""
+        return self._positions - self.chain_steps
+
+    @property
+    def clamp(self) -> Literal["each", "mean"]:
+        return "each"
 
     def sample(
-        self, params: Params, key: PRNGKeyArray, observation: Float[Array, "B O"], noise: Noise | None = None
+        self, params: Params, key: PRNGKeyArray, observation: Observed, noise: Noise | None = None
     ) -> PolicySample:
         """A chunk for each observation with exploration, and the chain that led to it.
 
@@ -149,20 +98,23 @@ class DiffusionPolicy:
           observation: raw observations.
           noise: the walk's randomness, to be given instead of a key.
         """
-        chain = self.train_chain
+        return self.sample_from(params, key, self.encode(params, observation), noise)
+
+    def sample_from(self, params: Params, key: PRNGKeyArray, code: Code, noise: Noise | None = None) -> PolicySample:
+        """The same from codes; what the frozen network walks is not part of the chain that is returned."""
+        chain = self._chain(self.eta_train)
         if noise is None:
-            noise = draw_noise(key, chain.steps, self._chunk_shape(observation))
-        predict = self._predictor(params, observation)
-        walked = walk(predict, chain, noise, floored_sigma(chain, self.sigma_min_sample))
-        sigma = floored_sigma(chain, self.sigma_min_logprob)[:, None, None, None]
+            noise = draw_noise(key, chain.steps, self.chunk_shape(code))
+        walked = self._walk(params, code, chain, noise, floored_sigma(chain, self.sigma_min_sample))
+        sigma = floored_sigma(self.train_chain, self.sigma_min_logprob)[:, None, None, None]
         log_prob = normal_log_prob(walked.points[1:], walked.means, sigma)
         return PolicySample(
-            chunk=self._command(params, walked.chunk),
+            chunk=self.command(params, walked.chunk),
             chain=jnp.moveaxis(walked.points, 0, 1),
             log_prob=jnp.moveaxis(log_prob, 0, 1),
         )
 
-    def act(self, params: Params, key: PRNGKeyArray | None, observation: Float[Array, "B O"]) -> Float[Array, "B H A"]:
+    def act(self, params: Params, key: PRNGKeyArray | None, observation: Observed) -> Float[Array, "B H A"]:
         """A chunk for each observation by the deterministic chain, in [-1, 1].
 
         Args:
@@ -170,51 +122,75 @@ class DiffusionPolicy:
           key: draws the initial noise; None starts every chain from zeros.
           observation: raw observations.
         """
-        chain, shape = self.act_chain, self._chunk_shape(observation)
+        return self.act_from(params, key, self.encode(params, observation))
+
+    def act_from(self, params: Params, key: PRNGKeyArray | None, code: Code) -> Float[Array, "B H A"]:
+        """The same from codes."""
+        chain, shape = self.act_chain, self.chunk_shape(code)
         initial = jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
-        if self.sampler == "ddim" or key is None:
+        if self.sampler == "ddim" or self.act_sampler is not None or key is None:
             noise, sigma = Noise(initial, jnp.zeros((chain.steps, 1, 1, 1))), None
         else:
             # Ancestral sampling keeps its own noise in evaluation; only the last transition adds none.
             noise = draw_noise(key, chain.steps, shape)
             sigma = floored_sigma(chain, 1e-3).at[-1].set(0)
-        walked = walk(self._predictor(params, observation), chain, noise, sigma)
-        return self._command(params, walked.chunk)
+        return self.command(params, self._walk(params, code, chain, noise, sigma).chunk)
 
     def log_prob(
         self,
         params: Params,
-        observation: Float[Array, "B O"],
+        observation: Observed,
         chain_prev: Float[Array, "B H A"],
         chain_next: Float[Array, "B H A"],
         index: Int[Array, " B"],
     ) -> Float[Array, "B H A"]:
-        """Log density of a transition at position `index` of the chain, for each number, not clamped."""
+        """Log density of a transition at position `index` of the trained part, for each number, not clamped."""
+        return self.log_prob_from(params, self.encode(params, observation), chain_prev, chain_next, index)
+
+    def log_prob_from(
+        self,
+        params: Params,
+        code: Code,
+        chain_prev: Float[Array, "B H A"],
+        chain_next: Float[Array, "B H A"],
+        index: Int[Array, " B"],
+    ) -> Float[Array, "B H A"]:
+        """The same from codes."""
         chain = self.train_chain
         timestep = jnp.asarray(chain.timestep)[index]
-        output = self._predictor(params, observation)(chain_prev, timestep)
+        output = self.predictor(params["net"], code)(chain_prev, timestep)
         return transition_log_prob(chain, index, chain_prev, chain_next, output, self.sigma_min_logprob)
 
+    def entropy(self, params: Params, code: Code) -> Float[Array, ""]:
+        """Counted as 0: the chain's noise does not depend on parameters."""
+        return jnp.zeros(())
+
     def bc_loss(
-        self, params: Params, key: PRNGKeyArray, observation: Float[Array, "B O"], chunk: Float[Array, "B H A"]
+        self, params: Params, key: PRNGKeyArray, observation: Observed, chunk: Float[Array, "B H A"]
     ) -> Float[Array, ""]:
         """Denoising loss on chunks of commanded actions, at timesteps and noise drawn from `key`."""
         key_time, key_noise = jax.random.split(key)
         timestep = jax.random.randint(key_time, chunk.shape[:1], 0, self.train_steps)
         noise = jax.random.normal(key_noise, chunk.shape)
         clean = normalize_action(params["normalizer"], chunk)
-        predict = self._predictor(params, observation)
+        predict = self.predictor(params["net"], self.encode(params, observation))
         return denoising_loss(predict, self.schedule, clean, noise, timestep, self.prediction)
 
-    def _predictor(self, params: Params, observation: Float[Array, "B O"]):
-        condition = normalize_observation(params["normalizer"], observation)
-        return self.network.apply({"params": params["net"]}, condition, self.horizon, method="prepare")
+    def _walk(self, params: Params, code: Code, chain: Chain, noise: Noise, sigma: Array | None) -> Walk:
+        """The whole chain, the trained part of which is returned."""
+        predict = self.predictor(params["net"], code)
+        frozen = self.frozen_steps if chain.steps == self._positions else 0
+        if frozen == 0:
+            return walk(predict, chain, noise, sigma)
+        # A policy that was only cloned is its own base.
+        before = self.predictor(params.get("base", params["net"]), code)
+        first = walk(before, chain.part(0, frozen), noise.part(0, frozen), None if sigma is None else sigma[:frozen])
+        rest = noise.part(frozen).replace(initial=first.chunk)
+        return walk(predict, chain.part(frozen), rest, None if sigma is None else sigma[frozen:])
 
-    def _command(self, params: Params, chunk: Float[Array, "B H A"]) -> Float[Array, "B H A"]:
-        return jnp.clip(unnormalize_action(params["normalizer"], chunk), -1, 1)
-
-    def _chunk_shape(self, observation: Float[Array, "B O"]) -> tuple[int, int, int]:
-        return (observation.shape[0], self.horizon, self.action_size)
+    @property
+    def _positions(self) -> int:
+        return self.train_steps if self.sampler == "ddpm" else self.steps
 
     def _chain(self, eta: float) -> Chain:
         if self.sampler == "ddpm":

@@ -1,4 +1,4 @@
-"""Behaviour cloning of a diffusion policy: many steps a call, and a state that resumes to the same bits."""
+"""Behaviour cloning of a policy: many steps a call, and a state that resumes to the same bits."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.config import BCConfig
 from rlgen.errors import UserError
-from rlgen.policies.diffusion_policy import DiffusionPolicy, Params
 from rlgen.policies.normalizer import Normalizer, fit_normalizer
+from rlgen.policies.policy import Observed, Params, Policy, Sight
 from rlgen.rl.schedules import cosine
 
 
@@ -23,11 +23,11 @@ class BCData:
     """Chunks of demonstrations: what was seen, and what was commanded from there on.
 
     Attributes:
-      observation: raw observations.
+      observation: raw observations, vectors or sights.
       chunk: actions in [-1, 1].
     """
 
-    observation: Float[Array, "M O"]
+    observation: Observed
     chunk: Float[Array, "M H A"]
 
 
@@ -76,11 +76,12 @@ def chunk_data(
     )
 
 
-def init_state(key: PRNGKeyArray, policy: DiffusionPolicy, config: BCConfig, data: BCData) -> BCState:
+def init_state(key: PRNGKeyArray, policy: Policy, config: BCConfig, data: BCData) -> BCState:
     """Fresh parameters, and a normaliser fitted on `data`."""
     key_net, key_run = jax.random.split(key)
     # The first action of every chunk is every action of the data once.
-    normalizer = fit_normalizer(data.observation, data.chunk[:, 0], action_floor=config.action_floor)
+    vector = data.observation.vector if isinstance(data.observation, Sight) else data.observation
+    normalizer = fit_normalizer(vector, data.chunk[:, 0], action_floor=config.action_floor)
     params = policy.init(key_net, normalizer)
     return BCState(
         net=params["net"],
@@ -99,7 +100,7 @@ def policy_params(state: BCState) -> Params:
 
 @partial(jax.jit, static_argnames=("policy", "config", "count"))
 def train_steps(
-    policy: DiffusionPolicy, config: BCConfig, state: BCState, data: BCData, count: int
+    policy: Policy, config: BCConfig, state: BCState, data: BCData, count: int
 ) -> tuple[BCState, dict[str, Float[Array, ""]]]:
     """Trains `count` steps in one call.
 
@@ -111,7 +112,9 @@ def train_steps(
     def step(state: BCState, _):
         key_batch, key_loss = jax.random.split(jax.random.fold_in(state.key, state.step))
         rows = jax.random.randint(key_batch, (config.batch,), 0, data.chunk.shape[0])
-        observation, chunk = jnp.asarray(data.observation)[rows], jnp.asarray(data.chunk)[rows]
+        observation, chunk = jax.tree.map(lambda array: jnp.asarray(array)[rows], (data.observation, data.chunk))
+        if policy.encodes:
+            observation = policy.augment(jax.random.fold_in(key_loss, 1), observation)
 
         def loss_of(net):
             return policy.bc_loss({"net": net, "normalizer": state.normalizer}, key_loss, observation, chunk)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import struct
@@ -20,11 +21,13 @@ class PPOLossConfig:
       clip_rate: how steeply it grows in between.
       gamma_denoise: factor on the advantage for every position before the cleanest.
       executed: leading actions of the chunk that were executed; None for all.
+      clamp: whether the log density of each number is clamped, or their mean, as for a Gaussian policy.
       normalize_advantage: mean 0 and deviation 1 within the minibatch.
       advantage_quantiles: advantages are clamped to these quantiles of the minibatch; None leaves them.
       value_clip: how far the value may move from the old one before it stops counting; None for any.
       value_weight: weight of the value loss.
       bc_weight: weight of the regularisation towards the cloned policy.
+      entropy_weight: weight of the policy's entropy.
     """
 
     clip: float = 0.01
@@ -32,11 +35,13 @@ class PPOLossConfig:
     clip_rate: float = 3.0
     gamma_denoise: float = 0.99
     executed: int | None = None
+    clamp: Literal["each", "mean"] = "each"
     normalize_advantage: bool = True
     advantage_quantiles: tuple[float, float] | None = None
     value_clip: float | None = None
     value_weight: float = 0.5
     bc_weight: float = 0.0
+    entropy_weight: float = 0.0
 
 
 @struct.dataclass
@@ -67,11 +72,15 @@ def clip_width(index: Int[Array, " B"], steps: int, config: PPOLossConfig) -> Fl
     return config.clip_base + (config.clip - config.clip_base) * share
 
 
-def chunk_log_prob(log_prob: Float[Array, "B H A"], executed: int | None = None) -> Float[Array, " B"]:
-    """Mean over the executed numbers of the clamped log density of each.
+def chunk_log_prob(
+    log_prob: Float[Array, "B H A"], executed: int | None = None, clamp: Literal["each", "mean"] = "each"
+) -> Float[Array, " B"]:
+    """Mean over the executed numbers of the log density of each, clamped one by one or in the end.
 
     The mean, not the sum: what a clip width means does not depend on the length of the chunk.
     """
+    if clamp == "mean":
+        return clamp_log_prob(log_prob[:, :executed].mean(axis=(1, 2)))
     return clamp_log_prob(log_prob)[:, :executed].mean(axis=(1, 2))
 
 
@@ -118,7 +127,8 @@ def surrogate(
     config: PPOLossConfig,
 ) -> PPOTerms:
     """`ppo_loss` of a part of a minibatch: `weight` is what `weigh_advantage` made of the whole of it."""
-    change = chunk_log_prob(log_prob, config.executed) - chunk_log_prob(log_prob_old, config.executed)
+    now, before = (chunk_log_prob(array, config.executed, config.clamp) for array in (log_prob, log_prob_old))
+    change = now - before
     ratio = jnp.exp(change)
     width = clip_width(index, steps, config)
     clipped = jnp.clip(ratio, 1 - width, 1 + width)
@@ -141,9 +151,9 @@ def value_loss(
     return 0.5 * error.mean()
 
 
-def bc_regularizer(log_prob: Float[Array, "B H A"]) -> Float[Array, ""]:
+def bc_regularizer(log_prob: Float[Array, "B H A"], clamp: Literal["each", "mean"] = "each") -> Float[Array, ""]:
     """How unlikely transitions drawn from the cloned policy are now: minus their mean clamped log density.
 
     The whole chunk counts, executed or not.
     """
-    return -chunk_log_prob(log_prob).mean()
+    return -chunk_log_prob(log_prob, None, clamp).mean()

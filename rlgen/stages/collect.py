@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from rlgen.errors import UserError
-from rlgen.policies.actor import PolicyActor
 from rlgen.stages import ppo
 from rlgen.stages.context import Context, Work
+from rlgen.stages.policy import make_actor
 from rlgen.stages.waves import gather
 from rlgen.types import Episode
 
@@ -21,7 +21,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         context,
         work,
         work.folder / "episodes",
-        PolicyActor(policy, params),
+        make_actor(context, policy, params),
         split="train",
         source="ppo",
         seed=context.seed("collect"),

@@ -7,11 +7,11 @@ from rlgen.config import Config
 from rlgen.data.episodes import load_episode
 from rlgen.libero.demonstrator import Demonstrator
 from rlgen.libero.environment import SETTLE_STEPS
-from rlgen.policies.actor import PolicyActor
 from rlgen.report.intervals import SuccessRate
 from rlgen.rl.rollout import Actor
 from rlgen.stages import bc, ppo, vla_train
 from rlgen.stages.context import Context, Work
+from rlgen.stages.policy import make_actor as make_policy_actor
 from rlgen.stages.waves import WAVE, gather
 from rlgen.types import Episode
 
@@ -27,8 +27,8 @@ def make_actor(context: Context, name: str) -> Actor:
     """An actor of the run by its name."""
     makers: dict[str, Callable[[], Actor]] = {
         "demonstrator": lambda: Demonstrator(context.scene),
-        "bc": lambda: PolicyActor(*bc.load_policy(context)),
-        "ppo": lambda: PolicyActor(*ppo.load_policy(context)),
+        "bc": lambda: make_policy_actor(context, *bc.load_policy(context)),
+        "ppo": lambda: make_policy_actor(context, *ppo.load_policy(context)),
         "vla": lambda: vla_train.load_actor(context),
     }
     return makers[name]()

@@ -1,112 +1,159 @@
-"""`rlgen ppo`: the cloned policy improved by PPO over its denoising chain."""
+"""`rlgen ppo`: PPO from the cloned policy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
+from rlgen.config import PPOConfig, to_json
 from rlgen.errors import UserError
 from rlgen.libero.pool import Pool
-from rlgen.policies.actor import PolicyActor
 from rlgen.policies.critic import Critic
-from rlgen.policies.diffusion_policy import DiffusionPolicy, Params
+from rlgen.policies.looking import make_look
+from rlgen.policies.policy import Params
 from rlgen.report.intervals import SuccessRate
 from rlgen.rl import ppo
-from rlgen.rl.rollout import make_trials, run_episodes
+from rlgen.rl.health import Broken
+from rlgen.rl.state import PPOState, init_state, policy_params
 from rlgen.stages import bc
 from rlgen.stages.context import Context, Work
+from rlgen.stages.policy import AnyPolicy, make_critic, measure
 from rlgen.train.checkpoint import Checkpoints
-from rlgen.train.metrics import Metrics
+from rlgen.train.metrics import Metrics, Sink, read_metrics
+from rlgen.train.tensorboard import EventWriter
+from rlgen.train.wandb_log import WandbLog
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Trains `ppo.iterations` iterations, with a checkpoint after each."""
+    """Trains `ppo.iterations` iterations, or until `ppo.target` is reached, with a checkpoint after each.
+
+    Raises:
+      UserError: something is not finite or explodes; the last good checkpoint stays.
+    """
     config = context.run.config.ppo
     policy, params = bc.load_policy(context)
-    critic = _critic(context, policy)
+    critic = make_critic(context.run.config, policy)
     state = _start(context, policy, critic, params)
     pool = Pool([context.scene] * config.environments, threads=context.run.config.threads)
+    look = make_look(policy, pool.scenes, threads=context.run.config.threads)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(state)
         iteration = int(state.iteration)
-        metrics = Metrics(work.folder / "metrics.jsonl", keep=iteration)
+        metrics = _metrics(context, work, iteration)
         work.progress.total = config.iterations
         work.progress.update(advance=iteration)
         work.progress.say("compiling sampler and update (about 30 s, in the first iterations)")
+        test = _last_test(work, iteration)
         if iteration == 0:
-            test = _test(context, policy, params, 0)
-            line = {"control_steps": 0, "success": test.rate, "clip_fraction": 0.0, "test": test.to_json()}
-            metrics.write(0, **line)
+            test = _test(context, policy, params, 0, _teller(work, "evaluation"))
+            metrics.write(0, control_steps=0, success=test.rate, clip_fraction=0.0, test=test.to_json())
         note = "first iteration"
-        while iteration < config.iterations:
-
-            def tell(played: int, note: str = note) -> None:
-                work.progress.update(advance=0, note=f"{note}; chunk {played}/{config.chunks}")
-
-            state, values = ppo.iterate(policy, critic, config, state, pool, context.seed("ppo"), tell)
-            iteration = int(state.iteration)
-            _check_finite(values, iteration)
+        while iteration < config.iterations and not _reached(config, test):
+            tell = _teller(work, note, config.chunks)
+            try:
+                state, values = ppo.iterate(policy, critic, config, state, pool, context.seed("ppo"), tell, look)
+            except Broken as error:
+                raise _told(error, iteration + 1, checkpoints) from None
+            iteration, test = int(state.iteration), None
             note = _note(values)
             if iteration % config.evaluate_every == 0 or iteration == config.iterations:
-                test = _test(context, policy, ppo.policy_params(state), iteration)
+                test = _test(context, policy, policy_params(state), iteration, _teller(work, "evaluation"))
                 values["test"] = test.to_json()
-                work.progress.say(f"iteration {iteration}: without noise {test} on training placements")
+                where = "stored initial states" if config.evaluate_split == "heldout" else "training placements"
+                work.progress.say(f"iteration {iteration}: without noise {test} on {where}")
             metrics.write(iteration, **values)
             work.progress.update(advance=1, note=note)
-            checkpoints.save(iteration, state, {"stage": "ppo", "task": context.scene.task.id})
+            told = {"stage": "ppo", "task": context.scene.task.id, "config": to_json(context.run.config)}
+            checkpoints.save(iteration, state, told)
             work.clock.save()
     pool.close()
-    return {"iterations": iteration, "control_steps": int(state.control_steps)}
+    first = next(line for line in read_metrics(work.folder / "metrics.jsonl") if "test" in line)
+    return {
+        "iterations": iteration,
+        "control_steps": int(state.control_steps),
+        "algorithm": context.run.config.policy.algorithm,
+        "split": config.evaluate_split,
+        "first": first["test"],
+        "last": None if test is None else test.to_json(),
+    }
 
 
-def _start(context: Context, policy: DiffusionPolicy, critic: Critic, params: Params) -> ppo.PPOState:
+def _metrics(context: Context, work: Work, iteration: int) -> Metrics:
+    """Lines up to `iteration`, which TensorBoard's file is written from anew; more go to both."""
+    path = work.folder / "metrics.jsonl"
+    events = EventWriter(work.folder / "tensorboard")
+    sinks: list[Sink] = [events]
+    config = context.run.config
+    if config.wandb is not None:
+        sinks.append(WandbLog(config.wandb, context.run.folder.resolve().name, to_json(config)))
+    metrics = Metrics(path, keep=iteration, sinks=sinks)
+    events.start(read_metrics(path))
+    return metrics
+
+
+def _last_test(work: Work, iteration: int) -> SuccessRate | None:
+    """The evaluation of the iteration that is gone on from, if there was one."""
+    lines = [line for line in read_metrics(work.folder / "metrics.jsonl") if line["step"] == iteration]
+    return SuccessRate.from_json(lines[-1]["test"]) if lines and "test" in lines[-1] else None
+
+
+def _reached(config: PPOConfig, test: SuccessRate | None) -> bool:
+    return (
+        config.target is not None and test is not None and test.rate >= config.target and test.low >= config.target_low
+    )
+
+
+def _start(context: Context, policy: AnyPolicy, critic: Critic, params: Params) -> PPOState:
     key = jax.random.PRNGKey(context.seed("ppo"))
-    return jax.jit(lambda params: ppo.init_state(key, policy, critic, params, context.run.config.ppo))(params)
+    return jax.jit(lambda params: init_state(key, policy, critic, params, context.run.config.ppo))(params)
 
 
-def _critic(context: Context, policy: DiffusionPolicy) -> Critic:
-    return Critic(policy.observation_size, context.run.config.policy.critic_widths)
-
-
-def _test(context: Context, policy: DiffusionPolicy, params: Params, iteration: int) -> SuccessRate:
-    """Success of the deterministic chain on training placements; the stored states are not touched."""
+def _test(
+    context: Context, policy: AnyPolicy, params: Params, iteration: int, on_chunk: Callable[[int], None]
+) -> SuccessRate:
+    """Success without noise; on training placements the stored states are not touched."""
     config = context.run.config.ppo
-    trials = make_trials(
-        config.evaluate_episodes, len(context.scene.placements), seed=context.seed("ppo-test", iteration)
-    )
-    waves = run_episodes(
-        context.scene,
-        PolicyActor(policy, params),
-        trials,
-        split="train",
+    return measure(
+        context,
+        policy,
+        params,
+        split=config.evaluate_split,
+        episodes=config.evaluate_episodes,
+        seed=context.seed("ppo-test", iteration),
         source="ppo",
-        width=min(25, config.evaluate_episodes),
-        threads=context.run.config.threads,
-        mode="fast",
+        on_chunk=on_chunk,
     )
-    episodes = [episode for wave in waves for episode in wave]
-    return SuccessRate(sum(episode.success for episode in episodes), len(episodes))
 
 
-def _check_finite(values: dict[str, float], iteration: int) -> None:
-    broken = [name for name, value in values.items() if not np.isfinite(value)]
-    if broken:
-        raise UserError(
-            f"PPO broke in iteration {iteration}: {broken[0]} is not finite; the last good checkpoint is "
-            f"iteration {iteration - 1}; lower --ppo.actor-rate or --ppo.critic-rate"
-        )
+def _teller(work: Work, note: str, chunks: int | None = None) -> Callable[[int], None]:
+    """Says after every chunk how far the rollout is, or how many episodes of an evaluation still go."""
+
+    def tell(count: int) -> None:
+        rest = f"chunk {count}/{chunks}" if chunks else f"{count} episodes still going"
+        work.progress.update(advance=0, note=f"{note}; {rest}")
+
+    return tell
+
+
+def _told(error: Broken, iteration: int, checkpoints: Checkpoints) -> UserError:
+    kept = checkpoints.latest()
+    last = "there is no checkpoint yet" if kept is None else f"the last good checkpoint is iteration {kept}"
+    return UserError(
+        f"PPO broke in iteration {iteration}: first {error}; {last}; lower --ppo.actor-rate or --ppo.critic-rate"
+    )
 
 
 def _note(values: dict[str, float]) -> str:
+    drawing = f", drawing {values['seconds_drawing']:.1f} s" if values["seconds_drawing"] > 0.1 else ""
     return (
         f"success with noise {values['success']:.2f}, clip fraction {values['clip_fraction']:.2f}, "
-        f"environment {values['seconds_environment']:.1f} s, sampler {values['seconds_sampler']:.1f} s, "
-        f"update {values['seconds_update']:.1f} s"
+        f"environment {values['seconds_environment']:.1f} s{drawing}, sampler {values['seconds_sampler']:.1f} s, "
+        f"update {values['seconds_update']:.1f} s, waiting {values['seconds_waiting']:.1f} s"
     )
 
 
-def load_policy(context: Context) -> tuple[DiffusionPolicy, Params]:
+def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
     """The finished expert.
 
     Raises:
@@ -114,7 +161,7 @@ def load_policy(context: Context) -> tuple[DiffusionPolicy, Params]:
     """
     context.run.result("ppo")
     policy, params = bc.load_policy(context)
-    blank = _start(context, policy, _critic(context, policy), params)
+    blank = _start(context, policy, make_critic(context.run.config, policy), params)
     with Checkpoints(context.run.folder / "ppo" / "checkpoints") as checkpoints:
         state, _ = checkpoints.restore(blank)
-    return policy, ppo.policy_params(state)
+    return policy, policy_params(state)

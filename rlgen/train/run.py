@@ -126,6 +126,36 @@ def change_config(run: Run, config: Config) -> Run:
     return Run(run.folder, config, run.assets)
 
 
+# The first stage that reads a section of the configuration.
+_READER = {
+    "task": "demos",
+    "seed": "demos",
+    "demos": "demos",
+    "policy": "bc",
+    "bc": "bc",
+    "ppo": "ppo",
+    "collect": "collect",
+    "export": "export",
+    "vla": "vla-train",
+    "evaluate": "evaluate",
+}
+
+
+def with_config(run: Run, config: Config) -> Run:
+    """The run with a changed configuration.
+
+    Raises:
+      UserError: a stage that has begun read the old one.
+    """
+    for name, stage in _READER.items():
+        if getattr(config, name) != getattr(run.config, name) and (run.folder / stage).exists():
+            raise UserError(
+                f"{name} differs from what stage {stage} of {run.folder} was run with; "
+                f"repeat it with `rlgen {stage} --run {run.folder} --overwrite` or choose another --run"
+            )
+    return run if config == run.config else change_config(run, config)
+
+
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Only one process works on a run.

@@ -1,4 +1,4 @@
-"""The update on made-up experience: what can be checked without physics."""
+"""The loop on a point that moves along a line, and the update on made-up experience."""
 
 import dataclasses
 
@@ -6,22 +6,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rl.worlds import SIZE, PointPool
 
 from rlgen.config import PPOConfig
 from rlgen.policies.critic import Critic
 from rlgen.policies.diffusion_policy import DiffusionPolicy
+from rlgen.policies.gaussian_policy import GaussianPolicy
+from rlgen.policies.looking import look_at_vector
 from rlgen.rl import ppo
+from rlgen.rl.collect import collect
+from rlgen.rl.samples import Samples, prepare
+from rlgen.rl.state import PPOState, init_state, policy_params
+from rlgen.rl.update import minibatch_loss, pick, update
 
-T, N, SEEN = 6, 4, 5
+CHUNKS, ENVIRONMENTS = 6, 4
 # The perceptron compiles in a tenth of the U-Net's time; the update does not know which it trains.
-POLICY = DiffusionPolicy(
-    observation_size=SEEN, horizon=4, action_size=3, architecture="mlp", widths=(32, 32, 32), steps=3
+DIFFUSION = DiffusionPolicy(
+    observation_size=SIZE, horizon=4, action_size=3, architecture="mlp", widths=(32, 32, 32), steps=3
 )
-CRITIC = Critic(SEEN, (16, 16, 16))
+GAUSSIAN = GaussianPolicy(observation_size=SIZE, horizon=4, action_size=3, architecture="mlp", widths=(32, 32, 32))
+CRITIC = Critic(SIZE, (16, 16, 16))
 CONFIG = PPOConfig(
     iterations=4,
-    environments=N,
-    chunks=T,
+    environments=ENVIRONMENTS,
+    chunks=CHUNKS,
     epochs=2,
     batch=24,
     critic_warmup=1,
@@ -30,42 +38,27 @@ CONFIG = PPOConfig(
 )
 
 
-sample = jax.jit(POLICY.sample)
-
-
-def make_state(config: PPOConfig = CONFIG) -> ppo.PPOState:
+def make_state(policy=DIFFUSION, config: PPOConfig = CONFIG) -> PPOState:
     def start(key):
-        return ppo.init_state(key, POLICY, CRITIC, POLICY.init(jax.random.PRNGKey(0)), config)
+        return init_state(key, policy, CRITIC, policy.init(jax.random.PRNGKey(0)), config)
 
     return jax.jit(start)(jax.random.PRNGKey(1))
 
 
-def make_rollout(state: ppo.PPOState, seed: int = 0) -> ppo.Rollout:
-    random = np.random.default_rng(seed)
-    observation = random.normal(size=(T, N, SEEN))
-    keys = jax.random.split(jax.random.PRNGKey(seed), T)
-    samples = [sample(ppo.policy_params(state), k, o) for k, o in zip(keys, observation, strict=True)]
-    terminated = random.random((T, N)) < 0.2
-    return ppo.Rollout(
-        observation=observation,
-        final_observation=random.normal(size=(T, N, SEEN)),
-        chain=np.stack([np.asarray(s.chain) for s in samples]),
-        log_prob=np.stack([np.asarray(s.log_prob) for s in samples]),
-        reward=terminated.astype(float),
-        terminated=terminated,
-        truncated=~terminated & (random.random((T, N)) < 0.1),
-        control_steps=T * N * 4,
-        seconds={},
-    )
+def copy(tree):
+    """The update uses up what goes in."""
+    return jax.tree.map(np.array, tree)
 
 
-def run(state: ppo.PPOState, iterations: int, config: PPOConfig = CONFIG) -> tuple[ppo.PPOState, dict]:
-    metrics = {}
+def run(state, iterations: int, config: PPOConfig = CONFIG, policy=DIFFUSION, seed: int = 5) -> tuple[PPOState, dict]:
+    pool, metrics = PointPool(ENVIRONMENTS), {}
     for _ in range(iterations):
-        state, samples = ppo.prepare(CRITIC, config, state, make_rollout(state, int(state.iteration)))
-        state, metrics = ppo.update(POLICY, CRITIC, config, state, samples)
-        state = state.replace(iteration=state.iteration + 1)
-    return state, metrics
+        state, metrics = ppo.iterate(policy, CRITIC, config, copy(state), pool, seed=seed)
+    return copy(state), metrics
+
+
+def rollout_of(state: PPOState, config: PPOConfig = CONFIG, policy=DIFFUSION):
+    return collect(policy, CRITIC, config, state, PointPool(config.environments), look_at_vector, 5)
 
 
 def assert_same(first, second):
@@ -73,60 +66,151 @@ def assert_same(first, second):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-def test_two_and_two_iterations_are_four_to_the_bit():
-    unbroken, _ = run(make_state(), 4)
-    halfway, _ = run(make_state(), 2)
-    stored = jax.tree.map(np.asarray, halfway)
-    resumed, _ = run(jax.tree.map(jnp.asarray, stored), 2)
+def differs(first, second) -> bool:
+    return any(np.abs(a - b).max() > 0 for a, b in zip(*map(jax.tree.leaves, (first, second)), strict=True))
+
+
+@pytest.mark.parametrize("policy", [DIFFUSION, GAUSSIAN], ids=["diffusion", "gaussian"])
+def test_two_and_two_iterations_are_four_to_the_bit(policy):
+    unbroken, metrics = run(make_state(policy), 4, policy=policy)
+    halfway, _ = run(make_state(policy), 2, policy=policy)
+    resumed, _ = run(halfway, 2, policy=policy)
     assert_same(unbroken, resumed)
+    assert metrics["control_steps"] > 0
+    assert {f"seconds_{name}" for name in ("environment", "sampler", "update", "waiting")} <= set(metrics)
 
 
 def test_the_policy_rests_while_the_critic_warms_up():
     start = make_state()
     after, _ = run(start, 1)
     assert_same(start.net, after.net)
-    assert any(
-        np.abs(a - b).max() > 0 for a, b in zip(*map(jax.tree.leaves, (start.critic, after.critic)), strict=True)
-    )
+    assert differs(start.critic, after.critic)
     later, _ = run(after, 1)
-    assert any(np.abs(a - b).max() > 0 for a, b in zip(*map(jax.tree.leaves, (after.net, later.net)), strict=True))
+    assert differs(after.net, later.net)
 
 
-def test_the_ratio_is_one_before_the_first_update():
-    config = dataclasses.replace(CONFIG, epochs=1, batch=T * N * POLICY.chain_steps)
-    state = make_state(config).replace(iteration=jnp.int32(1))
-    state, samples = ppo.prepare(CRITIC, config, state, make_rollout(state))
-    _, metrics = ppo.update(POLICY, CRITIC, config, state, samples)
-    assert float(metrics["ratio"]) == pytest.approx(1.0, abs=1e-5)
-    assert float(metrics["clip_fraction"]) < 0.05
+def whole_batch(policy, config: PPOConfig, state: PPOState, samples: Samples):
+    """Every chunk with all positions of its chain, as one minibatch."""
+    rows = jnp.arange(len(samples.advantage))
+    index = jnp.broadcast_to(jnp.arange(policy.chain_steps), (len(rows), policy.chain_steps))
+    return pick(policy, config, samples, rows, index)
+
+
+def loss_at(policy, config: PPOConfig, state: PPOState, samples: Samples, net=None):
+    """Total and metrics of a network on all samples."""
+    trained = {"net": state.net if net is None else net, "critic": state.critic}
+    batch = whole_batch(policy, config, state, samples)
+    total, metrics = jax.jit(minibatch_loss, static_argnums=(0, 1, 2))(policy, CRITIC, config, state, trained, batch)
+    return float(total), {name: float(value) for name, value in metrics.items()}
+
+
+@pytest.mark.parametrize("policy", [DIFFUSION, GAUSSIAN, dataclasses.replace(DIFFUSION, steps=1)],
+                         ids=["diffusion", "gaussian", "one step"])  # fmt: skip
+def test_the_ratio_is_one_before_the_first_update(policy):
+    state = make_state(policy)
+    state, samples = prepare(policy, CONFIG, state, rollout_of(state, policy=policy))
+    _, metrics = loss_at(policy, CONFIG, state, samples)
+    assert metrics["ratio"] == pytest.approx(1.0, abs=1e-6)
+    # A unit in the last place of a ratio near 1.
+    assert metrics["approx_kl"] < 1.2e-7
+    assert metrics["clip_fraction"] == 0
+
+
+def test_what_ended_is_worth_its_final_observation_and_what_goes_on_the_next():
+    state = make_state()
+    rollout = rollout_of(state)
+    ended = rollout.terminated | rollout.truncated
+    assert ended.any() and not ended.all()
+    going_on = ~ended[:-1]
+    np.testing.assert_array_equal(rollout.next_value[:-1][going_on], rollout.value[1:][going_on])
+    # The final position is beyond what the next episode begins with, and so is its value.
+    assert (rollout.next_value[:-1][~going_on] != rollout.value[1:][~going_on]).all()
+    values = CRITIC.value(state.critic, jnp.clip(rollout.observation, -5, 5))
+    np.testing.assert_allclose(values, rollout.value, atol=1e-5)
+
+
+def test_a_success_within_a_chunk_counts_and_ends_it():
+    pool = PointPool(1, horizon=100)
+    pool.reset(np.array([[0.0, 0.5, 1.0]]))
+    result = pool.step(np.ones((1, 4, 3)))
+    assert result.steps[0] == 3 and result.terminated[0] and result.reward[0] == 1
+    policy = dataclasses.replace(GAUSSIAN, spread="fixed", sigma=1e-3, sigma_range=(1e-4, 1.0))
+    state = make_state(policy)
+    ahead = jax.tree.map(jnp.zeros_like, state.net)
+    ahead["mean"]["mean"]["leave"]["bias"] = jnp.full(12, 5.0)
+    rollout = rollout_of(state.replace(net=ahead), policy=policy)
+    assert (rollout.terminated.sum(axis=0) >= 2).all() and rollout.reward.sum() == rollout.terminated.sum()
+    assert rollout.control_steps == rollout.steps.sum() < CHUNKS * ENVIRONMENTS * 4
+    assert ppo.first_episode_success(rollout.terminated, rollout.truncated) == 1
 
 
 def test_a_large_divergence_stops_the_epochs():
     config = dataclasses.replace(CONFIG, target_kl=-1.0, epochs=5)
-    _, metrics = run(make_state(config), 2, config)
+    _, metrics = run(make_state(config=config), 2, config)
     assert int(metrics["epochs"]) == 1
 
 
-def test_the_update_makes_good_actions_likelier():
+def test_parts_of_a_minibatch_give_the_same_update():
+    whole, _ = run(make_state(), 2)
+    parts, _ = run(make_state(), 2, dataclasses.replace(CONFIG, largest_part=7))
+    # Adam divides by the size of a gradient: where that is next to nothing, rounding decides.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), whole.net, parts.net)
+
+
+@pytest.mark.parametrize(("policy", "rate"), [(DIFFUSION, 3e-3), (GAUSSIAN, 1e-3)], ids=["diffusion", "gaussian"])
+def test_the_update_makes_good_actions_likelier(policy, rate):
     """Advantage follows one number of the chunk: after updates the policy commands more of it."""
     config = dataclasses.replace(
-        CONFIG, critic_warmup=0, iterations=40, epochs=4, clip=0.2, clip_base=0.2, actor_rate=3e-3
+        CONFIG, critic_warmup=0, iterations=40, epochs=4, clip=0.2, clip_base=0.2, actor_rate=rate
     )
-    state = make_state(config)
-    seen = jnp.asarray(np.random.default_rng(0).normal(size=(256, SEEN)))
+    state = make_state(policy, config)
+    seen = jnp.asarray(np.random.default_rng(0).normal(size=(256, SIZE)), jnp.float32)
+    sample = jax.jit(policy.sample)
 
     def mean_command(state):
-        return float(sample(ppo.policy_params(state), jax.random.PRNGKey(9), seen).chunk[..., 0].mean())
+        return float(sample(policy_params(state), jax.random.PRNGKey(9), seen).chunk[..., 0].mean())
 
     before = mean_command(state)
     for iteration in range(20):
-        drawn = sample(ppo.policy_params(state), jax.random.PRNGKey(iteration), seen)
+        drawn = sample(policy_params(state), jax.random.PRNGKey(iteration), seen)
         advantage = drawn.chunk[..., 0].mean(axis=1)
         zeros = jnp.zeros(256)
-        samples = ppo.Samples(seen, drawn.chain, drawn.log_prob, advantage, zeros, zeros)
-        state, _ = ppo.update(POLICY, CRITIC, config, state, samples)
+        samples = Samples(seen, drawn.chain, drawn.log_prob, advantage, zeros, zeros)
+        state, _ = update(policy, CRITIC, config, state, samples)
         state = state.replace(iteration=state.iteration + 1)
     assert mean_command(state) > before + 0.1
+
+
+def test_the_loss_towards_the_cloned_policy_is_least_there_and_is_weighed():
+    weight = 3.0
+    config = dataclasses.replace(CONFIG, bc_weight=weight)
+    state = make_state(config=config)
+    assert_same(state.base, state.net)
+    state, samples = prepare(DIFFUSION, config, state, rollout_of(state, config))
+    away = jax.tree.map(lambda leaf: leaf + 0.05, state.net)
+    total, metrics = loss_at(DIFFUSION, config, state, samples)
+    _, further = loss_at(DIFFUSION, config, state, samples, away)
+    without, plain = loss_at(DIFFUSION, CONFIG, state, samples.replace(teacher=None))
+    assert metrics["bc_loss"] < further["bc_loss"] and "bc_loss" not in plain
+    assert total == pytest.approx(without + weight * metrics["bc_loss"], rel=1e-5)
+
+
+def test_only_the_last_positions_are_trained_and_the_frozen_network_walks_the_others():
+    policy = dataclasses.replace(DIFFUSION, finetuned=2)
+    state = make_state(policy)
+    rollout = rollout_of(state, policy=policy)
+    assert rollout.chain.shape[2] == 3 and rollout.log_prob.shape[2] == 2
+    whole = DIFFUSION.sample(policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
+    part = policy.sample(policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
+    np.testing.assert_allclose(part.chain, whole.chain[:, 1:], atol=1e-5)
+    cloned = {"net": state.net, "normalizer": state.normalizer}
+    np.testing.assert_array_equal(
+        policy.act(cloned, None, jnp.ones((5, SIZE))), policy.act(policy_params(state), None, jnp.ones((5, SIZE)))
+    )
+    trained = state.replace(net=jax.tree.map(lambda leaf: leaf + 0.1, state.net))
+    again = policy.sample(policy_params(trained), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
+    np.testing.assert_allclose(again.chain[:, 0], part.chain[:, 0], atol=1e-5)
+    assert np.abs(again.chain[:, -1] - part.chain[:, -1]).max() > 1e-3
 
 
 def test_success_counts_the_first_episode_of_each_environment():

@@ -1,0 +1,174 @@
+"""Seconds of every sampler on the reference network, beside the device's own rate of matrix products."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlgen.bench.device import describe, matmul_gflops, operations, seconds_of
+from rlgen.bench.reference_case import BATCH, POLICY
+from rlgen.bench.updates import time_reference
+from rlgen.diffusion.samplers import Noise, draw_noise, floored_sigma, walk
+from rlgen.diffusion.schedules import Chain, cosine_schedule, ddim_chain, ddpm_chain
+from rlgen.diffusion.solvers import dpm_solver_chain, flow_chain
+from rlgen.policies.diffusion_policy import DiffusionPolicy
+from rlgen.policies.policy import Params
+
+BATCHES, CHUNKS = (1, 50, 500), (8, 16)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sampler with a number of steps.
+
+    Attributes:
+      name: of the sampler.
+      steps: of its chain; network passes, but for Heun's, which takes two a step.
+      noise: whether every step adds noise.
+    """
+
+    name: str
+    steps: int
+    noise: bool = False
+
+    def chain(self) -> Chain:
+        """The chain, on the schedule that the policy is trained with."""
+        schedule = cosine_schedule(POLICY.train_steps)
+        if self.name in ("euler", "heun"):
+            return flow_chain(self.steps, self.name)
+        if self.name == "ddpm":
+            return ddpm_chain(schedule)
+        if self.name == "dpm_solver":
+            return dpm_solver_chain(schedule, self.steps)
+        return ddim_chain(schedule, self.steps, eta=1.0 if self.noise else 0.0)
+
+
+CASES = (
+    Case("ddim", 5, noise=True),
+    Case("ddim", 5),
+    Case("ddim", 10),
+    Case("ddim", 20),
+    Case("ddpm", POLICY.train_steps, noise=True),
+    Case("dpm_solver", 5),
+    Case("dpm_solver", 10),
+    Case("euler", 10),
+    Case("heun", 5),
+)
+QUICK = (Case("ddim", 5, noise=True), Case("ddpm", POLICY.train_steps, noise=True))
+
+
+def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Every case, as JSON.
+
+    Args:
+      repetitions: timed runs of each case, after one that compiles and one that warms up.
+      quick: two samplers and the reference case's own sizes alone.
+      tell: hears a line for every row.
+    """
+    device, rate = describe(), matmul_gflops(repetitions)
+    tell(f"{device['device']}: {rate:.0f} GFLOP/s in matrix products of {1024}²")
+    rows = []
+    for horizon in (POLICY.horizon,) if quick else CHUNKS:
+        policy = replace(POLICY, horizon=horizon)
+        params = policy.init(jax.random.PRNGKey(0))
+        for case in QUICK if quick else CASES:
+            for batch in (BATCH,) if quick else BATCHES:
+                rows.append(_time(case, policy, params, batch, repetitions, rate))
+                tell(_line(rows[-1]))
+    reference = {"sampler_s": _training_sampler(repetitions), "update_s": time_reference(repetitions)}
+    for name, timing in reference.items():
+        tell(f"reference case, {name}: {timing['seconds']:.4f} s")
+    # Before and after: other work on the machine shows as a difference.
+    after = matmul_gflops(repetitions)
+    return {
+        **device,
+        "matmul_gflops": rate,
+        "matmul_gflops_after": after,
+        "repetitions": repetitions,
+        "warmup": 1,
+        "rows": rows,
+        "ddim5_over_ddpm100": _ratio(rows),
+        "reference_case": {
+            **{name: timing["seconds"] for name, timing in reference.items()},
+            "update_part": reference["update_s"]["part"],
+            "spread": {name: [timing["low"], timing["high"]] for name, timing in reference.items()},
+        },
+    }
+
+
+def _time(
+    case: Case, policy: DiffusionPolicy, params: Params, batch: int, repetitions: int, rate: float
+) -> dict[str, Any]:
+    """One row: seconds from observations to chunks, and operations of the network's passes."""
+    chain = case.chain()
+    observation = jax.random.normal(jax.random.PRNGKey(1), (batch, policy.observation_size))
+    sigma = floored_sigma(chain, policy.sigma_min_sample) if case.noise else None
+
+    def sample(params: Params, key: jax.Array, observation: jax.Array) -> jax.Array:
+        code = policy.encode(params, observation)
+        shape = policy.chunk_shape(code)
+        if case.noise:
+            noise = draw_noise(key, chain.steps, shape)
+        else:
+            noise = Noise(jax.random.normal(key, shape), jnp.zeros((chain.steps, 1, 1, 1)))
+        return policy.command(params, walk(policy.predictor(params["net"], code), chain, noise, sigma).chunk)
+
+    compiled = jax.jit(sample)
+    timing = seconds_of(lambda: compiled(params, jax.random.PRNGKey(2), observation), repetitions)
+    gflop = chain.steps * network_operations(policy, params, batch) / 1e9
+    gflops = gflop / timing["seconds"]
+    return {
+        "sampler": case.name,
+        "steps": case.steps,
+        "noise": case.noise,
+        "batch": batch,
+        "chunk": policy.horizon,
+        "passes": chain.steps,
+        **timing,
+        "gflops": gflops,
+        "share_of_matmul": gflops / rate,
+    }
+
+
+def network_operations(policy: DiffusionPolicy, params: Params, batch: int) -> float:
+    """Operations of one pass of the network as it is defined: without the zeros of the written-out layout."""
+    network = policy.network.clone(flat=False)
+    x = jnp.zeros((batch, policy.horizon, policy.action_size))
+    code = jnp.zeros((batch, policy.code_size))
+
+    def forward(net: Any, x: jax.Array, code: jax.Array) -> jax.Array:
+        return network.apply({"params": net}, x, jnp.zeros((), jnp.int32), code)
+
+    return operations(forward, params["net"], x, code)
+
+
+def _training_sampler(repetitions: int) -> dict[str, float]:
+    """The sampler of rollouts, with the log density of every transition."""
+    params = POLICY.init(jax.random.PRNGKey(0))
+    observation = jax.random.normal(jax.random.PRNGKey(1), (BATCH, POLICY.observation_size))
+    sample = jax.jit(POLICY.sample)
+    return seconds_of(lambda: sample(params, jax.random.PRNGKey(2), observation), repetitions)
+
+
+def _ratio(rows: list[dict[str, Any]]) -> float:
+    """How many times longer DDPM's chain takes than DDIM's of 5 steps, both as in rollouts, at the reference sizes."""
+
+    def seconds(sampler: str, steps: int) -> float:
+        return next(
+            row["seconds"]
+            for row in rows
+            if (row["sampler"], row["steps"], row["noise"]) == (sampler, steps, True)
+            and (row["batch"], row["chunk"]) == (BATCH, POLICY.horizon)
+        )
+
+    return seconds("ddpm", POLICY.train_steps) / seconds("ddim", 5)
+
+
+def _line(row: dict[str, Any]) -> str:
+    noise = " with noise" if row["noise"] else ""
+    return (
+        f"{row['sampler']} {row['steps']}{noise}, batch {row['batch']}, chunk {row['chunk']}: {row['seconds']:.4f} s, "
+        f"{row['gflops']:.1f} GFLOP/s"
+    )

@@ -1,0 +1,141 @@
+"""Seconds of PPO's loss and gradient on the reference network, and memory of an update on pictures."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlgen.bench.device import describe, matmul_gflops, seconds_of
+from rlgen.bench.reference_case import CONFIG, CRITIC, POLICY, UPDATE_BATCH
+from rlgen.config import PPOConfig
+from rlgen.policies.critic import Critic
+from rlgen.policies.diffusion_policy import DiffusionPolicy
+from rlgen.policies.policy import Policy, Sight
+from rlgen.policies.trunk import Eyes
+from rlgen.rl.accumulate import parts_of, value_and_grad_in_parts
+from rlgen.rl.samples import Samples
+from rlgen.rl.state import PPOState, init_state
+from rlgen.rl.update import Minibatch, minibatch_loss, pick, run_update
+
+BATCHES = (128, 512, 2048)
+# Samples whose gradient is taken at a time: what stays in a cache is faster on a CPU.
+PARTS = (64, 128, 512)
+# The update whose memory is stated: this many environments and chunks of each, both cameras.
+ENVIRONMENTS, CHUNKS, SIZE = 500, 5, 128
+STATE_SIZE, ROBOT_SIZE = 31, 8
+
+
+def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Every case, as JSON.
+
+    Args:
+      repetitions: timed runs of each case, after one that compiles and one that warms up.
+      quick: the reference case, and the memory of a smaller update.
+      tell: hears a line for every row.
+    """
+    device, rate = describe(), matmul_gflops(repetitions)
+    tell(f"{device['device']}: {rate:.0f} GFLOP/s in matrix products of {1024}²")
+    rows = []
+    for batch in (UPDATE_BATCH,) if quick else BATCHES:
+        for part in PARTS:
+            if part <= batch:
+                rows.append({"batch": batch, "part": part, "chunk": POLICY.horizon})
+                rows[-1] |= time_update(repetitions, batch, part)
+                tell(f"loss and gradient, batch {batch} in parts of {part}: {rows[-1]['seconds']:.4f} s")
+    reference = min((row for row in rows if row["batch"] == UPDATE_BATCH), key=lambda row: row["seconds"])
+    memory = update_memory(ENVIRONMENTS // (50 if quick else 1), CHUNKS)
+    tell(f"update on pictures: {memory['peak_bytes'] / 1e9:.2f} GB")
+    return {
+        **device,
+        "matmul_gflops": rate,
+        "matmul_gflops_after": matmul_gflops(repetitions),
+        "repetitions": repetitions,
+        "rows": rows,
+        "reference_case": {"update_s": reference["seconds"], "part": reference["part"]},
+        "memory": memory,
+    }
+
+
+def time_reference(repetitions: int) -> dict[str, float]:
+    """The reference case by the fastest of `PARTS`, and which that is."""
+    timings = [{**time_update(repetitions, UPDATE_BATCH, part), "part": part} for part in PARTS]
+    return min(timings, key=lambda timing: timing["seconds"])
+
+
+def time_update(repetitions: int, batch: int, part: int) -> dict[str, float]:
+    """Loss and gradient of policy and critic on `batch` pairs of the reference case, `part` of them at a time."""
+    config = replace(CONFIG, batch=batch)
+    state, minibatch = _made_up(POLICY, CRITIC, config, batch)
+
+    @jax.jit
+    def gradient(state: PPOState, minibatch: Minibatch) -> Any:
+        def loss(trained: Any, minibatch: Minibatch) -> Any:
+            return minibatch_loss(POLICY, CRITIC, config, state, trained, minibatch)
+
+        trained = {"net": state.net, "critic": state.critic}
+        return value_and_grad_in_parts(loss, trained, minibatch, parts_of(batch, part))
+
+    return seconds_of(lambda: gradient(state, minibatch), repetitions)
+
+
+def _made_up(policy: Policy, critic: Critic, config: PPOConfig, batch: int) -> tuple[PPOState, Minibatch]:
+    """A state, and a minibatch of pairs of different chunks."""
+    params = policy.init(jax.random.PRNGKey(0))
+    state = init_state(jax.random.PRNGKey(1), policy, critic, params, config)
+    observation = jax.random.normal(jax.random.PRNGKey(2), (batch, policy.observation_size))
+    drawn = jax.jit(policy.sample)(params, jax.random.PRNGKey(3), observation)
+    advantage, values = jax.random.normal(jax.random.PRNGKey(4), (2, batch))
+    samples = Samples(observation, drawn.chain, drawn.log_prob, advantage, values, values)
+    index = (jnp.arange(batch) % policy.chain_steps)[:, None]
+    return state, pick(policy, config, samples, jnp.arange(batch), index)
+
+
+def vision_policy() -> DiffusionPolicy:
+    """The paper's: about 12 million parameters with the critic."""
+    return DiffusionPolicy(
+        observation_size=ROBOT_SIZE + STATE_SIZE, dim=64, mults=(1, 2, 4), film_deep=True, eyes=Eyes(size=SIZE)
+    )
+
+
+def update_memory(environments: int, chunks: int, epochs: int = 1) -> dict[str, Any]:
+    """Bytes that the compiled update holds at its worst: what goes in, what comes out, and what lies between.
+
+    The compiler's own plan, which it keeps to whatever the values are; nothing is run. Pictures are bytes in the
+    buffer, and a minibatch is differentiated in parts.
+    """
+    policy = vision_policy()
+    critic = Critic(policy.code_size)
+    config = PPOConfig(environments=environments, chunks=chunks, batch=2500, epochs=epochs, largest_part=500)
+    count, size = environments * chunks, policy.eyes.size
+    eyes = jax.ShapeDtypeStruct((count, policy.eyes.cameras, size, size, 3), np.uint8)
+
+    def floats(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *shape), np.float32)
+
+    actions = (policy.horizon, policy.action_size)
+    samples = Samples(
+        Sight(pictures=eyes, vector=floats(policy.observation_size)),
+        floats(policy.chain_steps + 1, *actions),
+        floats(policy.chain_steps, *actions),
+        *(floats() for _ in range(3)),
+    )
+    key = jax.random.PRNGKey(0)
+    state = jax.eval_shape(lambda: init_state(key, policy, critic, policy.init(key), config))
+    update = jax.jit(run_update, static_argnums=(0, 1, 2), donate_argnames=("state",))
+    plan = update.lower(policy, critic, config, state, samples).compile().memory_analysis()
+    peak = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
+    return {
+        "environments": environments,
+        "chunks": chunks,
+        "cameras": policy.eyes.cameras,
+        "size": size,
+        "pairs": config.batch,
+        "part": config.largest_part,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves((state.net, state.critic))),
+        "samples_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(samples)),
+        "temporary_bytes": plan.temp_size_in_bytes,
+        "peak_bytes": peak,
+    }

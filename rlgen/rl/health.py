@@ -1,0 +1,64 @@
+"""Which quantity was the first that stopped being a sensible number."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+# In the order in which they follow from one another within a minibatch.
+QUANTITIES = (
+    "log_prob",
+    "ratio",
+    "policy_loss",
+    "value",
+    "value_loss",
+    "actor_grad_norm",
+    "critic_grad_norm",
+    "policy_parameters",
+    "critic_parameters",
+)
+# Sizes that no healthy run comes near; scaled rewards are at most 10, log densities of a number are clamped.
+LIMITS = {"policy_loss": 1e4, "value_loss": 1e6, "ratio": 1e4}
+
+
+class Broken(Exception):
+    """Training cannot go on.
+
+    Attributes:
+      quantity: what went first.
+      what: how.
+    """
+
+    def __init__(self, quantity: str, what: str = "is not finite"):
+        super().__init__(f"{quantity} {what}")
+        self.quantity, self.what = quantity, what
+
+
+def first_fault(values: dict[str, Array]) -> Int[Array, ""]:
+    """0, or one more than the place of the first quantity that is not finite or too large.
+
+    Args:
+      values: an array for each name of `QUANTITIES`.
+    """
+    bad = []
+    for name in QUANTITIES:
+        fine = jnp.isfinite(values[name])
+        if name in LIMITS:
+            fine &= jnp.abs(values[name]) < LIMITS[name]
+        bad.append(~fine.all())
+    bad = jnp.stack(bad)
+    return jnp.where(bad.any(), 1 + jnp.argmax(bad), 0).astype(jnp.int32)
+
+
+def check_update(fault: int, minibatch: int) -> None:
+    """Raises `Broken` for what `first_fault` found."""
+    if fault:
+        name = QUANTITIES[fault - 1]
+        limit = f" or above {LIMITS[name]:.0e}" if name in LIMITS else ""
+        raise Broken(name, f"is not finite{limit} in minibatch {minibatch} of the update")
+
+
+def check_finite(**arrays: np.ndarray) -> None:
+    """Raises `Broken` for the first array, in order, that is not finite."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise Broken(name)

@@ -1,0 +1,143 @@
+"""Policies on pictures: what they read, what it costs, and how large they are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlgen.config import PPOConfig
+from rlgen.expert_presets import expert_presets
+from rlgen.policies.critic import Critic
+from rlgen.policies.diffusion_policy import DiffusionPolicy
+from rlgen.policies.gaussian_policy import GaussianPolicy
+from rlgen.policies.policy import Sight
+from rlgen.policies.trunk import Eyes
+from rlgen.rl.samples import Samples
+from rlgen.rl.state import init_state, minibatch_shape
+from rlgen.rl.update import minibatch_loss, pick
+from rlgen.stages.policy import make_critic, make_policy
+
+EYES = Eyes(size=32, robot_size=2, widths=(8, 16), points=4)
+SMALL = {"observation_size": 5, "horizon": 4, "action_size": 3, "architecture": "mlp", "widths": (16,)}
+POLICY = DiffusionPolicy(**SMALL, time_size=8, steps=3, eyes=EYES)
+BATCH = 4
+
+
+def sight(policy=POLICY, batch: int = BATCH) -> Sight:
+    random = np.random.default_rng(0)
+    size, cameras = policy.eyes.size, policy.eyes.cameras
+    pictures = random.integers(0, 256, (batch, cameras, size, size, 3), np.uint8)
+    return Sight(pictures, random.normal(size=(batch, policy.observation_size)).astype(np.float32))
+
+
+class Scene:
+    """What of a scene the sizes depend on."""
+
+    def __init__(self, monkeypatch):
+        monkeypatch.setattr("rlgen.stages.policy.observation_size", lambda _: 31)
+
+
+def count(tree) -> int:
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def sizes(preset: str, monkeypatch, **change) -> dict[str, int]:
+    """Parameters of a preset's parts."""
+    config = expert_presets()[preset]
+    config = dataclasses.replace(config, policy=dataclasses.replace(config.policy, **change))
+    policy = make_policy(config, Scene(monkeypatch))
+    net = jax.eval_shape(policy.init, jax.random.key(0))["net"]
+    values = jax.eval_shape(make_critic(config, policy).init, jax.random.key(0))
+    return {"encoder": count(net["encoder"]), "all": count(net) + count(values)}
+
+
+def test_the_papers_policy_has_twelve_million_parameters(monkeypatch):
+    assert 11e6 <= sizes("vision", monkeypatch)["all"] <= 13e6
+
+
+def test_the_narrow_encoder_has_less_than_a_million(monkeypatch):
+    assert sizes("narrow", monkeypatch)["encoder"] < 1e6
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [POLICY, dataclasses.replace(POLICY, eyes=dataclasses.replace(EYES, backbone="vit", token=16, embedding=8)),
+     GaussianPolicy(**SMALL, eyes=EYES)],
+    ids=["resnet", "vit", "gaussian"],
+)  # fmt: skip
+def test_both_cameras_and_the_robot_count_and_object_poses_do_not(policy):
+    params, seen = policy.init(jax.random.key(0)), sight(policy)
+    net = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), params["net"])
+    params = {**params, "net": net}
+    encode = jax.jit(policy.encode)
+    code = encode(params, seen)
+    assert code.shape == (BATCH, policy.code_size) and code.dtype == jnp.float32
+    for camera in range(2):
+        pictures = seen.pictures.copy()
+        pictures[:, camera] = 255 - pictures[:, camera]
+        changed = encode(params, seen.replace(pictures=pictures))
+        assert (np.abs(changed - code).max(axis=1) > 1e-5).all()
+    robot, poses = seen.vector.copy(), seen.vector.copy()
+    robot[:, :2] += 1
+    poses[:, 2:] += 1
+    assert (np.abs(encode(params, seen.replace(vector=robot)) - code).max(axis=1) > 0.1).all()
+    np.testing.assert_array_equal(encode(params, seen.replace(vector=poses)), code)
+
+
+def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
+    """In sampling, and in the update, whose minibatches have whole chains: as many pictures as chunks."""
+    seen_shapes = []
+
+    class Spy(DiffusionPolicy):
+        def encode(self, params, observation):
+            seen_shapes.append(observation.pictures.shape[0])
+            return super().encode(params, observation)
+
+    policy = Spy(**{field.name: getattr(POLICY, field.name) for field in dataclasses.fields(POLICY)})
+    critic, config = Critic(policy.code_size, (8,)), PPOConfig(environments=1, chunks=BATCH, batch=6)
+    seen = sight()
+    state = init_state(jax.random.PRNGKey(0), policy, critic, policy.init(jax.random.key(0)), config)
+    drawn = policy.sample({"net": state.net, "normalizer": state.normalizer}, jax.random.key(1), seen)
+    assert seen_shapes == [BATCH]
+    assert minibatch_shape(config, policy, BATCH) == (2, 2, 3)
+    none = jnp.zeros(BATCH)
+    samples = Samples(jax.tree.map(jnp.asarray, seen), drawn.chain, drawn.log_prob, jnp.arange(BATCH) * 1.0, none, none)
+    rows, index = jnp.array([3, 1]), jnp.broadcast_to(jnp.arange(3), (2, 3))
+    batch = pick(policy, config, samples, rows, index)
+    seen_shapes.clear()
+    _, metrics = minibatch_loss(policy, critic, config, state, {"net": state.net, "critic": state.critic}, batch)
+    assert seen_shapes == [2]
+    assert float(metrics["ratio"]) == pytest.approx(1.0, abs=1e-5)
+    assert batch.observation.pictures.dtype == jnp.uint8
+
+
+def test_half_precision_is_near_single_and_parameters_stay_single():
+    half = dataclasses.replace(POLICY, precision="bfloat16", architecture="unet", dim=8)
+    single = dataclasses.replace(half, precision="float32")
+    params, seen = half.init(jax.random.key(0)), sight()
+    assert {leaf.dtype for leaf in jax.tree.leaves(params["net"])} == {jnp.dtype("float32")}
+    x = jax.random.normal(jax.random.key(1), (BATCH, 4, 3))
+    outputs = {}
+    for policy in (half, single):
+
+        @jax.jit
+        def output(params, policy=policy):
+            return policy.predictor(params["net"], policy.encode(params, seen))(x, jnp.zeros((), int))
+
+        outputs[policy.precision] = output(params)
+        assert outputs[policy.precision].dtype == jnp.float32
+    scale = np.abs(outputs["float32"]).max()
+    difference = np.abs(outputs["bfloat16"] - outputs["float32"]).max()
+    assert 0 < difference < 0.05 * scale
+
+
+def test_cloning_shifts_pictures_and_acting_does_not():
+    seen = sight()
+    moved = POLICY.augment(jax.random.key(0), seen, 3)
+    assert moved.pictures.dtype == jnp.uint8 and (np.asarray(moved.pictures) != seen.pictures).any()
+    np.testing.assert_array_equal(moved.vector, seen.vector)
+    params = POLICY.init(jax.random.key(0))
+    act = jax.jit(POLICY.act)
+    np.testing.assert_array_equal(act(params, None, seen), act(params, None, seen))

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from rlgen.report.comparison import TestCurve, comparison, mean_curve
+from rlgen.report.intervals import SuccessRate
+from rlgen.report.plots import save
+
+
+def lines(successes, every: int = 100):
+    """Metrics lines with a score on each second one."""
+    out = []
+    for number, count in enumerate(successes):
+        out.append({"step": 2 * number, "control_steps": every * number, "test": SuccessRate(count, 10).to_json()})
+        out.append({"step": 2 * number + 1, "control_steps": every * number + 5})
+    return out
+
+
+def test_scores_are_read_from_metrics_and_averaged_as_far_as_all_go():
+    curves = [TestCurve.from_metrics(lines([0, 4, 8])), TestCurve.from_metrics(lines([2, 6], every=200))]
+    assert curves[0].control_steps.tolist() == [0, 100, 200]
+    steps, mean = mean_curve(curves)
+    np.testing.assert_allclose(steps, [0, 150])
+    np.testing.assert_allclose(mean, [0.1, 0.5])
+
+
+def test_every_score_of_every_run_is_in_the_table(tmp_path):
+    curve = TestCurve.from_metrics(lines([1, 9]))
+    plot = comparison({"schedule": {"cosine": [curve, curve], "constant": [curve]}, "steps": {"5": [curve]}})
+    assert len(plot.table["rate" if "rate" in plot.table else "low"]) == 8
+    assert plot.table["variant"].count("cosine") == 4 and plot.table["successes"][:2] == [1, 9]
+    path = save(plot, tmp_path / "figure.png")
+    assert path.stat().st_size > 5000 and path.with_suffix(".csv").is_file()
+
+
+def test_nothing_to_average_is_an_error():
+    with pytest.raises(ValueError):
+        mean_curve([])

@@ -1,0 +1,34 @@
+"""Four experts in one program are the four alone, to rounding."""
+
+import jax
+import numpy as np
+from rl.test_ppo import CONFIG, CRITIC, DIFFUSION, ENVIRONMENTS, copy, run
+from rl.worlds import PointPool
+
+from rlgen.rl.experts import iterate_experts, stack, unstack
+from rlgen.rl.state import init_state
+
+SEEDS = (5, 6, 7, 8)
+
+
+def start(policy, seed: int):
+    params = policy.init(jax.random.PRNGKey(seed))
+    return init_state(jax.random.PRNGKey(10 + seed), policy, CRITIC, params, CONFIG)
+
+
+def test_four_experts_are_four_runs():
+    policy = DIFFUSION
+    states = [start(policy, seed) for seed in range(len(SEEDS))]
+    together, pool = copy(stack(states)), PointPool(len(SEEDS) * ENVIRONMENTS)
+    for _ in range(2):
+        together, told = iterate_experts(policy, CRITIC, CONFIG, together, pool, SEEDS)
+    for number, (state, seed) in enumerate(zip(states, SEEDS, strict=True)):
+        alone, metrics = run(state, 2, policy=policy, seed=seed)
+        found = unstack(together)[number]
+        for name in ("success", "control_steps", "epochs"):
+            assert told[number][name] == metrics[name]
+        for name in ("net", "critic", "scaler"):
+            pairs = zip(*map(jax.tree.leaves, (getattr(found, name), getattr(alone, name))), strict=True)
+            for ours, theirs in pairs:
+                np.testing.assert_allclose(ours, theirs, atol=3e-5, rtol=1e-4, err_msg=name)
+        assert int(found.iteration) == 2

@@ -1,0 +1,58 @@
+"""A world of a few numbers with a pool's interface, for tests of the loop around it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlgen.libero.pool import ChunkResult
+from rlgen.types import Observation, RobotState
+
+SIZE = 3
+
+
+@dataclass
+class Place:
+    """What of a scene the loop reads."""
+
+    placements: np.ndarray
+
+
+class PointPool:
+    """A point on a line; the action's first number moves it; beyond 1 the goal is reached.
+
+    The observation is the position, and two numbers that never change.
+    """
+
+    def __init__(self, count: int, *, horizon: int = 8, placements: int = 16):
+        grid = np.linspace(-0.5, 0.5, placements)
+        states = np.stack([np.zeros(placements), grid, np.ones(placements)], axis=1)
+        self.scenes = tuple(Place(states) for _ in range(count))
+        self.count, self._horizon = count, horizon
+        self._state, self._steps = np.zeros((count, SIZE)), np.zeros(count, int)
+
+    def reset(self, states: np.ndarray) -> Observation:
+        self._state, self._steps = np.array(states), np.zeros(self.count, int)
+        return self._observe()
+
+    def step(self, chunks: np.ndarray, *, replacements: np.ndarray | None = None) -> ChunkResult:
+        steps, reached = np.zeros(self.count, int), np.zeros(self.count, bool)
+        for row, chunk in enumerate(chunks):
+            for action in chunk[: self._horizon - self._steps[row]]:
+                self._state[row, 1] += 0.2 * action[0]
+                steps[row] += 1
+                if self._state[row, 1] > 1:
+                    reached[row] = True
+                    break
+        self._steps += steps
+        truncated = ~reached & (self._steps >= self._horizon)
+        final = observation = self._observe()
+        if replacements is not None:
+            ended = reached | truncated
+            self._state[ended], self._steps[ended] = replacements[ended], 0
+            observation = self._observe()
+        none = np.zeros(self.count, bool)
+        return ChunkResult(observation, final, reached.astype(float), reached, truncated, none, steps, None)
+
+    def _observe(self) -> Observation:
+        robot = RobotState(*(np.zeros((self.count, size)) for size in (3, 3, 2, 7)))
+        return Observation(self._state.copy(), self._state.copy(), robot, self._steps.copy())
