@@ -50,7 +50,7 @@ def test_a_disk_that_fills_is_one_line_and_leaves_what_is_finished(tmp_path, mon
     try:
         with monkeypatch.context() as patch:
             patch.setattr(dataset_writer, "write_manifest", fill_up)
-            with pytest.raises(UserError, match="cannot write .*File too large") as caught:
+            with pytest.raises(UserError, match=r"cannot write .*File too large") as caught:
                 export(kind, tmp_path / "full")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
