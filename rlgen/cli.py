@@ -1,5 +1,5 @@
-"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands` and
-`rlgen.demo_commands`.
+"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands`,
+`rlgen.demo_commands` and `rlgen.dataset_commands`.
 
 A mistake of the user's ends in one line on standard error and exit code 2; an interruption in exit code 130,
 and the same command goes on where it was.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from rlgen.config import STAGES, Config, presets
+from rlgen.dataset_commands import about_datasets, export_episodes
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
@@ -35,6 +36,8 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen demos TASK [-n 50]     scripted demonstrations of a task, a suite, or all
   rlgen demos --from PATH      demonstrations of people (HDF5, RLDS) as ours
   rlgen download SUITE         the public demonstrations of people
+  rlgen export PATH...         recorded episodes as RLDS, array_record, LeRobot or HDF5
+  rlgen dataset verify DIR     whether a dataset is what its card says
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
   rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
@@ -99,6 +102,10 @@ def _dispatch(words: list[str]) -> None:
         import_demos(words[1:])
     elif command == "demos" and len(words) > 1 and not words[1].startswith("-"):
         record_demos(words[1:])
+    elif command == "dataset":
+        about_datasets(words[1:])
+    elif command == "export" and len(words) > 1 and not words[1].startswith("-"):
+        export_episodes(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:

@@ -16,8 +16,9 @@ FLOORS = [
     {"rl", "vla"},
     {"people", "demonstrator"},
     {"report", "bench"},
+    {"datasets"},
     {"stages"},
-    {"world_commands", "demo_commands"},
+    {"world_commands", "demo_commands", "dataset_commands"},
     {"cli", "__main__"},
 ]
 # Who alone may import what.

@@ -127,9 +127,9 @@ def write_dataset(
         work = target.with_name(f".{target.name}.partial")
         shards = _write_shards(work, plan, layout, episodes, progress or (lambda done, of: None))
         layout.describe(work, plan, shards)
+        write_manifest(work, plan.to_json(), shards)
         if finish is not None:
             finish(work)
-        write_manifest(work, plan.to_json(), shards)
         _publish(work, target)
     return target
 

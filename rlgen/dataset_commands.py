@@ -1,0 +1,136 @@
+"""Commands about datasets, which need no run: `rlgen export PATH`, `rlgen dataset`, `rlgen quality PATH`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlgen.errors import UserError
+from rlgen.process import cache_folder
+
+
+def export_episodes(words: Sequence[str]) -> None:
+    """`rlgen export PATH...`: recorded episodes as datasets."""
+    cores = os.cpu_count() or 1
+    parser = argparse.ArgumentParser(
+        prog="rlgen export",
+        description="Exports recorded episodes, one dataset a suite and format. Their actions are replayed first.",
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, help="HDF5 files of `rlgen demos`, folders of them, runs")
+    add("--out", type=Path, default=Path("runs/datasets"), help="folder for the datasets (runs/datasets)")
+    add("--format", dest="formats", default="rlds", help="rlds,array_record,lerobot,hdf5: one or several (rlds)")
+    add("--resolution", type=int, default=256, help="pixels a side of the pictures (256)")
+    add("--views", choices=["fast", "benchmark"], default="fast", help="renderer; benchmark needs EGL or OSMesa (fast)")
+    add("--version", default="1.0.0", help="of the datasets (1.0.0)")
+    add("--shards", type=int, default=8, help="files a dataset (8); HDF5 has one a task")
+    add("--replay", choices=["drop", "label", "off"], default="drop",
+        help="leave out episodes whose replay fails, keep them and say so, or do not replay (drop)")  # fmt: skip
+    add("--keep-noops", action="store_true", help="leave no-ops in; the dataset is then named by the suite alone")
+    add("--workers", type=int, default=cores, help="threads or processes; all cores by default")
+    add("--overwrite", action="store_true", help="replace datasets that are there")
+    _add_assets(parser)
+    arguments = parser.parse_args(words)
+    from rlgen.datasets.checked import Checker
+    from rlgen.datasets.drawn import Drawing
+    from rlgen.datasets.export import ExportOptions, export_paths
+    from rlgen.libero.assets import find_assets, fingerprint
+    from rlgen.libero.bundles import load_scene
+
+    options = ExportOptions(
+        out=arguments.out,
+        formats=tuple(arguments.formats.split(",")),
+        version=arguments.version,
+        shards=arguments.shards,
+        overwrite=arguments.overwrite,
+        drawing=Drawing(arguments.views, arguments.resolution, arguments.workers),
+        checker=Checker(arguments.replay, arguments.keep_noops, arguments.workers),
+    )
+    cache = cache_folder()
+    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache, tell=_tell)
+    told = {"label": assets.label, "fingerprint": fingerprint(assets.path)}
+    with _Line() as line:
+        made = export_paths(arguments.paths, options, lambda task: load_scene(task, assets, cache), told, line)
+    for folder in made:
+        print(folder)
+
+
+def verify(words: Sequence[str]) -> None:
+    """`rlgen dataset verify DIR...`: whether datasets are what their cards say."""
+    parser = argparse.ArgumentParser(prog="rlgen dataset verify", description="Checks datasets against their cards.")
+    parser.add_argument("paths", nargs="+", type=Path, help="datasets, or folders of them")
+    parser.add_argument("--quick", action="store_true", help="do not decode the pictures")
+    arguments = parser.parse_args(words)
+    from rlgen.data.verify import verify_dataset
+
+    faulty = 0
+    for folder in _datasets(arguments.paths):
+        with _Line() as line:
+            faults = verify_dataset(
+                folder,
+                pictures=not arguments.quick,
+                progress=lambda done, total, folder=folder: line(f"{folder}", done, total),
+            )
+        print(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}")
+        for fault in faults:
+            print(f"  {fault}")
+        faulty += bool(faults)
+    if faulty:
+        raise UserError(f"{faulty} of the datasets are not what their cards say; export them again")
+
+
+DATASET_COMMANDS = {"verify": verify}
+
+
+def about_datasets(words: Sequence[str]) -> None:
+    """`rlgen dataset COMMAND ...`."""
+    if not words or words[0] not in DATASET_COMMANDS:
+        known = ", ".join(f"`rlgen dataset {name} --help`" for name in DATASET_COMMANDS)
+        raise UserError(f"rlgen dataset {words[0] if words else '(nothing)'}: expected one of {known}")
+    DATASET_COMMANDS[words[0]](words[1:])
+
+
+def _datasets(paths: Sequence[Path]) -> list[Path]:
+    from rlgen.data.open_dataset import dataset_folders
+
+    found = [folder for path in paths for folder in dataset_folders(path)]
+    if not found:
+        raise UserError(f"{', '.join(map(str, paths))}: no dataset there; `rlgen export` makes one")
+    return found
+
+
+def _add_assets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
+    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+
+
+class _Line:
+    """Progress by what is being done: a stage of `Progress` for each."""
+
+    def __enter__(self) -> "_Line":
+        from rlgen.report.progress import Progress
+
+        self._progress, self._words, self._context = Progress(stream=sys.stderr), "", None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close(*error)
+
+    def __call__(self, words: str, done: int, total: int) -> None:
+        """Hears that `done` of `total` are done of what `words` say; a total of 0 is unknown."""
+        if words != self._words:
+            self._close(None, None, None)
+            self._words = words
+            self._context = self._progress.stage(words, total=total or None, unit="episodes")
+            self._stage = self._context.__enter__()
+        self._stage.update(advance=done - self._stage.done)
+
+    def _close(self, *error: object) -> None:
+        if self._context is not None:
+            context, self._context = self._context, None
+            context.__exit__(*error)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
