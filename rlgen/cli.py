@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from rlgen.config import STAGES, Config, presets
-from rlgen.dataset_commands import about_datasets, export_episodes
+from rlgen.dataset_commands import about_datasets, compare_quality, export_episodes
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
@@ -37,6 +37,7 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen demos --from PATH      demonstrations of people (HDF5, RLDS) as ours
   rlgen download SUITE         the public demonstrations of people
   rlgen export PATH...         recorded episodes as RLDS, array_record, LeRobot or HDF5
+  rlgen quality A B C          datasets, HDF5 files and runs beside each other, on one page
   rlgen dataset verify DIR     whether a dataset is what its card says
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
@@ -106,6 +107,8 @@ def _dispatch(words: list[str]) -> None:
         about_datasets(words[1:])
     elif command == "export" and len(words) > 1 and not words[1].startswith("-"):
         export_episodes(words[1:])
+    elif command == "quality" and len(words) > 1 and not words[1].startswith("-"):
+        compare_quality(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:

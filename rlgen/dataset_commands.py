@@ -80,6 +80,43 @@ def verify(words: Sequence[str]) -> None:
         raise UserError(f"{faulty} of the datasets are not what their cards say; export them again")
 
 
+def compare_quality(words: Sequence[str]) -> None:
+    """`rlgen quality A B C`: sources of episodes beside each other."""
+    parser = argparse.ArgumentParser(
+        prog="rlgen quality", description="Measures datasets, HDF5 files and runs beside each other; one page."
+    )
+    parser.add_argument("paths", nargs="+", type=Path, help="datasets, HDF5 files, folders of them, runs")
+    parser.add_argument("--names", help="names of the sources, separated by commas; those of the paths by default")
+    parser.add_argument("--out", type=Path, default=Path("runs/quality"), help="folder for the result (runs/quality)")
+    parser.add_argument("--task", help="instruction shown over time; the most common one by default")
+    parser.add_argument("--axis", default="y", help="action shown over time: x, y, z, rx, ry, rz, gripper (y)")
+    parser.add_argument("--replay", action="store_true", help="replay every episode, where it began being known")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
+    _add_assets(parser)
+    arguments = parser.parse_args(words)
+    from functools import lru_cache
+
+    from rlgen.datasets.compare import Measured, measure, named_apart
+    from rlgen.datasets.quality_report import write_quality
+    from rlgen.libero.assets import find_assets
+    from rlgen.libero.bundles import load_scene
+
+    @lru_cache(maxsize=8)
+    def scene_of(task):
+        assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache_folder(), tell=_tell)
+        return load_scene(task, assets, cache_folder())
+
+    sources = []
+    for path in arguments.paths:
+        _tell(f"measuring {path}")
+        sources.append(measure(path, scene_of, again=arguments.replay, threads=arguments.threads))
+    names = arguments.names.split(",") if arguments.names else [source.name for source in sources]
+    if len(names) != len(sources):
+        raise UserError(f"{len(names)} names for {len(sources)} paths: expected one for each")
+    renamed = [Measured(n, s.path, s.traces, s.groups, s.replay) for n, s in zip(names, sources, strict=True)]
+    print(write_quality(named_apart(renamed), arguments.out, task=arguments.task, axis=arguments.axis))
+
+
 DATASET_COMMANDS = {"verify": verify}
 
 
