@@ -117,7 +117,58 @@ def compare_quality(words: Sequence[str]) -> None:
     print(write_quality(named_apart(renamed), arguments.out, task=arguments.task, axis=arguments.axis))
 
 
-DATASET_COMMANDS = {"verify": verify}
+def merge(words: Sequence[str]) -> None:
+    """`rlgen dataset merge A B...`: several datasets into one."""
+    parser = argparse.ArgumentParser(
+        prog="rlgen dataset merge", description="One dataset of several; pictures are taken over as they are."
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, help="datasets of any format")
+    add("--out", type=Path, required=True, help="folder for the result")
+    add("--name", help="of the result; that of the datasets by default")
+    add("--format", dest="formats", default="rlds", help="rlds,array_record,lerobot: one or several (rlds)")
+    add("--weights", help="shares of the datasets in the episodes, such as 3,1; all episodes by default")
+    add("--smoothest", type=int, metavar="K", help="the K episodes of each task with the least jerk")
+    add("--shortest", type=int, metavar="K", help="the K shortest episodes of each task")
+    add("--keep-duplicates", action="store_true", help="keep episodes that are the same")
+    add("--version", default="1.0.0", help="of the result (1.0.0)")
+    add("--shards", type=int, default=8, help="files of the result (8)")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="threads; all cores by default")
+    add("--overwrite", action="store_true", help="replace a dataset that is there")
+    arguments = parser.parse_args(words)
+    from rlgen.datasets.merge import MergeOptions, merge_datasets
+
+    if arguments.smoothest is not None and arguments.shortest is not None:
+        raise UserError("--smoothest and --shortest: give one of them")
+    shortest = arguments.shortest is not None
+    options = MergeOptions(
+        out=arguments.out,
+        name=arguments.name,
+        formats=tuple(arguments.formats.split(",")),
+        weights=_numbers(arguments.weights),
+        keep=arguments.shortest if shortest else arguments.smoothest,
+        order="shortest" if shortest else "smoothest",
+        duplicates=arguments.keep_duplicates,
+        version=arguments.version,
+        shards=arguments.shards,
+        workers=arguments.workers,
+        overwrite=arguments.overwrite,
+    )
+    folders = [folder for path in arguments.paths for folder in _datasets([path])]
+    with _Line() as line:
+        made = merge_datasets(folders, options, line)
+    for folder in made:
+        print(folder)
+
+
+def _numbers(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UserError(f"--weights {text}: expected numbers separated by commas, such as 3,1") from error
+
+
+DATASET_COMMANDS = {"verify": verify, "merge": merge}
 
 
 def about_datasets(words: Sequence[str]) -> None:
