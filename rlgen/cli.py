@@ -39,9 +39,12 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen export PATH...         recorded episodes as RLDS, array_record, LeRobot or HDF5
   rlgen quality A B C          datasets, HDF5 files and runs beside each other, on one page
   rlgen dataset verify DIR     whether a dataset is what its card says
+  rlgen dataset show DIR       pictures and actions of its episodes, in a browser
+  rlgen dataset merge A B      several datasets into one
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
   rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
+  rlgen bench dataset          writing and loading datasets, beside tensorflow_datasets
 
   rlgen <command> --help       options of a command
 """

@@ -168,7 +168,31 @@ def _numbers(text: str | None) -> tuple[float, ...]:
         raise UserError(f"--weights {text}: expected numbers separated by commas, such as 3,1") from error
 
 
-DATASET_COMMANDS = {"verify": verify, "merge": merge}
+def show(words: Sequence[str]) -> None:
+    """`rlgen dataset show DIR`: pictures and actions of any episode."""
+    parser = argparse.ArgumentParser(
+        prog="rlgen dataset show", description="Shows a dataset in a browser, from this machine alone, or as files."
+    )
+    parser.add_argument("path", type=Path, help="of the dataset")
+    parser.add_argument("--out", type=Path, help="folder to write the pages to, instead of serving them")
+    parser.add_argument("--episode", type=int, action="append", help="with --out: of these alone; may be repeated")
+    parser.add_argument("--port", type=int, default=0, help="of the loopback address; any free one by default")
+    arguments = parser.parse_args(words)
+    from rlgen.datasets.show import make_server, write_pages
+
+    [folder, *others] = _datasets([arguments.path])
+    if others:
+        raise UserError(f"{arguments.path}: {1 + len(others)} datasets in it; name one, such as {folder}")
+    if arguments.out is not None:
+        print(write_pages(folder, arguments.out, arguments.episode))
+        return
+    with make_server(folder, arguments.port) as server:
+        host, port = server.server_address[:2]
+        print(f"http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+
+
+DATASET_COMMANDS = {"verify": verify, "show": show, "merge": merge}
 
 
 def about_datasets(words: Sequence[str]) -> None:

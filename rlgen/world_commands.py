@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlgen.bench_commands import bench_datasets
 from rlgen.process import cache_folder
 
 if TYPE_CHECKING:
@@ -74,8 +75,11 @@ def list_broken_premises(words: Sequence[str]) -> None:
 
 def run_bench(words: Sequence[str]) -> None:
     """`rlgen bench env`: control steps and pictures a second, beside the benchmark's own environment."""
-    parser = argparse.ArgumentParser(prog="rlgen bench", description="Benchmarks.")
-    parser.add_argument("what", choices=["env"])
+    if words and words[0] == "dataset":
+        bench_datasets(words[1:])
+        return
+    parser = argparse.ArgumentParser(prog="rlgen bench", description="Benchmarks: env, dataset.")
+    parser.add_argument("what", choices=["env", "dataset"])
     parser.add_argument("--json", type=Path, help="file for the figures")
     _add_assets(parser)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
