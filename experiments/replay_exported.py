@@ -5,7 +5,7 @@ Cost:     five seconds an episode on one core.
 Expected: at least 98 % of the episodes succeed.
 
 DATASET is what `rlgen export` made, of any format. The actions are read back from it, as any trainer would, and the
-initial state is the one that the episode's name tells of; nothing else of the recording is used. Each episode gets a
+initial states are those that lie beside them; nothing else of the recording is used. Each episode gets a
 new environment, settles for ten control steps as every evaluation does, and plays its actions; it succeeds if the
 benchmark says so at any step. A program of its own, because importing the benchmark edits the environment and draws
 from NumPy's global generator.
@@ -20,17 +20,14 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from rlgen.data.initial_states import read_initial_states
 from rlgen.data.open_dataset import dataset_folders, open_dataset
 from rlgen.data.rlds_episode import RldsEpisode
 from rlgen.errors import UserError
 from rlgen.files import write_json
-from rlgen.libero.assets import find_assets
 from rlgen.libero.build import official_environment, prepare
-from rlgen.libero.bundles import load_scene
 from rlgen.libero.environment import SETTLE_ACTION, SETTLE_STEPS
 from rlgen.libero.tasks import find_task
-from rlgen.people.rlds_task import origin_of
-from rlgen.process import cache_folder
 from rlgen.report.intervals import SuccessRate
 
 
@@ -48,13 +45,16 @@ def main() -> None:
         prepare(str(arguments.assets), Path(configuration))
         for folder in folders:
             taken: Counter[str] = Counter()
-            for episode in open_dataset(folder):
+            episodes = open_dataset(folder)
+            for episode, state in zip(episodes, read_initial_states(folder, len(episodes)), strict=True):
+                if state is None:
+                    raise UserError(f"{folder}: no initial state of {episode.file_path}; export it with this project")
                 task = "/".join(episode.file_path.split("/")[:2])
                 if arguments.count is not None and taken[task] >= arguments.count:
                     continue
                 taken[task] += 1
                 row = rows.setdefault(task, {"successes": 0, "trials": 0, "failed": []})
-                reached = succeeds(episode, initial_state(episode, arguments.assets))
+                reached = succeeds(episode, state)
                 row["successes"] += reached
                 row["trials"] += 1
                 row["failed"] += [] if reached else [episode.file_path]
@@ -65,16 +65,6 @@ def main() -> None:
     print(total)
     if arguments.json is not None:
         write_json(arguments.json, {"mujoco": mujoco.__version__, "total": total.to_json(), "tasks": rows})
-
-
-def initial_state(episode: RldsEpisode, assets: Path) -> np.ndarray:
-    """The state before settling that an episode's name tells of."""
-    origin = origin_of(episode)
-    if origin is None:
-        raise UserError(f"{episode.file_path}: does not name its initial state; only exports of this project do")
-    cache = cache_folder()
-    task = find_task("/".join(episode.file_path.split("/")[:2]))
-    return load_scene(task, find_assets(assets, cache=cache), cache).initial_states(origin.split)[origin.index]
 
 
 def succeeds(episode: RldsEpisode, state: np.ndarray) -> bool:

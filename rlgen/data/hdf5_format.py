@@ -1,5 +1,6 @@
 """LIBERO's HDF5 as a format of datasets: one file a task, with pictures as the benchmark's files have them."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,16 @@ def read_hdf5(directory: Path) -> Hdf5Dataset:
 
 
 def episode_name(episode: Episode) -> str:
-    """What an export calls an episode: task, actor and initial state, from which it can be replayed."""
-    return f"{episode.task}/{episode.source}/{episode.split}-{episode.initial_index}-{episode.seed}"
+    """What an export calls an episode: task, actor, and where it began.
+
+    Where that is none of the benchmark's states, as in recordings of people, a hash of its beginning and its actions
+    tells it apart.
+    """
+    begun = f"{episode.initial_index}-{episode.seed}"
+    if episode.initial_index < 0:
+        content = np.asarray(episode.initial_state).tobytes() + np.asarray(episode.actions, np.float32).tobytes()
+        begun = hashlib.sha256(content).hexdigest()[:16]
+    return f"{episode.task}/{episode.source}/{episode.split}-{begun}"
 
 
 def _episodes(folder: Path, files: Sequence[str]) -> Iterator[RldsEpisode]:

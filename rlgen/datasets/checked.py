@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from rlgen.data.episodes import episode_digest
 from rlgen.data.noops import noop_mask
@@ -51,7 +52,7 @@ class Candidate:
     Attributes:
       file: in which it lies.
       name: in that file.
-      split, initial_index, seed: as of `Episode`.
+      split, initial_index, seed, initial_state: as of `Episode`.
       verdict: what became of it.
     """
 
@@ -60,6 +61,7 @@ class Candidate:
     split: str
     initial_index: int
     seed: int
+    initial_state: Float[np.ndarray, " D"]
     verdict: Verdict
 
 
@@ -92,7 +94,8 @@ class Checker:
             name, episode = pair
             digest = episode_digest(episode)
             verdict = known.get(digest) or self._judge(scene, episode, digest)
-            return Candidate(file, name, episode.split, episode.initial_index, episode.seed, verdict)
+            begun = (episode.split, episode.initial_index, episode.seed, episode.initial_state)
+            return Candidate(file, name, *begun, verdict)
 
         for candidate in map_ahead(judge, file.read(), self.threads):
             if candidate.verdict.digest not in known:

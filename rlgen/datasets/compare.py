@@ -9,16 +9,15 @@ from jaxtyping import Float
 
 from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.hdf5 import iterate_demos, read_robot_states
+from rlgen.data.initial_states import read_initial_states
 from rlgen.data.open_dataset import dataset_folders, open_dataset
 from rlgen.data.quality import DatasetQuality, Trace, rlds_traces, traces_quality
-from rlgen.data.rlds_episode import RldsEpisode
 from rlgen.data.shards import read_manifest
 from rlgen.datasets.sources import find_episode_files
 from rlgen.errors import UserError
 from rlgen.libero.observe import Observer
 from rlgen.libero.scene import Scene
 from rlgen.libero.tasks import Task, find_task
-from rlgen.people.rlds_task import origin_of
 from rlgen.people.sources import HDF5_ENDINGS
 from rlgen.report.intervals import SuccessRate
 from rlgen.rl.replay import map_ahead, replay
@@ -102,19 +101,10 @@ def _of_dataset(folder: Path, scene_of: SceneOf | None) -> list[Part]:
     traces = rlds_traces(episodes)
     manifest = read_manifest(folder)
     suite = (manifest[0]["name"] if manifest else folder.parent.name).removesuffix("_no_noops")
-    if scene_of is None:
-        return [(trace, suite, None) for trace in traces]
-    return [(trace, suite, _start(episode, scene_of)) for trace, episode in zip(traces, episodes, strict=True)]
-
-
-def _start(episode: RldsEpisode, scene_of: SceneOf) -> Start | None:
-    """Where an episode of ours began; people's do not say."""
-    origin = origin_of(episode)
-    if origin is None:
-        return None
-    task = find_task("/".join(episode.file_path.split("/")[:2]))
-    states = scene_of(task).initial_states(origin.split)
-    return (task, states[origin.index]) if origin.index < len(states) else None
+    begun = read_initial_states(folder, len(traces)) if scene_of else [None] * len(traces)
+    tasks = ("/".join(episode.file_path.split("/")[:2]) for episode in episodes)
+    starts = [None if state is None else (find_task(task), state) for task, state in zip(tasks, begun, strict=True)]
+    return [(trace, suite, start) for trace, start in zip(traces, starts, strict=True)]
 
 
 def _of_hdf5(path: Path, scene_of: SceneOf | None) -> Iterator[Part]:

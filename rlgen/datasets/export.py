@@ -11,6 +11,7 @@ from rlgen.data.array_record import ArrayRecordFormat
 from rlgen.data.card import write_card
 from rlgen.data.dataset_writer import Format, split_evenly, write_dataset
 from rlgen.data.hdf5_format import Hdf5Format
+from rlgen.data.initial_states import write_initial_states
 from rlgen.data.lerobot import LeRobotFormat
 from rlgen.data.open_dataset import FORMATS, open_dataset
 from rlgen.data.rlds_export import RldsFormat
@@ -148,6 +149,7 @@ class SuiteExport:
         layout, lengths = self._layout(kind, chosen, pool)
 
         def finish(folder: Path) -> None:
+            write_initial_states(folder, [candidate.initial_state for candidate in chosen])
             facts = source_facts(chosen) | world_facts(self._assets, drawing)
             facts |= {"replay": replay_facts(judged, chosen, options.checker.mode)}
             write_card(folder, facts | {"quality": quality_facts(folder)})

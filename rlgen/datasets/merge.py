@@ -10,6 +10,7 @@ from typing import Any
 from rlgen.data.array_record import ArrayRecordFormat
 from rlgen.data.card import CARD_JSON, read_card, write_card
 from rlgen.data.dataset_writer import Format, split_evenly, write_dataset
+from rlgen.data.initial_states import State, read_initial_states, write_initial_states
 from rlgen.data.lerobot import LeRobotFormat
 from rlgen.data.open_dataset import open_dataset
 from rlgen.data.rlds_episode import RldsEpisode
@@ -92,6 +93,8 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, tell: Callabl
     ]
     chosen = select(choices, options)
     merged, facts = Merged(datasets, chosen), _facts(folders, choices, chosen, options)
+    known = [read_initial_states(folder, len(dataset)) for folder, dataset in zip(folders, datasets, strict=True)]
+    begun = [known[one.dataset][one.number] for one in chosen]
     made = []
     with ThreadPoolExecutor(options.workers) as pool:
         for kind in options.formats:
@@ -108,7 +111,7 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, tell: Callabl
                     fingerprint=content_hash([f"{one.dataset} {one.number} {one.digest}" for one in chosen]),
                     overwrite=options.overwrite,
                     progress=lambda done, total, kind=kind: tell(f"{name} as {kind}", done, total),
-                    finish=lambda folder: _label(folder, facts),
+                    finish=lambda folder: _label(folder, facts, begun),
                 )
             )
     return made
@@ -122,7 +125,8 @@ def select(choices: Sequence[Choice], options: MergeOptions) -> list[Choice]:
     return in_shares(chosen, options.weights) if options.weights else chosen
 
 
-def _label(folder: Path, facts: dict[str, Any]) -> None:
+def _label(folder: Path, facts: dict[str, Any], begun: Sequence[State | None]) -> None:
+    write_initial_states(folder, begun)
     write_card(folder, facts | {"quality": quality_facts(folder)})
 
 

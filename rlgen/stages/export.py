@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rlgen.data.initial_states import write_initial_states
 from rlgen.data.rlds import export_rlds, write_card
 from rlgen.datasets.card_facts import VIEWS, quality_facts, replay_facts, source_facts, world_facts
 from rlgen.datasets.checked import Candidate, Checker, content_hash
@@ -39,6 +40,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work.clock.save()
 
     def finish(folder: Path) -> None:
+        write_initial_states(folder, [candidate.initial_state for candidate in candidates])
         facts = source_facts(candidates) | world_facts({"label": scene.assets}, drawing)
         facts |= {"replay": replay_facts(candidates, candidates, CHECKER.mode), "quality": quality_facts(folder)}
         write_card(folder, facts)
@@ -58,6 +60,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         progress=tell,
         finish=finish,
     )
+    _journal(context).unlink(missing_ok=True)
     steps = sum(candidate.verdict.steps for candidate in candidates)
     return {"path": str(directory.relative_to(context.run.folder)), "episodes": len(candidates), "steps": steps}
 
@@ -70,4 +73,8 @@ def dataset_folder(context: Context) -> Path:
 def _candidates(context: Context) -> list[Candidate]:
     """The collected successes, in order."""
     [file] = find_episode_files(context.run.folder)
-    return CHECKER.candidates(file, context.scene, context.run.folder / "export" / ".checked.jsonl")
+    return CHECKER.candidates(file, context.scene, _journal(context))
+
+
+def _journal(context: Context) -> Path:
+    return context.run.folder / "export" / ".checked.jsonl"

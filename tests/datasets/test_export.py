@@ -8,11 +8,14 @@ from peoples_files import NOOPS, tremble, write_peoples
 
 from rlgen.data.card import read_card
 from rlgen.data.hdf5 import read_demos, write_demos
+from rlgen.data.hdf5_format import episode_name
+from rlgen.data.initial_states import read_initial_states
 from rlgen.data.noops import noop_mask
 from rlgen.data.open_dataset import FORMATS, open_dataset
 from rlgen.data.verify import verify_dataset
 from rlgen.datasets import drawn, export
 from rlgen.datasets.checked import Checker
+from rlgen.datasets.compare import measure
 from rlgen.datasets.drawn import Drawing
 from rlgen.datasets.export import ExportOptions, export_paths
 from rlgen.errors import UserError
@@ -20,6 +23,7 @@ from rlgen.libero.camera import make_view, to_dataset
 from rlgen.libero.demo_info import demo_file_info
 from rlgen.libero.demonstrator import Demonstrator
 from rlgen.libero.observe import Observer
+from rlgen.report.intervals import SuccessRate
 from rlgen.rl.replay import replay
 from rlgen.rl.rollout import make_trials, run_episodes
 
@@ -143,6 +147,23 @@ def test_every_dataset_is_sound_and_its_card_tells_where_it_comes_from(exported,
         assert card["quality"]["noops"] == 0 and card["quality"]["episodes"] == 2
     assert exported["rlds"].parent.name == "libero_object_no_noops"
     assert exported["hdf5"].name == "libero_object"
+
+
+def test_the_initial_states_lie_beside_it_and_success_can_be_measured_again(exported, recorded, standin_scene):
+    for folder in exported.values():
+        for state, given in zip(read_initial_states(folder, 2), recorded, strict=True):
+            np.testing.assert_array_equal(state, given.initial_state)
+    found = measure(exported["array_record"], lambda task: standin_scene, again=True)
+    assert found.replay == SuccessRate(2, 2) == measure(exported["rlds"], lambda task: None).replay
+
+
+def test_episodes_of_people_are_told_apart_by_what_they_did(recorded):
+    """They begin at none of the benchmark's states."""
+    people = [replace(episode, initial_index=-1, seed=-1, source="human") for episode in recorded]
+    names = [episode_name(episode) for episode in people]
+    assert len(set(names)) == 2 and all("/human/heldout-" in name for name in names)
+    single = replace(people[0], actions=people[0].actions.astype(np.float32))
+    assert episode_name(single) == names[0]
 
 
 def test_the_hdf5_is_demonstrations_again(exported, standin_scene):
