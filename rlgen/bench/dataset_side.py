@@ -34,11 +34,12 @@ def serve(side: Side) -> None:
     """Answers each request with seconds, units and the largest memory so far."""
     for line in sys.stdin:
         command, *arguments = json.loads(line)
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         units = getattr(side, command)(*arguments)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "units": units, "peak_mb": peak}), file=ANSWERS, flush=True)
+        answer = {"seconds": seconds, "cpu_seconds": time.process_time() - cpu, "units": units, "peak_mb": peak}
+        print(json.dumps(answer), file=ANSWERS, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,10 +48,12 @@ class StepTable:
     files: tuple[str, ...]
     entries: tuple[IndexEntry, ...]
 
-    def chunk(self, step: int, horizon: int) -> tuple[Float[np.ndarray, "H 7"], Bool[np.ndarray, " H"]]:
-        """The actions from a step on, the episode's last one repeated behind its end, and which of them exist."""
-        index = step + np.arange(horizon)
-        return self.action[np.minimum(index, self.end[step] - 1)], index < self.end[step]
+    def chunks(
+        self, steps: Int[np.ndarray, " B"], horizon: int
+    ) -> tuple[Float[np.ndarray, "B H 7"], Bool[np.ndarray, "B H"]]:
+        """The actions from steps on, an episode's last one repeated behind its end, and which of them exist."""
+        index, end = steps[:, None] + np.arange(horizon), self.end[steps][:, None]
+        return self.action[np.minimum(index, end - 1)], index < end
 
 
 def read_step_table(directory: Path) -> StepTable:
@@ -84,7 +87,7 @@ def read_step_table(directory: Path) -> StepTable:
 
 
 class FrameSource:
-    """Random access to the steps of a dataset, as grain wants its sources: a length, and items by their number.
+    """Random access to the steps of a dataset, one or a batch.
 
     An item has `image` and `wrist_image` (uint8 `[h, w, 3]`), `state` `[8]`, `action_chunks` `[H, 7]`, `chunk_mask`
     `[H]` (False behind the episode's end), `prompt` (its number in `prompts`). Pictures are decoded when an item is
@@ -149,16 +152,23 @@ class FrameSource:
         return len(self.table.state)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        table = self.table
-        image, wrist = self._cache.get(step) if self._cache.has(step) else self._decode(step)
-        chunk, mask = table.chunk(step, self.horizon)
+        return {name: values[0] for name, values in self.batch([step]).items()}
+
+    def batch(self, steps: Sequence[int]) -> dict[str, np.ndarray]:
+        """Several steps at once, with a leading axis; each picture is copied no more than once."""
+        table, index = self.table, np.asarray(steps)
+        shape = (len(index), self.size, self.size, 3)
+        image, wrist = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        for row, step in enumerate(index.tolist()):
+            image[row], wrist[row] = self._cache.get(step) if self._cache.has(step) else self._decode(step)
+        chunks, mask = table.chunks(index, self.horizon)
         return {
             "image": image,
             "wrist_image": wrist,
-            "state": table.state[step],
-            "action_chunks": chunk,
+            "state": table.state[index],
+            "action_chunks": chunks,
             "chunk_mask": mask,
-            "prompt": np.int32(table.prompt[step]),
+            "prompt": table.prompt[index].astype(np.int32),
         }
 
     def _decode(self, step: int) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:

@@ -67,6 +67,7 @@ class Loader:
         self.options = options
         self.prompts = tuple(dict.fromkeys(prompt for source in self.sources for prompt in source.prompts))
         self._weights = _weights(self.sources, weights)
+        self._starts = np.cumsum([0, *(len(source) for source in self.sources[:-1])])
         use_own_threads_only()
         self._batches = iter(self._pipeline())
 
@@ -109,41 +110,39 @@ class Loader:
         import grain
 
         options = self.options
-        parts = [self._frames(number) for number in range(len(self.sources))]
+        parts = [self._order(number) for number in range(len(self.sources))]
         frames = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=self._weights)
         share = frames[options.process :: options.processes]
         if len(share) < options.batch:
             raise UserError(f"{len(share)} frames for this process, fewer than a batch of {options.batch}")
-        batches = share.batch(options.batch, drop_remainder=True, batch_fn=_stack)
+        batches = share.batch(options.batch, drop_remainder=True).map(self._read)
         threads = options.threads or os.cpu_count() or 1
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(options.ahead, threads))
         return batches.to_iter_dataset(reading)
 
-    def _frames(self, number: int) -> grain.MapDataset:
+    def _order(self, number: int) -> grain.MapDataset:
+        """Frames of a source by their numbers in all sources together; pictures come when a batch is known."""
         import grain
 
-        source = self.sources[number]
-        order = grain.MapDataset.source(_Numbered(source, self.prompts)).seed(self.options.seed).shuffle()
-        return order.repeat(self.options.epochs)
+        first = int(self._starts[number])
+        frames = grain.MapDataset.range(first, first + len(self.sources[number]))
+        return frames.seed(self.options.seed).shuffle().repeat(self.options.epochs)
 
-
-@dataclass(frozen=True)
-class _Numbered:
-    """A source whose prompts have the loader's numbers."""
-
-    source: FrameSource
-    prompts: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        item = self.source[step]
-        return {**item, "prompt": np.int32(self.prompts.index(self.source.prompts[item["prompt"]]))}
-
-
-def _stack(items: Sequence[dict[str, np.ndarray]]) -> Batch:
-    return {name: np.stack([item[name] for item in items]) for name in items[0]}
+    def _read(self, frames: np.ndarray) -> Batch:
+        """The batch of these frames."""
+        if len(self.sources) == 1:
+            return self.sources[0].batch(frames)
+        of = np.searchsorted(self._starts, frames, side="right") - 1
+        rows = [np.flatnonzero(of == number) for number in range(len(self.sources))]
+        parts = [
+            source.batch(frames[mine] - first)
+            for source, mine, first in zip(self.sources, rows, self._starts, strict=True)
+        ]
+        for part, source in zip(parts, self.sources, strict=True):
+            numbers = np.array([self.prompts.index(prompt) for prompt in source.prompts], np.int32)
+            part["prompt"] = numbers[part["prompt"]]
+        back = np.argsort(np.concatenate(rows))
+        return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
 
 def _weights(sources: Sequence[FrameSource], weights: Sequence[float]) -> list[float]:

@@ -124,6 +124,16 @@ def test_processes_share_an_epoch_without_a_frame_twice(source):
     assert len(seen) == 24 and set(seen.values()) == {1}
 
 
+def test_a_mixed_batch_is_put_together_frame_by_frame(tmp_path, source, rlds_of):
+    other = FrameSource(write(tmp_path, rlds_of, range(50, 55)), horizon=HORIZON)
+    for batch in Loader([source, other], LoaderOptions(10, seed=3, epochs=1)):
+        for row, state in enumerate(batch["state"]):
+            [mine] = [one for one in (source, other) if (one.table.state == state).all(axis=1).any()]
+            expected = mine[frame_of(mine, state)]
+            for name in ("image", "wrist_image", "action_chunks", "chunk_mask"):
+                np.testing.assert_array_equal(batch[name][row], expected[name])
+
+
 def test_weights_say_how_often_a_dataset_is_drawn_from(tmp_path, source, rlds_of):
     other = FrameSource(write(tmp_path, rlds_of, range(50, 55)), horizon=HORIZON)
     loader = Loader([source, other], LoaderOptions(10, seed=0), weights=(3, 1))
