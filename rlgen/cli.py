@@ -1,5 +1,5 @@
 """The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands`,
-`rlgen.bench_commands`, `rlgen.demo_commands` and `rlgen.expert_commands`.
+`rlgen.bench_commands`, `rlgen.demo_commands`, `rlgen.dataset_commands` and `rlgen.expert_commands`.
 
 A mistake of the user's ends in one line on standard error and exit code 2; an interruption in exit code 130,
 and the same command goes on where it was.
@@ -20,6 +20,7 @@ import tyro
 
 from rlgen.bench_commands import run_bench
 from rlgen.config import STAGES, Config, presets
+from rlgen.dataset_commands import about_datasets, compare_quality, export_episodes
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
 from rlgen.expert_commands import train_expert
@@ -38,10 +39,16 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen ppo TASK               an expert for one task: demonstrations, cloning, PPO
   rlgen demos --from PATH      demonstrations of people (HDF5, RLDS) as ours
   rlgen download SUITE         the public demonstrations of people
+  rlgen export PATH...         recorded episodes as RLDS, array_record, LeRobot or HDF5
+  rlgen quality A B C          datasets, HDF5 files and runs beside each other, on one page
+  rlgen dataset verify DIR     whether a dataset is what its card says
+  rlgen dataset show DIR       pictures and actions of its episodes, in a browser
+  rlgen dataset merge A B      several datasets into one
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
   rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
   rlgen bench sampler, update  seconds of sampling and of PPO's update on this device
+  rlgen bench dataset          writing and loading datasets, beside tensorflow_datasets
 
   rlgen <command> --help       options of a command
 """
@@ -107,6 +114,12 @@ def _dispatch(words: list[str]) -> None:
         record_demos(words[1:])
     elif command == "ppo" and len(words) > 1 and not words[1].startswith("-"):
         train_expert(words[1:])
+    elif command == "dataset":
+        about_datasets(words[1:])
+    elif command == "export" and len(words) > 1 and not words[1].startswith("-"):
+        export_episodes(words[1:])
+    elif command == "quality" and len(words) > 1 and not words[1].startswith("-"):
+        compare_quality(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:

@@ -16,8 +16,9 @@ FLOORS = [
     {"rl", "vla"},
     {"people", "demonstrator"},
     {"report", "bench"},
+    {"datasets"},
     {"stages"},
-    {"world_commands", "demo_commands", "expert_commands", "bench_commands"},
+    {"world_commands", "demo_commands", "expert_commands", "dataset_commands", "bench_commands"},
     {"cli", "__main__"},
 ]
 # Who alone may import what.
@@ -26,8 +27,9 @@ OWNERS = {
     "robosuite": {"libero/build.py"},
     "bddl": {"libero/build.py"},
     "wandb": {"train/wandb_log.py"},
+    "tensorflow": {"bench/dataset_tensorflow.py"},
 }
-NOBODY = {"torch", "tensorflow", "ray", "robomimic", "transformers"}
+NOBODY = {"torch", "ray", "robomimic", "transformers"}
 PURE = {"nets", "diffusion"}
 PURE_IMPORTS = {
     "jax",

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.data.disk import disk_errors
-from rlgen.data.shards import file_sha256
+from rlgen.data.index import read_index
+from rlgen.data.shards import file_sha256, read_manifest
 from rlgen.errors import UserError
 from rlgen.files import read_json, write_bytes, write_json
 
 CARD_JSON = "dataset_card.json"
 CARD_TEXT = "DATASET.md"
 HEADINGS = {
+    "name": "Name",
+    "format": "Format",
     "tasks": "Tasks",
     "episodes": "Episodes",
     "steps": "Steps",
@@ -20,6 +23,7 @@ HEADINGS = {
     "success_rate": "Success rate of the policy, with its interval",
     "initial_states": "Initial states",
     "seeds": "Seeds",
+    "replay": "Replay of the exported actions",
     "mujoco": "MuJoCo",
     "assets": "Assets",
     "view": "View",
@@ -27,75 +31,101 @@ HEADINGS = {
     "versions": "Versions",
     "quality": "Quality",
     "licence": "Licence",
+    "shards": "Shards (SHA-256)",
+    "descriptions": "Descriptions (SHA-256)",
 }
+# What the dataset says of itself, and nobody needs to tell.
+_OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
 
 
 def write_card(directory: Path, card: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes `DATASET.md` and `dataset_card.json` into a finished dataset.
+    """Writes `DATASET.md` and `dataset_card.json` into a dataset whose shards and descriptions are there.
 
     Args:
-      directory: the dataset, with its shards.
-      card: JSON values, with at least the keys of `HEADINGS`; others are written as well. `episodes` must be
-        what the dataset says.
+      directory: the dataset.
+      card: JSON values, with at least the keys of `HEADINGS`, but for those that the dataset says itself; others are
+        written as well.
 
     Returns:
-      The card as written: `card` and `shards`, the SHA-256 of each.
+      The card as written: with name, format, episodes, steps, size of the pictures, and the SHA-256 of each file.
 
     Raises:
-      ValueError: a key is missing or `episodes` is wrong.
+      ValueError: a key is missing, or what the dataset says itself is given otherwise.
       UserError: no dataset there, or the disk refuses.
     """
     directory = Path(directory)
-    missing = [key for key in HEADINGS if key not in card]
+    missing = [key for key in HEADINGS if key not in card and key not in _OWN]
     if missing:
         raise ValueError(f"the card of {directory} lacks {', '.join(missing)}")
-    held = _episodes(directory)
-    if card["episodes"] != held:
-        raise ValueError(f"the card says {card['episodes']} episodes, {directory} holds {held}")
-    full = {**card, "shards": {path.name: file_sha256(path) for path in _shards(directory)}}
+    own = _told_by_itself(directory)
+    for key, value in own.items():
+        if key in card and card[key] != value:
+            raise ValueError(f"the card says {key} {card[key]}, {directory} says {value}")
+    full = {key: {**card, **own}[key] for key in (*HEADINGS, *(key for key in card if key not in HEADINGS))}
     with disk_errors(directory):
         write_json(directory / CARD_JSON, full)
-        write_bytes(directory / CARD_TEXT, _markdown(directory, full).encode())
+        write_bytes(directory / CARD_TEXT, card_text(full).encode())
     return full
 
 
-def verify_shards(directory: Path) -> list[str]:
-    """Compares the shards with the card's hashes; a line for each that is missing, altered or unlisted."""
-    directory = Path(directory)
+def read_card(directory: Path) -> dict[str, Any]:
+    """The card of a dataset; `UserError` where it has none or a damaged one."""
     try:
-        expected = dict(read_json(directory / CARD_JSON)["shards"])
+        card = read_json(Path(directory) / CARD_JSON)
+        return {key: card[key] for key in (*HEADINGS, *(key for key in card if key not in HEADINGS))}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{directory}: no readable {CARD_JSON}; export the dataset again") from error
-    present = {path.name: path for path in _shards(directory)}
-    faults = [f"{name}: missing" for name in expected if name not in present]
-    faults += [f"{name}: not on the card" for name in present if name not in expected]
+
+
+def verify_files(directory: Path, card: Mapping[str, Any]) -> dict[str, str]:
+    """Files that are missing, altered, or not on the card, and which of these."""
+    directory = Path(directory)
+    expected = {**card["shards"], **card["descriptions"]}
+    present = _files(directory)
+    faults = {name: "missing" for name in expected if name not in present}
+    faults |= {name: "not on the card" for name in present if name not in expected}
     both = [name for name in expected if name in present]
-    faults += [f"{name}: altered" for name in both if file_sha256(present[name]) != expected[name]]
-    return sorted(faults)
+    faults |= {name: "altered" for name in both if file_sha256(present[name]) != expected[name]}
+    return dict(sorted(faults.items()))
 
 
-def _shards(directory: Path) -> list[Path]:
-    return sorted(directory.glob("*.tfrecord-*-of-*"))
-
-
-def _episodes(directory: Path) -> int:
-    try:
-        splits = read_json(directory / "dataset_info.json")["splits"]
-        return sum(int(length) for split in splits for length in split["shardLengths"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{directory}: no readable dataset_info.json; export the dataset first") from error
-
-
-def _markdown(directory: Path, card: Mapping[str, Any]) -> str:
-    lines = [f"# {directory.parent.name} {directory.name}", ""]
+def card_text(card: Mapping[str, Any]) -> str:
+    """The card for people, in Markdown."""
+    lines = [f"# {card['name']}", ""]
     for key, value in card.items():
         lines += [f"## {HEADINGS.get(key, key.replace('_', ' ').capitalize())}", "", *_section(value), ""]
     return "\n".join(lines)
 
 
+def _told_by_itself(directory: Path) -> dict[str, Any]:
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise UserError(f"{directory}: no readable export.json; export the dataset first")
+    plan, shards = manifest
+    entries = read_index(directory)
+    files = _files(directory)
+    own = {shard.file for shard in shards}
+    return {
+        "name": f"{plan['name']} {plan['version']}",
+        "format": plan["format"],
+        "episodes": len(entries),
+        "steps": sum(entry.steps for entry in entries),
+        "picture_size": plan["size"],
+        "shards": {shard.file: shard.sha256 for shard in shards},
+        "descriptions": {name: file_sha256(path) for name, path in files.items() if name not in own},
+    }
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    """All files of a dataset but for the card itself."""
+    found = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    named = {path.relative_to(directory).as_posix(): path for path in found}
+    return {name: path for name, path in named.items() if name not in (CARD_JSON, CARD_TEXT)}
+
+
 def _section(value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        rows = [f"| {key} | {_cell(item)} |" for key, item in value.items()]
+        rows = [f"| {_cell(key)} | {_cell(item)} |" for key, item in value.items()]
         return ["| | |", "| --- | --- |", *rows]
     if isinstance(value, list | tuple):
         return [f"- {_cell(item)}" for item in value]

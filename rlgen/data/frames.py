@@ -54,12 +54,12 @@ class EncodedFrames:
 
 def decode_picture(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes one picture; `UserError` if it is unreadable or not of `size`."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if picture is None:
         raise UserError(f"a picture of {len(data)} bytes cannot be decoded; fetch or export the dataset again")
     if picture.shape[:2] != size:
         raise UserError(f"a picture of {picture.shape[:2]} pixels, expected {size}; export the dataset again")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return picture
 
 
 def encode_picture(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:

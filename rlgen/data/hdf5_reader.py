@@ -27,7 +27,7 @@ OnBad = Callable[[str, UserError], None]
 _SCENE_PREFIX = re.compile(r"^[A-Z_]*SCENE\d+_")
 
 
-def read_demos(path: Path, *, clip: bool = False) -> list[Episode]:
+def read_demos(path: Path, *, clip: bool = False, only: Container[str] | None = None) -> list[Episode]:
     """Reads the demonstrations of one file in the order of their numbers.
 
     In a file that this project did not write, the source is `human`, the seed and the initial index are -1,
@@ -38,13 +38,14 @@ def read_demos(path: Path, *, clip: bool = False) -> list[Episode]:
     Args:
       path: the HDF5 file.
       clip: clip actions to [-1, 1] as robosuite does before it uses them, where people's device gave more.
+      only: names (`demo_0`) to read, all by default.
 
     Raises:
       UserError: the file is missing, damaged, not of this family, or lacks a demonstration that it should
         have; actions have the wrong size, are not finite, or (without `clip`) leave [-1, 1]. Names the file,
         the demonstration and the key.
     """
-    return [episode for _, episode in iterate_demos(path, clip=clip)]
+    return [episode for _, episode in iterate_demos(path, clip=clip, only=only)]
 
 
 def iterate_demos(
@@ -78,8 +79,8 @@ def iterate_demos(
                 yield name, episode
 
 
-def read_robot_states(path: Path) -> list[RobotState]:
-    """The robot along each demonstration of a file.
+def read_robot_states(path: Path, *, only: Container[str] | None = None) -> list[RobotState]:
+    """The robot along each demonstration of a file, or of those named.
 
     T + 1 rows in our files, aligned with `Episode.states`. T rows in people's files, where row t was taken
     after action t; use `observed_before_action` to tell.
@@ -87,7 +88,8 @@ def read_robot_states(path: Path) -> list[RobotState]:
     path = Path(path)
     with opened(path) as file:
         data = child(file, "data", path)
-        return [_read_robot(data[name], path) for name in _demo_names(data, path)]
+        names = (name for name in _demo_names(data, path) if only is None or name in only)
+        return [_read_robot(data[name], path) for name in names]
 
 
 def read_model_files(path: Path, names: Iterable[str]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """RLDS as the LIBERO community has it: all that other rooms use."""
 
-from rlgen.data.card import verify_shards, write_card
+from rlgen.data.card import write_card
 from rlgen.data.frames import EncodedFrames
 from rlgen.data.rlds_episode import RldsEpisode, pair_episode
 from rlgen.data.rlds_export import export_rlds
@@ -14,6 +14,5 @@ __all__ = [
     "iterate_examples",
     "pair_episode",
     "read_rlds",
-    "verify_shards",
     "write_card",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlgen.data.frames import EncodedFrames
+from rlgen.data.index import episode_of_record
 from rlgen.data.rlds_episode import RldsEpisode
 from rlgen.data.tfrecord import read_record_at, read_records, record_offsets
 from rlgen.errors import UserError
@@ -152,7 +153,8 @@ def _parse(record: bytes, features: FeatureConnector, path: Path, index: int) ->
         return _present(raw, features)
     except Exception as error:  # protobuf and the parser raise many kinds for a foreign record
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: record {index} does not fit features.json ({reason}); export it again") from error
+        where = f"{path}: record {index} does not fit features.json{episode_of_record(path, index)}"
+        raise UserError(f"{where}: {reason}; export it again") from error
 
 
 def _present(value: Any, feature: FeatureConnector) -> Any:

@@ -64,18 +64,31 @@ def write_info(
       description: for people.
       shards: episodes and bytes (without framing) of each shard.
     """
+    write_description(directory, name, version, libero_features(size), "tfrecord", description, shards)
+
+
+def write_description(
+    directory: Path,
+    name: str,
+    version: str,
+    features: FeaturesDict,
+    file_format: str,
+    description: str,
+    shards: Sequence[tuple[int, int]],
+) -> None:
+    """As `write_info`, for any features and file format of tensorflow_datasets; `shards` are records and bytes."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
     identity = DatasetIdentity(name, tfds.core.Version(version), str(directory), module_name=__name__)
-    info = tfds.core.DatasetInfo(builder=identity, features=libero_features(size), description=description)
-    info.set_file_format("tfrecord")
+    info = tfds.core.DatasetInfo(builder=identity, features=features, description=description)
+    info.set_file_format(file_format)
     template = tfds.core.ShardedFileTemplate(
-        data_dir=directory, dataset_name=name, split=SPLIT, filetype_suffix="tfrecord"
+        data_dir=directory, dataset_name=name, split=SPLIT, filetype_suffix=file_format
     )
     split = tfds.core.SplitInfo(
         name=SPLIT,
-        shard_lengths=[episodes for episodes, _ in shards],
+        shard_lengths=[records for records, _ in shards],
         num_bytes=sum(size for _, size in shards),
         filename_template=template,
     )

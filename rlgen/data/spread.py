@@ -40,6 +40,18 @@ def action_spread(actions: Sequence[Float[np.ndarray, "T 7"]], points: int = 100
     return ActionSpread(time, resampled.mean(axis=0), resampled.std(axis=0))
 
 
+def spread_within_tasks(
+    actions: Sequence[Float[np.ndarray, "T 7"]], tasks: Sequence[str], points: int = 100
+) -> ActionSpread:
+    """`action_spread` of the episodes of each task, averaged over tasks: what differs between tasks is no spread."""
+    groups = [
+        [episode for episode, own in zip(actions, tasks, strict=True) if own == task] for task in dict.fromkeys(tasks)
+    ]
+    spreads = [action_spread(group, points) for group in groups]
+    mean, std = (np.mean([getattr(spread, name) for spread in spreads], axis=0) for name in ("mean", "std"))
+    return ActionSpread(spreads[0].time, mean, std)
+
+
 def _resample(actions: Float[np.ndarray, "T 7"], time: Float[np.ndarray, " P"]) -> Float[np.ndarray, "P 7"]:
     own = np.linspace(0, 1, len(actions))
     return np.stack([np.interp(time, own, column) for column in actions.T], axis=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rlgen.data.crc32c import masked_crc32c
+from rlgen.data.index import episode_of_record
 from rlgen.errors import UserError
 
 HEADER_SIZE = 12
@@ -88,4 +89,5 @@ def _size(file: BinaryIO) -> int:
 
 
 def _damaged(path: Path, index: int, what: str) -> UserError:
-    return UserError(f"{path}: record {index} is damaged, {what}; fetch or export the dataset again")
+    place = f"{path}: record {index} is damaged{episode_of_record(path, index)}"
+    return UserError(f"{place}, {what}; fetch or export the dataset again")

@@ -25,7 +25,7 @@ def render_report(data: ReportData, path: Path) -> None:
       data: what to show. Any text in it is escaped.
       path: of the HTML file.
     """
-    template = _environment().get_template("report.html.j2")
+    template = page_environment().get_template("report.html.j2")
     seconds = [stage.seconds for stage in data.stages if stage.seconds is not None]
     page = template.render(data=data, verdict=verdict(data.rates), total=sum(seconds), longest=max(seconds, default=0))
     write_bytes(Path(path), page.encode())
@@ -69,7 +69,8 @@ def data_uri(path: Path | None) -> str | None:
     return f"data:{kinds[Path(path).suffix.lower()]};base64,{encoded}"
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Templates of this room with the filters that they use; undefined names raise."""
     environment = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,

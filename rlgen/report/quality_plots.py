@@ -9,8 +9,10 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from rlgen.report.intervals import Estimate
-from rlgen.report.style import INK, Plot, actor, look, new_figure, plain_numbers
+from rlgen.report.style import INK, Actor, Plot, actors, look, new_figure, plain_numbers
 from rlgen.report.text import count, number
+
+Looks = Mapping[str, Actor]
 
 
 @dataclass(frozen=True)
@@ -64,44 +66,49 @@ class Spread:
         return cls(mean[:, action], std[:, action], episodes)
 
 
-def quality_bars(sources: Mapping[str, SourceQuality]) -> Plot:
+def quality_bars(sources: Mapping[str, SourceQuality], looks: Looks | None = None) -> Plot:
     """Mean length, mean squared jerk and no-ops of each source; lower is better in all three."""
+    looks = looks or actors(sources)
     with look():
         figure, ((length, jerk, no_ops),) = new_figure(2.9, columns=3)
-        _estimate_bars(length, {key: source.length for key, source in sources.items()})
+        _estimate_bars(length, {key: source.length for key, source in sources.items()}, looks)
         length.set_title("Control steps an episode")
-        _estimate_bars(jerk, {key: source.jerk for key, source in sources.items()})
+        _estimate_bars(jerk, {key: source.jerk for key, source in sources.items()}, looks)
         jerk.set_title("Mean squared jerk, m²/s⁶")
-        _bars(no_ops, sources, [source.no_ops for source in sources.values()])
+        _bars(no_ops, sources, [source.no_ops for source in sources.values()], looks)
         for place, source in enumerate(sources.values()):
             _above(no_ops, place, source.no_ops, f"{count(source.no_ops)} of {count(source.steps)}")
         no_ops.set_title("No-op steps, in all")
     return Plot(figure, _quality_table(sources))
 
 
-def action_spread(spreads: Mapping[str, Spread], action: str = "y") -> Plot:
+def action_spread(spreads: Mapping[str, Spread], action: str = "y", looks: Looks | None = None) -> Plot:
     """One action over normalised time: mean as a line, one standard deviation to each side as a shade.
 
     Args:
       spreads: by source, one panel each on a common scale.
       action: name of the action, for the axis.
+      looks: of the sources; their own by default.
     """
+    looks = looks or actors(spreads)
     with look():
         figure, (row,) = new_figure(2.9, columns=len(spreads), sharey=True)
         for axes, (key, spread) in zip(row, spreads.items(), strict=True):
-            _spread_panel(axes, key, spread)
+            _spread_panel(axes, looks[key], spread)
         row[0].set_ylabel(f"{action} action, in [-1, 1]")
     return Plot(figure, _spread_table(spreads))
 
 
-def end_effector_paths(paths: Mapping[str, Sequence[Float[np.ndarray, "T 3"]]]) -> Plot:
+def end_effector_paths(paths: Mapping[str, Sequence[Float[np.ndarray, "T 3"]]], looks: Looks | None = None) -> Plot:
     """Where the end effector went, from above and from the side, one column a source on common scales.
 
     A ring marks the start of an episode, a dot its end.
 
     Args:
       paths: positions in the world by source, metres; one array an episode.
+      looks: of the sources; their own by default.
     """
+    looks = looks or actors(paths)
     everything = np.concatenate([path for group in paths.values() for path in group])
     low, high = everything.min(axis=0), everything.max(axis=0)
     margin = 0.04 * float((high - low).max()) + 1e-3
@@ -120,20 +127,20 @@ def end_effector_paths(paths: Mapping[str, Sequence[Float[np.ndarray, "T 3"]]]) 
         )
         for column, (key, group) in enumerate(paths.items()):
             for row, vertical in ((0, 1), (1, 2)):
-                _path_panel(rows[row][column], group, vertical, actor(key).colour)
+                _path_panel(rows[row][column], group, vertical, looks[key].colour)
                 rows[row][column].set_ylim(low[vertical] - margin, high[vertical] + margin)
             rows[0][column].set_xlim(low[0] - margin, high[0] + margin)
-            rows[0][column].set_title(f"{actor(key).data_name}, {len(group)} episodes")
+            rows[0][column].set_title(f"{looks[key].data_name}, {len(group)} episodes")
             rows[1][column].set_xlabel("x, m")
         rows[0][0].set_ylabel("from above: y, m")
         rows[1][0].set_ylabel("from the side: z, m")
     return Plot(figure, _paths_table(paths))
 
 
-def _bars(axes: Axes, sources: Mapping[str, object], values: Sequence[float]) -> None:
+def _bars(axes: Axes, sources: Mapping[str, object], values: Sequence[float], looks: Looks) -> None:
     places = range(len(sources))
-    axes.bar(places, values, width=0.6, color=[actor(key).colour for key in sources])
-    axes.set_xticks(places, [actor(key).data_name.replace(" (", "\n(") for key in sources])
+    axes.bar(places, values, width=0.6, color=[looks[key].colour for key in sources])
+    axes.set_xticks(places, [looks[key].data_name.replace(" (", "\n(") for key in sources])
     axes.set_xlim(-0.6, len(sources) - 0.4)
     axes.margins(y=0.18)
     axes.set_ylim(bottom=0)
@@ -142,8 +149,8 @@ def _bars(axes: Axes, sources: Mapping[str, object], values: Sequence[float]) ->
     plain_numbers(axes.yaxis)
 
 
-def _estimate_bars(axes: Axes, estimates: Mapping[str, Estimate]) -> None:
-    _bars(axes, estimates, [estimate.high for estimate in estimates.values()])
+def _estimate_bars(axes: Axes, estimates: Mapping[str, Estimate], looks: Looks) -> None:
+    _bars(axes, estimates, [estimate.high for estimate in estimates.values()], looks)
     for bar, estimate in zip(axes.patches, estimates.values(), strict=True):
         bar.set_height(estimate.value)
     for place, estimate in enumerate(estimates.values()):
@@ -162,8 +169,7 @@ def _above(axes: Axes, place: int, height: float, words: str) -> None:
     axes.annotate(words, (place, height), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9.5)
 
 
-def _spread_panel(axes: Axes, key: str, spread: Spread) -> None:
-    look_of = actor(key)
+def _spread_panel(axes: Axes, look_of: Actor, spread: Spread) -> None:
     time = np.linspace(0, 1, len(spread.mean))
     axes.axhline(0, color="#c3c7cd", linewidth=0.8)
     axes.fill_between(

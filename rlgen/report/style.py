@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ WIDTH = 8.4
 DPI = 150
 INK = "#22262b"
 FAINT = "#6b7280"
+_GREY = "#8a8f98"
+_OTHERS = ("#009E73", "#D55E00", "#6A51A3", "#A6761D", "#1B9E9E", _GREY)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,16 @@ def actor(key: str) -> Actor:
         case "vla":
             return Actor("VLA", "VLA data", "#CC79A7")
         case _:
-            return Actor(key, key, "#8a8f98")
+            return Actor(key, key, _GREY)
+
+
+def actors(keys: Iterable[str]) -> dict[str, Actor]:
+    """The looks of several sources; those that `actor` does not know get colours of their own in their order."""
+    looks, others = {}, itertools.cycle(_OTHERS)
+    for key in keys:
+        look_of = actor(key)
+        looks[key] = replace(look_of, colour=next(others)) if look_of.colour == _GREY else look_of
+    return looks
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,12 @@ def save(plot: Plot, path: Path) -> Path:
     write_bytes(path.with_suffix(".csv"), _csv_bytes(plot.table))
     write_bytes(path, _png_bytes(plot.figure))
     return path
+
+
+def save_table(table: Mapping[str, Sequence[Any]], path: Path) -> Path:
+    """Writes columns of equal length as CSV, whole or not at all."""
+    write_bytes(Path(path), _csv_bytes(table))
+    return Path(path)
 
 
 def _png_bytes(figure: Figure) -> bytes:

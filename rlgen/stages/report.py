@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from rlgen.config import STAGES, to_json
+from rlgen.datasets.card_facts import VIEWS
+from rlgen.datasets.versions import package_versions
 from rlgen.files import read_json, write_json
 from rlgen.libero.camera import to_upright
 from rlgen.libero.draw import draw_episodes
@@ -20,7 +22,6 @@ from rlgen.report.quality_plots import SourceQuality
 from rlgen.report.video import clip_name, write_gif
 from rlgen.stages.context import Context, Work
 from rlgen.stages.evaluate import ACTORS, first_episode
-from rlgen.stages.export import VIEWS, package_versions
 from rlgen.train.metrics import read_metrics
 
 SCRIPTED = "scripted demonstrations, successes only"

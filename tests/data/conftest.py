@@ -56,21 +56,21 @@ def assert_same(left, right) -> None:
             assert one == two and type(one) is type(two), field.name
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def episode_of():
     return make_episode
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def robot_of():
     return make_robot
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rlds_of():
     return make_rlds
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def same():
     return assert_same

@@ -13,6 +13,7 @@ from rlgen.data.tfrecord import frame, read_records
 from rlgen.errors import UserError
 
 NAME = "libero_object_no_noops"
+OF_ALL_FORMATS = ("episodes.json", "dataset_statistics.json", "norm_stats.json")
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_the_folder_is_the_communitys(dataset, tmp_path):
     assert directory == tmp_path / NAME / "1.0.0"
     shards = [f"{NAME}-train.tfrecord-0000{index}-of-00003" for index in range(3)]
     assert sorted(path.name for path in directory.glob("*")) == sorted(
-        [*shards, "dataset_info.json", "features.json", "export.json"]
+        [*shards, "dataset_info.json", "features.json", "export.json", *OF_ALL_FORMATS]
     )
     info = json.loads((directory / "dataset_info.json").read_text())
     assert (info["name"], info["fileFormat"], info["version"]) == (NAME, "tfrecord", "1.0.0")
@@ -130,7 +131,7 @@ def test_a_flipped_byte_names_file_and_record(dataset):
     path.write_bytes(whole)
     read = read_rlds(directory)
     seen = []
-    with pytest.raises(UserError, match=r"00002-of-00003: record 1 is damaged"):
+    with pytest.raises(UserError, match=r"00002-of-00003: record 1 is damaged \(episode episodes/0005\.npz\)"):
         seen.extend(episode.file_path for episode in read)
     assert len(seen) == 5
     with pytest.raises(UserError, match="record 1 is damaged"):

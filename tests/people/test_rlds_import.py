@@ -10,6 +10,7 @@ import pytest
 from rlgen.data.hdf5 import iterate_demos, read_demos, read_robot_states
 from rlgen.data.quality import dataset_quality
 from rlgen.data.rlds import RldsEpisode, export_rlds
+from rlgen.datasets.drawn import Drawing, DrawnEpisodes, OfOneScene
 from rlgen.errors import UserError
 from rlgen.libero.demonstrator import Demonstrator
 from rlgen.people.for_run import take_demonstrations
@@ -17,7 +18,6 @@ from rlgen.people.imports import import_demonstrations
 from rlgen.people.options import Options
 from rlgen.people.rlds_task import episode_task
 from rlgen.rl.rollout import make_trials, run_episodes
-from rlgen.stages.export import DrawnEpisodes
 
 NAME = "libero_object_no_noops"
 BUTTER = "pick_up_the_butter_and_place_it_in_the_basket"
@@ -42,7 +42,7 @@ def collected(standin_scene):
 
 @pytest.fixture(scope="module")
 def exported(collected, standin_scene, tmp_path_factory):
-    drawn = DrawnEpisodes(standin_scene, collected, view="fast", size=16, workers=1)
+    drawn = DrawnEpisodes(OfOneScene(standin_scene, collected), Drawing("fast", 16, 1))
     return export_rlds(tmp_path_factory.mktemp("ours"), NAME, drawn, size=16, description="x", shards=1)
 
 

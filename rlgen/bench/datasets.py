@@ -1,0 +1,126 @@
+"""`rlgen bench dataset`: writing and loading, tensorflow_datasets and TensorFlow beside ours.
+
+Each side is a process of its own on the same cores; they work in turns, so that what else the machine does hits both
+alike. What is compared is told in the report itself, see `MEANING`.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlgen.bench.dataset_tensorflow import check_tensorflow
+from rlgen.bench.timing import machine
+
+SETUP = {"episodes": 16, "steps": 125, "size": 256, "resized": 224, "horizon": 8, "batch": 32, "batches": 60}
+SETUP |= {"shards": 4, "warmup": 1, "repetitions": 5}
+# Of both sides: what `load` is asked for.
+LOADS = {
+    "load_first_epoch": ("lanczos3", "lanczos3"),
+    "load_first_epoch_linear": ("linear", "linear"),
+    "load_plain": ("linear", "plain"),
+    "load": ("lanczos3_cached", "lanczos3"),
+    "load_both_cached": ("linear_cached", "linear_cached"),
+}
+MEANING = {
+    "write": "steps/s; RLDS of two cameras as JPEG; tfds is its own GeneratorBasedBuilder",
+    "load": "frames/s; ours as it comes, decoded pictures kept in memory, after the first epoch; tfds is a tf.data "
+    "pipeline in the order of Octo's and OpenVLA's: chunks, shuffle, late parallel decoding, lanczos3, batches",
+    "load_first_epoch": "frames/s; the same, but ours decodes and resizes every frame, too",
+    "load_first_epoch_linear": "frames/s; the same with antialiased linear resizing on both sides",
+    "load_plain": "frames/s; every frame decoded, tfds by its own as_dataset; linear",
+    "load_both_cached": "frames/s; both sides keep decoded pictures (tf.data's cache()), after the first epoch; linear",
+    "cpu_ms": "processor time of a unit, which other work on the machine changes less than the rate",
+    "memory_mb": "the most that each side's process held until the end of that comparison",
+}
+SIDES = ("ours", "tfds")
+
+
+class Process:
+    """A side at work."""
+
+    def __init__(self, name: str, folder: Path, setup: dict[str, Any]):
+        command = [sys.executable, "-m", "rlgen.bench.dataset_side", name, str(folder), json.dumps(setup)]
+        log = open(folder / f"{name}.log", "w")  # noqa: SIM115 - lives as long as the process
+        self._log = folder / f"{name}.log"
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
+
+    def ask(self, *request: str) -> dict[str, float]:
+        """Sends a request and waits for its answer."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            lines = self._log.read_text(errors="replace").strip().splitlines() or ["no output"]
+            raise RuntimeError(f"{' '.join(request)} failed: {lines[-1]}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def run(setup: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
+    """Everything, as JSON; `setup` as `SETUP`.
+
+    Raises:
+      UserError: TensorFlow is not installed.
+    """
+    check_tensorflow()
+    setup = {**setup, "epoch": -(-setup["episodes"] * setup["steps"] // setup["batch"]) + 1}
+    with tempfile.TemporaryDirectory() as name:
+        folders = {side: Path(name) / side for side in SIDES}
+        for folder in folders.values():
+            folder.mkdir()
+        report: dict[str, Any] = {"machine": machine(), "setup": setup, "meaning": MEANING, "memory_mb": {}}
+        for requests in ({"write": ()}, LOADS):
+            with _processes(folders, setup) as processes:
+                for key, kinds in requests.items():
+                    asked = [("write",)] * 2 if key == "write" else [("load", kind) for kind in kinds]
+                    report[key], report["memory_mb"][key] = _compare(processes, setup, *asked)
+                    tell(f"{key}: ours {report[key]['ours']:.0f}/s, tfds {report[key]['tfds']:.0f}/s")
+    return report
+
+
+@contextmanager
+def _processes(folders: dict[str, Path], setup: dict[str, Any]) -> Iterator[dict[str, Process]]:
+    """Both sides, with the datasets that they load from."""
+    processes = {side: Process(side, folders[side], setup) for side in SIDES}
+    try:
+        for process in processes.values():
+            process.ask("prepare")
+        yield processes
+    finally:
+        for process in processes.values():
+            process.close()
+
+
+def _compare(
+    processes: dict[str, Process], setup: dict[str, Any], ours: tuple[str, ...], theirs: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Medians of the repetitions, their spread, how many times ours is, and the most memory of each so far."""
+    requests = dict(zip(SIDES, (ours, theirs), strict=True))
+    rates: dict[str, list[float]] = {side: [] for side in SIDES}
+    cpu: dict[str, list[float]] = {side: [] for side in SIDES}
+    peaks: dict[str, float] = {}
+    for round_ in range(setup["warmup"] + setup["repetitions"]):
+        for side, process in processes.items():
+            answer = process.ask(*requests[side])
+            peaks[side] = answer["peak_mb"]
+            if round_ >= setup["warmup"]:
+                rates[side].append(answer["units"] / answer["seconds"])
+                cpu[side].append(1000 * answer["cpu_seconds"] / answer["units"])
+    medians = {side: float(np.median(values)) for side, values in rates.items()}
+    spread = {side: {"low": min(values), "high": max(values)} for side, values in rates.items()}
+    processor = {side: float(np.median(values)) for side, values in cpu.items()}
+    ratio = medians["ours"] / medians["tfds"]
+    return {**medians, "x": ratio, "spread": spread, "cpu_ms": processor}, peaks

@@ -1,0 +1,191 @@
+"""Single steps of an array_record dataset with the chunks of actions that begin there, at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from rlgen.data.array_record import STEPS, read_array_record
+from rlgen.data.array_record_file import RecordFile
+from rlgen.data.frames import decode_picture
+from rlgen.data.index import IndexEntry
+from rlgen.data.picture_cache import PictureCache
+from rlgen.data.resize import Kernel, resize_picture
+from rlgen.data.step_record import StepParser
+from rlgen.errors import UserError
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """What of a dataset of F steps stays in memory: a hundred bytes a step.
+
+    Attributes:
+      state: end-effector position (m), axis-angle (rad), finger joints (m).
+      action: as stored.
+      episode: number of the episode that a step belongs to.
+      end: number of the step behind the last one of that episode.
+      prompt: number of its prompt in `prompts`.
+      file: number of its file in `files`.
+      record: number of its record in that file.
+      prompts, files: what these numbers mean.
+      entries: the episodes.
+    """
+
+    state: Float[np.ndarray, "F 8"]
+    action: Float[np.ndarray, "F 7"]
+    episode: Int[np.ndarray, " F"]
+    end: Int[np.ndarray, " F"]
+    prompt: Int[np.ndarray, " F"]
+    file: Int[np.ndarray, " F"]
+    record: Int[np.ndarray, " F"]
+    prompts: tuple[str, ...]
+    files: tuple[str, ...]
+    entries: tuple[IndexEntry, ...]
+
+    def chunks(
+        self, steps: Int[np.ndarray, " B"], horizon: int
+    ) -> tuple[Float[np.ndarray, "B H 7"], Bool[np.ndarray, "B H"]]:
+        """The actions from steps on, an episode's last one repeated behind its end, and which of them exist."""
+        index, end = steps[:, None] + np.arange(horizon), self.end[steps][:, None]
+        return self.action[np.minimum(index, end - 1)], index < end
+
+
+def read_step_table(directory: Path) -> StepTable:
+    """Reads the table of an array_record dataset; `UserError` where a part of it is missing or does not fit."""
+    directory = Path(directory)
+    entries = tuple(read_array_record(directory).entries)
+    try:
+        with np.load(directory / STEPS, allow_pickle=False) as stored:
+            state, action = stored["state"], stored["action"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{directory / STEPS}: not readable; export the dataset again") from error
+    lengths = np.array([entry.steps for entry in entries])
+    if len(state) != lengths.sum() or len(action) != lengths.sum():
+        raise UserError(f"{directory / STEPS}: {len(state)} steps, the index has {lengths.sum()}; export it again")
+    files = tuple(dict.fromkeys(entry.file for entry in entries))
+    prompts = tuple(dict.fromkeys(entry.prompt for entry in entries))
+    of_file = np.repeat([files.index(entry.file) for entry in entries], lengths)
+    first_of_file = np.array([np.argmax(of_file == number) for number in range(len(files))])
+    return StepTable(
+        state=state,
+        action=action,
+        episode=np.repeat(np.arange(len(entries)), lengths),
+        end=np.repeat(np.cumsum(lengths), lengths),
+        prompt=np.repeat([prompts.index(entry.prompt) for entry in entries], lengths),
+        file=of_file,
+        record=np.arange(len(state)) - first_of_file[of_file],
+        prompts=prompts,
+        files=files,
+        entries=entries,
+    )
+
+
+class FrameSource:
+    """Random access to the steps of a dataset, one or a batch.
+
+    An item has `image` and `wrist_image` (uint8 `[h, w, 3]`), `state` `[8]`, `action_chunks` `[H, 7]`, `chunk_mask`
+    `[H]` (False behind the episode's end), `prompt` (its number in `prompts`). Pictures are decoded when an item is
+    asked for, not before.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        horizon: int,
+        size: int | None = None,
+        kernel: Kernel = "linear",
+        cache: int = 1 << 30,
+    ):
+        """Opens a dataset.
+
+        Args:
+          directory: of an array_record dataset.
+          horizon: H, actions in a chunk.
+          size: pixels a side; as stored by default.
+          kernel: how pictures get that size.
+          cache: bytes that decoded pictures may take; 0 decodes a frame whenever it is asked for.
+
+        Raises:
+          UserError: no array_record dataset there, or a damaged one.
+        """
+        if horizon < 1:
+            raise UserError(f"chunks of {horizon} actions: expected 1 or more")
+        self.directory, self.horizon = Path(directory), horizon
+        self.table = read_step_table(self.directory)
+        self.stored_size = read_array_record(self.directory).size
+        self.size, self.kernel = size or self.stored_size, kernel
+        self._budget = cache
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The different instructions, by their numbers."""
+        return self.table.prompts
+
+    @cached_property
+    def _files(self) -> list[RecordFile]:
+        return [RecordFile(self.directory / name) for name in self.table.files]
+
+    @cached_property
+    def _parser(self) -> StepParser:
+        return StepParser()
+
+    @cached_property
+    def _cache(self) -> PictureCache:
+        return PictureCache(len(self), self.size, self._budget)
+
+    def __getstate__(self) -> dict:
+        """Without what a process opened for itself."""
+        own = ("_files", "_parser", "_cache")
+        return {key: value for key, value in self.__dict__.items() if key not in own}
+
+    def __repr__(self) -> str:
+        return f"FrameSource({self.directory}, horizon={self.horizon}, size={self.size})"
+
+    def __len__(self) -> int:
+        return len(self.table.state)
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        return {name: values[0] for name, values in self.batch([step]).items()}
+
+    def batch(self, steps: Sequence[int]) -> dict[str, np.ndarray]:
+        """Several steps at once, with a leading axis; each picture is copied no more than once."""
+        table, index = self.table, np.asarray(steps)
+        shape = (len(index), self.size, self.size, 3)
+        image, wrist = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        for row, step in enumerate(index.tolist()):
+            image[row], wrist[row] = self._cache.get(step) if self._cache.has(step) else self._decode(step)
+        chunks, mask = table.chunks(index, self.horizon)
+        return {
+            "image": image,
+            "wrist_image": wrist,
+            "state": table.state[index],
+            "action_chunks": chunks,
+            "chunk_mask": mask,
+            "prompt": table.prompt[index].astype(np.int32),
+        }
+
+    def _decode(self, step: int) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
+        table = self.table
+        entry, file = table.entries[table.episode[step]], self._files[table.file[step]]
+        where = f"{file.path}: episode {entry.name}"
+        record = file.read(int(table.record[step]), entry.name)
+        stored = (self.stored_size, self.stored_size)
+        try:
+            decoded = [decode_picture(data, stored) for data in self._parser.pictures(record, where)]
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        pictures = tuple(resize_picture(picture, self.size, self.kernel) for picture in decoded)
+        self._cache.put(step, pictures)
+        return pictures
+
+
+def use_own_threads_only() -> None:
+    """Keeps OpenCV from starting threads for each small picture: the loader's own are as many as there are cores."""
+    cv2.setNumThreads(1)

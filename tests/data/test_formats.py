@@ -1,0 +1,192 @@
+"""The same episodes through every format, and what each format promises its own readers."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from rlgen.data.array_record import ArrayRecordFormat
+from rlgen.data.dataset_writer import write_dataset
+from rlgen.data.hdf5_format import Hdf5Format, episode_name
+from rlgen.data.hdf5_layout import Demo, DemoFileInfo, DemoPictures
+from rlgen.data.index import read_index
+from rlgen.data.lerobot import LeRobotFormat
+from rlgen.data.open_dataset import dataset_folders, dataset_format, open_dataset
+from rlgen.data.rlds_episode import pair_episode
+from rlgen.data.rlds_export import RldsFormat
+from rlgen.data.shards import read_manifest
+from rlgen.data.statistics import dataset_statistics
+from rlgen.errors import UserError
+
+NAME, SIZE, COUNT = "libero_object_no_noops", 16, 7
+NUMBERS = ("state", "joint_state", "action")
+STREAMED = ("rlds", "array_record", "lerobot")
+
+
+def half_turn(pictures: np.ndarray) -> np.ndarray:
+    return pictures[:, ::-1, ::-1]
+
+
+@pytest.fixture(scope="module")
+def episodes(episode_of, robot_of):
+    """Episodes of two prompts with pictures, as `Demo` and as pairs."""
+    made = []
+    for number in range(COUNT):
+        second = number >= 4
+        task = "libero_object/turn" if second else "libero_object/push"
+        episode = episode_of(number, 3 + number, task=task, prompt=task[14:])
+        pictures = np.random.default_rng(number).integers(0, 256, (2, len(episode), SIZE, SIZE, 3), np.uint8)
+        robot = robot_of(episode)
+        pair = pair_episode(episode, robot, *map(half_turn, pictures), episode_name(episode))
+        made.append((Demo(episode, robot, DemoPictures(*pictures)), pair))
+    return made
+
+
+def make(kind: str, episodes):
+    """The format, its items, and the lengths of its shards."""
+    demos, pairs = zip(*episodes, strict=True)
+    lengths = [2, 2, 3]
+    if kind == "rlds":
+        return RldsFormat(), pairs, lengths
+    if kind == "array_record":
+        return ArrayRecordFormat(), pairs, lengths
+    if kind == "lerobot":
+        return LeRobotFormat([pair.language_instruction for pair in pairs]), pairs, lengths
+    info = DemoFileInfo("Libero_X", "libero_object/x.bddl", "x", "<mujoco/>")
+    return Hdf5Format(["libero_object/push", "libero_object/turn"], lambda task: info), demos, [4, 3]
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory, episodes):
+    """A dataset of every format."""
+    folder = tmp_path_factory.mktemp("formats")
+    made = {}
+    for kind in (*STREAMED, "hdf5"):
+        layout, items, lengths = make(kind, episodes)
+        made[kind] = write_dataset(folder, NAME, items, layout, lengths=lengths, size=SIZE, fingerprint="x")
+    return made
+
+
+@pytest.mark.parametrize("kind", [*STREAMED, "hdf5"])
+def test_every_format_gives_the_same_numbers(datasets, episodes, kind):
+    read = open_dataset(datasets[kind])
+    assert dataset_format(datasets[kind]) == kind and len(read) == COUNT
+    for got, (_, given) in zip(read, episodes, strict=True):
+        for name in NUMBERS:
+            assert getattr(got, name).dtype == np.float32
+            np.testing.assert_array_equal(getattr(got, name), getattr(given, name))
+        assert (got.language_instruction, got.file_path) == (given.language_instruction, given.file_path)
+    np.testing.assert_array_equal(read[5].action, episodes[5][1].action)
+    with pytest.raises(IndexError):
+        read[COUNT]
+
+
+def test_pictures_are_the_same_bytes_in_all_that_keep_them_encoded(datasets, episodes):
+    first, *others = (open_dataset(datasets[kind]) for kind in STREAMED)
+    for other in others:
+        for one, two in zip(first, other, strict=True):
+            assert one.image.data == two.image.data and one.wrist_image.data == two.wrist_image.data
+    raw = open_dataset(datasets["hdf5"])
+    for got, (_, given) in zip(raw, episodes, strict=True):
+        np.testing.assert_array_equal(got.image, given.image)
+        np.testing.assert_array_equal(got.wrist_image, given.wrist_image)
+
+
+@pytest.mark.parametrize("kind", [*STREAMED, "hdf5"])
+def test_the_index_and_the_statistics_are_of_all_that_is_in_it(datasets, episodes, kind):
+    entries = read_index(datasets[kind])
+    pairs = [pair for _, pair in episodes]
+    assert [(e.name, e.prompt, e.steps) for e in entries] == [
+        (pair.file_path, pair.language_instruction, len(pair)) for pair in pairs
+    ]
+    expected = dataset_statistics(pairs)
+    written = {
+        name: json.loads((datasets[kind] / name).read_text()) for name in ("dataset_statistics.json", "norm_stats.json")
+    }
+    assert written == {"dataset_statistics.json": {NAME: expected.openvla()}, "norm_stats.json": expected.openpi()}
+
+
+def test_datasets_are_found_below_a_folder(datasets, tmp_path):
+    root = datasets["rlds"].parents[1]
+    assert set(dataset_folders(root)) == set(datasets.values())
+    assert dataset_folders(tmp_path) == []
+    with pytest.raises(UserError, match="no dataset there"):
+        open_dataset(tmp_path)
+
+
+def test_tensorflow_datasets_reads_steps_at_random(datasets, episodes):
+    builder = tfds.builder_from_directory(datasets["array_record"])
+    source = builder.as_data_source(split="train")
+    steps = [(pair, step) for _, pair in episodes for step in range(len(pair))]
+    assert len(source) == len(steps)
+    for index in (0, len(steps) // 2, len(steps) - 1):
+        pair, step = steps[index]
+        got = source[index]
+        np.testing.assert_array_equal(got["action"], pair.action[step])
+        assert got["observation"]["image"].shape == (SIZE, SIZE, 3)
+        assert (got["is_first"], got["is_last"]) == (step == 0, step == len(pair) - 1)
+        assert got["language_instruction"].decode() == pair.language_instruction
+
+
+def test_lerobot_finds_its_way_from_its_own_descriptions(datasets, episodes):
+    """As `LeRobotDataset` does: info, tasks by their index, episodes by their ranges of rows."""
+    import pyarrow.parquet as parquet
+
+    folder, pairs = datasets["lerobot"], [pair for _, pair in episodes]
+    info = json.loads((folder / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["fps"], info["total_episodes"]) == ("v3.0", 20, COUNT)
+    assert info["total_frames"] == sum(map(len, pairs)) and info["splits"] == {"train": f"0:{COUNT}"}
+    tasks = parquet.read_table(folder / "meta/tasks.parquet")
+    assert json.loads(tasks.schema.metadata[b"pandas"])["index_columns"] == ["task"]
+    prompts = dict(zip(tasks["task_index"].to_pylist(), tasks["task"].to_pylist(), strict=True))
+    assert prompts == {0: "push", 1: "turn"}
+    rows = parquet.read_table(folder / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    seen = 0
+    for number, (row, pair) in enumerate(zip(rows, pairs, strict=True)):
+        assert (row["episode_index"], row["length"], row["tasks"]) == (number, len(pair), [pair.language_instruction])
+        assert (row["dataset_from_index"], row["dataset_to_index"]) == (seen, seen + len(pair))
+        place = {name: row[f"data/{name}"] for name in ("chunk_index", "file_index")}
+        table = parquet.read_table(folder / info["data_path"].format(**place))
+        assert set(table.column_names) == set(info["features"])
+        of_episode = [r for r in table.to_pylist() if r["episode_index"] == number]
+        assert [r["index"] for r in of_episode] == list(range(seen, seen + len(pair)))
+        assert [r["frame_index"] for r in of_episode] == list(range(len(pair)))
+        np.testing.assert_allclose([r["timestamp"] for r in of_episode], np.arange(len(pair)) / 20)
+        assert {prompts[r["task_index"]] for r in of_episode} == {pair.language_instruction}
+        np.testing.assert_array_equal([r["action"] for r in of_episode], pair.action)
+        np.testing.assert_allclose(row["stats/action/mean"], pair.action.mean(0), rtol=1e-5)
+        seen += len(pair)
+    statistics = json.loads((folder / "meta/stats.json").read_text())
+    everything = np.concatenate([pair.state for pair in pairs])
+    np.testing.assert_allclose(statistics["observation.state"]["std"], everything.std(0), rtol=1e-5)
+    assert np.shape(statistics["observation.images.image2"]["mean"]) == (3, 1, 1)
+    assert 0.4 < np.mean(statistics["observation.images.image"]["mean"]) < 0.6  # of uniform noise
+
+
+@pytest.mark.parametrize("kind", [*STREAMED, "hdf5"])
+def test_a_flipped_byte_names_file_and_episode(datasets, tmp_path, kind):
+    """Anywhere in the second shard: what is read there is refused by name, or unharmed."""
+    folder = shutil.copytree(datasets[kind], tmp_path / "damaged")
+    entries = read_index(folder)
+    file = sorted({entry.file for entry in entries})[1]
+    whole = open_dataset(datasets[kind])
+    content = bytearray((folder / file).read_bytes())
+    caught, held = 0, {shard.file: shard.bytes for shard in read_manifest(folder)[1]}[file]
+    for place in np.linspace(64, 0.7 * held, 12).astype(int):
+        changed = content.copy()
+        changed[place] ^= 16
+        (folder / file).write_bytes(changed)
+        for number, entry in enumerate(entries):
+            if entry.file != file:
+                continue
+            try:
+                got = open_dataset(folder)[number]
+            except UserError as error:
+                assert file.rpartition("/")[2] in str(error) and "\n" not in str(error)
+                caught += entry.name in str(error)
+            else:
+                np.testing.assert_array_equal(got.action, whole[number].action)
+                np.testing.assert_array_equal(np.asarray(got.image), np.asarray(whole[number].image))
+    assert caught >= 6

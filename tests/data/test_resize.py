@@ -1,0 +1,37 @@
+"""Resized pictures beside jax's own resize, which training uses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlgen.data.resize import resize_picture
+
+JAX = {"linear": "linear", "lanczos3": "lanczos3"}
+
+
+def picture(height: int, width: int, hard: bool) -> np.ndarray:
+    noise = np.random.default_rng(height * width).integers(0, 256, (height, width, 3))
+    return (np.where(noise > 128, 255, 0) if hard else noise).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kernel", JAX)
+@pytest.mark.parametrize(("height", "width", "size"), [(256, 256, 224), (64, 48, 97), (50, 90, 20), (8, 8, 1)])
+@pytest.mark.parametrize("hard", [False, True])
+def test_it_is_jaxs_to_a_rounding(kernel, height, width, size, hard):
+    given = picture(height, width, hard)
+    exact = np.asarray(jax.image.resize(jnp.asarray(given, jnp.float32), (size, size, 3), JAX[kernel]))
+    got = resize_picture(given, size, kernel)
+    assert got.dtype == np.uint8 and got.shape == (size, size, 3)
+    assert np.abs(got - np.clip(exact, 0, 255)).max() <= 0.53
+    assert (got == np.clip(np.round(exact), 0, 255)).mean() > 0.8  # the others are ties and their neighbours
+
+
+def test_nothing_happens_at_the_right_size():
+    given = picture(12, 12, False)
+    assert resize_picture(given, 12) is given
+
+
+def test_a_turned_view_gives_what_its_copy_gives():
+    given = picture(40, 30, False)[::-1, ::-1]
+    np.testing.assert_array_equal(resize_picture(given, 17), resize_picture(given.copy(), 17))

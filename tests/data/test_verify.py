@@ -1,0 +1,120 @@
+"""A dataset beside its card: sound, and damaged in every way that a card could hide."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from export_of_noise import COUNT, LENGTHS, NAME, SIZE, Items, layout
+
+from rlgen.data.card import HEADINGS, read_card, write_card
+from rlgen.data.dataset_writer import write_dataset
+from rlgen.data.index import read_index
+from rlgen.data.open_dataset import open_dataset
+from rlgen.data.quality import rlds_quality
+from rlgen.data.verify import verify_dataset
+from rlgen.errors import UserError
+
+KINDS = ("rlds", "array_record", "lerobot", "hdf5")
+OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    """A dataset with its card in every format."""
+    folder = tmp_path_factory.mktemp("sound")
+
+    def finish(work):
+        facts = {key: f"about {key}" for key in HEADINGS if key not in OWN}
+        write_card(work, facts | {"quality": rlds_quality(open_dataset(work)).summary()})
+
+    return {
+        kind: write_dataset(folder, NAME, Items(kind), layout(kind), lengths=LENGTHS, size=SIZE, finish=finish)
+        for kind in KINDS
+    }
+
+
+@pytest.fixture
+def copy_of(datasets, tmp_path):
+    return lambda kind: shutil.copytree(datasets[kind], tmp_path / kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_written_is_sound(datasets, kind):
+    heard = []
+    assert verify_dataset(datasets[kind], progress=lambda *parts: heard.append(parts)) == []
+    assert heard[-1] == (COUNT, COUNT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_corrupted_byte_is_found_and_named_with_file_and_episode(copy_of, kind):
+    folder = copy_of(kind)
+    entry = read_index(folder)[4]
+    path = folder / entry.file
+    content = bytearray(path.read_bytes())
+    # where this episode's actions, or in parquet and HDF5 something of the middle of the file, lie
+    needle = np.asarray(open_dataset(folder)[4].action[1], np.float32).tobytes()
+    found = content.find(needle)
+    content[found + 5 if found >= 0 else int(len(content) * 0.5)] ^= 1
+    path.write_bytes(content)
+    faults = verify_dataset(folder)
+    assert f"{entry.file}: altered" in faults
+    named = [fault for fault in faults if "(episode libero_object/" in fault and path.name in fault]
+    if found >= 0:
+        assert len(named) == 1 and entry.name in named[0]
+    assert named and all("\n" not in fault for fault in faults)
+
+
+def test_every_claim_that_can_be_worked_out_again_is(copy_of):
+    folder = copy_of("rlds")
+    card = read_card(folder)
+    for change, fault in (
+        ({"steps": 5}, "the card says 5 steps, the index 27"),
+        ({"episodes": 8}, "the card says 8 episodes, the index 9"),
+        ({"picture_size": 8}, "image has shape (3, 16, 16, 3), expected (3, 8, 8, 3)"),
+        ({"quality": {**card["quality"], "noops": 3}}, "the card's quality is not that of the episodes"),
+        ({"policy": "somebody else"}, "DATASET.md: not what the card for programs says"),
+    ):
+        (folder / "dataset_card.json").write_text(json.dumps({**card, **change}))
+        assert any(fault in line for line in verify_dataset(folder)), change
+
+
+@pytest.mark.parametrize("file", ["dataset_statistics.json", "norm_stats.json"])
+def test_statistics_are_taken_again(copy_of, file):
+    folder = copy_of("array_record")
+    text = (folder / file).read_text()
+    (folder / file).write_text(text.replace("0.", "0.5", 1))
+    assert {f"{file}: altered", f"{file}: not the statistics of the episodes"} <= set(verify_dataset(folder))
+
+
+def test_what_is_missing_is_named(copy_of, tmp_path):
+    folder = copy_of("rlds")
+    shard = read_index(folder)[3].file
+    (folder / shard).unlink()
+    faults = verify_dataset(folder)
+    assert f"{shard}: missing" in faults and any("cannot be read" in fault for fault in faults)
+    (folder / "episodes.json").unlink()
+    assert any("no readable episodes.json" in fault for fault in verify_dataset(folder))
+    with pytest.raises(UserError, match=r"no readable dataset_card\.json"):
+        verify_dataset(tmp_path)
+
+
+def test_pictures_are_decoded(tmp_path):
+    """A picture that was no picture before it was written: hashes cannot tell."""
+    from dataclasses import replace
+
+    from rlgen.data.frames import EncodedFrames, encode_frames
+
+    def broken(number):
+        episode = Items("rlds")[number]
+        frames = encode_frames(episode.image)
+        return replace(episode, image=EncodedFrames((frames.data[0], b"no JPEG", frames.data[2]), frames.size))
+
+    def finish(work):
+        facts = {key: "" for key in HEADINGS if key not in OWN}
+        write_card(work, facts)
+
+    folder = write_dataset(tmp_path, NAME, [broken(0)], layout("rlds"), lengths=[1], size=SIZE, finish=finish)
+    assert verify_dataset(folder, pictures=False) == []
+    [fault] = verify_dataset(folder)
+    assert "cannot be decoded" in fault and "noise/train-0-0" in fault
