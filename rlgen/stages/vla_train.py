@@ -16,9 +16,9 @@ from rlgen.stages.context import Context, Work
 from rlgen.stages.export import dataset_folder
 from rlgen.train.checkpoint import Checkpoints
 from rlgen.train.metrics import Metrics
-from rlgen.vla import config as sizes
-from rlgen.vla import training
+from rlgen.vla import presets, training
 from rlgen.vla.actor import VlaActor
+from rlgen.vla.config import VlaConfig
 from rlgen.vla.dataset import from_rlds
 from rlgen.vla.pool_actor import PoolVlaActor
 from rlgen.vla.transforms import NormStats
@@ -27,10 +27,9 @@ STATS = "norm_stats.json"
 CALL = 10
 
 
-def model_config(config: Config) -> sizes.VlaConfig:
+def model_config(config: Config) -> VlaConfig:
     """The model's sizes, for pictures of the exported size."""
-    size = {"tiny": sizes.tiny, "small": sizes.small}[config.vla.size]()
-    return dataclasses.replace(size, image_size=config.export.size)
+    return dataclasses.replace(presets.preset(config.vla.size), image_size=config.export.size)
 
 
 def train_config(config: Config, seed: int) -> training.TrainConfig:

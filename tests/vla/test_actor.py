@@ -7,7 +7,7 @@ import pytest
 from rlgen.types import Observation, RobotState
 from rlgen.vla import model
 from rlgen.vla.actor import VlaActor
-from rlgen.vla.config import tiny
+from rlgen.vla.presets import tiny
 from rlgen.vla.transforms import NormStats, Statistics
 
 CONFIG = dataclasses.replace(tiny(), image_size=64, unroll=False)

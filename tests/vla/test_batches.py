@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from rlgen.vla.batches import batch_indices, make_batch, shift
-from rlgen.vla.config import tiny
+from rlgen.vla.presets import tiny
 from rlgen.vla.dataset import VlaData
 from rlgen.vla.transforms import NormStats, statistics
 

@@ -11,7 +11,7 @@ from vla import openpi
 from rlgen.errors import UserError
 from rlgen.vla import model, training
 from rlgen.vla.batches import make_batch
-from rlgen.vla.config import tiny
+from rlgen.vla.presets import tiny
 from rlgen.vla.dataset import chunks, from_rlds
 from rlgen.vla.transforms import model_actions, model_inputs, robot_actions
 

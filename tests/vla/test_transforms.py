@@ -7,7 +7,7 @@ from vla.openpi import arrays
 
 from rlgen.errors import UserError
 from rlgen.vla import transforms
-from rlgen.vla.config import tiny
+from rlgen.vla.presets import tiny
 from rlgen.vla.transforms import NormStats, Statistics
 
 
