@@ -126,6 +126,7 @@ def _card(context: Context, episodes: Sequence[Episode]) -> dict[str, Any]:
         "seeds": {"root": config.seed},
         "mujoco": mujoco.__version__,
         "assets": scene.assets,
+        "action_semantics": "relative",
         "view": VIEWS[config.export.view],
         "picture_size": config.export.size,
         "versions": package_versions(),

@@ -8,10 +8,11 @@ so that it is not one product a head; the MLP's terms are not scaled at all.
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PyTree
 
 from rlgen.vla.config import LoraConfig, VlaConfig
+from rlgen.vla.param_groups import is_action_expert, is_lora
+from rlgen.vla.tree_diff import flat_names, nested
 
 # Small random factors in A and zeros in B: a fresh adapter changes nothing.
 INIT_A = nn.initializers.normal(0.01)
@@ -35,11 +36,6 @@ def output_term(x: Float[Array, "B T n d"], a: Float[Array, "n d r"], b: Float[A
     return low @ jnp.sum(b, axis=0).astype(x.dtype)
 
 
-def is_lora(name: str) -> bool:
-    """Whether a parameter, by its path, belongs to an adapter."""
-    return "lora" in name.rsplit("/", 1)[-1]
-
-
 def merge_lora(config: VlaConfig, params: PyTree) -> PyTree:
     """The parameters of a model without adapters that computes the same.
 
@@ -47,8 +43,7 @@ def merge_lora(config: VlaConfig, params: PyTree) -> PyTree:
       config: the model with its adapters; `without_lora(config)` describes the result.
       params: nested dict of arrays, NumPy's or JAX's; float32 for an exact merge.
     """
-    flat = {"/".join(path): value for path, value in flatten_dict(params).items()}
-    merged = {}
+    flat, merged = flat_names(params), {}
     for name, weight in flat.items():
         if is_lora(name):
             continue
@@ -56,12 +51,11 @@ def merge_lora(config: VlaConfig, params: PyTree) -> PyTree:
         joint = "/" if stem != name else "_"
         a, b = (flat.get(f"{stem}{joint}lora_{factor}") for factor in "ab")
         merged[name] = weight if a is None else _merged(stem, weight, a, b, _adapter(config, name))
-    return unflatten_dict({tuple(name.split("/")): value for name, value in merged.items()})
+    return nested(merged)
 
 
 def _adapter(config: VlaConfig, name: str) -> LoraConfig:
-    second = any(part.endswith("_1") for part in name.split("/"))
-    lora = (config.action if second else config.language).lora
+    lora = (config.action if is_action_expert(name) else config.language).lora
     if lora is None:
         raise ValueError(f"{name} has an adapter that the configuration does not know")
     return lora

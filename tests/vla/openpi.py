@@ -1,8 +1,9 @@
 """The reference numbers of the published models at small sizes; every size is read from them."""
 
 import json
-from functools import cache
+from functools import cache, partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -11,6 +12,8 @@ from shared import shared_dir
 from rlgen.vla.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
 from rlgen.vla.model import Inputs
 
+# Compiling takes most of the time of these tests; what is compiled runs once.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 FAMILIES = ("pi0", "pi05", "pi0_lora", "pi05_lora")
 
 
