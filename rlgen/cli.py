@@ -1,5 +1,5 @@
-"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands` and
-`rlgen.demo_commands`.
+"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands`,
+`rlgen.demo_commands` and `rlgen.vla_commands`.
 
 A mistake of the user's ends in one line on standard error and exit code 2; an interruption in exit code 130,
 and the same command goes on where it was.
@@ -22,6 +22,7 @@ from rlgen.config import STAGES, Config, presets
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
+from rlgen.vla_commands import VLA_COMMANDS, run_fine_tune
 from rlgen.world_commands import WORLD_COMMANDS
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen download SUITE         the public demonstrations of people
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
+  rlgen vla-train --data DIR   fine-tuning of pi0, pi05 or a small model on datasets
+  rlgen vla-merge MODEL OUT    a model's adapters as part of its weights
   rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
 
   rlgen <command> --help       options of a command
@@ -95,16 +98,25 @@ def _dispatch(words: list[str]) -> None:
         WORLD_COMMANDS[command](words[1:])
     elif command == "download":
         download_sets(words[1:])
-    elif command == "demos" and any(word.split("=")[0] == "--from" for word in words):
+    elif command == "demos" and _names(words, "--from"):
         import_demos(words[1:])
     elif command == "demos" and len(words) > 1 and not words[1].startswith("-"):
         record_demos(words[1:])
+    elif command in VLA_COMMANDS:
+        VLA_COMMANDS[command](words[1:])
+    elif command == "vla-train" and _names(words, "--data"):
+        run_fine_tune(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:
         _work(command, (command,), words[1:])
     else:
         raise UserError(f"unknown command {command!r}; `rlgen --help` lists them")
+
+
+def _names(words: Sequence[str], option: str) -> bool:
+    """Whether a command line names an option."""
+    return any(word.split("=")[0] == option for word in words)
 
 
 def _work(command: str, stages: Sequence[str], words: list[str]) -> None:

@@ -23,9 +23,9 @@ def make_mesh(fsdp: int = 1) -> Mesh:
     return Mesh(np.array(devices).reshape(shape), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
-def cut_spec(shape: tuple[int, ...], itemsize: int, fsdp: int, min_bytes: int = MIN_BYTES) -> PartitionSpec:
+def cut_spec(shape: tuple[int, ...], itemsize: int, fsdp: int) -> PartitionSpec:
     """Cuts the longest axis that `fsdp` divides; small arrays and odd ones stay whole on every device."""
-    if fsdp == 1 or int(np.prod(shape)) * itemsize < min_bytes:
+    if fsdp == 1 or int(np.prod(shape)) * itemsize < MIN_BYTES:
         return PartitionSpec()
     fitting = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
     if not fitting:
@@ -34,11 +34,11 @@ def cut_spec(shape: tuple[int, ...], itemsize: int, fsdp: int, min_bytes: int = 
     return PartitionSpec(*("fsdp" if axis == longest else None for axis in range(len(shape))))
 
 
-def state_shardings(mesh: Mesh, state: PyTree, min_bytes: int = MIN_BYTES) -> PyTree:
+def state_shardings(mesh: Mesh, state: PyTree) -> PyTree:
     """A sharding for each leaf of a state, given as arrays or as `jax.eval_shape` gives them."""
 
     def place(leaf) -> NamedSharding:
-        spec = cut_spec(leaf.shape, leaf.dtype.itemsize, mesh.shape["fsdp"], min_bytes)
+        spec = cut_spec(leaf.shape, leaf.dtype.itemsize, mesh.shape["fsdp"])
         return NamedSharding(mesh, spec)
 
     return jax.tree.map(place, state)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Trainable = Literal["all", "lora", "expert"]
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 
 

@@ -1,13 +1,9 @@
 """Which parameter belongs to what, by its name, and which of them a fine-tuning changes."""
 
-from typing import Literal
-
 from jaxtyping import PyTree
 
-from rlgen.vla.config import VlaConfig
+from rlgen.vla.config import Trainable, VlaConfig
 from rlgen.vla.tree_diff import flat_names, nested
-
-Trainable = Literal["all", "lora", "expert"]
 
 
 def is_lora(name: str) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlgen.vla.param_groups import Trainable
+from rlgen.vla.config import Trainable
 
 
 @dataclass(frozen=True)
