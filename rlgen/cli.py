@@ -22,7 +22,7 @@ from rlgen.config import STAGES, Config, presets
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
-from rlgen.vla_commands import VLA_COMMANDS, run_fine_tune
+from rlgen.vla_commands import VLA_BENCHES, VLA_COMMANDS, run_fine_tune
 from rlgen.world_commands import WORLD_COMMANDS
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
   rlgen vla-train --data DIR   fine-tuning of pi0, pi05 or a small model on datasets
+  rlgen vla-serve MODEL        a policy server for openpi's clients
   rlgen vla-merge MODEL OUT    a model's adapters as part of its weights
   rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
+  rlgen bench vla|serve        training steps of a model; a policy server under load
 
   rlgen <command> --help       options of a command
 """
@@ -94,6 +96,8 @@ def _dispatch(words: list[str]) -> None:
     command = words[0] if words else "--help"
     if command in ("--help", "-h"):
         print(HELP.format(stages=", ".join(STAGES)))
+    elif command == "bench" and words[1:2] and words[1] in VLA_BENCHES:
+        VLA_BENCHES[words[1]](words[2:])
     elif command in WORLD_COMMANDS:
         WORLD_COMMANDS[command](words[1:])
     elif command == "download":

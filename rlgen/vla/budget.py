@@ -50,7 +50,7 @@ class MemoryPlan:
     def __str__(self) -> str:
         names = ("parameters", "average", "moments", "gradients", "activations")
         parts = ", ".join(f"{name} {getattr(self, name) / GIB:.1f}" for name in names)
-        return f"about {self.total / GIB:.1f} GiB a device: {parts}"
+        return f"about {self.total / GIB:.2f} GiB a device: {parts}"
 
 
 def memory_plan(config: VlaConfig, train: TrainConfig, *, devices: int = 1, fsdp: int = 1) -> MemoryPlan:

@@ -164,9 +164,7 @@ def first_state(config: FineTune, job: Job, shardings: PyTree) -> TrainState:
         return jax.jit(partial(init_state, job.config, train), out_shardings=shardings)()
     params = start_params(job.config, Path(config.weights), seed)
     placed = state_shardings(job.mesh, params)
-    params = jax.tree.map(
-        lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: jnp.asarray(x[i])), params, placed
-    )
+    params = jax.tree.map(lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]), params, placed)
     return jax.jit(partial(init_state, job.config, train), out_shardings=shardings, donate_argnums=0)(params)
 
 

@@ -26,6 +26,7 @@ class Policy:
       pipeline: its transforms.
       steps: Euler steps of sampling.
       batch: observations a call of the network; other numbers are filled up, so that it compiles once.
+      powers: fill up to the next power of two only: more to compile, less to wait for.
     """
 
     config: VlaConfig
@@ -33,6 +34,7 @@ class Policy:
     pipeline: Pipeline
     steps: int = 10
     batch: int = 8
+    powers: bool = False
 
     def prepare(self, sample: Sample) -> Sample:
         """The model's inputs of one sample, without a batch axis or with one.
@@ -47,10 +49,14 @@ class Policy:
         count, out = len(noise), []
         for start in range(0, count, self.batch):
             # Row 0 fills up the last group; what comes out for it is dropped.
-            rows = np.arange(start, start + self.batch)
+            rows = np.arange(start, start + self.call_size(count - start))
             rows = np.where(rows < count, rows, 0)
             out.append(np.asarray(self._sample(jax.tree.map(lambda x, rows=rows: x[rows], prepared), noise[rows])))
         return self.finish(prepared, np.concatenate(out)[:count])
+
+    def call_size(self, count: int) -> int:
+        """Rows of the network's call for `count` observations."""
+        return min(self.batch, 1 << (count - 1).bit_length()) if self.powers else self.batch
 
     def finish(self, prepared: Sample, actions: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H 7"]:
         """The model's actions as the robot takes them."""
@@ -73,14 +79,17 @@ class Policy:
         return model.sample(self.config, self.params, inputs, noise, self.steps)
 
 
-def load_policy(folder: Path, *, steps: int = 10, batch: int = 8, half: bool | None = None) -> Policy:
+def load_policy(
+    folder: Path, *, steps: int = 10, batch: int = 8, powers: bool = False, half: bool | None = None
+) -> Policy:
     """A policy from a model folder of ours.
 
     Args:
       folder: as `rlgen.vla.model_folder` writes it.
       steps: Euler steps of sampling.
-      batch: observations a call.
+      batch: most observations a call.
+      powers: calls of a power of two.
       half: parameters in bfloat16, as openpi serves; by default where the model computes in it.
     """
     config, params, pipeline = read_model(folder, half=half)
-    return Policy(config, jax.tree.map(jnp.asarray, params), pipeline, steps, batch)
+    return Policy(config, jax.tree.map(jnp.asarray, params), pipeline, steps, batch, powers)
