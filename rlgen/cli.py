@@ -22,7 +22,7 @@ from rlgen.config import STAGES, Config, presets
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
-from rlgen.vla_commands import VLA_BENCHES, VLA_COMMANDS, run_fine_tune
+from rlgen.vla_commands import VLA_BENCHES, VLA_COMMANDS, run_evaluate, run_fine_tune
 from rlgen.world_commands import WORLD_COMMANDS
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
   rlgen premises               stored initial states that do not settle to what their task says
   rlgen vla-train --data DIR   fine-tuning of pi0, pi05 or a small model on datasets
   rlgen vla-serve MODEL        a policy server for openpi's clients
+  rlgen evaluate TASK --policy MODEL, or --server HOST:PORT: success by the public protocol
   rlgen vla-merge MODEL OUT    a model's adapters as part of its weights
   rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
   rlgen bench vla|serve        training steps of a model; a policy server under load
@@ -110,6 +111,8 @@ def _dispatch(words: list[str]) -> None:
         VLA_COMMANDS[command](words[1:])
     elif command == "vla-train" and _names(words, "--data"):
         run_fine_tune(words[1:])
+    elif command == "evaluate" and (_names(words, "--policy") or _names(words, "--server")):
+        run_evaluate(words[1:])
     elif command == "quickstart":
         _work(command, STAGES, words[1:])
     elif command in STAGES:

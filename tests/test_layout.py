@@ -16,7 +16,7 @@ FLOORS = [
     {"rl", "vla"},
     {"people", "demonstrator"},
     {"report", "bench"},
-    {"stages"},
+    {"stages", "evaluation"},
     {"world_commands", "demo_commands", "vla_commands"},
     {"cli", "__main__"},
 ]

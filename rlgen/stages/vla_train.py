@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from rlgen.config import Config
-from rlgen.data.card import CARD_JSON
 from rlgen.data.rlds import read_rlds
 from rlgen.files import read_json, write_json
 from rlgen.stages.bc import count_parameters
@@ -21,6 +20,7 @@ from rlgen.vla.config import VlaConfig
 from rlgen.vla.frames import from_rlds
 from rlgen.vla.job import Job, run_blocks
 from rlgen.vla.mixture import Mixture, hold_out, mixture_statistics
+from rlgen.vla.open_dataset import action_semantics
 from rlgen.vla.policy import Policy
 from rlgen.vla.pool_actor import PoolVlaActor, fast_views
 from rlgen.vla.spec import InputSpec, check_dataset, make_pipeline
@@ -52,7 +52,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     model, train = model_config(config), train_config(config, context.seed("vla"))
     work.progress.say("reading the dataset")
     folder = dataset_folder(context)
-    check_dataset(SPEC, read_json(folder / CARD_JSON).get("action_semantics"), str(folder))
+    # What a run exports is what its environments execute; cards of older runs do not say so.
+    check_dataset(SPEC, action_semantics(folder) or SPEC.actions, str(folder))
     frames = from_rlds(read_rlds(folder), model.image_size, threads=config.threads)
     mixture = Mixture((hold_out(frames, 0.0, train.seed)[0],))
     stats = mixture_statistics(mixture, model.horizon, delta=SPEC.delta)

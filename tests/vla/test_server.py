@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 
 from rlgen.bench.serve import load, make_requests, send_garbage
 from rlgen.errors import UserError
+from rlgen.evaluation.asking import Remote
 from rlgen.vla import model, wire
 from rlgen.vla.client import PolicyClient
 from rlgen.vla.policy import Policy
@@ -94,6 +95,14 @@ def test_an_error_names_what_is_wrong_and_closes_only_that_connection(policy, ad
         bad.infer(request)
     np.testing.assert_allclose(good.infer(request)["actions"], expected, atol=1e-4)
     assert send_garbage(address, b"\xc1")
+
+
+def test_an_evaluation_asks_over_several_connections_and_keeps_the_order(policy, address):
+    requests, expected = make_requests(policy, 10)
+    remote = Remote(address, 3)
+    np.testing.assert_allclose(remote(requests, range(10)), expected, atol=1e-4)
+    assert remote.name == f"server {address}: action_horizon {CONFIG.horizon}"
+    remote.close()
 
 
 def test_one_observation_a_message(policy, address):
