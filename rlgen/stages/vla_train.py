@@ -25,7 +25,7 @@ from rlgen.vla.policy import Policy
 from rlgen.vla.pool_actor import PoolVlaActor, fast_views
 from rlgen.vla.spec import InputSpec, check_dataset, make_pipeline
 from rlgen.vla.statistics import NormStats
-from rlgen.vla.train_config import TrainConfig, recipe
+from rlgen.vla.train_config import TrainConfig, quickstart, smoke
 from rlgen.vla.training import init_state
 
 STATS = "norm_stats.json"
@@ -40,7 +40,7 @@ def model_config(config: Config) -> VlaConfig:
 
 def train_config(config: Config, seed: int) -> TrainConfig:
     """How to train, for this many steps."""
-    base, steps = recipe(config.vla.size), config.vla.steps
+    base, steps = {"tiny": smoke, "small": quickstart}[config.vla.size](), config.vla.steps
     return dataclasses.replace(
         base, steps=steps, batch=config.vla.batch, warmup=min(base.warmup, steps // 4), seed=seed & 0x7FFFFFFF
     )

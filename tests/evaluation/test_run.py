@@ -8,7 +8,7 @@ from rlgen.evaluation.actor import Drawer, EvaluationActor
 from rlgen.evaluation.confusion import comparable, reached_instead
 from rlgen.evaluation.protocol import Protocol
 from rlgen.evaluation.run import evaluate
-from rlgen.libero.tasks import find_task
+from rlgen.libero.tasks import HORIZONS, find_task
 from rlgen.types import Observation, RobotState
 
 SHORT = Protocol(trials=3, replan=8, picture_size=32)
@@ -71,7 +71,8 @@ def test_answers_shorter_than_what_is_executed_are_refused():
         actor(observe([0], np.zeros((1, 8))))
 
 
-def test_an_interrupted_evaluation_goes_on_to_the_same(standin_scene, tmp_path):
+def test_an_interrupted_evaluation_goes_on_to_the_same(standin_scene, tmp_path, monkeypatch):
+    monkeypatch.setitem(HORIZONS, standin_scene.task.suite, 24)
     tasks = [standin_scene.task]
     options = {"width": 2, "threads": 2, "videos": 1, "tell": lambda line: None}
 
@@ -79,9 +80,9 @@ def test_an_interrupted_evaluation_goes_on_to_the_same(standin_scene, tmp_path):
         return evaluate(stub, tasks, lambda task: standin_scene, SHORT, folder, **options)
 
     whole = run(Stub(), tmp_path / "whole")
-    # The first wave of two episodes takes 280 steps of 8.
+    # The first wave of two episodes takes three looks.
     with pytest.raises(KeyboardInterrupt):
-        run(Stub(stop_after=40), tmp_path / "broken")
+        run(Stub(stop_after=4), tmp_path / "broken")
     again = Stub()
     assert run(again, tmp_path / "broken") == whole
     assert {len(samples) for samples, _ in again.asked} == {1}

@@ -12,7 +12,7 @@ from shared import shared_dir
 from rlgen.vla.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
 from rlgen.vla.model import Inputs
 
-# Compiling takes most of the time of these tests; what is compiled runs once.
+# Unoptimised where the whole directory's setting does not reach: programs of other modules' caches.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 FAMILIES = ("pi0", "pi05", "pi0_lora", "pi05_lora")
 

@@ -65,10 +65,20 @@ def compiled_once(tmp_path_factory):
 
 def settings(data, out, **changes):
     train = dataclasses.replace(smoke(), steps=4, batch=4, draws=1, warmup=1)
-    return FineTune(
-        data=tuple(map(str, data)), out=str(out), model="tiny", image_size=SIDE, mix=(3.0, 1.0), hold_out=0.2,
-        log_every=1, checkpoint_every=2, validate_every=2, validate_frames=8, train=train,
-    ) if not changes else dataclasses.replace(settings(data, out), **changes)  # fmt: skip
+    given = {
+        "data": tuple(map(str, data)),
+        "out": str(out),
+        "model": "tiny",
+        "image_size": SIDE,
+        "mix": (3.0, 1.0),
+        "hold_out": 0.2,
+        "log_every": 1,
+        "checkpoint_every": 2,
+        "validate_every": 2,
+        "validate_frames": 8,
+        "train": train,
+    }
+    return FineTune(**given | changes)
 
 
 def lines(out):
@@ -146,19 +156,19 @@ def test_other_settings_are_refused_and_named(data, unbroken):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"data": ()}, "--data is missing"),
+        ({"data": (), "mix": ()}, "--data is missing"),
         ({"model": "pi9"}, "unknown model"),
         ({"actions": "absolute"}, "--actions"),
         ({"double_delta": True, "delta": True}, None),
         ({"delta": True}, "once more"),
         ({"fsdp": 3}, "--fsdp 3 does not divide"),
         ({"hold_out": 1.0}, "none to train on"),
-        ({"weights": "/nowhere", "model": "pi0"}, "need its --tokenizer"),
+        ({"weights": "/nowhere", "model": "pi0", "image_size": None}, "need its --tokenizer"),
         ({"image_size": 33}, "33 pixels do not divide"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_written(data, tmp_path, changes, message):
-    config = settings(data, tmp_path / "none", dry_run=True, **({"mix": ()} | changes))
+    config = settings(data, tmp_path / "none", dry_run=True, **changes)
     if message is None:
         assert fine_tune(config, lambda line: None) is None
     elif message == "--actions":
