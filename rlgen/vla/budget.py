@@ -158,14 +158,21 @@ def _forward_flops(config: VlaConfig, train: TrainConfig) -> tuple[float, float]
         tokens = _tokens(name, seen, prefix, suffix, train.draws)
         if len(shape) < 2 or name.endswith(("pos_embedding", "input_embedding", "bias", "scale")):
             continue
-        flops = 2.0 * tokens * float(np.prod(shape))
+        flops = 2.0 * tokens * float(np.prod(shape)) * _used(config, name)
         total += flops
         if is_trained(config, name, train.trainable, freeze_vision=train.freeze_vision):
             trained += flops
     span = config.heads * config.head_size * config.depth
     attention = 4.0 * seen * patches * config.vision.width * config.vision.depth
-    attention += 4.0 * (prefix * prefix + suffix * (prefix + suffix // train.draws)) * span
+    attention += 4.0 * prefix * prefix * (span - span // config.depth)
+    attention += 4.0 * suffix * (prefix + suffix // train.draws) * span
     return total + attention, trained + attention
+
+
+def _used(config: VlaConfig, name: str) -> float:
+    """Share of a weight's layers whose result is read: of the last one's first expert only keys and values are."""
+    unread = ("q_einsum", "attn_vec_einsum", "mlp")
+    return 1 - any(part in unread for part in name.split("/")) / config.depth
 
 
 def _tokens(name: str, seen: int, prefix: int, suffix: int, draws: int) -> int:

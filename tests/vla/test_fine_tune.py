@@ -63,10 +63,10 @@ def compiled_once(tmp_path_factory):
         jax.config.update(name, value)
 
 
-def settings(data, out, **changes):
+def settings(folders, out, **changes):
     train = dataclasses.replace(smoke(), steps=4, batch=4, draws=1, warmup=1)
     given = {
-        "data": tuple(map(str, data)),
+        "data": tuple(map(str, folders)),
         "out": str(out),
         "model": "tiny",
         "image_size": SIDE,
