@@ -21,8 +21,9 @@ import tyro
 from rlgen.config import STAGES, Config, presets
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
+from rlgen.evaluation_commands import run_evaluate
 from rlgen.process import cache_folder, prepare_process
-from rlgen.vla_commands import VLA_BENCHES, VLA_COMMANDS, run_evaluate, run_fine_tune
+from rlgen.vla_commands import VLA_BENCHES, VLA_COMMANDS, run_fine_tune
 from rlgen.world_commands import WORLD_COMMANDS
 
 if TYPE_CHECKING:

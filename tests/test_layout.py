@@ -17,7 +17,7 @@ FLOORS = [
     {"people", "demonstrator"},
     {"report", "bench"},
     {"stages", "evaluation"},
-    {"world_commands", "demo_commands", "vla_commands"},
+    {"world_commands", "demo_commands", "vla_commands", "evaluation_commands"},
     {"cli", "__main__"},
 ]
 # Who alone may import what.
