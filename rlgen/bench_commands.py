@@ -10,6 +10,7 @@ from typing import Any
 
 from rlgen.errors import UserError
 from rlgen.process import cache_folder, prepare_process
+from rlgen.vla_commands import run_bench_serve, run_bench_vla
 
 
 def run_bench(words: Sequence[str]) -> None:
@@ -90,4 +91,11 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-BENCHES = {"env": _environment, "sampler": _sampler, "update": _update, "dataset": _dataset}
+BENCHES = {
+    "env": _environment,
+    "sampler": _sampler,
+    "update": _update,
+    "dataset": _dataset,
+    "vla": run_bench_vla,
+    "serve": run_bench_serve,
+}

@@ -1,5 +1,4 @@
-"""The command line: `rlgen quickstart`, a command for each stage, and those of `rlgen.world_commands`,
-`rlgen.bench_commands`, `rlgen.demo_commands`, `rlgen.dataset_commands` and `rlgen.expert_commands`.
+"""The command line: `rlgen quickstart`, a command for each stage, and those of the modules named `..._commands`.
 
 A mistake of the user's ends in one line on standard error and exit code 2; an interruption in exit code 130,
 and the same command goes on where it was.
@@ -23,8 +22,10 @@ from rlgen.config import STAGES, Config, presets
 from rlgen.dataset_commands import about_datasets, compare_quality, export_episodes
 from rlgen.demo_commands import download_sets, import_demos, record_demos
 from rlgen.errors import UserError
+from rlgen.evaluation_commands import run_evaluate
 from rlgen.expert_commands import train_expert
 from rlgen.process import cache_folder, prepare_process
+from rlgen.vla_commands import run_fine_tune, run_merge, run_serve
 from rlgen.world_commands import WORLD_COMMANDS
 
 if TYPE_CHECKING:
@@ -35,23 +36,43 @@ HELP = """rlgen: diffusion-RL experts that write LIBERO datasets, and a flow VLA
 
   rlgen quickstart             the whole job, from demonstrations to the report
   rlgen <stage> --run DIR      one stage: {stages}
+
   rlgen demos TASK [-n 50]     scripted demonstrations of a task, a suite, or all
-  rlgen ppo TASK               an expert for one task: demonstrations, cloning, PPO
   rlgen demos --from PATH      demonstrations of people (HDF5, RLDS) as ours
   rlgen download SUITE         the public demonstrations of people
+  rlgen ppo TASK               an expert for one task: demonstrations, cloning, PPO
   rlgen export PATH...         recorded episodes as RLDS, array_record, LeRobot or HDF5
   rlgen quality A B C          datasets, HDF5 files and runs beside each other, on one page
   rlgen dataset verify DIR     whether a dataset is what its card says
   rlgen dataset show DIR       pictures and actions of its episodes, in a browser
   rlgen dataset merge A B      several datasets into one
+  rlgen vla-train --data DIR   fine-tuning of pi0, pi05 or a small model on datasets
+  rlgen vla-merge MODEL OUT    a model's adapters as part of its weights
+  rlgen vla-serve MODEL        a policy server for openpi's clients
+  rlgen evaluate TASK --policy MODEL, or --server HOST:PORT: success by the public protocol
+
   rlgen tasks                  the benchmark's tasks
   rlgen premises               stored initial states that do not settle to what their task says
-  rlgen bench env              control steps and pictures a second, beside the benchmark's own environment
-  rlgen bench sampler, update  seconds of sampling and of PPO's update on this device
-  rlgen bench dataset          writing and loading datasets, beside tensorflow_datasets
+  rlgen bench WHAT             env, sampler, update, dataset, vla, serve: rates on this machine
 
   rlgen <command> --help       options of a command
 """
+# Commands that are always the same, those that are about what is named first, and those that an option makes.
+COMMANDS = {
+    **WORLD_COMMANDS,
+    "bench": run_bench,
+    "dataset": about_datasets,
+    "download": download_sets,
+    "vla-merge": run_merge,
+    "vla-serve": run_serve,
+}
+ABOUT = {"demos": record_demos, "export": export_episodes, "ppo": train_expert, "quality": compare_quality}
+WITH_OPTION = {
+    ("demos", "--from"): import_demos,
+    ("evaluate", "--policy"): run_evaluate,
+    ("evaluate", "--server"): run_evaluate,
+    ("vla-train", "--data"): run_fine_tune,
+}
 
 
 @dataclass(frozen=True)
@@ -99,31 +120,21 @@ def _fail(message: str) -> None:
 
 
 def _dispatch(words: list[str]) -> None:
-    command = words[0] if words else "--help"
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    options = [(command, word.split("=")[0]) for word in rest]
+    special = next((WITH_OPTION[option] for option in options if option in WITH_OPTION), None)
     if command in ("--help", "-h"):
         print(HELP.format(stages=", ".join(STAGES)))
-    elif command in WORLD_COMMANDS:
-        WORLD_COMMANDS[command](words[1:])
-    elif command == "bench":
-        run_bench(words[1:])
-    elif command == "download":
-        download_sets(words[1:])
-    elif command == "demos" and any(word.split("=")[0] == "--from" for word in words):
-        import_demos(words[1:])
-    elif command == "demos" and len(words) > 1 and not words[1].startswith("-"):
-        record_demos(words[1:])
-    elif command == "ppo" and len(words) > 1 and not words[1].startswith("-"):
-        train_expert(words[1:])
-    elif command == "dataset":
-        about_datasets(words[1:])
-    elif command == "export" and len(words) > 1 and not words[1].startswith("-"):
-        export_episodes(words[1:])
-    elif command == "quality" and len(words) > 1 and not words[1].startswith("-"):
-        compare_quality(words[1:])
+    elif special is not None:
+        special(rest)
+    elif command in COMMANDS:
+        COMMANDS[command](rest)
+    elif command in ABOUT and rest and not rest[0].startswith("-"):
+        ABOUT[command](rest)
     elif command == "quickstart":
-        _work(command, STAGES, words[1:])
+        _work(command, STAGES, rest)
     elif command in STAGES:
-        _work(command, (command,), words[1:])
+        _work(command, (command,), rest)
     else:
         raise UserError(f"unknown command {command!r}; `rlgen --help` lists them")
 

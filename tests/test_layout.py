@@ -17,8 +17,16 @@ FLOORS = [
     {"people", "demonstrator"},
     {"report", "bench"},
     {"datasets"},
-    {"stages"},
-    {"world_commands", "demo_commands", "expert_commands", "dataset_commands", "bench_commands"},
+    {"stages", "evaluation"},
+    {
+        "world_commands",
+        "demo_commands",
+        "expert_commands",
+        "dataset_commands",
+        "vla_commands",
+        "evaluation_commands",
+        "bench_commands",
+    },
     {"cli", "__main__"},
 ]
 # Who alone may import what.

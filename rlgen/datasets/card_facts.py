@@ -67,6 +67,8 @@ def world_facts(assets: Mapping[str, str], drawing: Drawing) -> dict[str, Any]:
     return {
         "mujoco": mujoco.__version__,
         "assets": dict(assets),
+        # LIBERO's actions are steps from where the hand is, not where it should be.
+        "action_semantics": "relative",
         "view": VIEWS[drawing.view],
         "versions": package_versions(),
         "licence": LICENCE,

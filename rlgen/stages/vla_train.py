@@ -8,35 +8,39 @@ import numpy as np
 
 from rlgen.config import Config
 from rlgen.data.rlds import read_rlds
-from rlgen.errors import UserError
 from rlgen.files import read_json, write_json
-from rlgen.libero.camera import FastView, read_triangles
 from rlgen.stages.bc import count_parameters
 from rlgen.stages.context import Context, Work
 from rlgen.stages.export import dataset_folder
 from rlgen.train.checkpoint import Checkpoints
 from rlgen.train.metrics import Metrics
-from rlgen.vla import config as sizes
-from rlgen.vla import training
+from rlgen.vla import presets
 from rlgen.vla.actor import VlaActor
-from rlgen.vla.dataset import from_rlds
-from rlgen.vla.pool_actor import PoolVlaActor
-from rlgen.vla.transforms import NormStats
+from rlgen.vla.config import VlaConfig
+from rlgen.vla.frames import from_rlds
+from rlgen.vla.job import Job, run_blocks
+from rlgen.vla.mixture import Mixture, hold_out, mixture_statistics
+from rlgen.vla.open_dataset import action_semantics
+from rlgen.vla.policy import Policy
+from rlgen.vla.pool_actor import PoolVlaActor, fast_views
+from rlgen.vla.spec import InputSpec, check_dataset, make_pipeline
+from rlgen.vla.statistics import NormStats
+from rlgen.vla.train_config import TrainConfig, quickstart, smoke
+from rlgen.vla.training import init_state
 
 STATS = "norm_stats.json"
 CALL = 10
+SPEC = InputSpec()
 
 
-def model_config(config: Config) -> sizes.VlaConfig:
+def model_config(config: Config) -> VlaConfig:
     """The model's sizes, for pictures of the exported size."""
-    size = {"tiny": sizes.tiny, "small": sizes.small}[config.vla.size]()
-    return dataclasses.replace(size, image_size=config.export.size)
+    return dataclasses.replace(presets.preset(config.vla.size), image_size=config.export.size)
 
 
-def train_config(config: Config, seed: int) -> training.TrainConfig:
+def train_config(config: Config, seed: int) -> TrainConfig:
     """How to train, for this many steps."""
-    base = {"tiny": training.smoke, "small": training.quickstart}[config.vla.size]()
-    steps = config.vla.steps
+    base, steps = {"tiny": smoke, "small": quickstart}[config.vla.size](), config.vla.steps
     return dataclasses.replace(
         base, steps=steps, batch=config.vla.batch, warmup=min(base.warmup, steps // 4), seed=seed & 0x7FFFFFFF
     )
@@ -47,9 +51,15 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     config = context.run.config
     model, train = model_config(config), train_config(config, context.seed("vla"))
     work.progress.say("reading the dataset")
-    data = from_rlds(read_rlds(dataset_folder(context)), model)
-    write_json(work.folder / STATS, data.stats.to_json())
-    state = jax.jit(lambda: training.init_state(model, train))()
+    folder = dataset_folder(context)
+    # What a run exports is what its environments execute; cards of older runs do not say so.
+    check_dataset(SPEC, action_semantics(folder) or SPEC.actions, str(folder))
+    frames = from_rlds(read_rlds(folder), model.image_size, threads=config.threads)
+    mixture = Mixture((hold_out(frames, 0.0, train.seed)[0],))
+    stats = mixture_statistics(mixture, model.horizon, delta=SPEC.delta)
+    write_json(work.folder / STATS, stats.to_json())
+    job = Job(model, train, make_pipeline(model, SPEC, stats), mixture)
+    state = jax.jit(lambda: init_state(model, train))()
     with Checkpoints(work.folder / "checkpoints", keep=1) as checkpoints:
         if checkpoints.latest() is not None:
             state = jax.tree.map(jax.numpy.asarray, checkpoints.restore(state)[0])
@@ -58,19 +68,15 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work.progress.total = train.steps
         work.progress.update(advance=step)
         work.progress.say("compiling the training step (about 40 s)")
-        while step < train.steps:
-            until = min(train.steps, (step // config.vla.checkpoint_every + 1) * config.vla.checkpoint_every)
-            count = min(CALL, until - step)
-            state, values = training.train_steps(model, train, state, data, count)
-            step = int(state.step)
-            metrics.write(step, **values)
-            if not np.isfinite(values["loss"]):
-                raise UserError(f"the VLA's loss is {values['loss']} at step {step}; lower the learning rate")
-            work.progress.update(advance=count, note=f"loss {values['loss']:.4f}")
-            if step == until:
+        for block in run_blocks(job, state, block=CALL, checkpoint_every=config.vla.checkpoint_every):
+            loss = block.values["loss"]
+            metrics.write(block.step, loss=loss, grad_norm=block.values["grad_norm"])
+            work.progress.update(advance=block.step - step, note=f"loss {loss:.4f}")
+            step, state = block.step, block.state
+            if block.at_checkpoint:
                 checkpoints.save(step, state, {"stage": "vla-train", "task": config.task})
                 work.clock.save()
-    return {"steps": step, "parameters": count_parameters(state.params), "frames": len(data)}
+    return {"steps": step, "parameters": count_parameters(state.params), "frames": len(mixture)}
 
 
 def load_actor(context: Context) -> PoolVlaActor:
@@ -78,16 +84,12 @@ def load_actor(context: Context) -> PoolVlaActor:
     context.run.result("vla-train")
     config, folder = context.run.config, context.run.folder / "vla-train"
     model, train = model_config(config), train_config(config, context.seed("vla"))
-    blank = jax.eval_shape(lambda: training.init_state(model, train))
+    blank = jax.eval_shape(lambda: init_state(model, train))
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
     with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
         state, _ = checkpoints.restore(blank)
     stats = NormStats.from_json(read_json(folder / STATS))
     chunk = min(config.policy.horizon, model.horizon)
-    nq = context.scene.model.nq
-    size, scene_model = config.export.size, context.scene.visual_model
-    triangles = read_triangles(scene_model)
-    views = [FastView(scene_model, size=size, triangles=triangles) for _ in range(config.threads)]
-    draws = [lambda state, view=view: view.draw(state[1 : 1 + nq]) for view in views]
-    actor = VlaActor(config=model, params=state.ema, stats=stats, chunk=chunk)
-    return PoolVlaActor(actor, context.scene.task.prompt, draws)
+    policy = Policy(model, state.best, make_pipeline(model, SPEC, stats))
+    draws = fast_views(context.scene, config.export.size, config.threads)
+    return PoolVlaActor(VlaActor(policy, chunk), context.scene.task.prompt, draws)

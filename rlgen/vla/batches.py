@@ -1,57 +1,85 @@
 """What a training step looks at: frames, noise and augmentation, all from (seed, step).
 
 Drawn by NumPy on the host: the same bits on every device and after every resume, and XLA's CPU compiler takes
-about a second for each random draw inside a step.
+about a second for each random draw inside a step. Every process draws for the whole batch and keeps its rows,
+so that nothing depends on how many processes there are.
 """
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Int, UInt8
 
 from rlgen.vla import flow
+from rlgen.vla.augment import NUMBERS
 from rlgen.vla.config import VlaConfig
-from rlgen.vla.dataset import VlaData
+from rlgen.vla.mixture import Mixture
+from rlgen.vla.transforms import Pipeline
+
+AHEAD = 2
 
 
 @struct.dataclass
 class Batch:
-    """Raw frames of a step, and what is drawn for them.
+    """Frames of a step as the model reads them, and what is drawn for them.
 
     Attributes:
       pictures: camera name -> uint8 `[B, h, w, 3]`, shifted.
-      state: `[B, 8]`.
-      action_chunks: `[B, H, 7]`.
+      picture_mask: camera name -> `[B]`.
+      state: normalised and padded, `[B, A]`.
+      actions: likewise, `[B, H, A]`.
       chunk_mask: `[B, H]`.
       prompt: `[B, L]`.
       prompt_mask: `[B, L]`.
-      noise: R draws a frame, `[R, B, H, A]`.
-      time: their flow times, `[R, B]`.
+      noise: R draws a frame, `[B, R, H, A]`.
+      time: their flow times, `[B, R]`.
       state_noise: standard normal, `[B, A]`.
+      augment: camera name -> uniform numbers `[B, 6]`; empty without augmentation.
     """
 
     pictures: dict[str, Array]
+    picture_mask: dict[str, Array]
     state: Array
-    action_chunks: Array
+    actions: Array
     chunk_mask: Array
     prompt: Array
     prompt_mask: Array
     noise: Array
     time: Array
     state_noise: Array
+    augment: dict[str, Array]
 
 
-def batch_indices(frames: int, batch: int, seed: int, step: int) -> Int[np.ndarray, " B"]:
-    """Frames of a step: each epoch a new permutation, one after the other without gaps.
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a step draws.
 
-    It depends on its arguments alone, which makes the place in the data part of `step`.
+    Attributes:
+      batch: B, frames of all processes together.
+      draws: R, noises and flow times a frame.
+      seed: of the run.
+      shift: largest movement of a picture in pixels; each camera is moved by itself.
+      augment: draw numbers for `rlgen.vla.augment`.
+      process: this one of `processes`, which divide B.
+      processes: how many there are.
     """
-    at = np.arange(step * batch, (step + 1) * batch)
-    out = np.empty(batch, np.int64)
-    for epoch in np.unique(at // frames):
-        order = np.random.default_rng([seed, 0, int(epoch)]).permutation(frames)
-        here = at // frames == epoch
-        out[here] = order[at[here] % frames]
-    return out
+
+    batch: int
+    draws: int
+    seed: int
+    shift: int = 0
+    augment: bool = False
+    process: int = 0
+    processes: int = 1
+
+    @property
+    def rows(self) -> slice:
+        """Rows of the batch that this process makes."""
+        size = self.batch // self.processes
+        return slice(self.process * size, (self.process + 1) * size)
 
 
 def shift(pictures: UInt8[np.ndarray, "B h w 3"], moves: Int[np.ndarray, "B 2"]) -> UInt8[np.ndarray, "B h w 3"]:
@@ -64,36 +92,50 @@ def shift(pictures: UInt8[np.ndarray, "B h w 3"], moves: Int[np.ndarray, "B 2"])
     return out
 
 
-def make_batch(
-    config: VlaConfig, data: VlaData, step: int, *, batch: int, draws: int, seed: int, most: int = 0
-) -> Batch:
-    """The batch of a step.
-
-    Args:
-      config: sizes of the model.
-      data: all frames.
-      step: number of the step, from 0.
-      batch: B, frames.
-      draws: R, noises and flow times a frame.
-      seed: of the run.
-      most: largest shift of a picture in pixels; each camera is shifted by itself.
-    """
-    index = batch_indices(len(data), batch, seed, step)
-    random = np.random.default_rng([seed, 1, step])
-    noise = random.standard_normal((draws, batch, config.horizon, config.action_size), np.float32)
-    time = flow.training_time(random.random((draws, batch))).astype(np.float32)
-    state_noise = random.standard_normal((batch, config.action_size), np.float32)
-    pictures = {name: data.pictures[name][index] for name in config.cameras}
-    if most:
-        pictures = {n: shift(p, random.integers(-most, most + 1, (batch, 2))) for n, p in pictures.items()}
+def make_batch(config: VlaConfig, mixture: Mixture, pipeline: Pipeline, options: BatchOptions, step: int) -> Batch:
+    """This process's rows of the batch of a step."""
+    rows, count, draws = options.rows, options.batch, options.draws
+    random = np.random.default_rng([options.seed, 1, step])
+    noise = random.standard_normal((draws, count, config.horizon, config.action_size), np.float32)
+    time = flow.training_time(random.random((draws, count))).astype(np.float32)
+    state_noise = random.standard_normal((count, config.action_size), np.float32)
+    moves = _for_cameras(config, options.shift, lambda: random.integers(-options.shift, options.shift + 1, (count, 2)))
+    augment = _for_cameras(config, options.augment, lambda: random.random((count, NUMBERS), np.float32))
+    drawn = mixture.draw(count, options.seed, step)[rows]
+    sample = pipeline.inputs(mixture.sample(drawn, config.horizon))
+    pictures = sample["pictures"]
     return Batch(
-        pictures=pictures,
-        state=data.state[index],
-        action_chunks=data.action_chunks[index],
-        chunk_mask=data.chunk_mask[index],
-        prompt=data.prompt[index],
-        prompt_mask=data.prompt_mask[index],
-        noise=noise,
-        time=time,
-        state_noise=state_noise,
+        pictures={name: shift(p, moves[name][rows]) if moves else p for name, p in pictures.items()},
+        picture_mask=sample["picture_mask"],
+        state=sample["state"],
+        actions=sample["actions"],
+        chunk_mask=sample["action_mask"],
+        prompt=sample["tokens"],
+        prompt_mask=sample["token_mask"],
+        noise=noise.swapaxes(0, 1)[rows],
+        time=time.swapaxes(0, 1)[rows],
+        state_noise=state_noise[rows],
+        augment={name: numbers[rows] for name, numbers in augment.items()},
     )
+
+
+def _for_cameras(config: VlaConfig, wanted: bool | int, draw) -> dict[str, np.ndarray]:
+    return {name: draw() for name in config.cameras} if wanted else {}
+
+
+def batches(
+    config: VlaConfig, mixture: Mixture, pipeline: Pipeline, options: BatchOptions, first: int, count: int
+) -> Iterator[Batch]:
+    """The batches of `count` steps from `first` on, made by a thread a little ahead of where they are used."""
+    with ThreadPoolExecutor(1) as pool:
+        steps = iter(range(first, first + count))
+
+        def begin():
+            step = next(steps, None)
+            return None if step is None else pool.submit(make_batch, config, mixture, pipeline, options, step)
+
+        waiting = [begin() for _ in range(AHEAD)]
+        while waiting[0] is not None:
+            batch = waiting.pop(0).result()
+            waiting.append(begin())
+            yield batch

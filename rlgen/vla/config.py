@@ -1,8 +1,9 @@
 """The sizes of a flow VLA, as one frozen value."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+Trainable = Literal["all", "lora", "expert"]
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 
 
@@ -40,16 +41,40 @@ class VisionConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters of an expert's attention and MLP.
+
+    Attributes:
+      rank: inner size.
+      alpha: strength in the attention, as a multiple of `rank`; None is `rank`.
+    """
+
+    rank: int
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"an adapter of rank {self.rank}: expected 1 or more")
+
+    @property
+    def scale(self) -> float:
+        """What the product of the two factors is multiplied with in the attention."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+
+@dataclass(frozen=True)
 class ExpertConfig:
     """One of the two transformers that share their attention.
 
     Attributes:
       width: channels of a token.
       mlp: hidden channels of the gated MLP.
+      lora: its adapters, if it has any.
     """
 
     width: int
     mlp: int
+    lora: LoraConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +82,8 @@ class VlaConfig:
     """A pi0-style model of any size.
 
     Attributes:
+      family: `pi0` reads the state as a token of its own and mixes the flow time into the action tokens; in
+        `pi05` the flow time drives the norms of the action expert and the network sees no state.
       vision: the picture encoder.
       language: the expert that reads pictures and text.
       action: the expert that reads the state and writes actions.
@@ -70,10 +97,12 @@ class VlaConfig:
       action_size: width of the padded state and action vectors.
       horizon: actions in a chunk.
       prompt_length: text tokens, padding included.
+      state_in_prompt: the state is written into the prompt, in 256 steps, as pi0.5 was trained.
       state_limit: normalised states are kept within plus and minus this; pi0 has no limit. What hardly
         varies in a small dataset leaves it by many deviations in a rollout.
       dtype: activations; parameters are always float32.
       unroll: unroll the layer loops: slower to compile, faster on a CPU.
+      remat: compute a block's activations again in the backward pass instead of keeping them.
     """
 
     vision: VisionConfig
@@ -92,6 +121,9 @@ class VlaConfig:
     state_limit: float = float("inf")
     dtype: Literal["float32", "bfloat16"] = "float32"
     unroll: bool = False
+    remat: bool = False
+    family: Literal["pi0", "pi05"] = "pi0"
+    state_in_prompt: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size % self.vision.patch:
@@ -100,6 +132,8 @@ class VlaConfig:
             raise ValueError(f"{self.heads} heads do not share {self.kv_heads} key heads evenly")
         if self.head_size % 2:
             raise ValueError(f"head_size {self.head_size} must be even: positions rotate halves of a head")
+        if self.family not in ("pi0", "pi05"):
+            raise ValueError(f"family {self.family!r}: expected pi0 or pi05")
         if not self.cameras:
             raise ValueError("cameras is empty; name at least one")
 
@@ -112,53 +146,3 @@ class VlaConfig:
     def prefix_tokens(self) -> int:
         """Tokens of all pictures and the text."""
         return len(self.cameras) * self.picture_tokens + self.prompt_length
-
-
-def pi0() -> VlaConfig:
-    """The published size: SigLIP So400m/14, Gemma 2B, a 300M action expert."""
-    return VlaConfig(
-        vision=VisionConfig(width=1152, depth=27, mlp=4304, heads=16, patch=14),
-        language=ExpertConfig(width=2048, mlp=16384),
-        action=ExpertConfig(width=1024, mlp=4096),
-        depth=18,
-        heads=8,
-        kv_heads=1,
-        head_size=256,
-        vocabulary=257_152,
-        dtype="bfloat16",
-    )
-
-
-def small() -> VlaConfig:
-    """A model that two CPU cores train in minutes: two 128-pixel cameras, chunks of 16."""
-    return VlaConfig(
-        vision=VisionConfig(width=128, depth=1, mlp=384, heads=4, patch=32, stem="conv", stem_width=32),
-        language=ExpertConfig(width=128, mlp=256),
-        action=ExpertConfig(width=64, mlp=128),
-        depth=2,
-        heads=4,
-        kv_heads=1,
-        head_size=32,
-        vocabulary=2048,
-        cameras=CAMERAS[:2],
-        image_size=128,
-        action_size=8,
-        horizon=16,
-        prompt_length=16,
-        state_limit=5.0,
-        unroll=True,
-    )
-
-
-def tiny() -> VlaConfig:
-    """The same in the smallest useful size, for tests and smoke runs."""
-    return replace(
-        small(),
-        vision=VisionConfig(width=32, depth=1, mlp=64, heads=2, patch=32, stem="conv", stem_width=16),
-        language=ExpertConfig(width=32, mlp=64),
-        action=ExpertConfig(width=32, mlp=64),
-        depth=1,
-        heads=2,
-        head_size=16,
-        vocabulary=512,
-    )

@@ -6,17 +6,15 @@ Each expert has its own width and weights; queries, keys and values of all token
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from rlgen.vla.config import ExpertConfig, VlaConfig
+from rlgen.vla.attention import attend, rotate
+from rlgen.vla.config import ExpertConfig, LoraConfig, VlaConfig
 from rlgen.vla.linear import project
+from rlgen.vla.lora import INIT_A, INIT_B, factor_shapes, heads_term, output_term
+from rlgen.vla.norms import Condition, RmsNorm, Tokens, gated_sum
 
-# Finite, so that a row without any valid key stays a number; nothing valid reads such a row.
-MASKED = -2.3819763e38
-
-Tokens = Float[Array, "B T W"]
 KeyValue = tuple[Float[Array, "B T K d"], Float[Array, "B T K d"]]
 
 
@@ -30,61 +28,48 @@ def fan_in(inputs: int | tuple[int, ...], batch: tuple[int, ...] = ()) -> nn.ini
     return nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=inputs, out_axis=-1, batch_axis=batch)
 
 
-def rotate(x: Float[Array, "B T n d"], positions: Int[Array, "B T"]) -> Float[Array, "B T n d"]:
-    """Rotary positions: channel i of the first half turns with channel i of the second, base 10,000."""
-    half = x.shape[-1] // 2
-    wavelength = 10_000.0 ** (jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[..., None, None].astype(jnp.float32) / wavelength
-    sin, cos = jnp.sin(angle), jnp.cos(angle)
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
-
-
-def attend(
-    q: Float[Array, "B T n d"], k: Float[Array, "B S K d"], v: Float[Array, "B S K d"], mask: Bool[Array, "B T S"]
-) -> Float[Array, "B T n d"]:
-    """Grouped-query attention; scores and softmax in float32. `q` comes scaled."""
-    b, t, n, d = q.shape
-    q = q.reshape(b, t, k.shape[2], n // k.shape[2], d)
-    scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask[:, None, None], scores, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bskd->btkgd", weights, v).reshape(b, t, n, d)
-
-
-class RmsNorm(nn.Module):
-    """Root-mean-square norm in float32, times 1 + scale."""
-
-    @nn.compact
-    def __call__(self, x: Tokens) -> Tokens:
-        scale = self.param("scale", nn.initializers.zeros, (x.shape[-1],))
-        y = x.astype(jnp.float32)
-        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + 1e-6)
-        return (y * (1 + scale)).astype(x.dtype)
-
-
 class Weight(nn.Module):
-    """A parameter `w` of a module of its own, as the checkpoints name it."""
+    """A parameter `w` of a module of its own, as the checkpoints name it, with the factors of its adapter."""
 
     shape: tuple[int, ...]
-    init: nn.initializers.Initializer
+    initial: nn.initializers.Initializer
+    lora: LoraConfig | None
 
     @nn.compact
-    def __call__(self) -> Array:
-        return self.param("w", self.init, self.shape)
+    def __call__(self) -> tuple[Array, tuple[Array, Array] | None]:
+        w = self.param("w", self.initial, self.shape)
+        if self.lora is None:
+            return w, None
+        a, b = factor_shapes(self.shape, self.lora.rank)
+        return w, (self.param("lora_a", INIT_A, a), self.param("lora_b", INIT_B, b))
 
 
 class FeedForward(nn.Module):
     """Gated MLP with a tanh-GELU."""
 
-    width: int
-    hidden: int
+    config: ExpertConfig
 
     @nn.compact
     def __call__(self, x: Tokens) -> Tokens:
-        gating = self.param("gating_einsum", fan_in(-2, (0,)), (2, self.width, self.hidden))
-        linear = self.param("linear", fan_in(-2), (self.hidden, self.width))
-        return project(nn.gelu(project(x, gating[0]), approximate=True) * project(x, gating[1]), linear)
+        c = self.config
+        gating = self.adapted("gating_einsum", fan_in(-2, (0,)), (2, c.width, c.mlp))
+        linear = self.adapted("linear", fan_in(-2), (c.mlp, c.width))
+        gate, value = (self.apply_weight(x, *(None if w is None else w[i] for w in gating)) for i in (0, 1))
+        return self.apply_weight(nn.gelu(gate, approximate=True) * value, *linear)
+
+    def adapted(
+        self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+    ) -> tuple[Array, Array | None, Array | None]:
+        weight = self.param(name, init, shape)
+        if self.config.lora is None:
+            return weight, None, None
+        a, b = factor_shapes(shape, self.config.lora.rank)
+        return weight, self.param(f"{name}_lora_a", INIT_A, a), self.param(f"{name}_lora_b", INIT_B, b)
+
+    @staticmethod
+    def apply_weight(x: Tokens, weight: Array, a: Array | None, b: Array | None) -> Tokens:
+        y = project(x, weight)
+        return y if a is None else y + project(project(x, a), b)
 
 
 class Attention(nn.Module):
@@ -95,20 +80,32 @@ class Attention(nn.Module):
 
     def project(self, x: Tokens, index: int) -> tuple[Array, Array, Array]:
         """Queries, keys and values of one expert's tokens, before rotation."""
-        c, width = self.config, x.shape[-1]
+        c, width, lora = self.config, x.shape[-1], self.experts[index].lora
         q_shape, kv_shape = (c.heads, width, c.head_size), (2, c.kv_heads, width, c.head_size)
-        q = Weight(q_shape, fan_in(-2, (0,)), name=expert_name("q_einsum", index))()
-        k, v = Weight(kv_shape, fan_in(-2, (0, 1)), name=expert_name("kv_einsum", index))()
-        return tuple(project(x, w.swapaxes(0, 1)) for w in (q, k, v))
+        q, q_low = Weight(q_shape, fan_in(-2, (0,)), lora, name=expert_name("q_einsum", index))()
+        kv, kv_low = Weight(kv_shape, fan_in(-2, (0, 1)), lora, name=expert_name("kv_einsum", index))()
+        lows = [None] * 3 if lora is None else [q_low, *zip(*kv_low, strict=True)]
+        out = []
+        for w, low in zip((q, *kv), lows, strict=True):
+            y = project(x, w.swapaxes(0, 1))
+            out.append(y if low is None else y + lora.scale * heads_term(x, *low))
+        return tuple(out)
+
+    def merge(self, mixed: Float[Array, "B T n d"], width: int, index: int) -> Tokens:
+        """What the heads of one expert's tokens found, as its tokens."""
+        c, lora = self.config, self.experts[index].lora
+        shape, name = (c.heads, c.head_size, width), expert_name("attn_vec_einsum", index)
+        w, low = Weight(shape, fan_in((-3, -2)), lora, name=name)()
+        y = project(mixed.reshape(*mixed.shape[:2], -1), w.reshape(-1, width))
+        return y if low is None else y + lora.scale * output_term(mixed, *low)
 
     @nn.compact
     def __call__(
         self, xs: Sequence[Tokens | None], cache: KeyValue | None, positions: Int[Array, "B T"], mask: Array
     ) -> tuple[list[Tokens | None], KeyValue]:
-        c = self.config
         parts = [self.project(x, i) for i, x in enumerate(xs) if x is not None]
         q, k, v = (jnp.concatenate(p, axis=1) for p in zip(*parts, strict=True))
-        q, k = rotate(q, positions) * c.head_size**-0.5, rotate(k, positions)
+        q, k = rotate(q, positions) * self.config.head_size**-0.5, rotate(k, positions)
         if cache is not None:
             k, v = jnp.concatenate([cache[0], k], axis=1), jnp.concatenate([cache[1], v], axis=1)
         mixed, out, start = attend(q, k, v, mask), [], 0
@@ -116,15 +113,12 @@ class Attention(nn.Module):
             if x is None:
                 out.append(None)
                 continue
-            shape = (c.heads, c.head_size, x.shape[-1])
-            w = Weight(shape, fan_in((-3, -2)), name=expert_name("attn_vec_einsum", i))()
-            own = mixed[:, start : start + x.shape[1]]
-            out.append(project(own.reshape(*x.shape[:2], -1), w.reshape(-1, x.shape[-1])))
+            out.append(self.merge(mixed[:, start : start + x.shape[1]], x.shape[-1], i))
             start += x.shape[1]
         return out, (k, v)
 
 
-class Block(nn.Module):
+class Layer(nn.Module):
     """One layer of every expert; an expert whose tokens are None is not run."""
 
     config: VlaConfig
@@ -132,24 +126,32 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, xs: Sequence[Tokens | None], cache: KeyValue | None, positions: Int[Array, "B T"], mask: Array
+        self,
+        xs: Sequence[Tokens | None],
+        cache: KeyValue | None,
+        positions: Int[Array, "B T"],
+        mask: Array,
+        conditions: Sequence[Condition | None],
     ) -> tuple[list[Tokens | None], KeyValue]:
-        def each(name, make, values):
-            return [
-                None if x is None else make(e)(name=expert_name(name, i))(x)
-                for i, (e, x) in enumerate(zip(self.experts, values, strict=True))
+        def norm(name, values):
+            pairs: list = [
+                (None, None) if x is None else RmsNorm(name=expert_name(name, i))(x, conditions[i])
+                for i, x in enumerate(values)
             ]
+            return zip(*pairs, strict=True)
 
-        def add(a, b):
-            return [None if x is None else x + y for x, y in zip(a, b, strict=True)]
+        def add(values, changes, gates):
+            return [None if x is None else gated_sum(x, *y) for x, *y in zip(values, changes, gates, strict=True)]
 
-        def feed_forward(e):
-            return lambda name: FeedForward(e.width, e.mlp, name=name)
-
-        normed = each("pre_attention_norm", lambda e: RmsNorm, xs)
+        normed, gates = norm("pre_attention_norm", xs)
         mixed, key_value = Attention(self.config, self.experts, name="attn")(normed, cache, positions, mask)
-        xs = add(xs, mixed)
-        return add(xs, each("mlp", feed_forward, each("pre_ffw_norm", lambda e: RmsNorm, xs))), key_value
+        xs = add(xs, mixed, gates)
+        normed, gates = norm("pre_ffw_norm", xs)
+        changes = [
+            None if x is None else FeedForward(self.experts[i], name=expert_name("mlp", i))(x)
+            for i, x in enumerate(normed)
+        ]
+        return add(xs, changes, gates), key_value
 
 
 class Embedder(nn.Module):
@@ -176,10 +178,10 @@ class Gemma(nn.Module):
         self.experts = (c.language, c.action)
         self.embedder = Embedder(c.vocabulary, c.language.width)
         layers = nn.scan(
-            Block,
+            nn.remat(Layer, prevent_cse=False) if c.remat else Layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.depth,
             unroll=c.depth if c.unroll else 1,
         )
@@ -197,6 +199,7 @@ class Gemma(nn.Module):
         positions: Int[Array, "B T"],
         mask: Bool[Array, "B T S"],
         cache: KeyValue | None = None,
+        condition: Condition | None = None,
     ) -> tuple[list[Tokens | None], KeyValue]:
         """Runs every layer.
 
@@ -205,11 +208,15 @@ class Gemma(nn.Module):
           positions: of the tokens given, in the order of the experts.
           mask: which keys (those of the cache first) each token attends to.
           cache: rotated keys and values `[depth, B, P, kv_heads, head_size]` of earlier tokens.
+          condition: drives the action expert's norms, for pi0.5.
 
         Returns:
           Normed outputs like `xs`, and the keys and values of all tokens, those of the cache included.
         """
         xs = [None if x is None else x.astype(self.config.dtype) for x in xs]
-        xs, cache = self.layers(xs, cache, positions, mask)
+        conditions = (None, None if condition is None else condition.astype(self.config.dtype))
+        xs, cache = self.layers(xs, cache, positions, mask, conditions)
         norms = (self.final_norm, self.final_norm_1)
-        return [None if x is None else norm(x) for norm, x in zip(norms, xs, strict=True)], cache
+        pairs = zip(norms, xs, conditions, strict=True)
+        # The last norm's gate has no residual to go to.
+        return [None if x is None else norm(x, c)[0] for norm, x, c in pairs], cache

@@ -29,7 +29,7 @@ class Inputs:
       picture_mask: camera name -> whether the picture is there.
       prompt: token ids.
       prompt_mask: False on padding.
-      state: normalised and padded to `action_size`.
+      state: normalised and padded to `action_size`; pi0.5's network does not look at it.
     """
 
     pictures: dict[str, Float[Array, "B h w 3"]]
@@ -47,11 +47,13 @@ class Block:
       tokens: embeddings.
       mask: which tokens exist.
       starts: True where tokens begin that earlier ones must not look at.
+      condition: what drives the norms of these tokens' expert (pi0.5).
     """
 
     tokens: Float[Array, "B T W"]
     mask: Bool[Array, "B T"]
     starts: Bool[Array, " T"]
+    condition: Float[Array, "B W"] | None = None
 
 
 @struct.dataclass
@@ -69,7 +71,7 @@ class PaliGemma(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.img = SigLip(c.vision, c.picture_tokens, c.language.width, jnp.dtype(c.dtype), c.unroll)
+        self.img = SigLip(c.vision, c.picture_tokens, c.language.width, jnp.dtype(c.dtype), c.unroll, c.remat)
         self.llm = Gemma(c)
 
 
@@ -81,10 +83,14 @@ class Pi0(nn.Module):
     def setup(self) -> None:
         width = self.config.action.width
         self.PaliGemma = PaliGemma(self.config)
-        self.state_proj = Dense([width])
         self.action_in_proj = Dense([width])
-        self.action_time_mlp_in = Dense([width])
-        self.action_time_mlp_out = Dense([width])
+        if self.config.family == "pi0":
+            self.state_proj = Dense([width])
+            self.action_time_mlp_in = Dense([width])
+            self.action_time_mlp_out = Dense([width])
+        else:
+            self.time_mlp_in = Dense([width])
+            self.time_mlp_out = Dense([width])
         self.action_out_proj = Dense([self.config.action_size])
 
     def prefix(self, inputs: Inputs) -> Block:
@@ -100,8 +106,11 @@ class Pi0(nn.Module):
 
     def suffix(self, state: Float[Array, "B A"], x: flow.Actions, t: Float[Array, " B"]) -> Block:
         action = self.action_in_proj(x)
-        time = flow.time_features(t, action.shape[-1])[:, None]
-        action = jnp.concatenate([action, jnp.broadcast_to(time, action.shape)], axis=-1)
+        time = flow.time_features(t, action.shape[-1])
+        if self.config.family == "pi05":
+            condition = nn.swish(self.time_mlp_out(nn.swish(self.time_mlp_in(time))))
+            return Block(action, jnp.ones(action.shape[:2], bool), jnp.arange(action.shape[1]) < 1, condition)
+        action = jnp.concatenate([action, jnp.broadcast_to(time[:, None], action.shape)], axis=-1)
         action = self.action_time_mlp_out(nn.swish(self.action_time_mlp_in(action)))
         tokens = jnp.concatenate([self.state_proj(state)[:, None], action], axis=1)
         starts = jnp.arange(tokens.shape[1]) < 2
@@ -117,7 +126,7 @@ class Pi0(nn.Module):
         seen = jnp.broadcast_to(prefix.mask[:, None], (len(prefix.mask), s, p))
         mask = jnp.concatenate([seen, attention_mask(block)], axis=2)
         where = jnp.sum(prefix.mask, axis=1, keepdims=True) + positions(block.mask)
-        (_, out), _ = self.PaliGemma.llm([None, block.tokens], where, mask, prefix.cache)
+        (_, out), _ = self.PaliGemma.llm([None, block.tokens], where, mask, prefix.cache, block.condition)
         return self.action_out_proj(out[:, -self.config.horizon :].astype(jnp.float32))
 
     def __call__(self, inputs: Inputs, x: flow.Actions, t: Float[Array, " B"]) -> flow.Actions:
@@ -131,7 +140,8 @@ class Pi0(nn.Module):
             jnp.concatenate([prefix.mask, suffix.mask], axis=1),
             jnp.concatenate([prefix.starts, suffix.starts]),
         )
-        return self.PaliGemma.llm([prefix.tokens, suffix.tokens], positions(both.mask), attention_mask(both))
+        tokens = [prefix.tokens, suffix.tokens]
+        return self.PaliGemma.llm(tokens, positions(both.mask), attention_mask(both), None, suffix.condition)
 
     def touch(self, inputs: Inputs, x: flow.Actions, t: Float[Array, " B"]) -> flow.Actions:
         """Uses every parameter once, for initialisation."""
@@ -183,7 +193,7 @@ def embed_prefix(config: VlaConfig, params: PyTree, inputs: Inputs) -> Block:
 def embed_suffix(
     config: VlaConfig, params: PyTree, state: Float[Array, "B A"], x: flow.Actions, t: Float[Array, " B"]
 ) -> Block:
-    """The state token and the noisy actions' tokens."""
+    """The state token (pi0) and the noisy actions' tokens."""
     return apply(config, params, state, x, t, method="suffix")
 
 

@@ -7,10 +7,32 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from rlgen.libero.camera import FastView, read_triangles
+from rlgen.libero.scene import Scene
 from rlgen.types import Observation
 from rlgen.vla.actor import VlaActor
 
 Draw = Callable[[Float[np.ndarray, " D"]], UInt8[np.ndarray, "cameras h w 3"]]
+
+
+def fast_views(scene: Scene, size: int, threads: int) -> list[Draw]:
+    """Functions from a physics state to the fast view's pictures of `size` pixels a side, one a thread."""
+    nq, model = scene.model.nq, scene.visual_model
+    triangles = read_triangles(model)
+    views = [FastView(model, size=size, triangles=triangles) for _ in range(threads)]
+    return [lambda state, view=view: view.draw(state[1 : 1 + nq]) for view in views]
+
+
+def draw_all(
+    threads: ThreadPoolExecutor, views: list[Draw], physics: Float[np.ndarray, "N D"]
+) -> UInt8[np.ndarray, "N cameras h w 3"]:
+    """Pictures of every state, shared over the views."""
+    count = len(views)
+    shares = threads.map(lambda number: [views[number](state) for state in physics[number::count]], range(count))
+    pictures: list = [None] * len(physics)
+    for number, share in enumerate(shares):
+        pictures[number::count] = share
+    return np.stack(pictures)
 
 
 class PoolVlaActor:
@@ -37,14 +59,5 @@ class PoolVlaActor:
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
         key = jax.random.fold_in(jax.random.PRNGKey(self._seed), self._looks)
         self._looks += 1
-        return self._actor(observation, self._pictures(observation.physics), self._prompt, key)
-
-    def _pictures(self, physics: Float[np.ndarray, "N D"]) -> UInt8[np.ndarray, "N cameras h w 3"]:
-        count = len(self._views)
-        shares = self._threads.map(
-            lambda number: [self._views[number](state) for state in physics[number::count]], range(count)
-        )
-        pictures: list = [None] * len(physics)
-        for number, share in enumerate(shares):
-            pictures[number::count] = share
-        return np.stack(pictures)
+        pictures = draw_all(self._threads, self._views, observation.physics)
+        return self._actor(observation, pictures, self._prompt, key)

@@ -80,12 +80,13 @@ class Encoder(nn.Module):
     config: VisionConfig
     dtype: jnp.dtype
     unroll: bool
+    remat: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
         if self.config.depth:
             blocks = nn.scan(
-                EncoderBlock,
+                nn.remat(EncoderBlock, prevent_cse=False) if self.remat else EncoderBlock,
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
                 length=self.config.depth,
@@ -104,6 +105,7 @@ class SigLip(nn.Module):
       out_width: the language expert's width.
       dtype: activations.
       unroll: unroll the loop over blocks.
+      remat: compute activations again in the backward pass.
     """
 
     config: VisionConfig
@@ -111,6 +113,7 @@ class SigLip(nn.Module):
     out_width: int
     dtype: jnp.dtype
     unroll: bool = False
+    remat: bool = False
 
     def setup(self) -> None:
         c = self.config
@@ -120,7 +123,7 @@ class SigLip(nn.Module):
             self.stem = ConvStem(c, self.dtype)
         position = nn.initializers.normal(1 / c.width**0.5)
         self.pos_embedding = self.param("pos_embedding", position, (1, self.tokens, c.width), jnp.float32)
-        self.Transformer = Encoder(c, self.dtype, self.unroll)
+        self.Transformer = Encoder(c, self.dtype, self.unroll, self.remat)
         self.head = Dense([self.out_width], self.dtype)
 
     def embed(self, pictures: Float[Array, "B h w 3"]) -> Float[Array, "B T W"]:

@@ -1,140 +1,222 @@
-"""What lies between a robot and the model, in pairs: training, evaluation and serving use the same functions.
+"""What lies between a robot and the model, as named pairs: training, evaluation and serving use the same objects.
 
-`jax.numpy` throughout, so that they run inside a jitted step; numpy arrays go in as they are.
+A sample is a dict of NumPy arrays with any number of leading batch axes, by the keys of openpi's LIBERO clients
+on the robot's side. `inputs` brings it to the model, `outputs` brings the model's actions back.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
-from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from rlgen.errors import UserError
-from rlgen.types import ACTION_SIZE
-from rlgen.vla.config import VlaConfig
-from rlgen.vla.model import Inputs
+from rlgen.vla.normalise import Kind, add_state, normalise, pad_last, subtract_state, unnormalise
+from rlgen.vla.pictures import resize_with_pad, to_uint8
+from rlgen.vla.statistics import NormStats
+from rlgen.vla.tokens import Encode, tokenize
 
-NUMBERS = ("mean", "std", "q01", "q99")
+Sample = dict[str, Any]
 
-
-@struct.dataclass
-class Statistics:
-    """Of one vector over a dataset, by dimension."""
-
-    mean: Float[np.ndarray, " D"]
-    std: Float[np.ndarray, " D"]
-    q01: Float[np.ndarray, " D"]
-    q99: Float[np.ndarray, " D"]
+LIBERO_CAMERAS = {"observation/image": "base_0_rgb", "observation/wrist_image": "left_wrist_0_rgb"}
+STATE, PROMPT = "observation/state", "prompt"
+# The arm's six numbers; the gripper's is absolute anyway.
+LIBERO_DELTA = (True,) * 6 + (False,)
 
 
-@struct.dataclass
-class NormStats:
-    """What a model was normalised with; it belongs to its parameters."""
+class Transform(Protocol):
+    """A pair of functions and its name."""
 
-    state: Statistics
-    actions: Statistics
+    name: ClassVar[str]
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of openpi's `norm_stats.json`."""
-        fields = {"state": self.state, "actions": self.actions}
-        return {"norm_stats": {k: {n: getattr(v, n).tolist() for n in NUMBERS} for k, v in fields.items()}}
+    def inputs(self, sample: Sample) -> Sample:
+        """On the way to the model."""
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "NormStats":
-        """The inverse.
-
-        Raises:
-          UserError: if something is missing or is not a list of finite numbers.
-        """
-        try:
-            fields = [{n: value["norm_stats"][k][n] for n in NUMBERS} for k in ("state", "actions")]
-            arrays = [{n: np.asarray(x, np.float32) for n, x in field.items()} for field in fields]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"normalisation statistics are damaged ({error!r}); train the model again") from error
-        for field in arrays:
-            shapes = {x.shape for x in field.values()}
-            if len(shapes) != 1 or len(shapes.pop()) != 1 or not all(np.isfinite(x).all() for x in field.values()):
-                raise UserError("normalisation statistics must be lists of finite numbers of one length")
-        return cls(*(Statistics(**field) for field in arrays))
+    def outputs(self, sample: Sample) -> Sample:
+        """On the way back: `actions`, and what else the model was given."""
 
 
-def statistics(values: Float[np.ndarray, "F D"]) -> Statistics:
-    """Mean, standard deviation and the 1 % and 99 % quantiles."""
-    values = np.asarray(values, np.float64)
-    low, high = np.quantile(values, [0.01, 0.99], axis=0)
-    return Statistics(*(np.float32(x) for x in (values.mean(0), values.std(0), low, high)))
+@dataclass(frozen=True)
+class Repack:
+    """The robot's keys as ours; cameras of the model that the robot lacks are black and masked.
+
+    Attributes:
+      cameras: the robot's key -> the model's camera.
+      wanted: the model's cameras, in order.
+      action_size: numbers of a robot's action; the model's padding is cut on the way back.
+    """
+
+    name: ClassVar[str] = "repack"
+    wanted: tuple[str, ...]
+    action_size: int
+    cameras: Mapping[str, str] = field(default_factory=lambda: dict(LIBERO_CAMERAS))
+
+    def inputs(self, sample: Sample) -> Sample:
+        for key in (*self.cameras, STATE, PROMPT):
+            if key not in sample:
+                raise UserError(f"the observation has no {key!r}; expected {', '.join((*self.cameras, STATE, PROMPT))}")
+        given = {camera: _picture(key, sample[key]) for key, camera in self.cameras.items()}
+        state = _numbers(STATE, sample[STATE])
+        batch = state.shape[:-1]
+        some = next(iter(given.values()))
+        packed = {
+            "pictures": {camera: given.get(camera, np.zeros_like(some)) for camera in self.wanted},
+            "picture_mask": {camera: np.full(batch, camera in given) for camera in self.wanted},
+            "state": state,
+            "prompt": _prompt(sample[PROMPT], batch),
+        }
+        for camera, picture in packed["pictures"].items():
+            if picture.shape[:-3] != batch:
+                raise UserError(f"picture {camera} has shape {list(picture.shape)}, the state {list(state.shape)}")
+        rest = {key: sample[key] for key in ("actions", "action_mask") if key in sample}
+        return {**packed, **rest}
+
+    def outputs(self, sample: Sample) -> Sample:
+        return {**sample, "actions": sample["actions"][..., : self.action_size]}
 
 
-def normalise(stats: Statistics, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-    """z-scores; statistics of more dimensions than `x` has are cut."""
-    size = x.shape[-1]
-    return (x - stats.mean[..., :size]) / (stats.std[..., :size] + 1e-6)
+@dataclass(frozen=True)
+class DeltaActions:
+    """Absolute actions as differences from the state, where `mask` says so."""
+
+    name: ClassVar[str] = "delta actions"
+    mask: tuple[bool, ...]
+
+    def inputs(self, sample: Sample) -> Sample:
+        if "actions" not in sample:
+            return sample
+        return {**sample, "actions": subtract_state(sample["actions"], sample["state"], self.mask)}
+
+    def outputs(self, sample: Sample) -> Sample:
+        return {**sample, "actions": add_state(sample["actions"], sample["state"], self.mask)}
 
 
-def unnormalise(stats: Statistics, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-    """The inverse; dimensions beyond the statistics are taken as mean 0 and deviation 1."""
-    beyond = x.shape[-1] - stats.mean.shape[-1]
-    mean = jnp.pad(jnp.asarray(stats.mean), (0, beyond))
-    std = jnp.pad(jnp.asarray(stats.std), (0, beyond), constant_values=1.0)
-    return x * (std + 1e-6) + mean
+@dataclass(frozen=True)
+class Normalise:
+    """State and actions by a dataset's statistics, states kept within plus and minus `limit`."""
+
+    name: ClassVar[str] = "normalise"
+    stats: NormStats
+    kind: Kind = "zscore"
+    limit: float = float("inf")
+
+    def inputs(self, sample: Sample) -> Sample:
+        size = len(self.stats.state.mean)
+        if sample["state"].shape[-1] != size:
+            raise UserError(f"the state has {sample['state'].shape[-1]} numbers, the model was trained with {size}")
+        state = np.clip(normalise(self.stats.state, sample["state"], self.kind), -self.limit, self.limit)
+        out = {**sample, "state": np.asarray(state, np.float32)}
+        if "actions" in sample:
+            out["actions"] = np.asarray(normalise(self.stats.actions, sample["actions"], self.kind), np.float32)
+        return out
+
+    def outputs(self, sample: Sample) -> Sample:
+        return {
+            **sample,
+            "state": unnormalise(self.stats.state, sample["state"], self.kind),
+            "actions": unnormalise(self.stats.actions, sample["actions"], self.kind),
+        }
 
 
-def pad_last(x: Float[Array, "*B D"], size: int) -> Float[Array, "*B size"]:
-    """Zeros behind the last axis up to `size`."""
-    if x.shape[-1] > size:
-        raise ValueError(f"{x.shape[-1]} dimensions do not fit a model of action_size {size}")
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])])
+@dataclass(frozen=True)
+class Resize:
+    """Pictures into squares of `side` pixels, with their aspect ratio and black around."""
+
+    name: ClassVar[str] = "resize"
+    side: int
+
+    def inputs(self, sample: Sample) -> Sample:
+        return {**sample, "pictures": {name: resize_with_pad(p, self.side) for name, p in sample["pictures"].items()}}
+
+    def outputs(self, sample: Sample) -> Sample:
+        return sample
 
 
-def upright(pictures: UInt8[np.ndarray, "*B h w 3"]) -> UInt8[np.ndarray, "*B h w 3"]:
-    """The benchmark's pictures turned by 180 degrees, as every dataset has them; its own inverse."""
-    return pictures[..., ::-1, ::-1, :]
+@dataclass(frozen=True)
+class Tokenise:
+    """The prompt as ids, with the normalised state in it if `with_state`."""
+
+    name: ClassVar[str] = "tokenise"
+    encode: Encode
+    length: int
+    with_state: bool = False
+
+    def inputs(self, sample: Sample) -> Sample:
+        prompts, state = sample["prompt"], sample["state"]
+        rows = state.reshape(-1, state.shape[-1])
+        flat = [prompts] if isinstance(prompts, str) else prompts
+        pairs = zip(flat, rows, strict=True)
+        done = [tokenize(p, self.encode, self.length, s if self.with_state else None) for p, s in pairs]
+        ids, mask = (np.stack(part).reshape(*state.shape[:-1], self.length) for part in zip(*done, strict=True))
+        return {**{key: value for key, value in sample.items() if key != "prompt"}, "tokens": ids, "token_mask": mask}
+
+    def outputs(self, sample: Sample) -> Sample:
+        return sample
 
 
-def resize(pictures: UInt8[Array, "B h w 3"], side: int) -> UInt8[Array, "B side side 3"]:
-    """Bilinear resize that keeps the aspect ratio and fills with black; nothing where the size fits."""
-    h, w = pictures.shape[1:3]
-    if h == w == side:
-        return pictures
-    ratio = max(h, w) / side
-    height, width = int(h / ratio), int(w / ratio)
-    shape = (len(pictures), height, width, 3)
-    small = jax.image.resize(jnp.asarray(pictures, jnp.float32), shape, "linear")
-    small = jnp.clip(jnp.round(small), 0, 255).astype(jnp.uint8)
-    (top, extra_h), (left, extra_w) = divmod(side - height, 2), divmod(side - width, 2)
-    return jnp.pad(small, ((0, 0), (top, top + extra_h), (left, left + extra_w), (0, 0)))
+@dataclass(frozen=True)
+class Pad:
+    """Zeros behind state and actions up to the model's width."""
+
+    name: ClassVar[str] = "pad"
+    size: int
+    state_size: int
+
+    def inputs(self, sample: Sample) -> Sample:
+        padded = {key: pad_last(sample[key], self.size) for key in ("state", "actions") if key in sample}
+        return {**sample, **padded}
+
+    def outputs(self, sample: Sample) -> Sample:
+        return {**sample, "state": sample["state"][..., : self.state_size]}
 
 
-def model_inputs(
-    config: VlaConfig,
-    stats: NormStats,
-    pictures: dict[str, UInt8[Array, "B h w 3"]],
-    state: Float[Array, "B 8"],
-    prompt: Int[Array, "B L"],
-    prompt_mask: Bool[Array, "B L"],
-) -> Inputs:
-    """Upright pictures of the model's size and a raw state, as the model reads them."""
-    limit = config.state_limit
-    state = jnp.clip(normalise(stats.state, state), -limit, limit)
-    floats = {name: jnp.asarray(pictures[name], jnp.float32) / 255 * 2 - 1 for name in config.cameras}
-    return Inputs(
-        pictures=floats,
-        picture_mask={name: jnp.ones(len(prompt), bool) for name in config.cameras},
-        prompt=jnp.asarray(prompt),
-        prompt_mask=jnp.asarray(prompt_mask),
-        state=pad_last(state, config.action_size),
-    )
+@dataclass(frozen=True)
+class Pipeline:
+    """Transforms in a row: in order to the model, in the opposite order back."""
+
+    transforms: Sequence[Transform]
+
+    def inputs(self, sample: Sample) -> Sample:
+        """The robot's sample as the model reads it."""
+        for transform in self.transforms:
+            sample = transform.inputs(sample)
+        return sample
+
+    def outputs(self, sample: Sample) -> Sample:
+        """The model's `actions`, with the `state` that it read, as the robot takes them."""
+        for transform in reversed(self.transforms):
+            sample = transform.outputs(sample)
+        return sample
+
+    @property
+    def names(self) -> list[str]:
+        """Names in order."""
+        return [transform.name for transform in self.transforms]
 
 
-def model_actions(config: VlaConfig, stats: NormStats, actions: Float[Array, "B H 7"]) -> Float[Array, "B H A"]:
-    """Robot actions as the model is trained on them."""
-    return pad_last(normalise(stats.actions, actions), config.action_size)
+def _picture(key: str, value: Any) -> np.ndarray:
+    picture = np.asarray(value)
+    if picture.ndim >= 3 and picture.shape[-1] != 3 and picture.shape[-3] == 3:
+        picture = np.moveaxis(picture, -3, -1)
+    numbers = picture.dtype == np.uint8 or np.issubdtype(picture.dtype, np.floating)
+    if picture.ndim < 3 or picture.shape[-1] != 3 or not numbers or 0 in picture.shape:
+        raise UserError(f"{key} is {picture.dtype} {list(picture.shape)}, expected a picture [h, w, 3] of uint8")
+    return to_uint8(picture)
 
 
-def robot_actions(stats: NormStats, actions: Float[Array, "B H A"]) -> Float[Array, "B H 7"]:
-    """The model's actions as the robot takes them: in [-1, 1], the gripper -1 (open) or +1 (close)."""
-    raw = unnormalise(stats.actions, actions)[..., :ACTION_SIZE]
-    gripper = jnp.where(raw[..., -1:] > 0, 1.0, -1.0)
-    return jnp.concatenate([jnp.clip(raw[..., :-1], -1, 1), gripper], axis=-1)
+def _numbers(key: str, value: Any) -> np.ndarray:
+    try:
+        numbers = np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{key} is not an array of numbers: {error}") from error
+    if numbers.ndim < 1 or not np.isfinite(numbers).all():
+        raise UserError(f"{key} {list(numbers.shape)} holds numbers that are not finite, or is a single one")
+    return numbers
+
+
+def _prompt(value: Any, batch: tuple[int, ...]) -> str | list[str]:
+    """One text, or one for each sample; numpy's text scalars count as texts."""
+    texts = np.asarray(value)
+    if texts.dtype.kind != "U" or texts.size != int(np.prod(batch)):
+        raise UserError(f"prompt is {str(value)[:60]!r}, expected a text for each observation")
+    return [str(text) for text in texts.reshape(-1)] if batch else str(texts.reshape(-1)[0])

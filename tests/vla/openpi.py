@@ -1,15 +1,20 @@
-"""The reference numbers of the published model at a small size."""
+"""The reference numbers of the published models at small sizes; every size is read from them."""
 
 import json
-from functools import cache
+from functools import cache, partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from shared import shared_dir
 
-from rlgen.vla.config import ExpertConfig, VisionConfig, VlaConfig
+from rlgen.vla.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
 from rlgen.vla.model import Inputs
+
+# Unoptimised where the whole directory's setting does not reach: programs of other modules' caches.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+FAMILIES = ("pi0", "pi05", "pi0_lora", "pi05_lora")
 
 
 def folder():
@@ -27,38 +32,61 @@ def description(name: str, part: str = "misc") -> dict:
     return json.loads((folder() / "public" / part / f"{name}.json").read_text())
 
 
-def config() -> VlaConfig:
+def config(part: str = "pi0") -> VlaConfig:
+    told = description("config", part)
+    vision = told["siglip"]
     return VlaConfig(
-        vision=VisionConfig(width=32, depth=2, mlp=64, heads=2, patch=14),
-        language=ExpertConfig(width=64, mlp=128),
-        action=ExpertConfig(width=32, mlp=64),
-        depth=3,
-        heads=8,
-        kv_heads=1,
-        head_size=16,
-        vocabulary=512,
-        image_size=28,
-        action_size=8,
-        horizon=6,
-        prompt_length=10,
+        vision=VisionConfig(
+            width=vision["width"],
+            depth=vision["depth"],
+            mlp=vision["mlp_dim"],
+            heads=vision["num_heads"],
+            patch=vision["patch_size"],
+        ),
+        language=_expert(told, "paligemma"),
+        action=_expert(told, "action_expert"),
+        depth=told["paligemma"]["depth"],
+        heads=told["paligemma"]["num_heads"],
+        kv_heads=told["paligemma"]["num_kv_heads"],
+        head_size=told["paligemma"]["head_dim"],
+        vocabulary=told["vocab_size"],
+        cameras=tuple(told["image_keys_in_order"]),
+        image_size=told["image_size"],
+        action_size=told["action_dim"],
+        horizon=told["action_horizon"],
+        prompt_length=told["max_token_len"],
+        family="pi05" if told["pi05"] else "pi0",
     )
 
 
-@cache
-def params():
-    return unflatten_dict({tuple(k.split("/")): jnp.asarray(v) for k, v in arrays("params").items()})
+def _expert(told: dict, name: str) -> ExpertConfig:
+    lora = None
+    if told["lora"]:
+        adapter = told["lora"][name]
+        assert adapter["attn"] == adapter["ffn"] and not adapter["attn"]["rslora"]
+        lora = LoraConfig(adapter["attn"]["rank"], adapter["attn"]["alpha"])
+    return ExpertConfig(told[name]["width"], told[name]["mlp_dim"], lora)
 
 
 @cache
-def inputs() -> Inputs:
-    given = arrays("inputs")
+def params(part: str = "pi0"):
+    return unflatten_dict({tuple(k.split("/")): jnp.asarray(v) for k, v in arrays("params", part).items()})
+
+
+@cache
+def inputs(part: str = "pi0") -> Inputs:
+    given = arrays("inputs", part)
     return Inputs(
-        pictures={name: jnp.asarray(given[f"image/{name}"]) for name in config().cameras},
-        picture_mask={name: jnp.asarray(given[f"image_mask/{name}"]) for name in config().cameras},
+        pictures={name: jnp.asarray(given[f"image/{name}"]) for name in config(part).cameras},
+        picture_mask={name: jnp.asarray(given[f"image_mask/{name}"]) for name in config(part).cameras},
         prompt=jnp.asarray(given["tokenized_prompt"]),
         prompt_mask=jnp.asarray(given["tokenized_prompt_mask"]),
         state=jnp.asarray(given["state"]),
     )
+
+
+def names(tree) -> dict:
+    return {"/".join(key): value for key, value in flatten_dict(tree).items()}
 
 
 def relative(ours, theirs) -> float:

@@ -1,30 +1,9 @@
-import numpy as np
+import io
+
 import pytest
-from vla import openpi
 
-from rlgen.vla.tokens import BEGIN, NEWLINE, hashed_words, tokenize
-
-
-def byte_encoder(text: str, begin: bool) -> list[int]:
-    return [2] * begin + [3 + byte for byte in text.encode()]
-
-
-def test_prompts_are_put_together_as_the_references():
-    cases = [c for c in openpi.description("prompts")["strings"] if c["format"].startswith("pi0 ")]
-    for case in cases:
-        calls = []
-        tokenize(case["prompt_in"], lambda text, begin, calls=calls: calls.append([text, begin]) or [], 4)
-        assert calls == case["encode_calls"]
-    assert len(cases) == 3
-
-
-def test_padding_and_cutting_are_the_references():
-    cases = [c for c in openpi.description("prompts")["padding_and_truncation"]["cases"] if not c["with_state"]]
-    for case in cases:
-        ids, mask = tokenize(case["prompt_in"], byte_encoder, case["max_len"])
-        np.testing.assert_array_equal(ids, case["tokens"])
-        np.testing.assert_array_equal(mask, case["mask"])
-    assert cases
+from rlgen.errors import UserError
+from rlgen.vla.tokens import BEGIN, NEWLINE, hashed_words, sentencepiece, tokenize
 
 
 def test_hashed_words_tell_instructions_apart_and_stay_the_same():
@@ -41,3 +20,39 @@ def test_hashed_words_tell_instructions_apart_and_stay_the_same():
 def test_a_vocabulary_without_room_for_words_is_refused():
     with pytest.raises(ValueError, match="vocabulary 3"):
         hashed_words(3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small SentencePiece model with PaliGemma's order of special ids: pad 0, end 1, begin 2, unknown 3."""
+    from sentencepiece import SentencePieceTrainer
+
+    text, out = ["pick up the red block", "place it in the basket", "open the top drawer"] * 20, io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(text), model_writer=out, vocab_size=29, pad_id=0, eos_id=1, bos_id=2, unk_id=3,
+        minloglevel=2,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("tokens") / "tokenizer.model"
+    path.write_bytes(out.getvalue())
+    return path
+
+
+def test_a_sentencepiece_model_splits_text_as_it_was_trained(trained):
+    from sentencepiece import SentencePieceProcessor
+
+    encode, theirs = sentencepiece(trained, 512), SentencePieceProcessor(str(trained))
+    assert encode("open the drawer", True) == [2, *theirs.encode("open the drawer")]
+    assert encode("open the drawer", False) == theirs.encode("open the drawer")
+    assert theirs.decode(encode("pick up the red block", False)) == "pick up the red block"
+    ids, mask = tokenize("open the drawer", encode, 30)
+    assert ids[0] == 2 and ids[~mask].tolist() == [0] * (~mask).sum()
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(trained, tmp_path):
+    with pytest.raises(UserError, match=r"has 29 ids, the model 28"):
+        sentencepiece(trained, 28)
+    with pytest.raises(UserError, match="not a readable SentencePiece model"):
+        sentencepiece(tmp_path / "none", 512)
+    (tmp_path / "bad").write_bytes(b"no model")
+    with pytest.raises(UserError, match="not a readable SentencePiece model"):
+        sentencepiece(tmp_path / "bad", 512)

@@ -1,70 +1,32 @@
 import dataclasses
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from vla import openpi
+from vla.toy import CONFIG, TRAIN, dot_episodes, pipeline_for, train_like, whole
 
 from rlgen.errors import UserError
-from rlgen.vla import model, training
-from rlgen.vla.batches import make_batch
-from rlgen.vla.config import tiny
-from rlgen.vla.dataset import chunks, from_rlds
-from rlgen.vla.transforms import model_actions, model_inputs, robot_actions
-
-# Two pictures of 32 pixels, four tokens each, chunks of two actions.
-CONFIG = dataclasses.replace(
-    tiny(),
-    vision=dataclasses.replace(tiny().vision, patch=16, stem_cell=4, depth=0),
-    image_size=32,
-    horizon=2,
-    prompt_length=4,
-    unroll=False,
-)
-TRAIN = dataclasses.replace(
-    training.smoke(),
-    steps=300,
-    batch=32,
-    draws=4,
-    peak_rate=3e-3,
-    end_rate=1e-4,
-    warmup=20,
-    ema=0.97,
-    shift=0,
-    state_noise=0.0,
-    mask_padding=False,
-)
-
-
-def dot_episodes(count: int, seed: int) -> list[SimpleNamespace]:
-    """A dot in the first picture; the first two numbers of the action are where it is."""
-    random = np.random.default_rng(seed)
-    episodes = []
-    for _ in range(count):
-        at = random.integers(0, 30, 2)
-        image = np.full((3, 32, 32, 3), 40, np.uint8)
-        image[:, at[0] : at[0] + 3, at[1] : at[1] + 3] = (255, 30, 30)
-        action = np.tile(np.r_[at / 15 - 1, 0, 0, 0, 0, random.choice([-1, 1])], (3, 1))
-        state = np.tile(random.normal(size=8), (3, 1))
-        state[:, 7] = action[:, 6]
-        episodes.append(
-            SimpleNamespace(
-                image=image,
-                wrist_image=np.zeros_like(image),
-                state=state,
-                action=action,
-                language_instruction="touch the dot",
-            )
-        )
-    return episodes
+from rlgen.vla import model, presets
+from rlgen.vla.actor import legal_actions
+from rlgen.vla.batches import batches, make_batch
+from rlgen.vla.frames import from_rlds, take
+from rlgen.vla.job import Job, Validation, run_blocks
+from rlgen.vla.mixture import Mixture, hold_out
+from rlgen.vla.policy import Policy
+from rlgen.vla.train_config import TrainConfig
+from rlgen.vla.training import batch_inputs, compile_step, init_state, loss_and_gradients, run_steps
+from rlgen.vla.tree_diff import flat_names
 
 
 @pytest.fixture(scope="module")
-def data():
-    return from_rlds(dot_episodes(400, seed=0), CONFIG)
+def frames():
+    return from_rlds(dot_episodes(400, seed=0), CONFIG.image_size)
+
+
+@pytest.fixture(scope="module")
+def job(frames):
+    return Job(CONFIG, TRAIN, pipeline_for(CONFIG, whole(frames)), whole(frames))
 
 
 def host(tree):
@@ -72,95 +34,131 @@ def host(tree):
     return jax.tree.map(lambda x: np.array(x), tree)
 
 
-def test_it_learns_to_see_and_two_and_two_steps_are_four(data):
+def make(job, step):
+    return make_batch(job.config, job.mixture, job.pipeline, job.options, step)
+
+
+def test_it_learns_to_see_and_two_and_two_steps_are_four(job):
     # One test for both, since compiling the step takes most of its time.
-    two, _ = training.train_steps(CONFIG, TRAIN, training.init_state(CONFIG, TRAIN), data, 2)
+    step = compile_step(CONFIG, TRAIN)
+
+    def run(state, count):
+        stream = batches(CONFIG, job.mixture, job.pipeline, job.options, int(state.step), count)
+        return run_steps(step, state, stream)
+
+    two, first = run(init_state(CONFIG, TRAIN), 2)
     saved = jax.tree.map(jnp.asarray, host(two))
-    four, _ = training.train_steps(CONFIG, TRAIN, two, data, 2)
-    again, _ = training.train_steps(CONFIG, TRAIN, saved, data, 2)
+    four, _ = run(two, 2)
+    again, _ = run(saved, 2)
     jax.tree.map(np.testing.assert_array_equal, host(four), host(again))
     assert int(four.step) == 4
 
-    told = []
-    state, last = training.train_steps(CONFIG, TRAIN, four, data, 276, lambda step, loss: told.append((step, loss)))
-    state, last = training.train_steps(CONFIG, TRAIN, state, data, 20)
-    assert [step for step, _ in told] == list(range(5, 281))
-    assert last["loss"] < 0.3 * told[0][1]
+    state, _ = run(four, 276)
+    state, last = run(state, 20)
+    assert last["loss"] < 0.3 * first["loss"]
+    assert last["step_s"] > 0 and 0 <= last["data_wait_share"] < 1
 
-    unseen = from_rlds(dot_episodes(40, seed=1), CONFIG)
-    inputs = model_inputs(CONFIG, data.stats, unseen.pictures, unseen.state, unseen.prompt, unseen.prompt_mask)
-    noise = np.random.default_rng(0).normal(size=(120, CONFIG.horizon, CONFIG.action_size))
-    acted = np.asarray(robot_actions(data.stats, model.sample(CONFIG, state.ema, inputs, noise, 5)))[:, 0]
-    wanted = unseen.action_chunks[:, 0]
+    unseen = from_rlds(dot_episodes(40, seed=1), CONFIG.image_size)
+    sample = take(unseen, np.arange(120), CONFIG.horizon)
+    policy = Policy(CONFIG, state.best, job.pipeline, steps=5, batch=40)
+    robot = {key: value for key, value in sample.items() if not key.startswith("action")}
+    acted = legal_actions(policy.act(policy.prepare(robot), policy.draw_noise(list(range(120)))))[:, 0]
+    wanted = sample["actions"][:, 0]
     for axis in (0, 1):
         assert np.corrcoef(acted[:, axis], wanted[:, axis])[0, 1] > 0.8
     assert np.mean(acted[:, 6] == wanted[:, 6]) > 0.9
 
 
-def test_chunks_repeat_the_last_action_and_say_so():
-    actions = np.arange(3.0)[:, None].repeat(7, 1)
-    out, mask = chunks(actions, 3)
-    assert out[:, :, 0].tolist() == [[0, 1, 2], [1, 2, 2], [2, 2, 2]]
-    assert mask.tolist() == [[True] * 3, [True, True, False], [True, False, False]]
-
-
-def test_masked_actions_do_not_count(data):
-    masked = dataclasses.replace(TRAIN, mask_padding=True)
-    params = model.init(CONFIG, jax.random.key(0))
-    batch = make_batch(CONFIG, data, 0, batch=6, draws=2, seed=0)
+def test_masked_actions_do_not_count_and_parts_of_a_batch_add_up_to_it(job):
+    """The loss by hand, whole or in parts, with actions behind the episodes' ends or without."""
+    params, batch = model.init(CONFIG, jax.random.key(0)), make(job, 0)
     assert not batch.chunk_mask.all()
 
     @jax.jit
-    def losses(batch):
-        inputs = model_inputs(CONFIG, data.stats, batch.pictures, batch.state, batch.prompt, batch.prompt_mask)
-        actions = model_actions(CONFIG, data.stats, batch.action_chunks)
-        each = model.flow_loss(CONFIG, params, inputs, actions, batch.noise, batch.time)
-        return each, [training.batch_loss(CONFIG, train, params, data.stats, batch) for train in (masked, TRAIN)]
+    def run(batch):
+        inputs = jax.tree.map(jnp.asarray, batch)
+        noise, t = inputs.noise.swapaxes(0, 1), inputs.time.swapaxes(0, 1)
+        each = model.flow_loss(CONFIG, params, batch_inputs(CONFIG, TRAIN, inputs), inputs.actions, noise, t)
+        settings = [train_like(mask_padding=m, accumulate=a) for m in (True, False) for a in (1, 4)]
+        return each, [loss_and_gradients(CONFIG, train, params, {}, inputs) for train in settings]
 
-    each, (with_mask, without) = losses(batch)
+    each, ((masked, g1), (masked_parts, g2), (plain, g3), (plain_parts, g4)) = run(batch)
     real = np.asarray(each)[:, batch.chunk_mask]
-    np.testing.assert_allclose(float(with_mask), real.mean(), rtol=1e-5)
-    np.testing.assert_allclose(float(without), np.mean(each), rtol=1e-5)
-    assert float(with_mask) != float(without)
+    np.testing.assert_allclose([masked, masked_parts], real.mean(), rtol=1e-5)
+    np.testing.assert_allclose([plain, plain_parts], np.mean(each), rtol=1e-5)
+    assert abs(float(masked) - float(plain)) > 1e-4
+    for whole_batch, parts in ((g1, g2), (g3, g4)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), whole_batch, parts)
 
 
-def test_learning_rates_are_the_references():
-    optim = openpi.description("optim")
-    for name in ("CosineDecaySchedule defaults", "CosineDecaySchedule pi05_libero-like"):
-        given = optim[name]["config"]
-        train = training.TrainConfig(
-            warmup=given["warmup_steps"], peak_rate=given["peak_lr"], steps=given["decay_steps"],
-            end_rate=given["decay_lr"],
-        )  # fmt: skip
-        ours = [float(training.schedule(train)(step)) for step in optim["steps"]]
-        np.testing.assert_allclose(ours, optim[name]["lr"], rtol=1e-6)
+def test_adapters_alone_are_trained_and_the_rest_stays(frames):
+    config = presets.with_lora(CONFIG)
+    mixture, train = (
+        whole(frames),
+        train_like(trainable="lora", freeze_vision=True, ema=None, batch=4, draws=1, warmup=0),
+    )
+    job = Job(config, train, pipeline_for(config, mixture), mixture)
+    before = host(init_state(config, train))
+    state, _ = run_steps(
+        compile_step(config, train),
+        init_state(config, train),
+        batches(config, mixture, job.pipeline, job.options, 0, 2),
+    )
+    trained, params = set(flat_names(before.trained)), flat_names(host(state.params))
+    assert state.ema is None and set(flat_names(state.best)) == set(params)
+    assert len(jax.tree.leaves(state.opt_state)) == 2 * len(trained) + 2
+    for name, leaf in flat_names(before.params).items():
+        # Of a single layer's first expert only keys and values are read.
+        if name in trained and ("_1/lora_b" in name or "kv_einsum/lora_b" in name or name.startswith("action_")):
+            assert not np.array_equal(leaf, params[name]), name
+        if name not in trained:
+            np.testing.assert_array_equal(leaf, params[name], err_msg=name)
+            assert leaf.dtype == jnp.bfloat16
+    assert not [n for n in trained if n.startswith("PaliGemma/") and "lora" not in n]
 
 
-def test_updates_are_the_references():
-    given = openpi.arrays("optim", "misc")
-    schedule = openpi.description("optim")["AdamW"]["trajectory"]["schedule"]
-    train = training.TrainConfig(
-        warmup=schedule["warmup_steps"], peak_rate=schedule["peak_lr"], steps=schedule["decay_steps"],
-        end_rate=schedule["decay_lr"],
-    )  # fmt: skip
-    names = [key.removeprefix("adamw/param0/") for key in given if key.startswith("adamw/param0/")]
-    params = {name: given[f"adamw/param0/{name}"] for name in names}
-    state = training.optimiser(train).init(params)
-    for step in range(8):
-        grads = {name: given[f"adamw/grad{step}/{name}"] for name in names}
-        updates, state = training.optimiser(train).update(grads, state, params)
-        params = optax.apply_updates(params, updates)
-        for name in names:
-            np.testing.assert_allclose(params[name], given[f"adamw/param{step + 1}/{name}"], rtol=1e-5, atol=1e-7)
+def test_blocks_end_at_checkpoints_and_the_loss_on_held_out_episodes_falls(frames):
+    train = train_like(steps=110, warmup=10, batch=16, draws=2)
+    kept, held = hold_out(frames, 0.1, seed=0)
+    job = Job(CONFIG, train, pipeline_for(CONFIG, Mixture((kept,))), Mixture((kept,)))
+    validate = Validation(job, Mixture((held,)), frames=64)
+    state = init_state(CONFIG, train)
+    before = validate(state.best)
+    assert before == validate(state.best)
+    blocks = []
+    for block in run_blocks(job, state, block=25, checkpoint_every=40):
+        blocks.append((block.step, block.at_checkpoint))
+        last = block
+    assert blocks == [(25, False), (40, True), (65, False), (80, True), (105, False), (110, True)]
+    assert validate(last.state.best) < 0.8 * before
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(job):
+    devices = jax.sharding.Mesh(np.array(jax.devices()[:1] * 3).reshape(3, 1), ("data", "fsdp"))
+    with pytest.raises(UserError, match="3 devices do not divide 32 frames"):
+        dataclasses.replace(job, mesh=devices)
+
+
+def test_noise_on_a_state_that_nobody_reads_is_refused(job):
+    config = dataclasses.replace(CONFIG, family="pi05")
+    with pytest.raises(UserError, match="state_noise"):
+        dataclasses.replace(job, config=config, train=train_like(state_noise=0.1))
 
 
 def test_an_empty_dataset_is_refused():
     with pytest.raises(UserError, match="no episode"):
-        from_rlds([], CONFIG)
+        from_rlds([], 32)
 
 
-def test_contradictions_are_refused():
-    with pytest.raises(ValueError, match="warmup 20"):
-        training.TrainConfig(steps=20, warmup=20)
-    with pytest.raises(ValueError, match="batch 0"):
-        training.TrainConfig(batch=0)
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"steps": 20, "warmup": 20}, "warmup 20"),
+        ({"batch": 0}, "batch 0"),
+        ({"batch": 10, "accumulate": 4}, "accumulate 4"),
+        ({"ema": 1.0}, "ema 1.0"),
+    ],
+)
+def test_contradictions_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**wrong)

@@ -1,95 +1,199 @@
+import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
-from vla.openpi import arrays
+from vla.toy import CONFIG
 
 from rlgen.errors import UserError
-from rlgen.vla import transforms
-from rlgen.vla.config import tiny
-from rlgen.vla.transforms import NormStats, Statistics
+from rlgen.vla import presets, spec
+from rlgen.vla.actor import legal_actions, robot_sample
+from rlgen.vla.pictures import resize_with_pad, upright
+from rlgen.vla.spec import InputSpec, check_dataset, make_pipeline, released_spec
+from rlgen.vla.statistics import NormStats, Statistics, statistics
+from rlgen.vla.transforms import LIBERO_DELTA, DeltaActions, Normalise, Pad, Repack
+
+THREE = dataclasses.replace(CONFIG, cameras=presets.pi0().cameras, action_size=12, horizon=5)
 
 
-def golden_statistics() -> Statistics:
-    given = arrays("normalize", "misc")
-    return Statistics(*(given[f"running/{name}"] for name in transforms.NUMBERS))
+def stats_of(seed: int = 0) -> NormStats:
+    random = np.random.default_rng(seed)
+    return NormStats(statistics(random.normal(1, 2, (50, 8))), statistics(random.normal(-1, 0.5, (50, 7))))
 
 
-@pytest.mark.parametrize("case", ["same", "narrow"])
-def test_normalising_is_the_references(case):
-    given = arrays("normalize", "misc")
-    ours = transforms.normalise(golden_statistics(), given[f"float64/{case}/x"])
-    np.testing.assert_allclose(ours, given[f"float64/{case}/normalize_zscore"], rtol=1e-6)
+def observation(batch: tuple[int, ...] = (), side: tuple[int, int] = (40, 64)):
+    random = np.random.default_rng(3)
+    return {
+        "observation/image": random.integers(0, 255, (*batch, *side, 3), dtype=np.uint8),
+        "observation/wrist_image": random.integers(0, 255, (*batch, *side, 3), dtype=np.uint8),
+        "observation/state": random.normal(size=(*batch, 8)),
+        "prompt": ["pick it up"] * batch[0] if batch else "pick it up",
+    }
 
 
-@pytest.mark.parametrize("case", ["same", "wide"])
-def test_undoing_it_is_the_references(case):
-    given = arrays("normalize", "misc")
-    ours = transforms.unnormalise(golden_statistics(), given[f"float32/{case}/x"])
-    np.testing.assert_allclose(ours, given[f"float32/{case}/unnormalize_zscore"], rtol=2e-5, atol=1e-6)
+@pytest.mark.parametrize("kind", ["zscore", "quantile"])
+@pytest.mark.parametrize("delta", [True, False])
+def test_actions_survive_the_way_to_the_model_and_back(kind, delta):
+    pipeline = make_pipeline(THREE, InputSpec(kind, "absolute", delta), stats_of())
+    actions = np.random.default_rng(0).uniform(-1, 1, (2, 5, 7)).astype(np.float32)
+    inside = pipeline.inputs({**observation((2,)), "actions": actions})
+    assert inside["actions"].shape == (2, 5, 12) and not inside["actions"][..., 7:].any()
+    back = pipeline.outputs({"state": inside["state"], "actions": inside["actions"]})
+    np.testing.assert_allclose(back["actions"], actions, atol=1e-5)
+    assert ("delta actions" in pipeline.names) == delta
 
 
-def test_mean_and_deviation_are_the_references():
-    given = arrays("normalize", "misc")
-    ours = transforms.statistics(np.concatenate([given[f"running/batch{i}"] for i in range(4)]))
-    np.testing.assert_allclose(ours.mean, given["running/mean"], rtol=1e-6)
-    np.testing.assert_allclose(ours.std, given["running/std"], rtol=1e-5)
+def test_transforms_run_in_this_order():
+    assert make_pipeline(THREE, InputSpec(delta=True, actions="absolute"), stats_of()).names == [
+        "repack", "delta actions", "normalise", "resize", "tokenise", "pad",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("image", ["img0", "img1"])
-def test_resizing_is_the_references(image):
-    given = arrays("image_resize", "misc")
-    theirs = given[f"{image}/jax_uint8"]
-    ours = np.asarray(transforms.resize(given[f"{image}/input_uint8"][None], theirs.shape[-2]))
-    assert np.abs(ours.reshape(theirs.shape).astype(int) - theirs).max() <= 1
+def test_one_sample_and_a_batch_of_it_are_the_same():
+    pipeline, one = make_pipeline(THREE, InputSpec(), stats_of()), observation()
+    batch = {key: [value] * 3 if key == "prompt" else np.stack([value] * 3) for key, value in one.items()}
+    alone, together = pipeline.inputs(one), pipeline.inputs(batch)
+    for key in ("state", "tokens", "token_mask"):
+        np.testing.assert_array_equal(together[key], np.stack([alone[key]] * 3))
+    for camera in THREE.cameras:
+        np.testing.assert_array_equal(together["pictures"][camera][1], alone["pictures"][camera])
+
+
+def test_a_camera_that_the_robot_lacks_is_black_and_masked():
+    inside = make_pipeline(THREE, InputSpec(), stats_of()).inputs(observation())
+    assert list(inside["pictures"]) == list(THREE.cameras)
+    masks = [bool(inside["picture_mask"][name]) for name in THREE.cameras]
+    assert masks == [True, True, False] and not inside["pictures"]["right_wrist_0_rgb"].any()
+
+
+def test_a_camera_that_the_model_lacks_is_left_out():
+    one = dataclasses.replace(CONFIG, cameras=("base_0_rgb",))
+    assert list(make_pipeline(one, InputSpec(), stats_of()).inputs(observation())["pictures"]) == ["base_0_rgb"]
+
+
+def test_the_state_enters_the_prompt_normalised_and_not_padded():
+    config = dataclasses.replace(THREE, state_in_prompt=True, prompt_length=80)
+    told = []
+    pipeline = make_pipeline(
+        config, InputSpec("quantile"), stats_of(), encode=lambda text, begin: told.append(text) or [5]
+    )
+    pipeline.inputs(observation())
+    [text] = told
+    assert text.startswith("Task: pick it up, State: ") and text.endswith(";\nAction: ")
+    assert len(text.split("State: ")[1].split(";")[0].split()) == 8
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"observation/image": None}, "no 'observation/image'"),
+        ({"observation/image": np.zeros((4, 4), np.uint8)}, r"observation/image is uint8 \[4, 4\]"),
+        ({"observation/image": np.zeros((4, 4, 3), np.int32)}, "observation/image is int32"),
+        ({"observation/state": "abc"}, "observation/state is not an array of numbers"),
+        ({"observation/state": np.full(8, np.nan)}, "not finite"),
+        ({"observation/state": np.zeros(5)}, "state has 5 numbers, the model was trained with 8"),
+        ({"prompt": 3}, "prompt is '3'"),
+        ({"observation/image": np.zeros((2, 4, 4, 3), np.uint8)}, "base_0_rgb has shape"),
+    ],
+)
+def test_what_the_model_cannot_read_is_refused_by_its_key(change, message):
+    sample = {key: value for key, value in {**observation(), **change}.items() if value is not None}
+    with pytest.raises(UserError, match=message) as error:
+        make_pipeline(THREE, InputSpec(), stats_of()).inputs(sample)
+    assert "\n" not in str(error.value)
+
+
+def test_pictures_of_floats_and_of_channels_first_are_understood():
+    sample = observation(side=(8, 8))
+    floats = sample["observation/image"].astype(np.float32) / 255
+    repack = Repack(CONFIG.cameras, 7)
+    for other in (floats, np.moveaxis(sample["observation/image"], -1, 0)):
+        packed = repack.inputs({**sample, "observation/image": other})["pictures"]["base_0_rgb"]
+        assert np.abs(packed.astype(int) - sample["observation/image"]).max() <= 1
 
 
 def test_resizing_pads_to_a_square_in_the_middle():
     white = np.full((1, 8, 4, 3), 255, np.uint8)
-    out = np.asarray(transforms.resize(white, 8))[0, :, :, 0]
+    out = resize_with_pad(white, 8)[0, :, :, 0]
     assert (out[:, 2:6] == 255).all() and (out[:, :2] == 0).all() and (out[:, 6:] == 0).all()
 
 
 def test_upright_turns_by_half_a_circle():
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    assert transforms.upright(picture)[0, 0].tolist() == picture[1, 1].tolist()
-    np.testing.assert_array_equal(transforms.upright(transforms.upright(picture)), picture)
+    assert upright(picture)[0, 0].tolist() == picture[1, 1].tolist()
+    np.testing.assert_array_equal(upright(upright(picture)), picture)
+    pictures = np.stack([picture, picture + 100])
+    named = robot_sample(np.zeros(8), pictures, "x")
+    np.testing.assert_array_equal(named["observation/wrist_image"], upright(picture + 100))
 
 
-def test_actions_survive_the_way_to_the_model_and_back():
-    random = np.random.default_rng(0)
-    actions = random.uniform(-1, 1, (5, 16, 7)).astype(np.float32)
-    actions[..., -1] = np.sign(actions[..., -1])
-    actions[..., 4] = 0.25  # never varies: its deviation is 0
-    stats = NormStats(transforms.statistics(random.normal(size=(9, 8))), transforms.statistics(actions.reshape(-1, 7)))
-    inside = transforms.model_actions(tiny(), stats, actions)
-    assert inside.shape[-1] == 8 and float(np.abs(inside[..., 7]).max()) == 0
-    np.testing.assert_allclose(transforms.robot_actions(stats, inside), actions, atol=1e-5)
-
-
-def test_robot_actions_are_legal_whatever_the_model_says():
-    stats = NormStats(*[Statistics(np.zeros(8), np.ones(8), np.zeros(8), np.zeros(8))] * 2)
-    out = np.asarray(transforms.robot_actions(stats, np.array([[[9.0, -9, 0.5, 0, 0, 0, -0.1, 3]]])))
-    # openpi adds 1e-6 to the deviation, which is 1 here.
-    np.testing.assert_allclose(out, [[[1, -1, 0.5 * (1 + 1e-6), 0, 0, 0, -1]]], atol=1e-7)
-    assert np.abs(out).max() == 1 and out[0, 0, -1] == -1
+def test_actions_for_the_robot_are_legal_whatever_the_model_says():
+    out = legal_actions(np.array([[[9.0, -9, 0.5, 0, 0, 0, -0.1]]]))
+    np.testing.assert_array_equal(out, [[[1, -1, 0.5, 0, 0, 0, -1]]])
 
 
 def test_a_state_far_from_all_data_is_limited():
-    stats = NormStats(*[Statistics(np.zeros(8), np.full(8, 1e-4), np.zeros(8), np.zeros(8))] * 2)
-    config, blank = tiny(), np.zeros((1, 128, 128, 3), np.uint8)
-    pictures = {name: blank for name in config.cameras}
-    prompt = np.zeros((1, config.prompt_length), np.int32)
-    inputs = transforms.model_inputs(config, stats, pictures, np.full((1, 8), -0.1), prompt, prompt == 0)
-    assert inputs.state.tolist() == [[-config.state_limit] * 8]
-    assert float(inputs.pictures["base_0_rgb"].max()) == -1
+    narrow = Statistics(np.zeros(8), np.full(8, 1e-4), np.zeros(8), np.zeros(8))
+    limited = Normalise(NormStats(narrow, narrow), "zscore", 5.0).inputs({"state": np.full((1, 8), -0.1)})
+    assert limited["state"].tolist() == [[-5.0] * 8]
 
 
-def test_statistics_survive_json():
-    stats = NormStats(transforms.statistics(np.random.default_rng(0).normal(size=(9, 8))), golden_statistics())
-    again = NormStats.from_json(json.loads(json.dumps(stats.to_json())))
-    jax.tree.map(np.testing.assert_allclose, again, stats)
+def test_delta_actions_leave_the_gripper():
+    actions, state = np.ones((1, 2, 7)), np.full((1, 8), 0.25)
+    out = DeltaActions(LIBERO_DELTA).inputs({"actions": actions, "state": state})["actions"]
+    assert (out[..., :6] == 0.75).all() and (out[..., 6] == 1).all()
+
+
+def test_more_numbers_than_the_model_takes_are_refused():
+    with pytest.raises(ValueError, match="8 dimensions do not fit"):
+        Pad(7, 8).inputs({"state": np.zeros(8)})
+
+
+def test_a_dataset_must_say_what_its_actions_are_and_agree():
+    check_dataset(InputSpec(), "relative", "d")
+    check_dataset(InputSpec(actions="absolute", delta=True), "absolute", "d")
+    with pytest.raises(UserError, match="does not say what its actions are"):
+        check_dataset(InputSpec(), None, "d")
+    with pytest.raises(UserError, match="d are absolute, the model's are relative"):
+        check_dataset(InputSpec(), "absolute", "d")
+
+
+def test_subtracting_the_state_twice_needs_to_be_asked_for():
+    released = released_spec("pi0_libero", "words")
+    assert released.is_double_delta and released.normalisation == "zscore"
+    with pytest.raises(UserError, match="once more"):
+        check_dataset(released, "relative", "d")
+    check_dataset(released, "relative", "d", double_delta=True)
+    assert not released_spec("pi05_libero", "words").delta
+    assert released_spec("pi05_libero", "words").normalisation == "quantile"
+
+
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
+def test_descriptions_survive_json(name):
+    config = presets.preset(name)
+    value = json.loads(json.dumps(spec.to_json(config, InputSpec("quantile", delta=True)), allow_nan=False))
+    assert spec.from_json(value) == (config, InputSpec("quantile", delta=True))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda value: value.pop("model"),
+        lambda value: value["model"].pop("vision"),
+        lambda value: value["model"].update(family="pi7"),
+        lambda value: value.update(format=2),
+    ],
+)
+def test_damaged_descriptions_are_refused(damage):
+    value = spec.to_json(CONFIG, InputSpec())
+    damage(value)
+    with pytest.raises(UserError, match="the model's description"):
+        spec.from_json(value)
+
+
+def test_an_unknown_model_is_refused_with_those_that_there_are():
+    with pytest.raises(UserError, match=r"unknown model 'pi9', expected one of pi0, pi05"):
+        presets.preset("pi9")
 
 
 @pytest.mark.parametrize(
@@ -103,8 +207,7 @@ def test_statistics_survive_json():
     ],
 )
 def test_damaged_statistics_are_refused_in_a_line(damage):
-    stats = transforms.statistics(np.ones((2, 8)))
-    value = NormStats(stats, stats).to_json()
+    value = stats_of().to_json()
     damage(value)
     with pytest.raises(UserError, match="normalisation statistics") as error:
         NormStats.from_json(value)

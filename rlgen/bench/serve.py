@@ -1,0 +1,150 @@
+"""A policy server under load: many clients at once, one of which sends garbage."""
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import jax
+import numpy as np
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from rlgen.vla import model, wire
+from rlgen.vla.client import PolicyClient
+from rlgen.vla.policy import Policy
+from rlgen.vla.presets import preset
+from rlgen.vla.server import PolicyServer, stack, warm_up
+from rlgen.vla.server_thread import serving
+from rlgen.vla.spec import InputSpec, make_pipeline
+from rlgen.vla.statistics import NormStats, Statistics
+
+GARBAGE: tuple[bytes | str, ...] = (
+    b"\xc1 no message",
+    b"",
+    "a text",
+    wire.pack([1, 2, 3]),
+    wire.pack({"prompt": "no pictures"}),
+    wire.pack({b"__ndarray__": True, b"data": b"\0", b"dtype": "<f8", b"shape": [1 << 40]}),
+)
+
+
+def make_requests(policy: Policy, count: int, seed: int = 0) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """Observations that bring their own noise, and the actions that a right server answers."""
+    random, config = np.random.default_rng(seed), policy.config
+    size = policy.pipeline.transforms[-1].state_size
+    side = config.image_size
+    requests = [
+        {
+            "observation/image": random.integers(0, 256, (side, side, 3), dtype=np.uint8),
+            "observation/wrist_image": random.integers(0, 256, (side, side, 3), dtype=np.uint8),
+            "observation/state": random.normal(size=size).astype(np.float32),
+            "prompt": f"task {number}",
+            "noise": random.standard_normal((config.horizon, config.action_size)).astype(np.float32),
+        }
+        for number in range(count)
+    ]
+    noise = np.stack([request["noise"] for request in requests])
+    return requests, list(policy.act(stack([policy.prepare(request) for request in requests]), noise))
+
+
+def load(
+    address: str,
+    requests: Sequence[dict[str, Any]],
+    expected: Sequence[np.ndarray],
+    *,
+    clients: int,
+    count: int,
+    tolerance: float = 1e-3,
+) -> dict[str, Any]:
+    """Sends `count` requests from `clients` at once while another client sends garbage.
+
+    Returns:
+      How many answers came, were wrong and were lost, garbage and how much of it was refused properly, and the
+      answers' latencies in milliseconds.
+    """
+    seconds: list[float] = []
+    wrong, lost, lock, done = [0], [0], threading.Lock(), threading.Event()
+    refused: list[bool] = []
+
+    def work(number: int) -> None:
+        client = PolicyClient(address)
+        for i in range(number, count, clients):
+            which = (i * 7 + number) % len(requests)
+            begun = time.perf_counter()
+            try:
+                actions = client.infer(requests[which])["actions"]
+            except ValueError:
+                with lock:
+                    lost[0] += 1
+                client = PolicyClient(address)
+                continue
+            with lock:
+                seconds.append(time.perf_counter() - begun)
+                wrong[0] += not np.allclose(actions, expected[which], atol=tolerance)
+        client.close()
+
+    def spoil() -> None:
+        number = 0
+        while not done.is_set():
+            refused.append(send_garbage(address, GARBAGE[number % len(GARBAGE)]))
+            number += 1
+            time.sleep(0.005)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
+    spoiler = threading.Thread(target=spoil)
+    begun = time.perf_counter()
+    for thread in (*workers, spoiler):
+        thread.start()
+    for thread in workers:
+        thread.join()
+    whole = time.perf_counter() - begun
+    done.set()
+    spoiler.join()
+    p50, p95 = 1000 * np.quantile(seconds, [0.5, 0.95])
+    return {
+        "clients": clients,
+        "requests": count,
+        "answers": len(seconds),
+        "wrong": wrong[0],
+        "lost": lost[0],
+        "garbage": len(refused),
+        "garbage_refused": sum(refused),
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "answers_per_s": len(seconds) / whole,
+    }
+
+
+def send_garbage(address: str, message: bytes | str) -> bool:
+    """Whether a message is answered by an error in a text frame and the connection closed with 1011."""
+    with connect(f"ws://{address}", compression=None, max_size=None) as connection:
+        connection.recv()
+        connection.send(message)
+        answer = connection.recv()
+        try:
+            connection.recv()
+        except ConnectionClosed as error:
+            return isinstance(answer, str) and error.rcvd is not None and error.rcvd.code == 1011
+        with suppress(ConnectionClosed):
+            connection.close()
+        return False
+
+
+def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[str, Any]:
+    """A server of a preset with fresh parameters in this process, under load."""
+    config = preset(name)
+    ones = Statistics(*(np.full(8, value, np.float32) for value in (0, 1, -1, 1)))
+    policy = Policy(
+        config,
+        model.init(config, jax.random.key(0)),
+        make_pipeline(config, InputSpec(), NormStats(ones, ones)),
+        batch=batch,
+        powers=True,
+    )
+    warm_up(policy)
+    sent, expected = make_requests(policy, 24)
+    with serving(PolicyServer(policy, {})) as address:
+        told = load(address, sent, expected, clients=clients, count=requests)
+    return {"preset": name, "device": jax.devices()[0].device_kind, "batch": batch, **told}

@@ -1,0 +1,132 @@
+"""A training step of a model on the device at hand: time, tokens, utilisation, waiting for data."""
+
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from importlib import metadata
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlgen.data.frames import EncodedFrames, encode_frames
+from rlgen.train.sharding import make_mesh, state_shardings
+from rlgen.vla.batches import batches
+from rlgen.vla.budget import GIB, device_bytes, memory_plan, peak_flops, step_flops, tokens_per_frame
+from rlgen.vla.config import VlaConfig
+from rlgen.vla.frames import Frames, FrameTable, MemoryFrames
+from rlgen.vla.job import Job
+from rlgen.vla.mixture import Mixture, hold_out, mixture_statistics
+from rlgen.vla.spec import InputSpec, make_pipeline
+from rlgen.vla.train_config import TrainConfig
+from rlgen.vla.training import compile_step, init_state, run_steps
+
+WARM_UP = 3
+STORED = 256
+
+
+def synthetic_frames(frames: int, threads: int, seed: int = 0) -> MemoryFrames:
+    """JPEGs of 256 x 256 as an export holds them, decoded when a batch is made."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+    pictures = coarse.repeat(STORED // 16, axis=1).repeat(STORED // 16, axis=2)
+    stored = encode_frames(pictures)
+    data = tuple(stored.data[number % len(stored)] for number in range(frames))
+    table = FrameTable(
+        state=random.normal(size=(frames, 8)).astype(np.float32),
+        action=random.uniform(-1, 1, (frames, 7)).astype(np.float32),
+        episode=np.arange(frames) // 100,
+        end=np.minimum((np.arange(frames) // 100 + 1) * 100, frames),
+        prompt=np.zeros(frames, int),
+        prompts=("pick up the butter and place it in the basket",),
+    )
+    pool = ThreadPoolExecutor(threads)
+    return MemoryFrames(table, EncodedFrames(data, (STORED, STORED)), EncodedFrames(data, (STORED, STORED)), pool)
+
+
+def run(
+    name: str,
+    config: VlaConfig,
+    train: TrainConfig,
+    *,
+    frames: Frames | None = None,
+    steps: int = 20,
+    blocks: int = 3,
+    fsdp: int = 1,
+    threads: int = 2,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Times `blocks` times `steps` training steps after a warm-up; loading is part of it.
+
+    Args:
+      name: of the preset, for the report.
+      config: the model.
+      train: batch and what is trained.
+      frames: what to train on; synthetic JPEGs by default.
+      steps: a block.
+      blocks: of which the median is told.
+      fsdp: devices that share each parameter.
+      threads: that decode.
+      tell: hears what is going on.
+    """
+    device = jax.devices()[0]
+    train = replace(train, steps=WARM_UP + steps * blocks + 1, warmup=0)
+    mesh = make_mesh(fsdp)
+    plan = memory_plan(config, train, devices=mesh.size, fsdp=fsdp)
+    tell(f"{device.device_kind}: {plan}")
+    mixture = Mixture((hold_out(frames or synthetic_frames(2000, threads), 0.0, 0)[0],))
+    pipeline = make_pipeline(config, InputSpec(), mixture_statistics(mixture, config.horizon, delta=False))
+    job = Job(config, train, pipeline, mixture, mesh)
+    shardings = state_shardings(mesh, jax.eval_shape(partial(init_state, config, train)))
+    state = jax.jit(partial(init_state, config, train), out_shardings=shardings)()
+    step = compile_step(config, train, shardings)
+    begun = time.perf_counter()
+    stream = batches(config, mixture, pipeline, job.options, 0, WARM_UP + steps * blocks)
+    state, _ = run_steps(step, state, islice(stream, WARM_UP), mesh=mesh)
+    tell(f"compiled and warm after {time.perf_counter() - begun:.0f} s")
+    measured = []
+    for _ in range(blocks):
+        state, values = run_steps(step, state, islice(stream, steps), mesh=mesh)
+        measured.append((values["step_s"], values["data_wait_share"]))
+        tell(f"{values['step_s']:.4f} s a step, {100 * values['data_wait_share']:.1f} % waiting for data")
+    seconds = float(np.median([s for s, _ in measured]))
+    return {
+        "preset": name,
+        "device": device.device_kind if device.platform != "cpu" else platform.processor() or platform.machine(),
+        "step_s": seconds,
+        "tokens_per_s": train.batch * tokens_per_frame(config, train.draws) / seconds,
+        "mfu": _utilisation(config, train, seconds, mesh.size),
+        "data_wait_share": float(np.median([w for _, w in measured])),
+        "devices": mesh.size,
+        "fsdp": fsdp,
+        "batch": train.batch,
+        "accumulate": train.accumulate,
+        "trainable": train.trainable,
+        "ema": train.ema is not None,
+        "moments": train.moments,
+        "remat": config.remat,
+        "dtype": config.dtype,
+        "flops_a_step": step_flops(config, train),
+        "step_s_of_blocks": [s for s, _ in measured],
+        "steps_a_block": steps,
+        "warm_up_steps": WARM_UP,
+        "data": "synthetic JPEGs" if frames is None else "dataset",
+        "planned_gib": plan.total / GIB,
+        "peak_gib": _peak_gib(),
+        "device_gib": None if device_bytes() is None else device_bytes() / GIB,
+        "versions": {package: metadata.version(package) for package in ("jax", "flax", "optax")},
+    }
+
+
+def _utilisation(config: VlaConfig, train: TrainConfig, seconds: float, devices: int) -> float | None:
+    peak = peak_flops(jax.devices()[0].device_kind)
+    return None if peak is None else step_flops(config, train) / seconds / (peak * devices)
+
+
+def _peak_gib() -> float | None:
+    stats = jax.local_devices()[0].memory_stats() if jax.devices()[0].platform != "cpu" else None
+    return stats["peak_bytes_in_use"] / GIB if stats and "peak_bytes_in_use" in stats else None

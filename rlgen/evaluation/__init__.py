@@ -1,0 +1,1 @@
+"""Evaluation of policies on the benchmark: ours in process, or any server that speaks openpi's protocol."""

@@ -1,0 +1,159 @@
+"""What training reads: the steps of a dataset, small numbers in memory, pictures when they are asked for."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from rlgen.data.frames import EncodedFrames
+from rlgen.errors import UserError
+from rlgen.vla.pictures import resize_with_pad
+from rlgen.vla.transforms import PROMPT, STATE, Sample
+
+KEYS = {"image": "observation/image", "wrist_image": "observation/wrist_image"}
+DECODED_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """The numbers of F steps, episode after episode.
+
+    Attributes:
+      state: raw.
+      action: raw.
+      episode: number of the episode a step belongs to.
+      end: number of the step behind the last one of that episode.
+      prompt: number of its instruction in `prompts`.
+      prompts: the instructions.
+    """
+
+    state: Float[np.ndarray, "F 8"]
+    action: Float[np.ndarray, "F 7"]
+    episode: Int[np.ndarray, " F"]
+    end: Int[np.ndarray, " F"]
+    prompt: Int[np.ndarray, " F"]
+    prompts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+
+class Frames(Protocol):
+    """A dataset: its table, and pictures by the number of the step."""
+
+    @property
+    def table(self) -> FrameTable:
+        """The numbers of all steps."""
+
+    def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+        """`image` and `wrist_image` of steps, upright."""
+
+
+class RldsEpisode(Protocol):
+    """What is used of an episode of an RLDS export; pictures are upright."""
+
+    image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames
+    wrist_image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames
+    state: Float[np.ndarray, "T 8"]
+    action: Float[np.ndarray, "T 7"]
+    language_instruction: str
+
+
+@dataclass(frozen=True)
+class MemoryFrames:
+    """A dataset in memory; pictures as arrays, or encoded and decoded by threads when they are asked for."""
+
+    table: FrameTable
+    image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames
+    wrist_image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames
+    pool: ThreadPoolExecutor | None = field(default=None, compare=False)
+
+    def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+        """`image` and `wrist_image` of steps, upright."""
+        return {name: self._some(getattr(self, name), index) for name in KEYS}
+
+    def _some(self, stored: np.ndarray | EncodedFrames, index: np.ndarray) -> np.ndarray:
+        if isinstance(stored, np.ndarray):
+            return stored[index]
+        decode = map if self.pool is None else self.pool.map
+        return np.stack(list(decode(lambda number: stored[int(number)], index)))
+
+
+@dataclass(frozen=True)
+class ItemFrames:
+    """A source that gives whole items by number, such as a reader of records, as a dataset.
+
+    Attributes:
+      source: has a `table`, and items with `image` and `wrist_image`.
+      pool: threads that read and decode.
+    """
+
+    source: Sequence
+    pool: ThreadPoolExecutor
+
+    @property
+    def table(self) -> FrameTable:
+        """The numbers of all steps."""
+        own = self.source.table
+        return FrameTable(own.state, own.action, own.episode, own.end, own.prompt, own.prompts)
+
+    def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+        """`image` and `wrist_image` of steps, upright."""
+        items = list(self.pool.map(lambda number: self.source[int(number)], index))
+        return {name: np.stack([item[name] for item in items]) for name in KEYS}
+
+
+def action_chunks(
+    table: FrameTable, index: Int[np.ndarray, " B"], horizon: int
+) -> tuple[Float[np.ndarray, "B H 7"], Bool[np.ndarray, "B H"]]:
+    """The actions from each step on, an episode's last one repeated behind its end, and which of them exist."""
+    steps = index[:, None] + np.arange(horizon)
+    end = table.end[index][:, None]
+    return table.action[np.minimum(steps, end - 1)], steps < end
+
+
+def take(frames: Frames, index: Int[np.ndarray, " B"], horizon: int) -> Sample:
+    """Steps as a robot would send them, with the actions that follow."""
+    table = frames.table
+    actions, mask = action_chunks(table, index, horizon)
+    pictures = {KEYS[name]: picture for name, picture in frames.pictures(index).items()}
+    prompts = [table.prompts[number] for number in table.prompt[index]]
+    return {**pictures, STATE: table.state[index], PROMPT: prompts, "actions": actions, "action_mask": mask}
+
+
+def from_rlds(episodes: Iterable[RldsEpisode], side: int, *, threads: int = 1) -> MemoryFrames:
+    """Reads every episode once and keeps it in memory.
+
+    Pictures are kept decoded and in squares of `side` pixels where they take less than 2 GiB, encoded as they
+    are otherwise.
+
+    Raises:
+      UserError: there is no episode.
+    """
+    held = list(episodes)
+    if not held:
+        raise UserError("the dataset holds no episode; export at least one before training on it")
+    prompts = tuple(dict.fromkeys(episode.language_instruction for episode in held))
+    lengths = np.array([len(episode.action) for episode in held])
+    table = FrameTable(
+        state=np.concatenate([np.asarray(episode.state, np.float32) for episode in held]),
+        action=np.concatenate([np.asarray(episode.action, np.float32) for episode in held]),
+        episode=np.repeat(np.arange(len(held)), lengths),
+        end=np.repeat(np.cumsum(lengths), lengths),
+        prompt=np.repeat([prompts.index(episode.language_instruction) for episode in held], lengths),
+        prompts=prompts,
+    )
+    large = 2 * len(table) * side * side * 3 > DECODED_BYTES
+    columns = {name: [getattr(episode, name) for episode in held] for name in KEYS}
+    if large and all(isinstance(part, EncodedFrames) for column in columns.values() for part in column):
+        kept = {name: _joined(column) for name, column in columns.items()}
+        return MemoryFrames(table, **kept, pool=ThreadPoolExecutor(threads))
+    decoded = {n: np.concatenate([resize_with_pad(np.asarray(p), side) for p in parts]) for n, parts in columns.items()}
+    return MemoryFrames(table, **decoded)
+
+
+def _joined(parts: Sequence[EncodedFrames]) -> EncodedFrames:
+    return EncodedFrames(tuple(data for part in parts for data in part.data), parts[0].size)

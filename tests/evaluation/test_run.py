@@ -1,0 +1,115 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rlgen.errors import UserError
+from rlgen.evaluation.actor import Drawer, EvaluationActor
+from rlgen.evaluation.confusion import comparable, reached_instead
+from rlgen.evaluation.protocol import Protocol
+from rlgen.evaluation.run import evaluate
+from rlgen.libero.tasks import HORIZONS, find_task
+from rlgen.types import Observation, RobotState
+
+SHORT = Protocol(trials=3, replan=8, picture_size=32)
+
+
+class Stub:
+    """Answers with what it is asked, so that a mistake in rows or seeds shows."""
+
+    name = "stub"
+
+    def __init__(self, horizon=8, stop_after=None):
+        self.horizon, self.asked, self.stop_after = horizon, [], stop_after
+
+    def __call__(self, samples, seeds):
+        if self.stop_after is not None and len(self.asked) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.asked.append((list(samples), list(seeds)))
+        first = [sample["observation/state"][:1] for sample in samples]
+        wiggle = [np.random.default_rng(seed).normal(0, 0.3, (self.horizon, 7)) for seed in seeds]
+        return np.stack([w + f for w, f in zip(wiggle, first, strict=True)])
+
+
+def observe(steps, states):
+    count = len(states)
+    robot = RobotState(states[:, :3], states[:, 3:6], states[:, 6:], np.zeros((count, 7)))
+    return Observation(np.zeros((count, 1)), np.arange(count)[:, None] * 1.0, robot, np.array(steps))
+
+
+def draw(physics):
+    return np.stack([np.full((2, 4, 4, 3), int(row[0]), np.uint8) for row in physics])
+
+
+def test_only_episodes_that_go_on_are_asked_for():
+    stub = Stub()
+    actor = EvaluationActor(stub, "open it", draw, replan=5)
+    actor.begin(np.array([7, 8, 9]))
+    states = np.arange(24.0).reshape(3, 8) / 100
+    assert actor(observe([0, 0, 0], states)).shape == (3, 5, 7)
+    actions = actor(observe([5, 3, 5], states))
+    assert len(stub.asked[1][0]) == 3
+    # The second came to its end after three steps; it does not move any more.
+    actions = actor(observe([10, 3, 10], states))
+    samples, _ = stub.asked[2]
+    assert [sample["observation/image"][0, 0, 0] for sample in samples] == [0, 2]
+    assert [sample["prompt"] for sample in samples] == ["open it"] * 2
+    assert not actions[1].any() and actions[0].any() and np.abs(actions).max() <= 1
+    assert set(np.unique(actions[[0, 2], :, 6])) <= {-1.0, 1.0}
+    # Noise follows from the episode's seed and the look, not from who else is asked for.
+    alone = EvaluationActor(Stub(), "open it", draw, replan=5)
+    alone.begin(np.array([9]))
+    for step in (0, 5, 10):
+        last = alone(observe([step], states[2:]))
+    np.testing.assert_array_equal(last[0], actions[2])
+
+
+def test_answers_shorter_than_what_is_executed_are_refused():
+    actor = EvaluationActor(Stub(horizon=4), "open it", draw, replan=5)
+    actor.begin(np.array([0]))
+    with pytest.raises(UserError, match="answers 4 actions, --replan is 5"):
+        actor(observe([0], np.zeros((1, 8))))
+
+
+def test_an_interrupted_evaluation_goes_on_to_the_same(standin_scene, tmp_path, monkeypatch):
+    monkeypatch.setitem(HORIZONS, standin_scene.task.suite, 24)
+    tasks = [standin_scene.task]
+    options = {"width": 2, "threads": 2, "videos": 1, "tell": lambda line: None}
+
+    def run(stub, folder):
+        return evaluate(stub, tasks, lambda task: standin_scene, SHORT, folder, **options)
+
+    whole = run(Stub(), tmp_path / "whole")
+    # The first wave of two episodes takes three looks.
+    with pytest.raises(KeyboardInterrupt):
+        run(Stub(stop_after=4), tmp_path / "broken")
+    again = Stub()
+    assert run(again, tmp_path / "broken") == whole
+    assert {len(samples) for samples, _ in again.asked} == {1}
+    assert (tmp_path / "broken/episodes.jsonl").read_text() == (tmp_path / "whole/episodes.jsonl").read_text()
+    assert whole["all"]["trials"] == 3
+    assert len(list((tmp_path / "broken/videos").glob("*.gif"))) == 1
+    finished = Stub()
+    assert run(finished, tmp_path / "broken") == whole and not finished.asked
+
+
+def test_pictures_of_many_threads_stay_in_their_rows(standin_scene):
+    drawer = Drawer(standin_scene, "fast", 32, 3)
+    states = standin_scene.stored[:4]
+    together = drawer(states)
+    for row in range(4):
+        np.testing.assert_array_equal(drawer(states[row : row + 1])[0], together[row])
+    drawer.close()
+
+
+def test_a_failure_that_reached_another_goal_is_told(other_scene):
+    """The goal of libero_goal/0 is an open drawer: another task of the same scene, by its goal."""
+    other = dataclasses.replace(other_scene, task=find_task("libero_goal/1"))
+    before = other_scene.stored[0]
+    after, goal = before.copy(), other_scene.goal
+    assert comparable(other_scene, other) and not comparable(other_scene, other_scene)
+    for joint in goal.joints[0]:
+        after[1 + joint] = goal.thresholds[0] + (0.05 if goal.above[0] else -0.05)
+    assert reached_instead(other_scene, [other], before, after) == (other.task.id,)
+    assert reached_instead(other_scene, [other], before, before) == ()
+    assert reached_instead(other_scene, [other], after, after) == ()

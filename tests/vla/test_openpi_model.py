@@ -1,0 +1,199 @@
+"""Every array of the four reference models: pi0 and pi0.5, with adapters and without."""
+
+import dataclasses
+import json
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from vla import openpi
+from vla.openpi import FAMILIES, arrays, names, quick_jit, relative
+
+from rlgen.vla import flow, model, presets
+
+
+@cache
+def gradient_run(part):
+    """The loss, its gradient and the tokens it begins with."""
+    given, config = arrays("inputs", part), openpi.config(part)
+
+    def run(params, inputs):
+        noise, t = given["noise"][None], given["time"][None]
+        each = model.flow_loss(config, params, inputs, given["actions"], noise, t)
+        x = flow.noisy_actions(given["actions"], given["noise"], given["time"])
+        return jnp.mean(each), (each[0], x, model.embed_suffix(config, params, inputs.state, x, given["time"]))
+
+    return quick_jit(jax.value_and_grad(run, has_aux=True))(openpi.params(part), openpi.inputs(part))
+
+
+@cache
+def joint_run(part):
+    """Pictures, tokens, and both experts in one pass."""
+    given, config, out = arrays("inputs", part), openpi.config(part), arrays("outputs", part)
+
+    def run(params, inputs):
+        parts = partial(model.apply, config, params)
+        pictures = parts(jnp.concatenate(list(inputs.pictures.values())), method=picture_parts)
+        joint = parts(inputs, out["loss/x_t"], given["time"], method="joint")
+        return pictures, parts(inputs, method="prefix"), joint
+
+    return quick_jit(run)(openpi.params(part), openpi.inputs(part))
+
+
+@cache
+def sampling_run(part):
+    """The cached prefix, slopes at the loss's point and at every point of both walks, and the walks themselves."""
+    given, config, out = arrays("inputs", part), openpi.config(part), arrays("outputs", part)
+    count = len(given["time"])
+    walks = [(out[f"sample{n}/x_steps"][:-1], out[f"sample{n}/t_steps"][:-1]) for n in (4, 10)]
+    x = np.concatenate([out["loss/x_t"][None], *(x for x, _ in walks)])
+    t = np.concatenate([given["time"][None], *(t[:, None].repeat(count, 1) for _, t in walks)])
+
+    def run(params, inputs):
+        parts = partial(model.apply, config, params)
+        prefix = parts(inputs, method="run_prefix")
+
+        def slope(point):
+            block = model.embed_suffix(config, params, inputs.state, *point)
+            return parts(prefix, block, method="run_suffix")
+
+        walk = partial(model.sample, config, params, inputs, given["sample_noise"])
+        return prefix.cache, jax.lax.map(slope, (x, t)), jax.lax.map(walk, jnp.array([4, 10]))
+
+    return quick_jit(run)(openpi.params(part), openpi.inputs(part))
+
+
+def picture_parts(net, x):
+    img = net.PaliGemma.img
+    embedded = img.embed(x)
+    encoded = img.Transformer(embedded)
+    return embedded, encoded, img.head(encoded)
+
+
+@cache
+def manifest(family):
+    return json.loads((openpi.folder() / f"manifest_{family}.json").read_text())
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05"])
+@pytest.mark.parametrize("variant", [None, (True, True), (True, False), (False, True)])
+def test_full_size_has_the_published_names_and_shapes(family, variant):
+    told, config, extra = manifest(family), presets.preset(family), {}
+    if variant is not None:
+        config = presets.with_lora(config, language=variant[0], action=variant[1])
+        name = " + ".join(n + "_lora" * on for n, on in zip(("gemma_2b", "gemma_300m"), variant, strict=True))
+        extra = told["lora_variants"][name]["extra_params"]
+        assert told["lora_variants"][name]["num_leaves"] == len(told["params"]) + len(extra)
+    ours = names(jax.eval_shape(partial(model.init, config), jax.random.key(0)))
+    theirs = {**told["params"], **extra}
+    assert {k: list(v.shape) for k, v in ours.items()} == {k: v["shape"] for k, v in theirs.items()}
+    assert {str(v.dtype) for v in ours.values()} == {"float32"} == {v["dtype"] for v in theirs.values()}
+    if variant is None:
+        assert sum(v.size for v in ours.values()) == told["num_params"]
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05"])
+def test_presets_have_the_published_settings(family):
+    told, config = manifest(family)["config"], presets.preset(family)
+    assert config.action_size == told["action_dim"] and config.horizon == told["action_horizon"]
+    assert config.prompt_length == told["max_token_len"] and config.dtype == told["dtype"]
+    assert config.image_size == told["image_resolution"][0]
+    assert config.state_in_prompt == told.get("discrete_state_input", False)
+
+
+@pytest.mark.parametrize("part", FAMILIES)
+def test_tokens_are_the_references(part):
+    pictures, prefix, _ = joint_run(part)
+    _, (_, x, suffix) = gradient_run(part)[0]
+    given, out = arrays("inputs", part), arrays("outputs", part)
+    count = len(given["time"])
+    for i, camera in enumerate(openpi.config(part).cameras):
+        embedded, encoded, tokens = (stage[i * count : (i + 1) * count] for stage in pictures)
+        assert relative(tokens, out[f"siglip/{camera}"]) < 1e-5
+        if f"siglip_intermediate/{camera}/encoded" in out:
+            assert relative(embedded, out[f"siglip_intermediate/{camera}/with_posemb"]) < 1e-5
+            assert relative(encoded, out[f"siglip_intermediate/{camera}/encoded"]) < 1e-5
+    for name, block in (("embed_prefix", prefix), ("embed_suffix", suffix)):
+        assert relative(block.tokens, out[f"{name}/tokens"]) < 1e-5
+        np.testing.assert_array_equal(block.mask, out[f"{name}/mask"])
+        np.testing.assert_array_equal(block.starts, out[f"{name}/ar_mask"])
+    if "embed_suffix/adarms_cond" in out:
+        assert relative(suffix.condition, out["embed_suffix/adarms_cond"]) < 1e-5
+    assert relative(x, out["loss/x_t"]) < 1e-6
+    assert relative(flow.flow_target(given["actions"], given["noise"]), out["loss/u_t"]) < 1e-6
+    features = flow.time_features(jnp.asarray(given["time"]), openpi.config(part).action.width)
+    # Float32 itself is only good for 6e-5 at 250 turns a unit.
+    np.testing.assert_allclose(features, out["posemb_sincos"], atol=1e-6)
+
+
+@pytest.mark.parametrize("part", FAMILIES)
+def test_both_experts_in_one_pass_are_the_references(part):
+    _, _, ((prefix, suffix), cache) = joint_run(part)
+    out = arrays("outputs", part)
+    seen = out["embed_prefix/mask"]
+    both = np.concatenate([seen, np.ones(suffix.shape[:2], bool)], axis=1)
+    assert relative(prefix[seen], out["llm/prefix_out"][seen]) < 1e-5
+    assert relative(suffix, out["llm/suffix_out"]) < 1e-5
+    for joint, name in zip(cache, "kv", strict=True):
+        assert relative(joint[:, both], out[f"llm/{name}"][:, both]) < 1e-5
+
+
+@pytest.mark.parametrize("part", FAMILIES)
+def test_loss_and_gradients_are_the_references(part):
+    (mean, (each, *_)), grads = gradient_run(part)
+    grads, out, summary = names(grads), arrays("outputs", part), openpi.description("config", part)
+    assert relative(each, out["loss/per_timestep"]) < 1e-5
+    assert relative(mean, out["loss/mean"]) < 1e-5
+    for name in summary["grad_params"]:
+        assert relative(grads[name], out[f"grad/{name}"]) < 1e-5, name
+    assert set(grads) == set(summary["grad_l2_norm_all_params"])
+    for name, norm in summary["grad_l2_norm_all_params"].items():
+        assert np.linalg.norm(grads[name]) == pytest.approx(norm, rel=1e-5, abs=1e-6), name
+    total = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in grads.values()))
+    assert total == pytest.approx(float(out["grad_norm_global"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("part", FAMILIES)
+def test_masks_and_positions_are_the_references(part):
+    out = arrays("outputs", part)
+    mask = np.concatenate([out["embed_prefix/mask"], out["embed_suffix/mask"]], axis=1)
+    starts = np.concatenate([out["embed_prefix/ar_mask"], out["embed_suffix/ar_mask"]])
+    block = model.Block(jnp.zeros(0), mask, starts)
+    np.testing.assert_array_equal(model.attention_mask(block), out["llm/attn_mask"])
+    np.testing.assert_array_equal(model.positions(mask), out["llm/positions"])
+
+
+@pytest.mark.parametrize("part", FAMILIES)
+def test_samples_and_all_their_steps_are_the_references(part):
+    cache, slopes, walks = sampling_run(part)
+    out = arrays("outputs", part)
+    seen = out["embed_prefix/mask"]
+    for ours, name in zip(cache, "kv", strict=True):
+        assert relative(ours[:, seen], out[f"sample_prefix_cache/{name}"][:, seen]) < 1e-5
+    assert relative(slopes[0], out["loss/v_t"]) < 1e-5
+    for walk, start, steps in zip(walks, (1, 5), (4, 10), strict=True):
+        assert relative(walk, out[f"sample{steps}/actions"]) < 1e-5
+        assert relative(slopes[start], out[f"sample{steps}/v_first"]) < 1e-5
+        assert relative(slopes[start : start + steps], out[f"sample{steps}/v_steps"]) < 1e-5
+
+
+@pytest.mark.parametrize("part", FAMILIES)
+def test_half_precision_is_near_the_references(part):
+    config = dataclasses.replace(openpi.config(part), dtype="bfloat16")
+    given, inputs, out = arrays("inputs", part), openpi.inputs(part), arrays("outputs_bf16", part)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), openpi.params(part))
+    for name, params in (("f32_params", openpi.params(part)), ("bf16_params", half)):
+        slope = partial(quick_jit(partial(model.velocity, config)), params, inputs)
+        v = slope(arrays("outputs", part)["loss/x_t"], given["time"])
+        assert relative(v, out[f"{name}/v_t"]) < 5e-2
+        # Single precision would not be as far away as half precision has to be.
+        assert relative(v, arrays("outputs", part)["loss/v_t"]) > 1e-3
+        x = jnp.asarray(given["sample_noise"])
+        for i in range(10):
+            x = x - np.float32(0.1) * slope(x, jnp.full(len(x), 1 - np.float32(0.1) * i))
+        assert relative(x, out[f"{name}/sample10_actions"]) < 5e-2
+        if f"{name}/per_timestep" in out:
+            each = jnp.mean(jnp.square(v - (given["noise"] - given["actions"])), axis=-1)
+            assert relative(each, out[f"{name}/per_timestep"]) < 5e-2

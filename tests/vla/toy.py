@@ -1,0 +1,90 @@
+"""Small datasets and models that tests of training, serving and evaluation share."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+
+from rlgen.vla.config import VlaConfig
+from rlgen.vla.frames import FrameTable, MemoryFrames
+from rlgen.vla.mixture import Mixture, hold_out, mixture_statistics
+from rlgen.vla.presets import tiny
+from rlgen.vla.spec import InputSpec, make_pipeline
+from rlgen.vla.train_config import TrainConfig, smoke
+from rlgen.vla.transforms import Pipeline
+
+# Two pictures of 32 pixels, four tokens each, chunks of two actions.
+CONFIG = dataclasses.replace(
+    tiny(),
+    vision=dataclasses.replace(tiny().vision, patch=16, stem_cell=4, depth=0),
+    image_size=32,
+    horizon=2,
+    prompt_length=4,
+    unroll=False,
+)
+TRAIN = dataclasses.replace(
+    smoke(),
+    steps=300,
+    batch=32,
+    draws=4,
+    peak_rate=3e-3,
+    end_rate=1e-4,
+    warmup=20,
+    ema=0.97,
+    shift=0,
+    state_noise=0.0,
+    mask_padding=False,
+)
+
+
+def dot_episodes(count: int, seed: int, prompt: str = "touch the dot") -> list[SimpleNamespace]:
+    """A dot in the first picture; the first two numbers of the action are where it is."""
+    random = np.random.default_rng(seed)
+    episodes = []
+    for _ in range(count):
+        at = random.integers(0, 30, 2)
+        image = np.full((3, 32, 32, 3), 40, np.uint8)
+        image[:, at[0] : at[0] + 3, at[1] : at[1] + 3] = (255, 30, 30)
+        action = np.tile(np.r_[at / 15 - 1, 0, 0, 0, 0, random.choice([-1, 1])], (3, 1))
+        state = np.tile(random.normal(size=8), (3, 1))
+        state[:, 7] = action[:, 6]
+        episodes.append(
+            SimpleNamespace(
+                image=image,
+                wrist_image=np.zeros_like(image),
+                state=state,
+                action=action,
+                language_instruction=prompt,
+            )
+        )
+    return episodes
+
+
+def numbered_frames(lengths: list[int], side: int = 8, first: int = 0) -> MemoryFrames:
+    """Episodes of these lengths; step i has pictures, state and action of value `first` + i."""
+    count = sum(lengths)
+    numbers = first + np.arange(count)
+    picture = np.tile(numbers[:, None, None, None] % 100, (1, side, side, 3)).astype(np.uint8)
+    table = FrameTable(
+        state=numbers[:, None].repeat(8, 1).astype(np.float32),
+        action=numbers[:, None].repeat(7, 1).astype(np.float32),
+        episode=np.repeat(np.arange(len(lengths)), lengths),
+        end=np.repeat(np.cumsum(lengths), lengths),
+        prompt=np.zeros(count, int),
+        prompts=("count",),
+    )
+    return MemoryFrames(table, picture, picture + 100)
+
+
+def whole(frames: MemoryFrames) -> Mixture:
+    """All of a dataset."""
+    return Mixture((hold_out(frames, 0.0, 0)[0],))
+
+
+def pipeline_for(config: VlaConfig, mixture: Mixture, spec: InputSpec | None = None) -> Pipeline:
+    spec = spec or InputSpec()
+    return make_pipeline(config, spec, mixture_statistics(mixture, config.horizon, delta=spec.delta))
+
+
+def train_like(**changes) -> TrainConfig:
+    return dataclasses.replace(TRAIN, **changes)
