@@ -174,7 +174,7 @@ def test_a_flipped_byte_names_file_and_episode(datasets, tmp_path, kind):
     whole = open_dataset(datasets[kind])
     content = bytearray((folder / file).read_bytes())
     caught, held = 0, {shard.file: shard.bytes for shard in read_manifest(folder)[1]}[file]
-    for place in np.linspace(64, 0.7 * held, 12).astype(int):
+    for place in np.linspace(64, 0.7 * held, 8).astype(int):
         changed = content.copy()
         changed[place] ^= 16
         (folder / file).write_bytes(changed)
@@ -189,4 +189,4 @@ def test_a_flipped_byte_names_file_and_episode(datasets, tmp_path, kind):
             else:
                 np.testing.assert_array_equal(got.action, whole[number].action)
                 np.testing.assert_array_equal(np.asarray(got.image), np.asarray(whole[number].image))
-    assert caught >= 6
+    assert caught >= 4
