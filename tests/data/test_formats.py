@@ -187,6 +187,6 @@ def test_a_flipped_byte_names_file_and_episode(datasets, tmp_path, kind):
                 assert file.rpartition("/")[2] in str(error) and "\n" not in str(error)
                 caught += entry.name in str(error)
             else:
-                np.testing.assert_array_equal(got.action, whole[number].action)
-                np.testing.assert_array_equal(np.asarray(got.image), np.asarray(whole[number].image))
+                for name in (*NUMBERS, "image", "wrist_image"):
+                    np.testing.assert_array_equal(*(np.asarray(getattr(e, name)) for e in (got, whole[number])))
     assert caught >= 6
