@@ -1,22 +1,29 @@
 """Datasets by their folder, as training reads them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rlgen.data.card import CARD_JSON
-from rlgen.data.rlds import read_rlds
+from rlgen.data.frame_source import FrameSource
+from rlgen.data.open_dataset import dataset_format, open_dataset
 from rlgen.errors import UserError
 from rlgen.files import read_json
-from rlgen.vla.frames import Frames, from_rlds
+from rlgen.vla.frames import Frames, ItemFrames, from_rlds
 
 
 def open_frames(folder: Path, side: int, threads: int) -> Frames:
-    """The dataset in a folder; pictures fit a model of `side` pixels as far as they are decoded now.
+    """The dataset in a folder, of any format; pictures fit a model of `side` pixels as far as they are decoded now.
+
+    An array_record dataset stays on the disk, its pictures as they are stored, so that every format trains alike; the
+    others are read into memory.
 
     Raises:
       UserError: there is none, or it is damaged.
     """
-    return from_rlds(read_rlds(Path(folder)), side, threads=threads)
+    if dataset_format(Path(folder)) == "array_record":
+        return ItemFrames(FrameSource(Path(folder), horizon=1), ThreadPoolExecutor(threads))
+    return from_rlds(open_dataset(Path(folder)), side, threads=threads)
 
 
 def action_semantics(folder: Path) -> Any:

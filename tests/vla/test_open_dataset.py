@@ -1,0 +1,28 @@
+"""Datasets of every format are the same to training."""
+
+import export_of_noise
+import numpy as np
+import pytest
+
+from rlgen.errors import UserError
+from rlgen.vla.frames import take
+from rlgen.vla.open_dataset import open_frames
+
+
+def test_array_record_and_rlds_give_the_same_steps(tmp_path):
+    index, size = np.array([0, 2, 7, 26]), export_of_noise.SIZE
+    frames = {
+        kind: open_frames(export_of_noise.export(kind, tmp_path / kind), size, threads=2)
+        for kind in ("rlds", "array_record")
+    }
+    one, other = (take(source, index, horizon=2) for source in frames.values())
+    assert set(one) == set(other) and one["prompt"] == other["prompt"] == ["push"] * 4
+    for name in set(one) - {"prompt"}:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    # The second and the last step are their episodes' last: what follows is padding.
+    assert one["action_mask"].tolist() == [[True, True], [True, False], [True, True], [True, False]]
+
+
+def test_a_folder_without_a_dataset_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no dataset there"):
+        open_frames(tmp_path, 16, threads=1)
