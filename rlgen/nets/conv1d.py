@@ -12,13 +12,13 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 
-def neighbourhoods(x: Float[Array, "B H I"], width: int, stride: int = 1) -> Float[Array, "B H_out width*I"]:
+def neighbourhoods(x: Float[Array, "B H I"], width: int) -> Float[Array, "B H width*I"]:
     """What each output of a convolution sees, with `width // 2` zeros on either side of the chunk."""
     batch, length, size = x.shape
     around = width // 2 * size
     padded = jnp.pad(x.reshape(batch, length * size), ((0, 0), (around, around)))
     # A run of memory for each output, which is several times faster to copy than one for each tap.
-    starts = range(0, length * size, stride * size)
+    starts = range(0, length * size, size)
     return jnp.stack([padded[:, start : start + width * size] for start in starts], axis=1)
 
 
@@ -63,8 +63,11 @@ def _by_products(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) ->
 
 
 def convolve_down(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H/2 O"]:
-    """Cross-correlation of stride 2 with zeros around the chunk: half as long a chunk."""
-    return _multiply(neighbourhoods(x, kernel.shape[0], 2), kernel.reshape(-1, kernel.shape[2]))
+    """Cross-correlation of stride 2 with zeros around the chunk: half as long a chunk.
+
+    Every second output of the whole is cheaper than what the gradient of a strided one would take.
+    """
+    return convolve(x, kernel)[:, ::2]
 
 
 def convolve_up(x: Float[Array, "B H I"], kernel: Float[Array, "4 I O"]) -> Float[Array, "B 2*H O"]:
@@ -74,8 +77,14 @@ def convolve_up(x: Float[Array, "B H I"], kernel: Float[Array, "4 I O"]) -> Floa
     """
     batch, length, _ = x.shape
     none = jnp.zeros_like(kernel[0])
-    matrix = jnp.block([[kernel[3], none], [kernel[1], kernel[2]], [none, kernel[0]]])
-    return _multiply(neighbourhoods(x, 3), matrix).reshape(batch, 2 * length, kernel.shape[2])
+    pairs = jnp.stack(
+        [
+            jnp.concatenate([kernel[3], none], axis=1),
+            jnp.concatenate([kernel[1], kernel[2]], axis=1),
+            jnp.concatenate([none, kernel[0]], axis=1),
+        ]
+    )
+    return convolve(x, pairs).reshape(batch, 2 * length, kernel.shape[2])
 
 
 def write_out(kernel: Float[Array, "width I O"], length: int, stride: int = 1) -> Float[Array, "H*I H_out*O"]:
