@@ -71,6 +71,7 @@ def summary(attempts: list[Attempt]) -> dict[str, int | float | None]:
         "successes": sum(ended.success for ended in attempts[:TRIALS]),
         "trials": TRIALS,
         "attempts_for_50": int(reached[0]) + 1 if len(reached) else None,
+        "attempts": len(attempts),
         "mean_length": float(np.mean(lengths)) if lengths else None,
         "seconds": sum(ended.seconds for ended in attempts),
     }

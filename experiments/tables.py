@@ -22,6 +22,8 @@ def main() -> None:
     tables = {
         "quickstart": quickstart_table(),
         "quality": quality_table(),
+        "demonstrator": demonstrator_table(),
+        "demonstrator-below": demonstrator_below(),
         "speed": speed_table(),
         "pictures": pictures_table(),
         "memory": memory_table(),
@@ -71,6 +73,45 @@ def quality_table() -> str:
             jerk, spread = value["mean_squared_jerk"]["mean"], value["action_spread"][1]
             length = value["length"]["mean"]
             rows.append(f"| {name} | {source} | {value['noops']} | {length:.0f} | {jerk:.1f} | {spread:.3f} |")
+    return "\n".join(rows)
+
+
+def demonstrator_rows() -> dict[str, dict]:
+    """What was measured of each task, by `<suite>/<name>`."""
+    return json.loads((RESULTS / "demonstrator.json").read_text())
+
+
+def demonstrator_table() -> str:
+    """How the scripted demonstrator does, suite by suite."""
+    suites: dict[str, list[dict]] = {}
+    for task, row in demonstrator_rows().items():
+        suites.setdefault(task.split("/")[0], []).append(row)
+    rows = ["| suite | tasks | 50 demonstrations | success >= 80 % | successes | attempts for 50 | length | seconds |"]
+    rows.append("| --- |" + " --- |" * 7)
+    for suite, tasks in suites.items():
+        reached = [task["attempts_for_50"] for task in tasks if task["attempts_for_50"] is not None]
+        good = sum(task["successes"] >= 0.8 * task["trials"] for task in tasks)
+        total = sum(task["successes"] for task in tasks), sum(task["trials"] for task in tasks)
+        lengths = [task["mean_length"] for task in tasks if task["mean_length"] is not None]
+        cells = (len(tasks), len(reached), good, f"{total[0]}/{total[1]}", mean(reached), mean(lengths))
+        seconds = mean([task["seconds"] / task["attempts"] for task in tasks], 1)
+        rows.append(f"| {suite} | {' | '.join(map(str, cells))} | {seconds} |")
+    return "\n".join(rows)
+
+
+def mean(values: list[float], digits: int = 0) -> str:
+    """Of some values, as text."""
+    return f"{sum(values) / len(values):.{digits}f}" if values else "-"
+
+
+def demonstrator_below() -> str:
+    """Tasks of which fewer than 80 % of the stored states succeed, or 50 demonstrations are not reached."""
+    reasons = json.loads((RESULTS / "demonstrator_below.json").read_text())
+    rows = ["| task | successes | attempts for 50 | reason |", "| --- | --- | --- | --- |"]
+    for task, row in demonstrator_rows().items():
+        if row["attempts_for_50"] is None or row["successes"] < 0.8 * row["trials"]:
+            attempts = row["attempts_for_50"] or "not reached"
+            rows.append(f"| {task} | {row['successes']}/{row['trials']} | {attempts} | {reasons[task]} |")
     return "\n".join(rows)
 
 
