@@ -22,18 +22,19 @@ SETUP = {"episodes": 16, "steps": 125, "size": 256, "resized": 224, "horizon": 8
 SETUP |= {"shards": 4, "warmup": 1, "repetitions": 5}
 # Of both sides: what `load` is asked for.
 LOADS = {
-    "load_first_epoch": ("lanczos3", "lanczos3"),
-    "load_first_epoch_linear": ("linear", "linear"),
+    "load": ("lanczos3", "lanczos3"),
+    "load_linear": ("linear", "linear"),
     "load_plain": ("linear", "plain"),
-    "load": ("lanczos3_cached", "lanczos3"),
+    "load_later_epochs": ("lanczos3_cached", "lanczos3"),
     "load_both_cached": ("linear_cached", "linear_cached"),
 }
 MEANING = {
     "write": "steps/s; RLDS of two cameras as JPEG; tfds is its own GeneratorBasedBuilder",
-    "load": "frames/s; ours as it comes, decoded pictures kept in memory, after the first epoch; tfds is a tf.data "
-    "pipeline in the order of Octo's and OpenVLA's: chunks, shuffle, late parallel decoding, lanczos3, batches",
-    "load_first_epoch": "frames/s; the same, but ours decodes and resizes every frame, too",
-    "load_first_epoch_linear": "frames/s; the same with antialiased linear resizing on both sides",
+    "load": "frames/s; both decode and resize every frame; tfds is a tf.data pipeline in the order of Octo's and "
+    "OpenVLA's: chunks, shuffle, late parallel decoding, lanczos3, batches",
+    "load_linear": "frames/s; the same with antialiased linear resizing on both sides",
+    "load_later_epochs": "frames/s; ours as it comes, decoded pictures kept in memory, after the first epoch; tfds as "
+    "in `load`, which decodes again",
     "load_plain": "frames/s; every frame decoded, tfds by its own as_dataset; linear",
     "load_both_cached": "frames/s; both sides keep decoded pictures (tf.data's cache()), after the first epoch; linear",
     "cpu_ms": "processor time of a unit, which other work on the machine changes less than the rate",
