@@ -5,9 +5,8 @@ Cost:     up to 60 minutes a run on 2 cores; 18 runs with the defaults. `--prese
 Expected: cloned policies at 30 to 70 % on the stored initial states, diffusion PPO at 95 % or more.
 
 One run for each task, algorithm and seed, and one JSON for each in experiments/results/learning/. Runs that are
-finished are kept, interrupted ones gone on with. Scores are those of the policy without noise on all stored initial
-states, which nothing was trained on; the last score is taken anew with other noise than the one that training stopped
-at, so that it is not the best of many.
+finished are kept, interrupted ones gone on with. Training is watched, and ended, on training placements. Scores are
+those of the policy without noise on all stored initial states, which are looked at before and after, not in between.
 """
 
 import argparse
@@ -53,6 +52,7 @@ def train(
     source = ["--standins"] if arguments.assets is None else ["--assets", str(arguments.assets)]
     shown = demonstrations(task, seed, arguments, source)
     command = [sys.executable, "-m", "rlgen", "ppo", task, "--run", str(folder), "--preset", arguments.preset]
+    command += ["--ppo.evaluate-split", "train"]
     command += ["--algorithm", algorithm, "--seed", str(seed), "--demos.file", str(shown), *source, *options]
     subprocess.run(command, check=True)
 
