@@ -30,8 +30,10 @@ def action_semantics(folder: Path) -> Any:
     """What a dataset's card says of its actions, None where there is no card or it says nothing.
 
     Raises:
-      UserError: the card cannot be read.
+      UserError: there is no such folder, or the card cannot be read.
     """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder; expected a dataset such as <suite>_no_noops/1.0.0")
     path = Path(folder) / CARD_JSON
     if not path.is_file():
         return None

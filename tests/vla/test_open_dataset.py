@@ -6,7 +6,7 @@ import pytest
 
 from rlgen.errors import UserError
 from rlgen.vla.frames import take
-from rlgen.vla.open_dataset import open_frames
+from rlgen.vla.open_dataset import action_semantics, open_frames
 
 
 def test_array_record_and_rlds_give_the_same_steps(tmp_path):
@@ -26,3 +26,5 @@ def test_array_record_and_rlds_give_the_same_steps(tmp_path):
 def test_a_folder_without_a_dataset_is_refused(tmp_path):
     with pytest.raises(UserError, match="no dataset there"):
         open_frames(tmp_path, 16, threads=1)
+    with pytest.raises(UserError, match="no such folder"):
+        action_semantics(tmp_path / "none")
