@@ -45,9 +45,7 @@ def main() -> None:
             attempts = make_attempts(
                 job, folder(arguments.out, task), enough=enough, limit=LIMIT, pool=pool, workers=arguments.workers
             )
-            row = summary(list(attempts))
-            write_json(arguments.out / f"{task.suite}-{task.index}.json", row)
-            print(f"{task.suite}/{task.index}", row, flush=True)
+            print(f"{task.suite}/{task.index}", summary(list(attempts)), flush=True)
     if arguments.json is not None:
         collect(arguments.out, arguments.json)
 
@@ -78,9 +76,17 @@ def summary(attempts: list[Attempt]) -> dict[str, int | float | None]:
 
 
 def collect(out: Path, file: Path) -> None:
-    """All rows that are there, by `<suite>/<name>`."""
-    records = {task: out / f"{task.suite}-{task.index}.json" for task in all_tasks()}
-    write_json(file, {task.id: read_json(record) for task, record in records.items() if record.is_file()})
+    """The row of every task that is finished, by `<suite>/<name>`."""
+    found = {task: kept(folder(out, task)) for task in all_tasks()}
+    write_json(file, {task.id: summary(attempts) for task, attempts in found.items() if attempts is not None})
+
+
+def kept(attempts: Path) -> list[Attempt] | None:
+    """Attempts in a folder as far as they count; those that had begun when there were enough do not. None before."""
+    records = [Attempt(**read_json(record)) for record in sorted(attempts.glob("[0-9]*.json"))]
+    ends = (count for count in range(1, len(records) + 1) if count == LIMIT or enough(records[:count]))
+    count = next(ends, None)
+    return None if count is None else records[:count]
 
 
 if __name__ == "__main__":
