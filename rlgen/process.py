@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 
 def cache_folder() -> Path:
@@ -30,15 +32,24 @@ def prepare_process() -> None:
     _quiet_libraries()
 
 
-def worker_pool(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes; an interruption is the parent's business, and none outlives a parent that was killed."""
+def worker_pool(workers: int, begin: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
+    """Fresh processes; an interruption is the parent's business, and none outlives a parent that was killed.
+
+    Args:
+      workers: processes.
+      begin: called with `arguments` in each of them first.
+      *arguments: of `begin`.
+    """
+    # A forked process would inherit threads and GL contexts that do not work there.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_begin_worker)
+    return ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(begin, arguments))
 
 
-def _begin_worker() -> None:
+def _begin_worker(begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if begin is not None:
+        begin(*arguments)
 
 
 def _end_with_parent() -> None:

@@ -1,10 +1,9 @@
 """Pictures of recorded states, drawn in parallel and always the same whatever the number of workers."""
 
-import multiprocessing
 import queue
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from rlgen.errors import UserError
 from rlgen.libero.camera import CAMERAS, BenchmarkView, FastView, View, ViewName, find_gl, read_triangles
+from rlgen.process import worker_pool
 
 _BATCH = 16  # states a worker takes at a time: small enough to share out, large enough to be worth it
 
@@ -107,11 +107,7 @@ def _workers(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.mjb"
             mujoco.mj_saveModel(model, str(path))
-            # A forked process would inherit threads and GL contexts that do not work there.
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(
-                workers, context, initializer=_start_process, initargs=(str(path), size, cameras, find_gl())
-            ) as pool:
+            with worker_pool(workers, _start_process, str(path), size, cameras, find_gl()) as pool:
                 yield lambda qpos: pool.submit(_draw_in_process, qpos)
     else:
         raise UserError(f"unknown view {view!r}: expected fast or benchmark")
