@@ -64,12 +64,16 @@ class RldsEpisode(Protocol):
 
 @dataclass(frozen=True)
 class MemoryFrames:
-    """A dataset in memory; pictures as arrays, or encoded and decoded by threads when they are asked for."""
+    """A dataset in memory; pictures as arrays, or encoded, and decoded by threads when they are asked for.
+
+    What is decoded then is given in squares of `side` pixels, if that is not None.
+    """
 
     table: FrameTable
     image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames
     wrist_image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames
     pool: ThreadPoolExecutor | None = field(default=None, compare=False)
+    side: int | None = None
 
     def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """`image` and `wrist_image` of steps, upright."""
@@ -79,7 +83,7 @@ class MemoryFrames:
         if isinstance(stored, np.ndarray):
             return stored[index]
         decode = map if self.pool is None else self.pool.map
-        return np.stack(list(decode(lambda number: stored[int(number)], index)))
+        return _squares(np.stack(list(decode(lambda number: stored[int(number)], index))), self.side)
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,12 @@ class ItemFrames:
     Attributes:
       source: has a `table`, and items with `image` and `wrist_image`.
       pool: threads that read and decode.
+      side: pixels of the squares in which pictures are given; None leaves them as they are.
     """
 
     source: Sequence
     pool: ThreadPoolExecutor
+    side: int | None = None
 
     @property
     def table(self) -> FrameTable:
@@ -103,7 +109,11 @@ class ItemFrames:
     def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """`image` and `wrist_image` of steps, upright."""
         items = list(self.pool.map(lambda number: self.source[int(number)], index))
-        return {name: np.stack([item[name] for item in items]) for name in KEYS}
+        return {name: _squares(np.stack([item[name] for item in items]), self.side) for name in KEYS}
+
+
+def _squares(pictures: UInt8[np.ndarray, "B h w 3"], side: int | None) -> UInt8[np.ndarray, "B h w 3"]:
+    return pictures if side is None else resize_with_pad(pictures, side)
 
 
 def action_chunks(
@@ -150,7 +160,7 @@ def from_rlds(episodes: Iterable[RldsEpisode], side: int, *, threads: int = 1) -
     columns = {name: [getattr(episode, name) for episode in held] for name in KEYS}
     if large and all(isinstance(part, EncodedFrames) for column in columns.values() for part in column):
         kept = {name: _joined(column) for name, column in columns.items()}
-        return MemoryFrames(table, **kept, pool=ThreadPoolExecutor(threads))
+        return MemoryFrames(table, **kept, pool=ThreadPoolExecutor(threads), side=side)
     decoded = {n: np.concatenate([resize_with_pad(np.asarray(p), side) for p in parts]) for n, parts in columns.items()}
     return MemoryFrames(table, **decoded)
 

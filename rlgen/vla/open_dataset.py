@@ -13,16 +13,15 @@ from rlgen.vla.frames import Frames, ItemFrames, from_rlds
 
 
 def open_frames(folder: Path, side: int, threads: int) -> Frames:
-    """The dataset in a folder, of any format; pictures fit a model of `side` pixels as far as they are decoded now.
+    """The dataset in a folder, of any format, with pictures in squares of `side` pixels.
 
-    An array_record dataset stays on the disk, its pictures as they are stored, so that every format trains alike; the
-    others are read into memory.
+    An array_record dataset stays on the disk; the others are read into memory.
 
     Raises:
       UserError: there is none, or it is damaged.
     """
     if dataset_format(Path(folder)) == "array_record":
-        return ItemFrames(FrameSource(Path(folder), horizon=1), ThreadPoolExecutor(threads))
+        return ItemFrames(FrameSource(Path(folder), horizon=1), ThreadPoolExecutor(threads), side)
     return from_rlds(open_dataset(Path(folder)), side, threads=threads)
 
 

@@ -10,13 +10,15 @@ from rlgen.vla.open_dataset import action_semantics, open_frames
 
 
 def test_array_record_and_rlds_give_the_same_steps(tmp_path):
-    index, size = np.array([0, 2, 7, 26]), export_of_noise.SIZE
+    # Another size than the stored one: the formats are mixed in one batch.
+    index, size = np.array([0, 2, 7, 26]), 2 * export_of_noise.SIZE
     frames = {
         kind: open_frames(export_of_noise.export(kind, tmp_path / kind), size, threads=2)
         for kind in ("rlds", "array_record")
     }
     one, other = (take(source, index, horizon=2) for source in frames.values())
     assert set(one) == set(other) and one["prompt"] == other["prompt"] == ["push"] * 4
+    assert one["observation/image"].shape == (4, size, size, 3)
     for name in set(one) - {"prompt"}:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
     # The second and the last step are their episodes' last: what follows is padding.
