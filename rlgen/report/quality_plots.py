@@ -1,5 +1,6 @@
 """Demonstrations beside RL data: length, smoothness, spread of actions, paths."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,10 +138,16 @@ def end_effector_paths(paths: Mapping[str, Sequence[Float[np.ndarray, "T 3"]]], 
     return Plot(figure, _paths_table(paths))
 
 
+def _in_lines(name: str, width: int = 14) -> str:
+    """A name as narrow as a bar: broken at spaces, and a long one without any at underscores."""
+    words = name if " " in name or len(name) <= width else name.replace("_", " ")
+    return "\n".join(textwrap.wrap(words, width))
+
+
 def _bars(axes: Axes, sources: Mapping[str, object], values: Sequence[float], looks: Looks) -> None:
     places = range(len(sources))
     axes.bar(places, values, width=0.6, color=[looks[key].colour for key in sources])
-    axes.set_xticks(places, [looks[key].data_name.replace(" (", "\n(") for key in sources])
+    axes.set_xticks(places, [_in_lines(looks[key].data_name) for key in sources])
     axes.set_xlim(-0.6, len(sources) - 0.4)
     axes.margins(y=0.18)
     axes.set_ylim(bottom=0)
