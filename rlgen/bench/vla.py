@@ -13,12 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from rlgen.data.frame_table import frame_table
 from rlgen.data.frames import EncodedFrames, encode_frames
 from rlgen.train.sharding import make_mesh, state_shardings
 from rlgen.vla.batches import batches
 from rlgen.vla.budget import GIB, device_bytes, memory_plan, peak_flops, step_flops, tokens_per_frame
 from rlgen.vla.config import VlaConfig
-from rlgen.vla.frames import Frames, FrameTable, MemoryFrames
+from rlgen.vla.frames import Frames, MemoryFrames
 from rlgen.vla.job import Job
 from rlgen.vla.mixture import Mixture, hold_out, mixture_statistics
 from rlgen.vla.spec import InputSpec, make_pipeline
@@ -36,13 +37,12 @@ def synthetic_frames(frames: int, threads: int, seed: int = 0) -> MemoryFrames:
     pictures = coarse.repeat(STORED // 16, axis=1).repeat(STORED // 16, axis=2)
     stored = encode_frames(pictures)
     data = tuple(stored.data[number % len(stored)] for number in range(frames))
-    table = FrameTable(
+    lengths = [min(100, frames - first) for first in range(0, frames, 100)]
+    table = frame_table(
         state=random.normal(size=(frames, 8)).astype(np.float32),
         action=random.uniform(-1, 1, (frames, 7)).astype(np.float32),
-        episode=np.arange(frames) // 100,
-        end=np.minimum((np.arange(frames) // 100 + 1) * 100, frames),
-        prompt=np.zeros(frames, int),
-        prompts=("pick up the butter and place it in the basket",),
+        lengths=lengths,
+        instructions=["pick up the butter and place it in the basket"] * len(lengths),
     )
     pool = ThreadPoolExecutor(threads)
     return MemoryFrames(table, EncodedFrames(data, (STORED, STORED)), EncodedFrames(data, (STORED, STORED)), pool)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from rlgen.data.array_record import STEPS, read_array_record
 from rlgen.data.array_record_file import RecordFile
+from rlgen.data.frame_table import FrameTable, frame_table
 from rlgen.data.frames import decode_picture
 from rlgen.data.index import IndexEntry
 from rlgen.data.picture_cache import PictureCache
@@ -22,42 +23,24 @@ from rlgen.errors import UserError
 
 
 @dataclass(frozen=True)
-class StepTable:
-    """What of a dataset of F steps stays in memory: a hundred bytes a step.
+class Records:
+    """Where the F steps of a dataset lie.
 
     Attributes:
-      state: end-effector position (m), axis-angle (rad), finger joints (m).
-      action: as stored.
-      episode: number of the episode that a step belongs to.
-      end: number of the step behind the last one of that episode.
-      prompt: number of its prompt in `prompts`.
-      file: number of its file in `files`.
+      file: number of a step's file in `files`.
       record: number of its record in that file.
-      prompts, files: what these numbers mean.
+      files: their names.
       entries: the episodes.
     """
 
-    state: Float[np.ndarray, "F 8"]
-    action: Float[np.ndarray, "F 7"]
-    episode: Int[np.ndarray, " F"]
-    end: Int[np.ndarray, " F"]
-    prompt: Int[np.ndarray, " F"]
     file: Int[np.ndarray, " F"]
     record: Int[np.ndarray, " F"]
-    prompts: tuple[str, ...]
     files: tuple[str, ...]
     entries: tuple[IndexEntry, ...]
 
-    def chunks(
-        self, steps: Int[np.ndarray, " B"], horizon: int
-    ) -> tuple[Float[np.ndarray, "B H 7"], Bool[np.ndarray, "B H"]]:
-        """The actions from steps on, an episode's last one repeated behind its end, and which of them exist."""
-        index, end = steps[:, None] + np.arange(horizon), self.end[steps][:, None]
-        return self.action[np.minimum(index, end - 1)], index < end
 
-
-def read_step_table(directory: Path) -> StepTable:
-    """Reads the table of an array_record dataset; `UserError` where a part of it is missing or does not fit."""
+def read_steps(directory: Path) -> tuple[FrameTable, Records]:
+    """Reads the numbers of an array_record dataset; `UserError` where a part of it is missing or does not fit."""
     directory = Path(directory)
     entries = tuple(read_array_record(directory).entries)
     try:
@@ -65,25 +48,14 @@ def read_step_table(directory: Path) -> StepTable:
             state, action = stored["state"], stored["action"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{directory / STEPS}: not readable; export the dataset again") from error
-    lengths = np.array([entry.steps for entry in entries])
-    if len(state) != lengths.sum() or len(action) != lengths.sum():
-        raise UserError(f"{directory / STEPS}: {len(state)} steps, the index has {lengths.sum()}; export it again")
+    lengths = [entry.steps for entry in entries]
+    if len(state) != sum(lengths) or len(action) != sum(lengths):
+        raise UserError(f"{directory / STEPS}: {len(state)} steps, the index has {sum(lengths)}; export it again")
+    table = frame_table(state, action, lengths, [entry.prompt for entry in entries])
     files = tuple(dict.fromkeys(entry.file for entry in entries))
-    prompts = tuple(dict.fromkeys(entry.prompt for entry in entries))
-    of_file = np.repeat([files.index(entry.file) for entry in entries], lengths)
-    first_of_file = np.array([np.argmax(of_file == number) for number in range(len(files))])
-    return StepTable(
-        state=state,
-        action=action,
-        episode=np.repeat(np.arange(len(entries)), lengths),
-        end=np.repeat(np.cumsum(lengths), lengths),
-        prompt=np.repeat([prompts.index(entry.prompt) for entry in entries], lengths),
-        file=of_file,
-        record=np.arange(len(state)) - first_of_file[of_file],
-        prompts=prompts,
-        files=files,
-        entries=entries,
-    )
+    file = np.repeat([files.index(entry.file) for entry in entries], lengths)
+    first = np.array([np.argmax(file == number) for number in range(len(files))])
+    return table, Records(file=file, record=np.arange(len(state)) - first[file], files=files, entries=entries)
 
 
 class FrameSource:
@@ -118,7 +90,7 @@ class FrameSource:
         if horizon < 1:
             raise UserError(f"chunks of {horizon} actions: expected 1 or more")
         self.directory, self.horizon = Path(directory), horizon
-        self.table = read_step_table(self.directory)
+        self.table, self._records = read_steps(self.directory)
         self.stored_size = read_array_record(self.directory).size
         self.size, self.kernel = size or self.stored_size, kernel
         self._budget = cache
@@ -130,7 +102,7 @@ class FrameSource:
 
     @cached_property
     def _files(self) -> list[RecordFile]:
-        return [RecordFile(self.directory / name) for name in self.table.files]
+        return [RecordFile(self.directory / name) for name in self._records.files]
 
     @cached_property
     def _parser(self) -> StepParser:
@@ -172,10 +144,10 @@ class FrameSource:
         }
 
     def _decode(self, step: int) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
-        table = self.table
-        entry, file = table.entries[table.episode[step]], self._files[table.file[step]]
+        records = self._records
+        entry, file = records.entries[self.table.episode[step]], self._files[records.file[step]]
         where = f"{file.path}: episode {entry.name}"
-        record = file.read(int(table.record[step]), entry.name)
+        record = file.read(int(records.record[step]), entry.name)
         stored = (self.stored_size, self.stored_size)
         try:
             decoded = [decode_picture(data, stored) for data in self._parser.pictures(record, where)]

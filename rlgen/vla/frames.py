@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
+from rlgen.data.frame_table import FrameTable, frame_table
 from rlgen.data.frames import EncodedFrames
 from rlgen.errors import UserError
 from rlgen.vla.pictures import resize_with_pad
@@ -15,30 +16,6 @@ from rlgen.vla.transforms import PROMPT, STATE, Sample
 
 KEYS = {"image": "observation/image", "wrist_image": "observation/wrist_image"}
 DECODED_BYTES = 2 << 30
-
-
-@dataclass(frozen=True)
-class FrameTable:
-    """The numbers of F steps, episode after episode.
-
-    Attributes:
-      state: raw.
-      action: raw.
-      episode: number of the episode a step belongs to.
-      end: number of the step behind the last one of that episode.
-      prompt: number of its instruction in `prompts`.
-      prompts: the instructions.
-    """
-
-    state: Float[np.ndarray, "F 8"]
-    action: Float[np.ndarray, "F 7"]
-    episode: Int[np.ndarray, " F"]
-    end: Int[np.ndarray, " F"]
-    prompt: Int[np.ndarray, " F"]
-    prompts: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.state)
 
 
 class Frames(Protocol):
@@ -103,8 +80,7 @@ class ItemFrames:
     @property
     def table(self) -> FrameTable:
         """The numbers of all steps."""
-        own = self.source.table
-        return FrameTable(own.state, own.action, own.episode, own.end, own.prompt, own.prompts)
+        return self.source.table
 
     def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """`image` and `wrist_image` of steps, upright."""
@@ -116,19 +92,10 @@ def _squares(pictures: UInt8[np.ndarray, "B h w 3"], side: int | None) -> UInt8[
     return pictures if side is None else resize_with_pad(pictures, side)
 
 
-def action_chunks(
-    table: FrameTable, index: Int[np.ndarray, " B"], horizon: int
-) -> tuple[Float[np.ndarray, "B H 7"], Bool[np.ndarray, "B H"]]:
-    """The actions from each step on, an episode's last one repeated behind its end, and which of them exist."""
-    steps = index[:, None] + np.arange(horizon)
-    end = table.end[index][:, None]
-    return table.action[np.minimum(steps, end - 1)], steps < end
-
-
 def take(frames: Frames, index: Int[np.ndarray, " B"], horizon: int) -> Sample:
     """Steps as a robot would send them, with the actions that follow."""
     table = frames.table
-    actions, mask = action_chunks(table, index, horizon)
+    actions, mask = table.chunks(index, horizon)
     pictures = {KEYS[name]: picture for name, picture in frames.pictures(index).items()}
     prompts = [table.prompts[number] for number in table.prompt[index]]
     return {**pictures, STATE: table.state[index], PROMPT: prompts, "actions": actions, "action_mask": mask}
@@ -146,15 +113,11 @@ def from_rlds(episodes: Iterable[RldsEpisode], side: int, *, threads: int = 1) -
     held = list(episodes)
     if not held:
         raise UserError("the dataset holds no episode; export at least one before training on it")
-    prompts = tuple(dict.fromkeys(episode.language_instruction for episode in held))
-    lengths = np.array([len(episode.action) for episode in held])
-    table = FrameTable(
+    table = frame_table(
         state=np.concatenate([np.asarray(episode.state, np.float32) for episode in held]),
         action=np.concatenate([np.asarray(episode.action, np.float32) for episode in held]),
-        episode=np.repeat(np.arange(len(held)), lengths),
-        end=np.repeat(np.cumsum(lengths), lengths),
-        prompt=np.repeat([prompts.index(episode.language_instruction) for episode in held], lengths),
-        prompts=prompts,
+        lengths=[len(episode.action) for episode in held],
+        instructions=[episode.language_instruction for episode in held],
     )
     large = 2 * len(table) * side * side * 3 > DECODED_BYTES
     columns = {name: [getattr(episode, name) for episode in held] for name in KEYS}

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from rlgen.errors import UserError
-from rlgen.vla.frames import Frames, action_chunks, take
+from rlgen.vla.frames import Frames, take
 from rlgen.vla.normalise import subtract_state
 from rlgen.vla.statistics import NormStats, combine, statistics
 from rlgen.vla.transforms import LIBERO_DELTA, Sample
@@ -148,6 +148,6 @@ def _part_statistics(part: Part, horizon: int, delta: bool) -> NormStats:
     table = part.frames.table
     state, actions = table.state[part.index], table.action[part.index]
     if delta:
-        chunk, _ = action_chunks(table, part.index, horizon)
+        chunk, _ = table.chunks(part.index, horizon)
         actions = subtract_state(chunk, state, LIBERO_DELTA).reshape(-1, chunk.shape[-1])
     return NormStats(statistics(state), statistics(actions))

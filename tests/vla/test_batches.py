@@ -7,7 +7,7 @@ from vla.toy import CONFIG, numbered_frames, pipeline_for, whole
 
 from rlgen.errors import UserError
 from rlgen.vla.batches import BatchOptions, batches, make_batch, shift
-from rlgen.vla.frames import ItemFrames, action_chunks, take
+from rlgen.vla.frames import ItemFrames, take
 from rlgen.vla.mixture import PERIOD, Mixture, Part, hold_out, mixture_statistics
 from rlgen.vla.normalise import unnormalise
 
@@ -89,7 +89,7 @@ def test_held_out_episodes_are_whole_and_nothing_else_is_trained_on():
 
 
 def test_chunks_repeat_the_last_action_and_say_so():
-    chunk, mask = action_chunks(numbered_frames([3, 4]).table, np.array([0, 1, 2, 3]), 3)
+    chunk, mask = numbered_frames([3, 4]).table.chunks(np.array([0, 1, 2, 3]), 3)
     assert chunk[:, :, 0].tolist() == [[0, 1, 2], [1, 2, 2], [2, 2, 2], [3, 4, 5]]
     assert mask.tolist() == [[True] * 3, [True, True, False], [True, False, False], [True] * 3]
 

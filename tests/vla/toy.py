@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from rlgen.data.frame_table import frame_table
 from rlgen.vla.config import VlaConfig
-from rlgen.vla.frames import FrameTable, MemoryFrames
+from rlgen.vla.frames import MemoryFrames
 from rlgen.vla.mixture import Mixture, hold_out, mixture_statistics
 from rlgen.vla.presets import tiny
 from rlgen.vla.spec import InputSpec, make_pipeline
@@ -65,13 +66,11 @@ def numbered_frames(lengths: list[int], side: int = 8, first: int = 0) -> Memory
     count = sum(lengths)
     numbers = first + np.arange(count)
     picture = np.tile(numbers[:, None, None, None] % 100, (1, side, side, 3)).astype(np.uint8)
-    table = FrameTable(
+    table = frame_table(
         state=numbers[:, None].repeat(8, 1).astype(np.float32),
         action=numbers[:, None].repeat(7, 1).astype(np.float32),
-        episode=np.repeat(np.arange(len(lengths)), lengths),
-        end=np.repeat(np.cumsum(lengths), lengths),
-        prompt=np.zeros(count, int),
-        prompts=("count",),
+        lengths=lengths,
+        instructions=["count"] * len(lengths),
     )
     return MemoryFrames(table, picture, picture + 100)
 
