@@ -87,21 +87,8 @@ class DiffusionPolicy(Trunk):
     def clamp(self) -> Literal["each", "mean"]:
         return "each"
 
-    def sample(
-        self, params: Params, key: PRNGKeyArray, observation: Observed, noise: Noise | None = None
-    ) -> PolicySample:
-        """A chunk for each observation with exploration, and the chain that led to it.
-
-        Args:
-          params: parameters.
-          key: randomness; not read where `noise` is given.
-          observation: raw observations.
-          noise: the walk's randomness, to be given instead of a key.
-        """
-        return self.sample_from(params, key, self.encode(params, observation), noise)
-
     def sample_from(self, params: Params, key: PRNGKeyArray, code: Code, noise: Noise | None = None) -> PolicySample:
-        """The same from codes; what the frozen network walks is not part of the chain that is returned."""
+        """As said of `Policy`; what the frozen network walks is not part of the chain that is returned."""
         chain = self._chain(self.eta_train)
         if noise is None:
             noise = draw_noise(key, chain.steps, self.chunk_shape(code))
@@ -114,18 +101,8 @@ class DiffusionPolicy(Trunk):
             log_prob=jnp.moveaxis(log_prob, 0, 1),
         )
 
-    def act(self, params: Params, key: PRNGKeyArray | None, observation: Observed) -> Float[Array, "B H A"]:
-        """A chunk for each observation by the deterministic chain, in [-1, 1].
-
-        Args:
-          params: parameters.
-          key: draws the initial noise; None starts every chain from zeros.
-          observation: raw observations.
-        """
-        return self.act_from(params, key, self.encode(params, observation))
-
     def act_from(self, params: Params, key: PRNGKeyArray | None, code: Code) -> Float[Array, "B H A"]:
-        """The same from codes."""
+        """By the deterministic chain; the key draws its initial noise."""
         chain, shape = self.act_chain, self.chunk_shape(code)
         initial = jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
         if self.sampler == "ddim" or self.act_sampler is not None or key is None:
@@ -136,17 +113,6 @@ class DiffusionPolicy(Trunk):
             sigma = floored_sigma(chain, 1e-3).at[-1].set(0)
         return self.command(params, self._walk(params, code, chain, noise, sigma).chunk)
 
-    def log_prob(
-        self,
-        params: Params,
-        observation: Observed,
-        chain_prev: Float[Array, "B H A"],
-        chain_next: Float[Array, "B H A"],
-        index: Int[Array, " B"],
-    ) -> Float[Array, "B H A"]:
-        """Log density of a transition at position `index` of the trained part, for each number, not clamped."""
-        return self.log_prob_from(params, self.encode(params, observation), chain_prev, chain_next, index)
-
     def log_prob_from(
         self,
         params: Params,
@@ -155,7 +121,6 @@ class DiffusionPolicy(Trunk):
         chain_next: Float[Array, "B H A"],
         index: Int[Array, " B"],
     ) -> Float[Array, "B H A"]:
-        """The same from codes."""
         chain = self.train_chain
         timestep = jnp.asarray(chain.timestep)[index]
         output = self.predictor(params["net"], code)(chain_prev, timestep)

@@ -86,16 +86,10 @@ class GaussianPolicy(Trunk):
     def encode(self, params: Params, observation: Observed) -> Code:
         return super().encode({**params, "net": params["net"]["mean"]}, observation)
 
-    def sample(
-        self, params: Params, key: PRNGKeyArray, observation: Observed, noise: Float[Array, "B H A"] | None = None
-    ) -> PolicySample:
-        """A chunk for each observation; `noise`, standard normal, may be given instead of a key."""
-        return self.sample_from(params, key, self.encode(params, observation), noise)
-
     def sample_from(
         self, params: Params, key: PRNGKeyArray, code: Code, noise: Float[Array, "B H A"] | None = None
     ) -> PolicySample:
-        """The same from codes. The chain is an empty chunk and the chunk."""
+        """As said of `Policy`; `noise` is standard normal, the chain an empty chunk and the chunk."""
         mean, sigma = self.distribution(params, code)
         draw = jax.random.normal(key, mean.shape) if noise is None else noise
         chunk = mean + sigma * jnp.clip(draw, -self.clip_noise, self.clip_noise)
@@ -105,24 +99,9 @@ class GaussianPolicy(Trunk):
             log_prob=normal_log_prob(chunk, mean, sigma)[:, None],
         )
 
-    def act(self, params: Params, key: PRNGKeyArray | None, observation: Observed) -> Float[Array, "B H A"]:
-        """The mean, in [-1, 1]."""
-        return self.act_from(params, key, self.encode(params, observation))
-
     def act_from(self, params: Params, key: PRNGKeyArray | None, code: Code) -> Float[Array, "B H A"]:
-        """The same from codes."""
+        """The mean."""
         return self.command(params, self.distribution(params, code)[0])
-
-    def log_prob(
-        self,
-        params: Params,
-        observation: Observed,
-        chain_prev: Float[Array, "B H A"],
-        chain_next: Float[Array, "B H A"],
-        index: Int[Array, " B"],
-    ) -> Float[Array, "B H A"]:
-        """Log density of each number of `chain_next`."""
-        return self.log_prob_from(params, self.encode(params, observation), chain_prev, chain_next, index)
 
     def log_prob_from(
         self,
@@ -132,11 +111,9 @@ class GaussianPolicy(Trunk):
         chain_next: Float[Array, "B H A"],
         index: Int[Array, " B"],
     ) -> Float[Array, "B H A"]:
-        """The same from codes."""
         return normal_log_prob(chain_next, *self.distribution(params, code))
 
     def entropy(self, params: Params, code: Code) -> Float[Array, ""]:
-        """Mean entropy of a number."""
         return (HALF_LOG_TAU_E + jnp.log(self.distribution(params, code)[1])).mean()
 
     def bc_loss(

@@ -20,7 +20,7 @@ from rlgen.policies.normalizer import (
     normalize_observation,
     unnormalize_action,
 )
-from rlgen.policies.policy import Code, Observed, Params
+from rlgen.policies.policy import Code, Observed, Params, Policy
 
 Precision = Literal["float32", "bfloat16"]
 Predict = Callable[[Float[Array, "B H A"], Int[Array, "*B"]], Float[Array, "B H A"]]
@@ -71,7 +71,7 @@ class Eyes:
 
 
 @dataclass(frozen=True)
-class Trunk:
+class Trunk(Policy):
     """What the network is; hashable, so that it can be a static argument of a jitted function.
 
     Attributes:
@@ -118,7 +118,6 @@ class Trunk:
 
     @property
     def encodes(self) -> bool:
-        """Whether there are pictures to encode."""
         return self.eyes is not None
 
     @property
@@ -128,7 +127,6 @@ class Trunk:
         return shape.shape[-1]
 
     def init(self, key: PRNGKeyArray, normalizer: Normalizer | None = None) -> Params:
-        """Fresh parameters."""
         # Compiled, the forward pass that Linen would run to find the shapes falls away.
         net = jax.jit(lambda key: self._init(key)[0])(key)
         if normalizer is None:
@@ -144,7 +142,6 @@ class Trunk:
         return self.eyes.module(self.precision).apply(variables, observation.pictures, vector)
 
     def augment(self, key: PRNGKeyArray, observation: Observed, shift: int | None = None) -> Observed:
-        """Pictures shifted at random, each by up to `shift` pixels; vectors as they are."""
         if self.eyes is None:
             return observation
         pad = self.eyes.shift if shift is None else shift
