@@ -141,6 +141,9 @@ def _grasp(
     if slant > 0.009:
         return None
     gripped = target[begin:end, column]
+    if not gripped.any():
+        # A gap, such as between two bars, that is narrower than a finger.
+        return None
     depth = min(float(np.max(seen.height[begin:end, column][gripped])) - tip, DEEPEST)
     counts = [(extent - 1) // 2 for extent in seen.height.shape]
     offset = np.array([(0.5 * (begin + end - 1) - counts[0]) * cell, (column - counts[1]) * cell, -(tip + TIP)])

@@ -33,8 +33,8 @@ SIDEWAYS = tuple(0.26 * np.array([np.cos(angle), np.sin(angle), 0.0]) for angle 
 CARRIED_ABOVE = 0.01
 # An object must fit this far beside its place too, metres.
 BESIDE = ((0.006, 0.0), (-0.006, 0.0), (0.0, 0.006), (0.0, -0.006))
-# Grasps looked at, and pairs of grasp and place.
-CANDIDATES, PAIRS = 30, 200
+# Grasps and places looked at, and pairs of them.
+CANDIDATES, PLACES, PAIRS = 30, 12, 200
 
 
 @dataclass(frozen=True)
@@ -69,46 +69,47 @@ def plans(work: Workplace, atom: int, refused: list[np.ndarray]) -> Iterator[Pla
     body = int(work.sight.scene.goal.bodies[atom])
     rotation = work.sight.body(body).rotation
     inside = work.sight.scene.goal.kinds[atom] == CONTAIN
-    spots, entries = work.places.find(atom, rotation, roofed=False), (UPWARDS,)
-    candidates = _grasps(work, body, refused, [_from_above(work, body)])
-    if not spots and inside:
-        spots, entries = work.places.find(atom, rotation, roofed=True), SIDEWAYS
-        # Where a hand from above would meet the roof.
-        aside = _grasps(work, body, refused, _from_sides(work, body)) if spots else []
-        candidates = [grasp for pair in zip_longest(aside, candidates) for grasp in pair if grasp is not None]
-    releases = DROPS if inside and entries[0] is UPWARDS else RELEASES
-    if not spots:
+    releases = DROPS if inside else RELEASES
+    ways = _ways(work, body, work.places.find(atom, rotation, roofed=False), (UPWARDS,), releases)
+    roofed = inside and not ways
+    if roofed:
+        releases = RELEASES
+        ways = _ways(work, body, work.places.find(atom, rotation, roofed=True), SIDEWAYS, releases)
+    if not ways:
         return
-    yield from _pairs(work, body, candidates, spots, entries, releases)
+    candidates = _grasps(work, body, refused, [_from_above(work, body)])
+    if roofed:
+        # Where a hand from above would meet the roof.
+        aside = _grasps(work, body, refused, _from_sides(work, body))
+        candidates = [grasp for pair in zip_longest(aside, candidates) for grasp in pair if grasp is not None]
+    yield from _pairs(work, body, candidates, ways, releases)
     for frame in _leaning(work, body):
-        yield from _pairs(work, body, _grasps(work, body, refused, [frame]), spots, entries, releases)
+        yield from _pairs(work, body, _grasps(work, body, refused, [frame]), ways, releases)
 
 
 def _pairs(
     work: Workplace,
     body: int,
     candidates: Sequence[Grasp],
-    spots: list[Place],
-    entries: Sequence[np.ndarray],
+    ways: list[tuple[Pose, np.ndarray]],
     releases: tuple[float, ...],
 ) -> Iterator[Plan]:
-    """Those of some grasps and places that go together."""
+    """Those of some grasps and ways to places that go together."""
     pairs = 0
     for grasp in _both_ways(work, candidates):
         if not _can_pick(work, grasp):
             continue
         held = Held(body, grasp.hand.inverse @ work.sight.body(body))
-        for spot in _varied(spots):
-            for entry in entries:
-                # A hand goes ahead of its wrist.
-                if grasp.hand.rotation[:, 2] @ entry > 0.3 * np.linalg.norm(entry) and entry is not UPWARDS:
-                    continue
-                pairs += 1
-                release = _release(work, held, spot.body, entry, releases)
-                if release is not None:
-                    yield Plan(grasp, spot.body, entry, release)
-            if pairs > PAIRS:
-                return
+        for place, entry in ways:
+            # A hand goes ahead of its wrist.
+            if grasp.hand.rotation[:, 2] @ entry > 0.3 * np.linalg.norm(entry) and entry is not UPWARDS:
+                continue
+            pairs += 1
+            release = _release(work, held, place, entry, releases)
+            if release is not None:
+                yield Plan(grasp, place, entry, release)
+        if pairs > PAIRS:
+            return
 
 
 def _grasps(work: Workplace, body: int, refused: list[np.ndarray], frames: Sequence[Pose]) -> list[Grasp]:
@@ -184,12 +185,9 @@ def _can_pick(work: Workplace, grasp: Grasp) -> bool:
 def _release(work: Workplace, held: Held, spot: Pose, entry: np.ndarray, releases: tuple[float, ...]) -> float | None:
     """How far before a place the fingers may open: as near as hand and load come without touching anything.
 
-    None where they do not come near enough, or the object could not go the rest of the way.
+    None where they do not come near enough.
     """
-    length = float(np.linalg.norm(entry))
-    ahead = entry / length
-    # What goes in from the side is carried a little above the floor.
-    lift = np.zeros(3) if entry is UPWARDS else np.array([0, 0, CARRIED_ABOVE])
+    length, ahead, lift = _line(entry)
     joints, nearest = None, None
     for way in (*np.linspace(length, max(releases) + 0.02, 3), *sorted(releases, reverse=True)):
         hand = spot.moved(way * ahead + lift) @ held.grip.inverse
@@ -197,25 +195,41 @@ def _release(work: Workplace, held: Held, spot: Pose, entry: np.ndarray, release
         if joints is None:
             break
         nearest = float(way)
-    if nearest not in releases:
-        return None
-    # Boards are thin: the way is looked at in small steps, down to where the object comes to rest.
-    way = [spot.moved(step * ahead + lift) for step in np.arange(releases[0], length, 0.008)]
-    beside = [way[1].moved(np.array([x, y, 0.004])) for x, y in BESIDE]
-    return nearest if all(work.reach.fits(held.body, pose) for pose in (*beside, *way)) else None
+    return nearest if nearest in releases else None
 
 
-def _varied(spots: list[Place], count: int = 12) -> list[Place]:
-    """The best places, not all next to each other."""
-    kept: list[Place] = []
+def _ways(
+    work: Workplace, body: int, spots: list[Place], entries: Sequence[np.ndarray], releases: tuple[float, ...]
+) -> list[tuple[Pose, np.ndarray]]:
+    """The best places, not all next to each other, with the entries by which the object by itself would get there."""
+    ways: list[tuple[Pose, np.ndarray]] = []
+    kept: list[Pose] = []
     for spot in spots:
-        apart = (
-            np.linalg.norm(spot.body.position[:2] - other.body.position[:2]) > 0.02
-            or np.linalg.norm(spot.body.rotation - other.body.rotation) > 0.3
-            for other in kept
-        )
-        if all(apart):
-            kept.append(spot)
-        if len(kept) == count:
+        if all(_apart(spot.body, other) for other in kept):
+            found = [entry for entry in entries if _fits_through(work, body, spot.body, entry, releases[0])]
+            ways += [(spot.body, entry) for entry in found]
+            kept += [spot.body] if found else []
+        if len(kept) == PLACES:
             break
-    return kept
+    return ways
+
+
+def _apart(place: Pose, other: Pose) -> bool:
+    away = place.position[:2] - other.position[:2]
+    return bool(np.linalg.norm(away) > 0.02 or np.linalg.norm(place.rotation - other.rotation) > 0.3)
+
+
+def _fits_through(work: Workplace, body: int, place: Pose, entry: np.ndarray, end: float) -> bool:
+    """Whether an object overlaps nothing on its way to `end` metres before a place, nor a little beside it."""
+    length, ahead, lift = _line(entry)
+    # Boards are thin: the way is looked at in small steps.
+    way = [place.moved(step * ahead + lift) for step in np.arange(end, length, 0.008)]
+    beside = [way[1].moved(np.array([x, y, 0.004])) for x, y in BESIDE]
+    return all(work.reach.fits(body, pose) for pose in (*beside, *way))
+
+
+def _line(entry: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Length and direction of an entry, and how much above it an object is carried."""
+    length = float(np.linalg.norm(entry))
+    # What goes in from the side is carried a little above the floor.
+    return length, entry / length, np.zeros(3) if entry is UPWARDS else np.array([0, 0, CARRIED_ABOVE])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
@@ -44,4 +45,7 @@ class Pose:
 
 def rotation_between(present: Float[np.ndarray, "3 3"], wanted: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
     """Axis times angle in the world that turns one orientation into the other, radians."""
-    return Rotation.from_matrix(wanted @ present.T).as_rotvec()
+    quaternion, turn = np.empty(4), np.empty(3)
+    mujoco.mju_mat2Quat(quaternion, (wanted @ present.T).ravel())
+    mujoco.mju_quat2Vel(turn, quaternion, 1.0)
+    return turn

@@ -1,5 +1,6 @@
 """Where the hand can go: inverse kinematics, and collisions of arm, hand and what it holds with everything else."""
 
+import math
 from dataclasses import dataclass
 
 import mujoco
@@ -14,6 +15,7 @@ TOUCH = 0.002
 # Iterations at most, and after which the error must have become less by a fifth.
 ITERATIONS, STUCK = 40, 6
 NEAR, NEARLY_TURNED = 0.002, 0.02
+DAMPING = 1e-4 * np.eye(6)
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,18 @@ class Reach:
             site = robot.grip_site
             way = hand.position - data.site_xpos[site]
             turn = rotation_between(data.site_xmat[site].reshape(3, 3), hand.rotation)
-            if np.linalg.norm(way) < NEAR and np.linalg.norm(turn) < NEARLY_TURNED:
+            distance, angle = math.sqrt(way @ way), math.sqrt(turn @ turn)
+            if distance < NEAR and angle < NEARLY_TURNED:
                 return joints
-            errors.append(float(np.linalg.norm(way) + 0.2 * np.linalg.norm(turn)))
+            errors.append(distance + 0.2 * angle)
             if len(errors) > STUCK and errors[-1] > 0.8 * errors[-STUCK]:
                 return None
             mujoco.mj_jacSite(model, data, self._jacobian[:3], self._jacobian[3:], site)
             jacobian = self._jacobian[:, robot.arm_dof]
-            error = np.concatenate([way, turn])
-            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(6), error)
-            inverse = np.linalg.pinv(jacobian)
-            step += 0.1 * (rest - joints) - inverse @ (jacobian @ (0.1 * (rest - joints)))
+            # Damped least squares; of the joint left over, what leads back towards rest.
+            back = 0.1 * (rest - joints)
+            error = np.concatenate([way, turn]) - jacobian @ back
+            step = back + jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + DAMPING, error)
             joints = np.clip(joints + np.clip(step, -0.4, 0.4), self._low, self._high)
         return None
 

@@ -16,6 +16,8 @@ from rlgen.libero.scene import Scene
 
 # Control steps to wait where nothing can be done, and after how many times that is how it stays.
 WAIT, HOPELESS = 20, 2
+# From which share of its range a drawer or door cannot be opened any further.
+WIDE = 0.9
 # Control steps a skill takes somebody who hesitates and takes bends.
 LEISURE = 200
 # What moves less than this in a control step is at rest, metres; and how many control steps things may fall.
@@ -90,7 +92,7 @@ def _target(work: Workplace, atom: int, joint: int) -> float:
 
 
 def _shut(work: Workplace, atom: int) -> list[int]:
-    """Joints of what an object is to be put into that are not open: its own drawer, or else all of its doors."""
+    """Joints of what an object is to be put into that are not wide open: its own drawer, or else all of its doors."""
     model, goal = work.sight.model, work.sight.scene.goal
     if goal.kinds[atom] != CONTAIN:
         return []
@@ -102,7 +104,7 @@ def _shut(work: Workplace, atom: int) -> list[int]:
         joint
         for joint in joints
         if model.jnt_type[joint] in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
-        and abs(position(work, joint)) < 0.5 * abs(_opened(model, joint))
+        and abs(position(work, joint)) < WIDE * abs(_opened(model, joint))
     ]
 
 

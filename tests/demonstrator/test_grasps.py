@@ -65,3 +65,10 @@ def test_a_narrower_hand_fits_beside_a_neighbour():
 
 def test_what_is_no_higher_than_a_fingertip_is_left_alone():
     assert not grasps((abs(X) < 0.02) & (abs(Y) < 0.02), 0.004)
+
+
+def test_a_gap_narrower_than_a_finger_is_bridged():
+    whole = (abs(X) < 0.015) & (abs(Y) < 0.06)
+    split = grasps(whole & (abs(Y) > 0.002), 0.05)
+    assert abs(split[0].hand.rotation[0, 0]) > 0.99
+    np.testing.assert_allclose(split[0].hand.position[:2], grasps(whole, 0.05)[0].hand.position[:2], atol=0.02)
