@@ -80,21 +80,23 @@ def _along(seen: HeightMap, centre: np.ndarray, opening: float) -> list[Grasp]:
 def _at_level(seen: HeightMap, target: np.ndarray, tip: float, centre: np.ndarray, opening: float) -> list[Grasp]:
     """Candidates with the fingertips at a height."""
     height, cell = seen.height, seen.cell
+    firm = uniform_filter1d((target & (height > tip + SHALLOW)).astype(float), 5, axis=1) > 0.6
+    if not firm.any():
+        return []
     solid = height > tip - 0.003
     wide = 2 * round(FINGER_HALF_WIDTH / cell) + 1
     blocked = maximum_filter1d(solid, wide, axis=1)
     strange = maximum_filter1d(solid & ~target, wide, axis=1)
     palm = (2 * round(PALM_HALF_LENGTH / cell) + 1, 2 * round(PALM_HALF_WIDTH / cell) + 1)
     covered = maximum_filter(height > tip + TIP + PALM - 0.004, palm)
-    firm = uniform_filter1d((target & (height > tip + SHALLOW)).astype(float), 5, axis=1) > 0.6
-    columns, begins, ends = _runs(blocked)
+    runs = _runs(blocked)
+    columns, begins, ends = runs
     fits = (ends - begins) * cell <= opening - 0.006
+    fits &= (_counts(firm, runs) > 0) & (_counts(strange, runs) == 0)
+    fits &= ~covered[np.rint(0.5 * (begins + ends - 1)).astype(int), columns]
     found = []
     for column, begin, end in zip(columns[fits], begins[fits], ends[fits], strict=True):
-        middle = 0.5 * (begin + end - 1)
-        if not firm[begin:end, column].any() or strange[begin:end, column].any():
-            continue
-        if covered[round(middle), column] or not _fingers_fit(blocked[:, column], middle, cell, opening):
+        if not _fingers_fit(blocked[:, column], 0.5 * (begin + end - 1), cell, opening):
             continue
         grasp = _grasp(seen, target, solid, tip, (column, begin, end), centre)
         if grasp is not None:
@@ -104,9 +106,19 @@ def _at_level(seen: HeightMap, target: np.ndarray, tip: float, centre: np.ndarra
 
 def _runs(mask: Bool[np.ndarray, "n m"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Column, first and one after last index of every run along the first axis."""
-    edges = np.diff(np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    bordered = np.zeros((mask.shape[1], len(mask) + 2), np.int8)
+    bordered[:, 1:-1] = mask.T
+    edges = np.diff(bordered, axis=1)
     columns, begins = np.nonzero(edges == 1)
     return columns, begins, np.nonzero(edges == -1)[1]
+
+
+def _counts(mask: Bool[np.ndarray, "n m"], runs: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    """How many cells of each run are in a mask."""
+    columns, begins, ends = runs
+    before = np.zeros((len(mask) + 1, mask.shape[1]), np.int32)
+    np.cumsum(mask, axis=0, out=before[1:])
+    return before[ends, columns] - before[begins, columns]
 
 
 def _fingers_fit(blocked: np.ndarray, middle: float, cell: float, opening: float) -> bool:
@@ -153,17 +165,16 @@ def _grasp(
     return Grasp(Pose(position, seen.frame.rotation), cost)
 
 
-def _distinct(grasps: Sequence[Grasp], near: float = 0.012, likeness: float = 0.98) -> list[Grasp]:
+def _distinct(grasps: Sequence[Grasp], near: float = 0.012, likeness: float = 0.98, most: int = 60) -> list[Grasp]:
     """The cheapest of those that are near each other."""
     kept: list[Grasp] = []
+    places, closings = np.empty((most, 3)), np.empty((most, 3))
     for grasp in grasps:
-        alike = (
-            np.linalg.norm(grasp.hand.position - other.hand.position) < near
-            and abs(grasp.hand.rotation[:, 0] @ other.hand.rotation[:, 0]) > likeness
-            for other in kept
-        )
-        if not any(alike):
+        count, position, closing = len(kept), grasp.hand.position, grasp.hand.rotation[:, 0]
+        away = np.linalg.norm(places[:count] - position, axis=1)
+        if not np.any((away < near) & (abs(closings[:count] @ closing) > likeness)):
+            places[count], closings[count] = position, closing
             kept.append(grasp)
-        if len(kept) == 60:
+        if len(kept) == most:
             break
     return kept
