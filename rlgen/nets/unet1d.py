@@ -13,7 +13,7 @@ from rlgen.nets.mlp import ResidualMLP
 from rlgen.nets.time_embedding import TimeEmbedding
 
 # Chunks of at most so many numbers at every level are kept flat; beyond it the zeros cost more than they save.
-LARGEST_FLAT = 512
+LARGEST_FLAT = 256
 
 # As torch's default: uniform in +-1/sqrt(fan_in).
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
