@@ -13,6 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
 ACTORS = ("demonstrator", "bc", "ppo", "vla")
+DATASET_ROWS = {
+    "write": "writing, steps/s",
+    "load": "loading, frames/s: decoded and resized (Lanczos) every time",
+    "load_linear": "the same, resized linearly",
+    "load_plain": "the same, tfds by its own `as_dataset`",
+    "load_later_epochs": "Lanczos, later epochs: ours keeps decoded pictures, tfds decodes again",
+    "load_both_cached": "both keep decoded pictures",
+}
 
 
 def main() -> None:
@@ -27,6 +35,8 @@ def main() -> None:
         "speed": speed_table(),
         "pictures": pictures_table(),
         "memory": memory_table(),
+        "dataset": dataset_table(),
+        "exported": exported_table(),
     }
     if not parser.parse_args().write:
         print("\n\n".join(tables.values()))
@@ -158,6 +168,35 @@ def memory_table() -> str:
         cells = (value["scenes_mb"], value["pool_mb"], value["per_environment_mb"])
         rows.append(f"| {name} | {' | '.join(f'{cell:.1f}' for cell in cells)} |")
     return "\n".join(rows)
+
+
+def dataset_table() -> str:
+    """Writing and loading, `tensorflow_datasets` and TensorFlow beside ours."""
+    report = json.loads((RESULTS / "dataset" / "bench.json").read_text())
+    rows = ["| | ours | spread | tfds | spread | times | ours, MB | tfds, MB |", "| --- |" + " --- |" * 7]
+    for key, name in DATASET_ROWS.items():
+        value, memory = report[key], report["memory_mb"][key]
+        sides = [f"{value[side]:.0f} | {_spread(value['spread'][side])}" for side in ("ours", "tfds")]
+        held = " | ".join(f"{memory[side]:.0f}" for side in ("ours", "tfds"))
+        rows.append(f"| {name} | {' | '.join(sides)} | {value['x']:.2f} | {held} |")
+    return "\n".join(rows)
+
+
+def _spread(value: dict) -> str:
+    return f"{value['low']:.0f}-{value['high']:.0f}"
+
+
+def exported_table() -> str:
+    """Exported episodes that succeed again in the benchmark's own environment, by suite."""
+    report = json.loads((RESULTS / "dataset" / "replay_exported.json").read_text())
+    suites: dict[str, list[int]] = {}
+    for task, row in report["tasks"].items():
+        counts = suites.setdefault(task.split("/")[0], [0, 0, 0])
+        for index, value in enumerate((1, row["successes"], row["trials"])):
+            counts[index] += value
+    rows = ["| suite | tasks | succeed again |", "| --- | --- | --- |"]
+    rows += [f"| {suite} | {tasks} | {good}/{trials} |" for suite, (tasks, good, trials) in suites.items()]
+    return "\n".join([*rows, f"| all | {len(report['tasks'])} | {rate(report['total'])} |"])
 
 
 if __name__ == "__main__":
