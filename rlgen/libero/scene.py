@@ -14,7 +14,7 @@ from rlgen.libero.physics_model import MODEL_FILE, physics_model
 from rlgen.libero.predicates import Goal, compile_goal
 from rlgen.libero.tasks import Task
 
-BUNDLE_FORMAT = 5
+BUNDLE_FORMAT = 6
 
 
 @dataclass(frozen=True)

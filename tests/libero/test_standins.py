@@ -11,6 +11,7 @@ from libero_worlds import ARM, broken_premise, place, rest, solve, succeeds
 from shared import shared_dir
 
 from rlgen.libero.build import official_environment
+from rlgen.libero.build_placements import sample_placements
 from rlgen.libero.initial_states import read_initial_states
 from rlgen.libero.standins import standin_objects, tree, write_standins
 from rlgen.libero.tasks import all_tasks, find_task, package_folder
@@ -103,9 +104,23 @@ def test_a_task_builds_comes_to_rest_and_can_be_solved(benchmark, standins, task
     assert not broken_premise(env, states[STATE], data)
     assert not succeeds(env, data)
     assert solve(env, data)
+    check_placements(env, states)
     # What is not the robot is boxes and cylinders.
     meshes = names(model, "mesh", "nmesh")
     assert all(name.startswith(("robot0_", "gripper0_", "mount0_")) for name in meshes)
+
+
+def check_placements(env, states):
+    """Placements for training lie where the stored states do, and drawing them moves no fixture."""
+    model = env.sim.model._model
+    before = model.body_pos.copy(), model.body_quat.copy()
+    placements = sample_placements(env, 30, seed=0)
+    np.testing.assert_array_equal(model.body_pos, before[0])
+    np.testing.assert_array_equal(model.body_quat, before[1])
+    free = model.jnt_qposadr[model.jnt_type == mujoco.mjtJoint.mjJNT_FREE]
+    columns = 1 + free[:, None] + np.arange(3)
+    # The fixtures of the stored states stood a centimetre or two elsewhere.
+    np.testing.assert_allclose(np.median(placements, 0)[columns], np.median(states, 0)[columns], atol=0.03)
 
 
 @pytest.mark.parametrize("name", SAMPLE)
