@@ -37,6 +37,7 @@ def main() -> None:
         "memory": memory_table(),
         "dataset": dataset_table(),
         "exported": exported_table(),
+        "sampler": sampler_table(),
     }
     if not parser.parse_args().write:
         print("\n\n".join(tables.values()))
@@ -179,6 +180,23 @@ def dataset_table() -> str:
         sides = [f"{value[side]:.0f} | {_spread(value['spread'][side])}" for side in ("ours", "tfds")]
         held = " | ".join(f"{memory[side]:.0f}" for side in ("ours", "tfds"))
         rows.append(f"| {name} | {' | '.join(sides)} | {value['x']:.2f} | {held} |")
+    return "\n".join(rows)
+
+
+def sampler_table() -> str:
+    """Milliseconds from observations to chunks of 16 actions, and the share of the device's own rate at 500."""
+    report = json.loads((RESULTS / "speed" / "sampler.json").read_text())
+    batches = sorted({row["batch"] for row in report["rows"]})
+    heads = [f"{batch} observations, ms" for batch in batches]
+    rows = [f"| sampler | steps | {' | '.join(heads)} | share of the matrix rate |", "| --- |" + " --- |" * 5]
+    cases: dict[tuple, dict] = {}
+    for row in report["rows"]:
+        if row["chunk"] == 16:
+            cases.setdefault((row["sampler"], row["steps"], row["noise"]), {})[row["batch"]] = row
+    for (name, steps, noise), found in cases.items():
+        times = " | ".join(f"{1000 * found[batch]['seconds']:.1f}" for batch in batches)
+        share = found[batches[-1]]["share_of_matmul"]
+        rows.append(f"| {name}{' with noise' if noise else ''} | {steps} | {times} | {share:.2f} |")
     return "\n".join(rows)
 
 

@@ -84,6 +84,8 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, tell: Callabl
     Raises:
       UserError: datasets that do not fit together, a selection that makes no sense, or what `write_dataset` raises.
     """
+    if options.weights and len(options.weights) != len(folders):
+        raise UserError(f"{len(options.weights)} weights for {len(folders)} datasets: expected one for each")
     datasets = [open_dataset(folder) for folder in folders]
     size, name = _common_size(folders, datasets), options.name or _common_name(folders)
     choices = [

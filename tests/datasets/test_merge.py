@@ -140,3 +140,8 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, two):
         merge_datasets([two[0], large], MergeOptions(tmp_path / "out"), quiet)
     with pytest.raises(UserError, match="formats hdf5: expected some of rlds"):
         MergeOptions(tmp_path, formats=("hdf5",))
+
+
+def test_weights_are_counted_before_anything_is_read(tmp_path):
+    with pytest.raises(UserError, match="2 weights for 1 datasets"):
+        merge_datasets([tmp_path / "nowhere"], MergeOptions(tmp_path, weights=(1, 2)), print)
