@@ -187,7 +187,7 @@ def sampler_table() -> str:
     """Milliseconds from observations to chunks of 16 actions, and the share of the device's own rate at 500."""
     report = json.loads((RESULTS / "speed" / "sampler.json").read_text())
     batches = sorted({row["batch"] for row in report["rows"]})
-    heads = [f"{batch} observations, ms" for batch in batches]
+    heads = [f"batch {batch}, ms" for batch in batches]
     rows = [f"| sampler | steps | {' | '.join(heads)} | share of the matrix rate |", "| --- |" + " --- |" * 5]
     cases: dict[tuple, dict] = {}
     for row in report["rows"]:
