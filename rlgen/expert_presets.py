@@ -22,7 +22,6 @@ def fit_to(config: Config, horizon: int) -> Config:
 def _state() -> Config:
     return Config(
         demos=DemosConfig(episodes=40),
-        # To the end of the learning rate: PPO hardly improves a network that was stopped on the way.
         bc=BCConfig(episodes=30, steps=4000),
         ppo=PPOConfig(iterations=150, gamma=0.97, evaluate_every=10, **_GOAL),
     )
