@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results" / "learning"
-TASKS = ("libero_object/9", "libero_spatial/0", "libero_goal/7")
+TASKS = ("libero_object/6", "libero_90/47", "libero_goal/6")
 ALGORITHMS = ("diffusion", "gaussian")
 
 
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, help="the benchmark's own assets; without it the stand-ins")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--demonstrations", type=int, default=12, help="recorded for a task and seed")
     parser.add_argument("--episodes", type=int, default=50, help="of the scores before and after")
     arguments, options = parser.parse_known_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -59,11 +60,9 @@ def train(
 
 def demonstrations(task: str, seed: int, arguments: argparse.Namespace, source: list[str]) -> Path:
     """The file of scripted demonstrations of a task and seed, recorded if it is not there."""
-    from rlgen.expert_presets import expert_presets
-
-    folder = arguments.runs / "demonstrations" / f"{task.replace('/', '-')}-{seed}"
-    count = expert_presets()[arguments.preset].demos.episodes
-    command = [sys.executable, "-m", "rlgen", "demos", task, "-n", str(count), "--out", str(folder)]
+    count = str(arguments.demonstrations)
+    folder = arguments.runs / "demonstrations" / f"{task.replace('/', '-')}-{seed}-{count}"
+    command = [sys.executable, "-m", "rlgen", "demos", task, "-n", count, "--out", str(folder)]
     subprocess.run([*command, "--seed", str(seed), *source], check=True)
     [file] = folder.glob("*/*_demo.hdf5")
     return file

@@ -13,10 +13,11 @@ import numpy as np
 
 from rlgen.data.array_record_file import RecordFile, write_records
 from rlgen.data.dataset_writer import Place, Plan
-from rlgen.data.frames import EncodedFrames, encode_frames
+from rlgen.data.encode_ahead import encode_ahead
+from rlgen.data.frames import EncodedFrames
 from rlgen.data.index import IndexEntry, read_index
 from rlgen.data.index_writer import write_index
-from rlgen.data.rlds_episode import RldsEpisode, check_rlds_episode
+from rlgen.data.rlds_episode import RldsEpisode
 from rlgen.data.shards import Shard, read_manifest
 from rlgen.data.step_record import StepParser, StepSerializer
 from rlgen.data.step_schema import step_shard_name, write_step_info
@@ -33,7 +34,7 @@ class ArrayRecordFormat:
     name = "array_record"
 
     def __init__(self, pool: ThreadPoolExecutor | None = None):
-        """`pool` encodes pictures in parallel."""
+        """`pool` encodes pictures in parallel, while others are written."""
         self._pool = pool
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
@@ -46,11 +47,9 @@ class ArrayRecordFormat:
         serialize, lengths = StepSerializer(plan.size), []
 
         def records() -> Iterator[bytes]:
-            for number, episode in enumerate(episodes, place.episode):
-                check_rlds_episode(episode, plan.size)
-                views = [encode_frames(view, self._pool) for view in (episode.image, episode.wrist_image)]
+            for number, episode in enumerate(encode_ahead(episodes, plan.size, self._pool), place.episode):
                 lengths.append(len(episode))
-                yield from serialize(episode, *views, number)
+                yield from serialize(episode, number)
 
         size, digest = write_records(path, records())
         return Shard(path.name, len(lengths), sum(lengths), size, digest)

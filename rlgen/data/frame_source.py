@@ -132,7 +132,10 @@ class FrameSource:
         shape = (len(index), self.size, self.size, 3)
         image, wrist = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         for row, step in enumerate(index.tolist()):
-            image[row], wrist[row] = self._cache.get(step) if self._cache.has(step) else self._decode(step)
+            if self._cache.has(step):
+                image[row], wrist[row] = self._cache.get(step)
+            else:
+                self._decode(step, image[row], wrist[row])
         chunks, mask = table.chunks(index, self.horizon)
         return {
             "image": image,
@@ -143,7 +146,8 @@ class FrameSource:
             "prompt": table.prompt[index].astype(np.int32),
         }
 
-    def _decode(self, step: int) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
+    def _decode(self, step: int, *out: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Puts the pictures of a step into `out`, and into the cache."""
         records = self._records
         entry, file = records.entries[self.table.episode[step]], self._files[records.file[step]]
         where = f"{file.path}: episode {entry.name}"
@@ -153,9 +157,9 @@ class FrameSource:
             decoded = [decode_picture(data, stored) for data in self._parser.pictures(record, where)]
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        pictures = tuple(resize_picture(picture, self.size, self.kernel) for picture in decoded)
-        self._cache.put(step, pictures)
-        return pictures
+        for picture, place in zip(decoded, out, strict=True):
+            resize_picture(picture, self.size, self.kernel, place)
+        self._cache.put(step, out)
 
 
 def use_own_threads_only() -> None:

@@ -1,7 +1,6 @@
 """Pictures of an episode, kept encoded until somebody looks."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import overload
 
@@ -72,15 +71,11 @@ def encode_picture(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
     return data.tobytes()
 
 
-def encode_frames(
-    pictures: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequence[np.ndarray],
-    pool: ThreadPoolExecutor | None = None,
-) -> EncodedFrames:
-    """Encodes an episode's pictures, on `pool`'s threads if given; encoded ones pass through unchanged."""
+def encode_frames(pictures: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequence[np.ndarray]) -> EncodedFrames:
+    """Encodes an episode's pictures; encoded ones pass through unchanged."""
     if isinstance(pictures, EncodedFrames):
         return pictures
     pictures = np.asarray(pictures)
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
         raise ValueError(f"pictures are {pictures.dtype} of shape {pictures.shape}, expected uint8 (T, h, w, 3)")
-    encode = map if pool is None else pool.map
-    return EncodedFrames(tuple(encode(encode_picture, pictures)), pictures.shape[1:3])
+    return EncodedFrames(tuple(map(encode_picture, pictures)), pictures.shape[1:3])

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from rlgen.data.dataset_writer import Place, Plan
+from rlgen.data.encode_ahead import encode_ahead
 from rlgen.data.frames import EncodedFrames
 from rlgen.data.index import IndexEntry, read_index
 from rlgen.data.index_writer import write_index
 from rlgen.data.lerobot_meta import write_meta
 from rlgen.data.lerobot_table import IMAGES, episode_table, table_schema
-from rlgen.data.rlds_episode import RldsEpisode, check_rlds_episode
+from rlgen.data.rlds_episode import RldsEpisode
 from rlgen.data.shards import Shard, file_sha256, read_manifest
 from rlgen.errors import UserError
 from rlgen.files import atomic_path
@@ -51,10 +52,9 @@ class LeRobotFormat:
             open(temporary, "wb") as file,
             parquet.ParquetWriter(file, table_schema(), compression="snappy", write_page_checksum=True) as writer,
         ):
-            for count, episode in enumerate(episodes, 1):
-                check_rlds_episode(episode, plan.size)
+            for count, episode in enumerate(encode_ahead(episodes, plan.size, self._pool), 1):
                 number = place.episode + count - 1
-                writer.write_table(episode_table(episode, number, step, self._tasks, self._pool))
+                writer.write_table(episode_table(episode, number, step, self._tasks))
                 step += len(episode)
         name = path.relative_to(path.parents[2]).as_posix()
         return Shard(name, count, step - place.step, path.stat().st_size, file_sha256(path))

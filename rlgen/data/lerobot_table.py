@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlgen.data.frames import EncodedFrames, encode_frames
+from rlgen.data.frames import EncodedFrames
 from rlgen.data.jerk import CONTROL_STEP
 from rlgen.data.rlds_episode import RldsEpisode
 from rlgen.data.rlds_schema import ACTIONS, JOINTS, STATE_SIZE
@@ -60,23 +59,19 @@ def table_schema() -> pyarrow.Schema:
     return pyarrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": known}})})
 
 
-def episode_table(
-    episode: RldsEpisode, number: int, first: int, tasks: Mapping[str, int], pool: ThreadPoolExecutor | None
-) -> pyarrow.Table:
+def episode_table(episode: RldsEpisode, number: int, first: int, tasks: Mapping[str, int]) -> pyarrow.Table:
     """The rows of an episode.
 
     Args:
-      episode: with pictures encoded or not.
+      episode: with pictures encoded.
       number: of the episode in the dataset.
       first: number of its first step in the dataset.
       tasks: number of each prompt.
-      pool: encodes pictures in parallel.
     """
     import pyarrow
 
     steps = np.arange(len(episode))
-    views = (encode_frames(view, pool) for view in (episode.image, episode.wrist_image))
-    columns = [_pictures(view) for view in views]
+    columns = [_pictures(view) for view in (episode.image, episode.wrist_image)]
     for name, values in (
         ("observation.state", episode.state),
         ("joint_state", episode.joint_state),

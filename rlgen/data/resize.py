@@ -20,12 +20,15 @@ _ROOM = 128 * _FINER  # lanczos3 goes below zero there
 
 
 def resize_picture(
-    picture: UInt8[np.ndarray, "h w 3"], size: int, kernel: Kernel = "linear"
+    picture: UInt8[np.ndarray, "h w 3"],
+    size: int,
+    kernel: Kernel = "linear",
+    out: UInt8[np.ndarray, "size size 3"] | None = None,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """A picture of `size` pixels a side; of another aspect ratio it is stretched."""
+    """A picture of `size` pixels a side, in `out` if that is given; of another aspect ratio it is stretched."""
     height, width = picture.shape[:2]
     if height == width == size:
-        return picture
+        return picture if out is None else _copied(picture, out)
     picture = np.ascontiguousarray(picture)
     lower = np.empty((size, width * 3), np.uint16)
     _blend_rows(picture.reshape(height, -1), *_taps(height, size, kernel), _FINER, _ROOM + 0.5, 65535, lower)
@@ -34,7 +37,12 @@ def resize_picture(
     small = np.empty((size, size * 3), np.uint8)
     taps = _taps(width, size, kernel)
     _blend_rows(turned.reshape(width, -1), *taps, 1 / _FINER, 0.5 - _ROOM / _FINER, 255, small)
-    return cv2.transpose(small.reshape(size, size, 3))
+    return cv2.transpose(small.reshape(size, size, 3), out)
+
+
+def _copied(picture: UInt8[np.ndarray, "h w 3"], out: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    out[:] = picture
+    return out
 
 
 @functools.lru_cache(maxsize=32)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rlgen.data.frames import EncodedFrames, encode_frames
+from rlgen.data.frames import EncodedFrames
 from rlgen.data.rlds_schema import ACTIONS, JOINTS, STATE_SIZE, libero_features
 from rlgen.errors import UserError
 from rlgen.types import Episode, RobotState
@@ -67,19 +66,15 @@ def pair_episode(
 class EpisodeSerializer:
     """Turns episodes into the bytes of `tf.Example` records; the same episode gives the same bytes."""
 
-    def __init__(self, size: int, pool: ThreadPoolExecutor | None = None):
-        """Pictures must be `size` pixels a side; `pool` encodes them in parallel."""
+    def __init__(self, size: int):
+        """Pictures are `size` pixels a side."""
         from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
         self._serializer = ExampleSerializer(libero_features(size).get_serialized_info())
-        self._size = size
-        self._pool = pool
 
     def __call__(self, episode: RldsEpisode) -> bytes:
-        """The record; `UserError` if the episode does not fit the schema."""
-        check_rlds_episode(episode, self._size)
-        image, wrist = (encode_frames(view, self._pool) for view in (episode.image, episode.wrist_image))
-        example = self._serializer.get_tf_example(_columns(episode, image, wrist))
+        """The record of an episode that was checked, with its pictures encoded."""
+        example = self._serializer.get_tf_example(_columns(episode))
         return example.SerializeToString(deterministic=True)
 
 
@@ -102,14 +97,14 @@ def check_rlds_episode(episode: RldsEpisode, size: int) -> None:
         raise UserError(f"{where}: actions reach {np.abs(episode.action).max():g}, expected [-1, 1]")
 
 
-def _columns(episode: RldsEpisode, image: EncodedFrames, wrist: EncodedFrames) -> dict[str, Any]:
+def _columns(episode: RldsEpisode) -> dict[str, Any]:
     steps = len(episode)
     last = np.arange(steps) == steps - 1
     return {
         "steps": {
             "observation": {
-                "image": image.data,
-                "wrist_image": wrist.data,
+                "image": episode.image.data,
+                "wrist_image": episode.wrist_image.data,
                 "state": episode.state,
                 "joint_state": episode.joint_state,
             },

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rlgen.data.dataset_writer import Finish, Place, Plan, Progress, split_evenly, write_dataset
+from rlgen.data.encode_ahead import encode_ahead
 from rlgen.data.index_writer import write_index
 from rlgen.data.rlds_episode import EpisodeSerializer, RldsEpisode
 from rlgen.data.rlds_reader import read_rlds
@@ -19,7 +20,7 @@ class RldsFormat:
     name = "rlds"
 
     def __init__(self, pool: ThreadPoolExecutor | None = None):
-        """`pool` encodes pictures in parallel."""
+        """`pool` encodes pictures in parallel, while others are written."""
         self._pool = pool
         self._serializer: EpisodeSerializer | None = None
 
@@ -30,8 +31,9 @@ class RldsFormat:
         return [shard_name(name, index, len(lengths)) for index in range(len(lengths))]
 
     def write(self, path: Path, episodes: Iterator[RldsEpisode], plan: Plan, place: Place) -> Shard:
-        self._serializer = serialize = self._serializer or EpisodeSerializer(plan.size, self._pool)
-        return write_shard(path, ((serialize(episode), len(episode)) for episode in episodes))
+        self._serializer = serialize = self._serializer or EpisodeSerializer(plan.size)
+        ready = encode_ahead(episodes, plan.size, self._pool)
+        return write_shard(path, ((serialize(episode), len(episode)) for episode in ready))
 
     def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
         sizes = [(shard.episodes, shard.bytes) for shard in shards]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.data.frames import EncodedFrames
 from rlgen.data.rlds_episode import RldsEpisode
 from rlgen.data.step_schema import step_features
 from rlgen.errors import UserError
@@ -36,15 +35,14 @@ class StepSerializer:
 
         self._serializer = ExampleSerializer(step_features(size).get_serialized_info())
 
-    def __call__(
-        self, episode: RldsEpisode, image: EncodedFrames, wrist: EncodedFrames, number: int
-    ) -> Iterator[bytes]:
+    def __call__(self, episode: RldsEpisode, number: int) -> Iterator[bytes]:
+        """The records of an episode that was checked, with its pictures encoded."""
         last = len(episode) - 1
         for step in range(len(episode)):
             example = {
                 "observation": {
-                    "image": image.data[step],
-                    "wrist_image": wrist.data[step],
+                    "image": episode.image.data[step],
+                    "wrist_image": episode.wrist_image.data[step],
                     "state": episode.state[step],
                     "joint_state": episode.joint_state[step],
                 },

@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from rlgen.data.crc32c import masked_crc32c
+import google_crc32c
+
 from rlgen.data.index import episode_of_record
 from rlgen.errors import UserError
 
 HEADER_SIZE = 12
 FOOTER_SIZE = 4
+_MASK_DELTA = 0xA282EAD8
+
+
+def masked_crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli), rotated and offset as TFRecord stores it."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def frame(record: bytes) -> tuple[bytes, bytes]:

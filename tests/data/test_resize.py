@@ -35,3 +35,11 @@ def test_nothing_happens_at_the_right_size():
 def test_a_turned_view_gives_what_its_copy_gives():
     given = picture(40, 30, False)[::-1, ::-1]
     np.testing.assert_array_equal(resize_picture(given, 17), resize_picture(given.copy(), 17))
+
+
+@pytest.mark.parametrize("size", [17, 40])
+def test_a_place_given_is_filled(size):
+    given, pictures = picture(40, 40, False), np.zeros((3, size, size, 3), np.uint8)
+    assert np.shares_memory(resize_picture(given, size, out=pictures[1]), pictures)
+    np.testing.assert_array_equal(pictures[1], resize_picture(given, size))
+    assert not pictures[[0, 2]].any()

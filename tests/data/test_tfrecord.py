@@ -3,10 +3,16 @@
 import pytest
 from shared import shared_dir
 
-from rlgen.data.tfrecord import frame, read_record_at, read_records, record_offsets
+from rlgen.data.tfrecord import frame, masked_crc32c, read_record_at, read_records, record_offsets
 from rlgen.errors import UserError
 
 RECORDS = [b"", b"a", b"b" * 1000, bytes(range(256)) * 300]
+
+
+def test_checksums_are_those_of_the_format():
+    # CRC-32C of "123456789" as RFC 3720 has it, rotated by 15 bits, and the constant that TFRecord adds
+    crc = 0xE3069283
+    assert masked_crc32c(b"123456789") == (((crc >> 15) | (crc << 17 & 0xFFFFFFFF)) + 0xA282EAD8) % 2**32
 
 
 @pytest.fixture

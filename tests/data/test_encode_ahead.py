@@ -1,0 +1,75 @@
+"""Episodes come out as they went in, with encoded pictures, and no further ahead than they may be."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rlgen.data import encode_ahead as module
+from rlgen.data.encode_ahead import AHEAD, encode_ahead
+from rlgen.data.frames import EncodedFrames, encode_frames
+from rlgen.data.rlds_episode import RldsEpisode
+from rlgen.errors import UserError
+
+SIZE = 16
+
+
+def episode(number: int, steps: int = 20) -> RldsEpisode:
+    noise = np.random.default_rng(number)
+    views = noise.integers(0, 256, (2, steps, SIZE, SIZE, 3), np.uint8)
+    state, joints = noise.normal(size=(steps, 8)), noise.normal(size=(steps, 7))
+    action = np.ones((steps, 7))
+    numbers = (values.astype(np.float32) for values in (state, joints, action))
+    return RldsEpisode(*views, *numbers, "push", f"made/{number}")
+
+
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_the_same_episodes_in_the_same_order(threads):
+    given = [episode(number, steps) for number, steps in enumerate([20, 1, 33, 16, 5])]
+    pool = None if threads is None else ThreadPoolExecutor(threads)
+    got = list(encode_ahead(iter(given), SIZE, pool))
+    assert [one.file_path for one in got] == [one.file_path for one in given]
+    for one, other in zip(got, given, strict=True):
+        assert one.image.data == encode_frames(other.image).data
+        assert one.wrist_image.data == encode_frames(other.wrist_image).data
+        assert one.action is other.action
+
+
+def test_encoded_pictures_pass_through():
+    given = episode(0)
+    given = replace(given, image=encode_frames(given.image), wrist_image=encode_frames(given.wrist_image))
+    with ThreadPoolExecutor(1) as pool:
+        [got] = encode_ahead([given], SIZE, pool)
+    assert got.image == given.image and isinstance(got.wrist_image, EncodedFrames)
+
+
+def test_the_next_pictures_are_encoded_meanwhile_and_no_more(monkeypatch):
+    taken, encoded = [], threading.Semaphore(0)
+
+    def source():
+        for number in range(10):
+            taken.append(number)
+            yield episode(number, 1)
+
+    def heard(pictures):
+        encoded.release()
+        return encode_frames(pictures)
+
+    monkeypatch.setattr(module, "encode_frames", heard)
+    with ThreadPoolExecutor(2) as pool:
+        stream = encode_ahead(source(), SIZE, pool)
+        next(stream)
+        # nobody has asked for a second episode, and its pictures are encoded
+        assert all(encoded.acquire(timeout=60) for _ in range(2 * (1 + AHEAD)))
+        assert taken == list(range(1 + AHEAD))
+        assert len(list(stream)) == 9
+
+
+@pytest.mark.parametrize("threads", [None, 2])
+def test_what_does_not_fit_is_named(threads):
+    bad = replace(episode(1), wrist_image=np.zeros((20, 8, 8, 3), np.uint8))
+    pool = None if threads is None else ThreadPoolExecutor(threads)
+    with pytest.raises(UserError, match="made/1: wrist_image"):
+        list(encode_ahead([episode(0), bad], SIZE, pool))
