@@ -11,6 +11,7 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from rlgen.bench.device import describe
 from rlgen.vla import model, wire
 from rlgen.vla.client import PolicyClient
 from rlgen.vla.policy import Policy
@@ -147,4 +148,4 @@ def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[st
     sent, expected = make_requests(policy, 24)
     with serving(PolicyServer(policy, {})) as address:
         told = load(address, sent, expected, clients=clients, count=requests)
-    return {"preset": name, "device": jax.devices()[0].device_kind, "batch": batch, **told}
+    return {"preset": name, "device": describe()["device"], "batch": batch, **told}

@@ -1,6 +1,5 @@
 """A training step of a model on the device at hand: time, tokens, utilisation, waiting for data."""
 
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rlgen.bench.device import describe, matmul_gflops
 from rlgen.data.frame_table import frame_table
 from rlgen.data.frames import EncodedFrames, encode_frames
 from rlgen.train.sharding import make_mesh, state_shardings
@@ -94,13 +94,16 @@ def run(
         measured.append((values["step_s"], values["data_wait_share"]))
         tell(f"{values['step_s']:.4f} s a step, {100 * values['data_wait_share']:.1f} % waiting for data")
     seconds = float(np.median([s for s, _ in measured]))
+    peak, source = _peak(mesh.size)
     return {
         "preset": name,
-        "device": device.device_kind if device.platform != "cpu" else platform.processor() or platform.machine(),
+        "device": describe()["device"],
         "step_s": seconds,
         "tokens_per_s": train.batch * tokens_per_frame(config, train.draws) / seconds,
-        "mfu": _utilisation(config, train, seconds, mesh.size),
+        "mfu": step_flops(config, train) / seconds / peak,
         "data_wait_share": float(np.median([w for _, w in measured])),
+        "peak_flops": peak,
+        "peak_source": source,
         "devices": mesh.size,
         "fsdp": fsdp,
         "batch": train.batch,
@@ -122,9 +125,13 @@ def run(
     }
 
 
-def _utilisation(config: VlaConfig, train: TrainConfig, seconds: float, devices: int) -> float | None:
-    peak = peak_flops(jax.devices()[0].device_kind)
-    return None if peak is None else step_flops(config, train) / seconds / (peak * devices)
+def _peak(devices: int) -> tuple[float, str]:
+    """Operations a second that utilisation is a share of, and where the number comes from."""
+    published = peak_flops(jax.devices()[0].device_kind)
+    if published is not None:
+        return published * devices, "published"
+    # Host devices share the processor's cores, so that one device's rate is that of all.
+    return 1e9 * matmul_gflops(5), "float32 matrix product measured in this run"
 
 
 def _peak_gib() -> float | None:
