@@ -18,10 +18,9 @@ from rlgen.data.frames import EncodedFrames
 from rlgen.data.index import IndexEntry, read_index
 from rlgen.data.index_writer import write_index
 from rlgen.data.rlds_episode import RldsEpisode
-from rlgen.data.shards import Shard, read_manifest
+from rlgen.data.shards import Shard, read_plan
 from rlgen.data.step_record import StepParser, StepSerializer
 from rlgen.data.step_schema import step_shard_name, write_step_info
-from rlgen.errors import UserError
 from rlgen.files import atomic_path
 
 STEPS = "steps.npz"
@@ -94,10 +93,8 @@ class ArrayRecordDataset(Sequence[RldsEpisode]):
 def read_array_record(directory: Path) -> ArrayRecordDataset:
     """Opens a dataset of steps that this project wrote; `UserError` where it is none or damaged."""
     directory = Path(directory)
-    manifest = read_manifest(directory)
-    if manifest is None or manifest[0].get("format") != ArrayRecordFormat.name:
-        raise UserError(f"{directory}: not an array_record dataset of this project; export it again")
-    return ArrayRecordDataset(directory, read_index(directory), int(manifest[0]["size"]))
+    plan = read_plan(directory, ArrayRecordFormat.name, "an array_record dataset")
+    return ArrayRecordDataset(directory, read_index(directory), int(plan["size"]))
 
 
 def read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[RldsEpisode]:

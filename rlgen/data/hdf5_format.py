@@ -15,7 +15,7 @@ from rlgen.data.hdf5_writer import stream_demos
 from rlgen.data.index import IndexEntry, read_index
 from rlgen.data.index_writer import write_index
 from rlgen.data.rlds_episode import RldsEpisode, pair_episode
-from rlgen.data.shards import Shard, file_sha256, read_manifest
+from rlgen.data.shards import Shard, file_sha256, read_plan
 from rlgen.errors import UserError
 from rlgen.types import Episode
 
@@ -82,9 +82,7 @@ class Hdf5Dataset(Sequence[RldsEpisode]):
 def read_hdf5(directory: Path) -> Hdf5Dataset:
     """Opens an HDF5 export of this project; `UserError` where it is none or damaged."""
     directory = Path(directory)
-    manifest = read_manifest(directory)
-    if manifest is None or manifest[0].get("format") != Hdf5Format.name:
-        raise UserError(f"{directory}: not an HDF5 export of this project; export it again")
+    read_plan(directory, Hdf5Format.name, "an HDF5 export")
     return Hdf5Dataset(directory, read_index(directory))
 
 

@@ -20,7 +20,7 @@ from rlgen.data.index_writer import write_index
 from rlgen.data.lerobot_meta import write_meta
 from rlgen.data.lerobot_table import IMAGES, episode_table, table_schema
 from rlgen.data.rlds_episode import RldsEpisode
-from rlgen.data.shards import Shard, file_sha256, read_manifest
+from rlgen.data.shards import Shard, file_sha256, read_plan
 from rlgen.errors import UserError
 from rlgen.files import atomic_path
 
@@ -90,10 +90,8 @@ class LeRobotDataset(Sequence[RldsEpisode]):
 def read_lerobot(directory: Path) -> LeRobotDataset:
     """Opens a LeRobot dataset that this project wrote; `UserError` where it is none or damaged."""
     directory = Path(directory)
-    manifest = read_manifest(directory)
-    if manifest is None or manifest[0].get("format") != LeRobotFormat.name:
-        raise UserError(f"{directory}: not a LeRobot dataset of this project; export it again")
-    return LeRobotDataset(directory, read_index(directory), int(manifest[0]["size"]))
+    plan = read_plan(directory, LeRobotFormat.name, "a LeRobot dataset")
+    return LeRobotDataset(directory, read_index(directory), int(plan["size"]))
 
 
 def _read_shards(folder: Path, files: Sequence[str], size: int) -> Iterator[RldsEpisode]:

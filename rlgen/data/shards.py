@@ -57,6 +57,14 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], list[Shard]] | None:
         return None
 
 
+def read_plan(folder: Path, format: str, words: str) -> dict[str, Any]:
+    """The plan of a dataset that this project wrote in `format`; `UserError`, in `words`, where it did not."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest[0].get("format") != format:
+        raise UserError(f"{folder}: not {words} of this project; export it again")
+    return manifest[0]
+
+
 def write_manifest(folder: Path, plan: dict[str, Any], finished: Iterable[Shard]) -> None:
     """Records the finished shards, after the shards themselves are on the disk."""
     sync_folder(folder)
