@@ -18,7 +18,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results" / "learning"
 # Tasks, and how many demonstrations are cloned: so few that something is left to learn. More leave nothing.
-TASKS = {"libero_goal/6": 5, "libero_object/6": 3, "libero_90/47": 2}
+TASKS = {"libero_object/6": 4, "libero_90/47": 4, "libero_goal/6": 8}
 BUDGET = ("--bc.steps", "2000", "--ppo.iterations", "100", "--ppo.evaluate-every", "5", "--ppo.target", "0.98")
 ALGORITHMS = ("diffusion", "gaussian")
 
