@@ -36,7 +36,7 @@ def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:
     report = read_json(out / "evaluation" / "report.json")
     lines = read_metrics(out / "train" / "metrics.jsonl")
     return {
-        "data": folders,
+        "data": ["/".join(Path(folder).parts[-3:]) for folder in folders],
         "validation_loss": {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line},
         "success": {"all": report["all"], **report["tasks"]},
         "protocol": report["protocol"],

@@ -1,10 +1,12 @@
 """`rlgen bench dataset`: writing and loading, tensorflow_datasets and TensorFlow beside ours.
 
 Each side is a process of its own on the same cores; they work in turns, so that what else the machine does hits both
-alike. What is compared is told in the report itself, see `MEANING`.
+alike, and the one whose turn it is not stands still, so that it loads nothing ahead meanwhile. What is compared is told
+in the report itself, see `MEANING`.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,9 +58,11 @@ class Process:
     def ask(self, *request: str) -> dict[str, float]:
         """Sends a request and waits for its answer."""
         assert self._process.stdin and self._process.stdout
+        self._process.send_signal(signal.SIGCONT)
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
+        self._process.send_signal(signal.SIGSTOP)
         if not answer:
             lines = self._log.read_text(errors="replace").strip().splitlines() or ["no output"]
             raise RuntimeError(f"{' '.join(request)} failed: {lines[-1]}")
@@ -66,6 +70,7 @@ class Process:
 
     def close(self) -> None:
         """Ends the process."""
+        self._process.send_signal(signal.SIGCONT)
         self._process.terminate()
         self._process.wait()
 

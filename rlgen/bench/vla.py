@@ -30,8 +30,8 @@ WARM_UP = 3
 STORED = 256
 
 
-def synthetic_frames(frames: int, threads: int, seed: int = 0) -> MemoryFrames:
-    """JPEGs of 256 x 256 as an export holds them, decoded when a batch is made."""
+def synthetic_frames(frames: int, side: int, threads: int, seed: int = 0) -> MemoryFrames:
+    """JPEGs of 256 x 256 as an export holds them, decoded and resized when a batch is made."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
     pictures = coarse.repeat(STORED // 16, axis=1).repeat(STORED // 16, axis=2)
@@ -45,7 +45,7 @@ def synthetic_frames(frames: int, threads: int, seed: int = 0) -> MemoryFrames:
         instructions=["pick up the butter and place it in the basket"] * len(lengths),
     )
     pool = ThreadPoolExecutor(threads)
-    return MemoryFrames(table, EncodedFrames(data, (STORED, STORED)), EncodedFrames(data, (STORED, STORED)), pool)
+    return MemoryFrames(table, EncodedFrames(data, (STORED, STORED)), EncodedFrames(data, (STORED, STORED)), pool, side)
 
 
 def run(
@@ -78,7 +78,7 @@ def run(
     mesh = make_mesh(fsdp)
     plan = memory_plan(config, train, devices=mesh.size, fsdp=fsdp)
     tell(f"{device.device_kind}: {plan}")
-    mixture = Mixture((hold_out(frames or synthetic_frames(2000, threads), 0.0, 0)[0],))
+    mixture = Mixture((hold_out(frames or synthetic_frames(2000, config.image_size, threads), 0.0, 0)[0],))
     pipeline = make_pipeline(config, InputSpec(), mixture_statistics(mixture, config.horizon, delta=False))
     job = Job(config, train, pipeline, mixture, mesh)
     shardings = state_shardings(mesh, jax.eval_shape(partial(init_state, config, train)))

@@ -2,7 +2,7 @@
 
 `linear` is `jax.image.resize(..., "linear")` and TensorFlow's `bilinear` with `antialias=True`, as openpi has it;
 `lanczos3` is what the loaders of Octo and OpenVLA use. The same to a rounding, but compiled and outside the
-interpreter's lock.
+interpreter's lock. `pillow` is Pillow's bilinear filter to the last bit, which openpi's clients use.
 """
 
 import functools
@@ -12,8 +12,9 @@ import cv2
 import numba
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 
-Kernel = Literal["linear", "lanczos3"]
+Kernel = Literal["linear", "lanczos3", "pillow"]
 _REACH = {"linear": 1, "lanczos3": 3}
 _FINER = 64  # between the two passes a pixel has so many steps for each of its 256
 _ROOM = 128 * _FINER  # lanczos3 goes below zero there
@@ -30,6 +31,8 @@ def resize_picture(
     if height == width == size:
         return picture if out is None else _copied(picture, out)
     picture = np.ascontiguousarray(picture)
+    if kernel == "pillow":
+        return _copied(_by_pillow(picture, size), np.empty((size, size, 3), np.uint8) if out is None else out)
     lower = np.empty((size, width * 3), np.uint16)
     _blend_rows(picture.reshape(height, -1), *_taps(height, size, kernel), _FINER, _ROOM + 0.5, 65535, lower)
     # Columns are blended as rows of the picture on its side: neighbours in memory then have the same weights.
@@ -38,6 +41,10 @@ def resize_picture(
     taps = _taps(width, size, kernel)
     _blend_rows(turned.reshape(width, -1), *taps, 1 / _FINER, 0.5 - _ROOM / _FINER, 255, small)
     return cv2.transpose(small.reshape(size, size, 3), out)
+
+
+def _by_pillow(picture: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _copied(picture: UInt8[np.ndarray, "h w 3"], out: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -60,7 +60,7 @@ class MemoryFrames:
         if isinstance(stored, np.ndarray):
             return stored[index]
         decode = map if self.pool is None else self.pool.map
-        return _squares(np.stack(list(decode(lambda number: stored[int(number)], index))), self.side)
+        return np.stack(list(decode(lambda number: _squares(stored[int(number)], self.side), index)))
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,15 @@ class ItemFrames:
 
     def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """`image` and `wrist_image` of steps, upright."""
-        items = list(self.pool.map(lambda number: self.source[int(number)], index))
-        return {name: _squares(np.stack([item[name] for item in items]), self.side) for name in KEYS}
+        items = list(self.pool.map(self._pictures, index))
+        return {name: np.stack([item[name] for item in items]) for name in KEYS}
+
+    def _pictures(self, number: int) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+        item = self.source[int(number)]
+        return {name: _squares(item[name], self.side) for name in KEYS}
 
 
-def _squares(pictures: UInt8[np.ndarray, "B h w 3"], side: int | None) -> UInt8[np.ndarray, "B h w 3"]:
+def _squares(pictures: UInt8[np.ndarray, "*B h w 3"], side: int | None) -> UInt8[np.ndarray, "*B h w 3"]:
     return pictures if side is None else resize_with_pad(pictures, side)
 
 

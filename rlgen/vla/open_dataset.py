@@ -21,7 +21,9 @@ def open_frames(folder: Path, side: int, threads: int) -> Frames:
       UserError: there is none, or it is damaged.
     """
     if dataset_format(Path(folder)) == "array_record":
-        return ItemFrames(FrameSource(Path(folder), horizon=1), ThreadPoolExecutor(threads), side)
+        # What the model sees is what is kept decoded, made by the resize that evaluation and server use.
+        source = FrameSource(Path(folder), horizon=1, size=side, kernel="pillow")
+        return ItemFrames(source, ThreadPoolExecutor(threads), side)
     return from_rlds(open_dataset(Path(folder)), side, threads=threads)
 
 

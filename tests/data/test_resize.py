@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlgen.data.resize import resize_picture
+from rlgen.vla.pictures import resize_with_pad
 
 JAX = {"linear": "linear", "lanczos3": "lanczos3"}
 
@@ -25,6 +26,12 @@ def test_it_is_jaxs_to_a_rounding(kernel, height, width, size, hard):
     assert got.dtype == np.uint8 and got.shape == (size, size, 3)
     assert np.abs(got - np.clip(exact, 0, 255)).max() <= 0.53
     assert (got == np.clip(np.round(exact), 0, 255)).mean() > 0.8  # the others are ties and their neighbours
+
+
+@pytest.mark.parametrize(("size", "side"), [(256, 224), (40, 17), (12, 30)])
+def test_pillows_is_what_evaluation_gives(size, side):
+    given = picture(size, size, False)
+    np.testing.assert_array_equal(resize_picture(given, side, "pillow"), resize_with_pad(given, side))
 
 
 def test_nothing_happens_at_the_right_size():
