@@ -85,10 +85,16 @@ class BatchOptions:
 def shift(pictures: UInt8[np.ndarray, "B h w 3"], moves: Int[np.ndarray, "B 2"]) -> UInt8[np.ndarray, "B h w 3"]:
     """Moves each picture up and left by `moves` pixels, repeating its border."""
     out = np.empty_like(pictures)
-    for picture, target, (down, right) in zip(pictures, out, moves, strict=True):
-        rows = np.clip(np.arange(len(picture)) + down, 0, len(picture) - 1)
-        columns = np.clip(np.arange(picture.shape[1]) + right, 0, picture.shape[1] - 1)
-        target[:] = picture[rows][:, columns]
+    height, width = pictures.shape[1:3]
+    most = np.array([height - 1, width - 1])
+    for picture, target, (down, right) in zip(pictures, out, np.clip(moves, -most, most).tolist(), strict=True):
+        # Blocks instead of numbered rows and columns, which take several times as long.
+        top, bottom = max(-down, 0), height - max(down, 0)
+        left, end = max(-right, 0), width - max(right, 0)
+        target[top:bottom, left:end] = picture[top + down : bottom + down, left + right : end + right]
+        target[top:bottom, :left] = target[top:bottom, left : left + 1]
+        target[top:bottom, end:] = target[top:bottom, end - 1 : end]
+        target[:top], target[bottom:] = target[top], target[bottom - 1]
     return out
 
 

@@ -134,6 +134,17 @@ def test_shifting_moves_pictures_and_repeats_their_border():
     np.testing.assert_array_equal(out[1], picture)
 
 
+@pytest.mark.parametrize(("height", "width", "most"), [(6, 9, 3), (4, 4, 7)])
+def test_shifting_is_what_its_definition_says(height, width, most):
+    random = np.random.default_rng(most)
+    pictures = random.integers(0, 256, (30, height, width, 3), np.uint8)
+    moves = random.integers(-most, most + 1, (30, 2))
+    rows = np.clip(np.arange(height) + moves[:, :1], 0, height - 1)
+    columns = np.clip(np.arange(width) + moves[:, 1:], 0, width - 1)
+    expected = pictures[np.arange(30)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    np.testing.assert_array_equal(shift(pictures, moves), expected)
+
+
 def test_cameras_are_shifted_each_by_itself():
     frames = numbered_frames([64])
     ramp = np.arange(8, dtype=np.uint8)[None, :, None, None].repeat(64, 0).repeat(8, 2).repeat(3, 3)
