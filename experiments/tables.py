@@ -38,6 +38,8 @@ def main() -> None:
         "dataset": dataset_table(),
         "exported": exported_table(),
         "sampler": sampler_table(),
+        "vla": vla_table(),
+        "vla-speed": vla_speed_table(),
     }
     if not parser.parse_args().write:
         print("\n\n".join(tables.values()))
@@ -197,6 +199,31 @@ def sampler_table() -> str:
         times = " | ".join(f"{1000 * found[batch]['seconds']:.1f}" for batch in batches)
         share = found[batches[-1]]["share_of_matmul"]
         rows.append(f"| {name}{' with noise' if noise else ''} | {steps} | {times} | {share:.2f} |")
+    return "\n".join(rows)
+
+
+def vla_table() -> str:
+    """A model of each source of data: its loss on held-out episodes, and its success on the stored initial states."""
+    sources = json.loads((RESULTS / "vla" / "closed_loop.json").read_text())["sources"]
+    tasks = [task for task in next(iter(sources.values()))["success"] if task != "all"]
+    names = [task.split("/")[1].rpartition("SCENE")[2].lstrip("0123456789_").replace("_", " ") for task in tasks]
+    rows = [f"| data | held-out loss, first to last | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(tasks)]
+    for name, told in sources.items():
+        losses = [told["validation_loss"][step] for step in sorted(told["validation_loss"], key=int)]
+        cells = " | ".join(rate(told["success"][task]) for task in tasks)
+        rows.append(f"| {name} | {losses[0]:.3f} to {losses[-1]:.3f} | {cells} |")
+    return "\n".join(rows)
+
+
+def vla_speed_table() -> str:
+    """Training steps of the small presets."""
+    head = "| preset | batch | step, s | tokens/s | share of the matrix rate | waiting for data |"
+    rows = [head, "| --- |" + " --- |" * 5]
+    for file in sorted((RESULTS / "vla").glob("bench_*.json")):
+        told = json.loads(file.read_text())
+        if "step_s" in told:
+            numbers = f"{told['step_s']:.3f} | {told['tokens_per_s']:.0f} | {told['mfu']:.2f}"
+            rows.append(f"| {told['preset']} | {told['batch']} | {numbers} | {100 * told['data_wait_share']:.0f} % |")
     return "\n".join(rows)
 
 

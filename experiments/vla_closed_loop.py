@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from rlgen.cli import main as rlgen
+from rlgen.data.card import read_card
 from rlgen.files import read_json, write_json
 from rlgen.train.metrics import read_metrics
 
@@ -36,7 +37,7 @@ def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:
     report = read_json(out / "evaluation" / "report.json")
     lines = read_metrics(out / "train" / "metrics.jsonl")
     return {
-        "data": ["/".join(Path(folder).parts[-3:]) for folder in folders],
+        "data": {"/".join(Path(folder).parts[-3:]): read_card(Path(folder))["tasks"] for folder in folders},
         "validation_loss": {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line},
         "success": {"all": report["all"], **report["tasks"]},
         "protocol": report["protocol"],
