@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
     },
     "schedule": {"cosine": [], "constant": ["--ppo.schedule", "constant"]},
     "environments": {"many": [], "few": ["--ppo.environments", str(FEW)]},
-    "network": {"U-Net": [], "MLP": ["--policy.network", "mlp"]},
+    "network": {"U-Net": ["--policy.network", "unet"], "MLP": []},
 }
 
 

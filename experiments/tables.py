@@ -38,6 +38,7 @@ def main() -> None:
         "dataset": dataset_table(),
         "exported": exported_table(),
         "sampler": sampler_table(),
+        "learning": learning_table(),
         "vla": vla_table(),
         "vla-speed": vla_speed_table(),
     }
@@ -202,11 +203,42 @@ def sampler_table() -> str:
     return "\n".join(rows)
 
 
+def learning_table() -> str:
+    """Stored initial states before and after PPO, a cell for each seed."""
+    head = "| task | algorithm | cloned, of 50 | after PPO, of 50 | iterations | minutes |"
+    rows = [head, "| --- | --- | --- | --- | --- | --- |"]
+    told = [json.loads(file.read_text()) for file in sorted((RESULTS / "learning").glob("*.json"))]
+    for task in dict.fromkeys(run["task"] for run in told):
+        for algorithm in ("diffusion", "gaussian"):
+            runs = [run for run in told if (run["task"], run["algorithm"]) == (task, algorithm)]
+            if not runs:
+                continue
+            runs.sort(key=lambda run: run["seed"])
+            columns = [
+                [str(run["bc"]["successes"]) for run in runs],
+                [f"{run['final']['successes']} ({100 * run['final']['low']:.0f} %)" for run in runs],
+                [str(run["iterations"]) for run in runs],
+                [f"{run['seconds'] / 60:.0f}" for run in runs],
+            ]
+            cells = [
+                f"`{task.split('/')[0]}`: {instruction(task)}",
+                algorithm,
+                *(", ".join(column) for column in columns),
+            ]
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def instruction(task: str) -> str:
+    """What a task's name says is to be done, without its scene."""
+    return task.split("/")[1].rpartition("SCENE")[2].lstrip("0123456789_").replace("_", " ")
+
+
 def vla_table() -> str:
     """A model of each source of data: its loss on held-out episodes, and its success on the stored initial states."""
     sources = json.loads((RESULTS / "vla" / "closed_loop.json").read_text())["sources"]
     tasks = [task for task in next(iter(sources.values()))["success"] if task != "all"]
-    names = [task.split("/")[1].rpartition("SCENE")[2].lstrip("0123456789_").replace("_", " ") for task in tasks]
+    names = [instruction(task) for task in tasks]
     rows = [f"| data | held-out loss, first to last | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(tasks)]
     for name, told in sources.items():
         losses = [told["validation_loss"][step] for step in sorted(told["validation_loss"], key=int)]

@@ -20,8 +20,10 @@ def fit_to(config: Config, horizon: int) -> Config:
 
 
 def _state() -> Config:
+    """A perceptron: on vectors it clones better than the U-Net, and its update takes a third of the time."""
     return Config(
         demos=DemosConfig(episodes=40),
+        policy=PolicyConfig(network="mlp"),
         bc=BCConfig(episodes=30, steps=4000),
         ppo=PPOConfig(iterations=150, gamma=0.97, evaluate_every=10, **_GOAL),
     )
