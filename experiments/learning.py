@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results" / "learning"
-TASKS = ("libero_object/6", "libero_goal/6", "libero_90/47")
+TASKS = ("libero_object/6", "libero_goal/6", "libero_90/7")
 START = ("--bc.stop-success", "0.5", "--bc.check-every", "100")
-BUDGET = ("--ppo.iterations", "30", "--ppo.actor-rate", "5e-5", "--ppo.evaluate-every", "10", "--ppo.target", "None")
+BUDGET = ("--ppo.iterations", "80", "--ppo.chunks", "25", "--ppo.evaluate-every", "20", "--ppo.target", "None")
 ALGORITHMS = ("diffusion", "gaussian")
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--demonstrations", type=int, default=40, help="recorded for a task and seed")
-    parser.add_argument("--episodes", type=int, default=50, help="of the scores before and after")
+    parser.add_argument("--episodes", type=int, default=100, help="of the scores before and after")
     arguments, options = parser.parse_known_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
