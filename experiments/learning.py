@@ -1,8 +1,8 @@
 """Experts on several tasks, by diffusion PPO and by Gaussian PPO from an equally good start.
 
 Command:  uv run python experiments/learning.py --assets DIR [--tasks ...] [--algorithms ...] [--seeds 0 1 2]
-Cost:     under half an hour a run on one core, 18 runs. Runs of other tasks or seeds may go beside it in another process,
-          `--threads 1` each. Options of `rlgen ppo` change all runs; `--preset tiny` tries everything in minutes.
+Cost:     under half an hour a run on one core, 18 runs. Runs of other tasks or seeds may go beside it in another
+          process, `--threads 1` each. Options of `rlgen ppo` change all runs; `--preset tiny` tries all in minutes.
 Expected: cloned policies at 30 to 70 % on the stored initial states, diffusion PPO at 95 % or more.
 
 One run for each task, algorithm and seed, and one JSON for each in experiments/results/learning/. What has its JSON is
