@@ -168,7 +168,15 @@ def _parse(command: str, words: list[str]) -> Arguments:
     fresh = known.preset is not None or not is_run(known.run) or ("--overwrite" in words and command == "quickstart")
     base = presets()[known.preset or "quickstart"] if fresh else open_run(known.run).config
     default = Arguments(run=known.run, preset=known.preset or "quickstart", config=base)
-    return tyro.cli(Arguments, args=words, default=default, prog=f"rlgen {command}")
+    return tyro.cli(Arguments, args=words, default=default, prog=f"rlgen {command}", description=_description(command))
+
+
+def _description(command: str) -> str:
+    """What heads a stage's help: also which forms of the command are about something else than a run."""
+    forms = [f"rlgen {command} NAME --help"] if command in ABOUT else []
+    forms += [f"rlgen {command} {option} X --help" for name, option in WITH_OPTION if name == command]
+    also = f" Other options has what is not about a run: {', '.join(forms)}." if forms else ""
+    return f"{Arguments.__doc__}{also}"
 
 
 def _open_or_create(

@@ -91,3 +91,21 @@ def test_demos_from_a_file_is_an_import_and_not_a_stage(capsys, tmp_path, monkey
     assert not (tmp_path / "out").exists()
     code, error = run_cli(capsys, "demos", "--from", str(tmp_path), "--no-replay", "--pictures", "--standins")
     assert code == 2 and "leave out --pictures or --no-replay" in error and one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("command", "forms"),
+    [
+        ("vla-train", ["rlgen vla-train --data X --help"]),
+        ("demos", ["rlgen demos NAME --help", "rlgen demos --from X --help"]),
+        ("bc", []),
+    ],
+)
+def test_a_stages_help_names_the_forms_that_need_no_run(capsys, command, forms):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    # The help breaks lines where it likes; what precedes its options is looked at.
+    told = " ".join(capsys.readouterr().out.split("─ options")[0].split())
+    for form in forms:
+        assert form in told
+    assert forms or "NAME" not in told
