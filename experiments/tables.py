@@ -205,7 +205,7 @@ def sampler_table() -> str:
 
 def learning_table() -> str:
     """Stored initial states before and after PPO, a cell for each seed."""
-    head = "| task | algorithm | cloned, of 50 | after PPO, of 50 | iterations | minutes |"
+    head = "| task | algorithm | cloned | after PPO (low end) | iterations | minutes |"
     rows = [head, "| --- | --- | --- | --- | --- | --- |"]
     told = [json.loads(file.read_text()) for file in sorted((RESULTS / "learning").glob("*.json"))]
     for task in dict.fromkeys(run["task"] for run in told):
@@ -214,9 +214,10 @@ def learning_table() -> str:
             if not runs:
                 continue
             runs.sort(key=lambda run: run["seed"])
+            scores = [run["final"] for run in runs]
             columns = [
-                [str(run["bc"]["successes"]) for run in runs],
-                [f"{run['final']['successes']} ({100 * run['final']['low']:.0f} %)" for run in runs],
+                [f"{run['bc']['successes']}/{run['bc']['trials']}" for run in runs],
+                [f"{score['successes']}/{score['trials']} ({100 * score['low']:.0f} %)" for score in scores],
                 [str(run["iterations"]) for run in runs],
                 [f"{run['seconds'] / 60:.0f}" for run in runs],
             ]

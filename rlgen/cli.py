@@ -175,7 +175,7 @@ def _description(command: str) -> str:
     """What heads a stage's help: also which forms of the command are about something else than a run."""
     forms = [f"rlgen {command} NAME --help"] if command in ABOUT else []
     forms += [f"rlgen {command} {option} X --help" for name, option in WITH_OPTION if name == command]
-    also = f" Other options has what is not about a run: {', '.join(forms)}." if forms else ""
+    also = f" The command's other forms have options of their own: {', '.join(forms)}." if forms else ""
     return f"{Arguments.__doc__}{also}"
 
 

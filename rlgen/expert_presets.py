@@ -20,7 +20,7 @@ def fit_to(config: Config, horizon: int) -> Config:
 
 
 def _state() -> Config:
-    """A perceptron: on vectors it clones better than the U-Net, and its update takes a third of the time."""
+    """A perceptron, whose unfinished clones PPO made precise where those of the U-Net did not bear its noise."""
     return Config(
         demos=DemosConfig(episodes=40),
         policy=PolicyConfig(network="mlp"),
