@@ -6,6 +6,7 @@ from itertools import islice
 import mujoco
 import numpy as np
 from jaxtyping import Float
+from numba import njit
 from scipy.spatial.transform import Rotation
 
 from rlgen.demonstrator.pose import Pose
@@ -26,6 +27,8 @@ ENOUGH = 120
 SHARED = 0.75
 # How far from a place its atom must still hold, because nothing is put down exactly.
 MARGIN = 0.008
+# What comes as near to its support as this bears an object, metres.
+FLUSH = 0.004
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,19 @@ class Places:
         put = (body, Pose(up.position, rotation))
         under = self._terrain.map(up, (UNDERSIDE, UNDERSIDE), above=0.4, cell=CELL, put=put)
         floor = np.where(np.isfinite(ground.height), centre[2] + ground.height, -np.inf)[:, ::-1]
+        middle = [(extent - 1) // 2 for extent in floor.shape]
         found = []
         for turn in TURNS:
             lower = turned_map(under, -turn).height
             standing = Rotation.from_rotvec([0, 0, turn]).as_matrix() @ rotation
             for offset in _offsets(half):
-                rest = _rest(floor, lower, offset)
-                if rest is not None:
+                row, column = (round(step / CELL) for step in offset)
+                height, lean = rest(floor, lower, row + middle[0], column + middle[1])
+                if np.isfinite(height):
                     away = float(np.linalg.norm(offset / np.maximum(half[:2], 0.02)))
                     away = abs(away - SHARED) if shared else away
-                    pose = Pose(np.array([*(centre[:2] + offset), rest[0]]), standing)
-                    found.append(Place(pose, 0.5 * away + 0.3 * abs(turn) + 15 * rest[1]))
+                    pose = Pose(np.array([*(centre[:2] + offset), height]), standing)
+                    found.append(Place(pose, 0.5 * away + 0.3 * abs(turn) + 15 * CELL * lean))
         found.sort(key=lambda place: place.cost)
         return list(islice((place for place in found if self._holds(atom, body, place.body)), ENOUGH))
 
@@ -110,28 +115,33 @@ def _offsets(half: np.ndarray, count: int = 3) -> list[np.ndarray]:
     return [np.array([x, y]) for x in steps * half[0] for y in steps * half[1]]
 
 
-def _rest(floor: np.ndarray, lower: np.ndarray, offset: np.ndarray) -> tuple[float, float] | None:
-    """Height of an object's origin where it comes to rest, and how far beside its support it would lean.
+@njit(nogil=True, cache=True)
+def rest(floor, lower, row, column):
+    """Height of an object's origin where it comes to rest, and how far beside its support it would lean, in cells.
+
+    Infinite, both, where nothing is known to carry it or some of it is beyond the floor's map.
 
     Args:
-      floor: heights of what is there, by the world's x and y around the region's middle.
-      lower: how far the object reaches below its origin, by x and y around it; -inf beside it.
-      offset: of the object from the region's middle, metres.
+      floor: `Float[n m]`, heights of what is there, metres; -inf where nothing is.
+      lower: `Float[k l]`, how far the object reaches below its origin, metres; -inf beside it.
+      row: of the floor's cell under the middle of `lower`.
+      column: of that cell.
     """
-    middle = [(extent - 1) // 2 for extent in floor.shape]
-    i, j = np.nonzero(np.isfinite(lower))
-    if not len(i):
-        return None
-    away = (lower.shape[0] - 1) // 2
-    rows = i - away + middle[0] + round(offset[0] / CELL)
-    columns = j - away + middle[1] + round(offset[1] / CELL)
-    inside = (rows >= 0) & (rows < floor.shape[0]) & (columns >= 0) & (columns < floor.shape[1])
-    if not inside.all():
-        return None
-    heights = floor[rows, columns] + lower[i, j]
-    rest = float(heights.max())
-    if not np.isfinite(rest):
-        return None
-    bearing = heights > rest - 0.004
-    lean = np.array([i[bearing].mean() - i.mean(), j[bearing].mean() - j.mean()]) * CELL
-    return rest, float(np.linalg.norm(lean))
+    top, left = row - (lower.shape[0] - 1) // 2, column - (lower.shape[1] - 1) // 2
+    height = -np.inf
+    for i in range(lower.shape[0]):
+        for j in range(lower.shape[1]):
+            if lower[i, j] > -np.inf:
+                if not (0 <= top + i < floor.shape[0] and 0 <= left + j < floor.shape[1]):
+                    return np.inf, np.inf
+                height = max(height, floor[top + i, left + j] + lower[i, j])
+    if height == -np.inf:
+        return np.inf, np.inf
+    bearing, cells, ahead, aside, middle, centre = 0, 0, 0, 0, 0, 0
+    for i in range(lower.shape[0]):
+        for j in range(lower.shape[1]):
+            if lower[i, j] > -np.inf:
+                cells, middle, centre = cells + 1, middle + i, centre + j
+                if floor[top + i, left + j] + lower[i, j] > height - FLUSH:
+                    bearing, ahead, aside = bearing + 1, ahead + i, aside + j
+    return height, np.hypot(ahead / bearing - middle / cells, aside / bearing - centre / cells)

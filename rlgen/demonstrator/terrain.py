@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlgen.demonstrator.pose import Pose
+from rlgen.demonstrator.rays import cast_grid
 from rlgen.demonstrator.sight import Sight, place_body
+from rlgen.libero import kernel
 
 # Where the robot looks away to while maps are taken: its first joint, radians.
 ASIDE = 2.8
@@ -40,7 +42,7 @@ class Terrain:
         # Rays pass through what is invisible, which collision geometry is.
         self._model.geom_matid[:], self._model.geom_rgba[:, 3] = -1, 1.0
         self._data = mujoco.MjData(self._model)
-        self._geom = np.zeros(1, np.int32)
+        kernel.link_mujoco()
 
     def map(
         self,
@@ -71,17 +73,14 @@ class Terrain:
             place_body(data, model, *put)
         mujoco.mj_kinematics(model, data)
         counts = [round(extent / cell) for extent in reach]
-        offsets = [np.arange(-count, count + 1) * cell for count in counts]
-        height = np.full((len(offsets[0]), len(offsets[1])), -np.inf)
-        body = np.full(height.shape, -1)
+        steps = cell * frame.rotation[:, :2].T
         along = np.ascontiguousarray(frame.rotation[:, 2])
-        begin = frame.position - above * along
-        for i, x in enumerate(offsets[0]):
-            row = begin + x * frame.rotation[:, 0]
-            for j, y in enumerate(offsets[1]):
-                way = mujoco.mj_ray(model, data, row + y * frame.rotation[:, 1], along, None, 1, -1, self._geom)
-                if way >= 0:
-                    height[i, j], body[i, j] = above - way, model.geom_bodyid[self._geom[0]]
+        corner = frame.position - above * along - counts @ steps
+        way = np.empty((2 * counts[0] + 1, 2 * counts[1] + 1))
+        geom = np.empty(way.shape, np.int32)
+        cast_grid(model._address, data._address, corner, *steps, along, way, geom)
+        height = np.where(way >= 0, above - way, -np.inf)
+        body = np.where(way >= 0, model.geom_bodyid[geom], -1)
         return HeightMap(frame, cell, height, body)
 
 

@@ -1,14 +1,16 @@
 """Maps, reach and places against the physics itself."""
 
+import copy
+
 import mujoco
 import numpy as np
 import pytest
 
-from rlgen.demonstrator.places import Places
+from rlgen.demonstrator.places import Places, rest
 from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.reach import Held, Reach
 from rlgen.demonstrator.sight import parts, place_body
-from rlgen.demonstrator.terrain import Terrain, belongs, looking_down, turned_map
+from rlgen.demonstrator.terrain import ASIDE, Terrain, belongs, facing, looking_down, turned_map
 from rlgen.libero import kernel, kernel_arrays
 from rlgen.libero.predicates import contacts_hold
 
@@ -28,6 +30,40 @@ def test_a_map_has_the_heights_of_the_collision_geometry(look):
     assert seen.height[mine].min() > seen.height[~mine].max()
     without = Terrain(sight).map(looking_down(where), (0.06, 0.06), above=0.3, cell=0.004, without=body)
     np.testing.assert_allclose(without.height, seen.height[~mine].max(), atol=1e-9)
+
+
+def test_a_map_has_what_single_rays_hit(look):
+    sight = look("libero_goal/6")
+    frame = facing(sight.body(int(sight.scene.goal.bodies[0])).position, np.array([0.36, 0.48, -0.8]))
+    seen = Terrain(sight).map(frame, (0.03, 0.02), above=0.2, cell=0.004)
+    model, data = copy.copy(sight.model), mujoco.MjData(sight.model)
+    model.geom_matid[:], model.geom_rgba[:, 3] = -1, 1.0
+    data.qpos[:] = sight.data.qpos
+    data.qpos[sight.scene.robot.arm_qpos[0]] = ASIDE
+    mujoco.mj_kinematics(model, data)
+    geom = np.zeros(1, np.int32)
+    assert seen.height.shape == (17, 11)
+    for i, j in np.ndindex(seen.height.shape):
+        begin = frame.position + frame.rotation @ [(i - 8) * 0.004, (j - 5) * 0.004, -0.2]
+        way = mujoco.mj_ray(model, data, begin, frame.rotation[:, 2], None, 1, -1, geom)
+        assert seen.height[i, j] == pytest.approx(0.2 - way, abs=1e-9)
+        assert seen.body[i, j] == model.geom_bodyid[geom[0]]
+
+
+def test_a_thing_rests_on_the_highest_and_leans_away_from_it():
+    floor, lower = np.zeros((9, 9)), np.full((5, 5), -np.inf)
+    lower[1:4, 1:4] = 0.02
+    assert rest(floor, lower, 4, 4) == (0.02, 0.0)
+    floor[:, 5:] = 0.1
+    height, lean = rest(floor, lower, 4, 4)
+    assert (height, lean) == (pytest.approx(0.12), 1.0)
+    assert rest(floor, lower, 4, 1)[0] == 0.02
+
+
+@pytest.mark.parametrize("column", [0, 8])
+def test_nothing_is_known_to_carry_what_is_beyond_the_map(column):
+    assert rest(np.zeros((9, 9)), np.zeros((3, 3)), 4, column) == (np.inf, np.inf)
+    assert rest(np.full((9, 9), -np.inf), np.zeros((3, 3)), 4, 4) == (np.inf, np.inf)
 
 
 def test_a_map_turned_by_a_quarter_is_the_turned_map(look):
