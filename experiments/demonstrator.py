@@ -1,7 +1,7 @@
 """How well the scripted demonstrator does on every task of the benchmark.
 
 Command:  uv run python experiments/demonstrator.py --assets DIR [--out runs/demonstrator] [TASK ...]
-Cost:     two hours on two cores for all 130 tasks; what is done is kept, and the same command goes on.
+Cost:     four hours of a core for all 130 tasks; what is done is kept, and the same command goes on.
 Expected: 50 demonstrations of at least 110 tasks; at least 80 % of the stored states in 35 of the 40 tasks of
           spatial, object, goal and 10.
 
@@ -76,9 +76,11 @@ def summary(attempts: list[Attempt]) -> dict[str, int | float | None]:
 
 
 def collect(out: Path, file: Path) -> None:
-    """The row of every task that is finished, by `<suite>/<name>`."""
-    found = {task: kept(folder(out, task)) for task in all_tasks()}
-    write_json(file, {task.id: summary(attempts) for task, attempts in found.items() if attempts is not None})
+    """Adds the row of every task that is finished, by `<suite>/<name>`; rows of other tasks stay."""
+    rows = read_json(file) if file.is_file() else {}
+    found = {task.id: kept(folder(out, task)) for task in all_tasks()}
+    rows |= {task: summary(attempts) for task, attempts in found.items() if attempts is not None}
+    write_json(file, {task: rows[task] for task in found if task in rows})
 
 
 def kept(attempts: Path) -> list[Attempt] | None:

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlgen.nets.conv2d import Conv, max_pool
+
 
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions around a shortcut."""
@@ -22,17 +24,8 @@ class ResidualBlock(nn.Module):
             x = self._norm("shortcut_norm")(self._conv(1, self.stride, "shortcut")(x))
         return nn.relu(h + x)
 
-    def _conv(self, size: int, stride: int, name: str) -> nn.Conv:
-        return nn.Conv(
-            self.width,
-            (size, size),
-            stride,
-            padding=size // 2,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=nn.initializers.he_normal(),
-            name=name,
-        )
+    def _conv(self, size: int, stride: int, name: str) -> Conv:
+        return Conv(self.width, size, stride, self.dtype, name=name)
 
     def _norm(self, name: str) -> nn.GroupNorm:
         return nn.GroupNorm(num_groups=self.groups, epsilon=1e-5, dtype=self.dtype, name=name)
@@ -59,9 +52,9 @@ class ResNet(nn.Module):
         if any(width % self.groups for width in self.widths):
             raise ValueError(f"widths {self.widths} in {self.groups} groups: expected multiples")
         x = pictures.astype(self.dtype) / 255 - 0.5
-        stem = nn.Conv(self.widths[0], (7, 7), 2, padding=3, use_bias=False, dtype=self.dtype, name="stem")
+        stem = Conv(self.widths[0], 7, 2, self.dtype, name="stem")
         x = nn.GroupNorm(num_groups=self.groups, epsilon=1e-5, dtype=self.dtype, name="stem_norm")(stem(x))
-        x = nn.max_pool(nn.relu(x), (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = max_pool(nn.relu(x))
         for stage, width in enumerate(self.widths):
             for number in range(self.blocks):
                 stride = 2 if stage and number == 0 else 1
