@@ -1,7 +1,7 @@
 """Experts on several tasks, by diffusion PPO and by Gaussian PPO from an equally good start.
 
 Command:  uv run python experiments/learning.py --assets DIR [--tasks ...] [--algorithms ...] [--seeds 0 1 2]
-Cost:     under half an hour a run on one core, 18 runs. Runs of other tasks or seeds may go beside it in another
+Cost:     around 20 minutes a run on one core, 18 runs. Runs of other tasks or seeds may go beside it in another
           process, `--threads 1` each. Options of `rlgen ppo` change all runs; `--preset tiny` tries all in minutes.
 Expected: cloned policies at 30 to 70 % on the stored initial states, diffusion PPO at 95 % or more.
 
@@ -16,7 +16,10 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+
+from tables import instruction
 
 RESULTS = Path(__file__).resolve().parent / "results" / "learning"
 TASKS = ("libero_object/6", "libero_goal/6", "libero_90/7")
@@ -93,6 +96,9 @@ def summary(folder: Path, episodes: int) -> dict:
         rate = measure(context, *stage.load_policy(context), split="heldout", episodes=episodes, seed=seed, source=name)
         scores[name] = rate.to_json()
     result = run.result("ppo")
+    config = json.loads((folder / "run.json").read_text())["config"]
+    # Where it lay on this machine is nobody's concern.
+    config["demos"]["file"] = Path(config["demos"]["file"]).name
     seconds = {stage: run.seconds(stage) for stage in ("demos", "bc", "ppo")}
     return {
         "task": run.config.task,
@@ -105,7 +111,7 @@ def summary(folder: Path, episodes: int) -> dict:
         "stage_seconds": seconds,
         "initial_states": f"stored states 0-{len(context.scene.stored) - 1} in order, {episodes} episodes",
         "assets": run.assets["label"],
-        "config": json.loads((folder / "run.json").read_text())["config"],
+        "config": config,
     }
 
 
@@ -124,7 +130,8 @@ def draw(folder: Path) -> None:
     for file in sorted(folder.glob("*.json")):
         told = json.loads(file.read_text())
         curve = TestCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
-        panels.setdefault(told["task"].split("/")[1][:40], {}).setdefault(told["algorithm"], []).append(curve)
+        title = textwrap.fill(instruction(told["task"]), 30)
+        panels.setdefault(title, {}).setdefault(told["algorithm"], []).append(curve)
     save(comparison(panels), folder / "learning.png")
 
 
