@@ -9,11 +9,9 @@ from jaxtyping import Bool, Float, Int
 
 from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.rays import cast_grid
-from rlgen.demonstrator.sight import Sight, place_body
+from rlgen.demonstrator.sight import Sight, place_body, robot_bodies
 from rlgen.libero import kernel
 
-# Where the robot looks away to while maps are taken: its first joint, radians.
-ASIDE = 2.8
 FAR = np.array([0.0, 0.0, 20.0])
 
 
@@ -39,8 +37,9 @@ class Terrain:
 
     def __init__(self, sight: Sight):
         self._sight, self._model = sight, copy.copy(sight.model)
-        # Rays pass through what is invisible, which collision geometry is.
-        self._model.geom_matid[:], self._model.geom_rgba[:, 3] = -1, 1.0
+        # Rays pass through what is invisible, which collision geometry is, and the arm is to be.
+        self._model.geom_matid[:] = -1
+        self._model.geom_rgba[:, 3] = np.where(robot_bodies(sight.scene)[self._model.geom_bodyid], 0.0, 1.0)
         self._data = mujoco.MjData(self._model)
         kernel.link_mujoco()
 
@@ -66,7 +65,6 @@ class Terrain:
         """
         model, data = self._model, self._data
         data.qpos[:] = self._sight.data.qpos
-        data.qpos[self._sight.scene.robot.arm_qpos[0]] = ASIDE
         if without is not None:
             place_body(data, model, without, Pose(FAR, np.eye(3)))
         if put is not None:

@@ -9,8 +9,8 @@ import pytest
 from rlgen.demonstrator.places import Places, rest
 from rlgen.demonstrator.pose import Pose
 from rlgen.demonstrator.reach import Held, Reach
-from rlgen.demonstrator.sight import parts, place_body
-from rlgen.demonstrator.terrain import ASIDE, Terrain, belongs, facing, looking_down, turned_map
+from rlgen.demonstrator.sight import parts, place_body, robot_bodies
+from rlgen.demonstrator.terrain import Terrain, belongs, facing, looking_down, turned_map
 from rlgen.libero import kernel, kernel_arrays
 from rlgen.libero.predicates import contacts_hold
 
@@ -39,7 +39,8 @@ def test_a_map_has_what_single_rays_hit(look):
     model, data = copy.copy(sight.model), mujoco.MjData(sight.model)
     model.geom_matid[:], model.geom_rgba[:, 3] = -1, 1.0
     data.qpos[:] = sight.data.qpos
-    data.qpos[sight.scene.robot.arm_qpos[0]] = ASIDE
+    # Its first joint turns the arm away.
+    data.qpos[sight.scene.robot.arm_qpos[0]] = 2.8
     mujoco.mj_kinematics(model, data)
     geom = np.zeros(1, np.int32)
     assert seen.height.shape == (17, 11)
@@ -48,6 +49,15 @@ def test_a_map_has_what_single_rays_hit(look):
         way = mujoco.mj_ray(model, data, begin, frame.rotation[:, 2], None, 1, -1, geom)
         assert seen.height[i, j] == pytest.approx(0.2 - way, abs=1e-9)
         assert seen.body[i, j] == model.geom_bodyid[geom[0]]
+
+
+def test_the_arm_is_not_on_the_map(look):
+    sight = look("libero_90/66")
+    seen = Terrain(sight).map(looking_down(sight.hand.position), (0.5, 0.5), above=1.0, cell=0.02)
+    arm = robot_bodies(sight.scene)
+    assert arm[sight.model.site_bodyid[sight.scene.robot.grip_site]]
+    assert not belongs(seen, arm).any()
+    assert belongs(seen, parts(sight.model, int(sight.scene.goal.bodies[0]))).any()
 
 
 def test_a_thing_rests_on_the_highest_and_leans_away_from_it():
