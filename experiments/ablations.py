@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, help="the benchmark's own assets; without it the stand-ins")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--demonstrations", type=int, default=40, help="recorded for each seed")
     parser.add_argument("--episodes", type=int, default=50, help="of the scores before and after")
     parser.add_argument("--iterations", type=int, default=30, help="of PPO, in every variant with many environments")
     arguments = parser.parse_args()

@@ -61,7 +61,7 @@ def train(
 ) -> None:
     """One run; all of a task and seed begin with the same demonstrations."""
     source = ["--standins"] if arguments.assets is None else ["--assets", str(arguments.assets)]
-    shown = demonstrations(task, seed, arguments, source)
+    shown = demonstrations(task, seed, arguments.demonstrations, arguments.runs, source)
     command = [sys.executable, "-m", "rlgen", "ppo", task, "--run", str(folder), "--preset", arguments.preset]
     command += ["--ppo.evaluate-split", "train"]
     command += ["--algorithm", algorithm, "--seed", str(seed), "--demos.file", str(shown), *source]
@@ -71,11 +71,10 @@ def train(
     subprocess.run(command, check=True)
 
 
-def demonstrations(task: str, seed: int, arguments: argparse.Namespace, source: list[str]) -> Path:
+def demonstrations(task: str, seed: int, count: int, runs: Path, source: list[str]) -> Path:
     """The file of scripted demonstrations of a task and seed, recorded if it is not there."""
-    count = str(arguments.demonstrations)
-    folder = arguments.runs / "demonstrations" / f"{task.replace('/', '-')}-{seed}-{count}"
-    command = [sys.executable, "-m", "rlgen", "demos", task, "-n", count, "--out", str(folder)]
+    folder = runs / "demonstrations" / f"{task.replace('/', '-')}-{seed}-{count}"
+    command = [sys.executable, "-m", "rlgen", "demos", task, "-n", str(count), "--out", str(folder)]
     subprocess.run([*command, "--seed", str(seed), *source], check=True)
     [file] = folder.glob("*/*_demo.hdf5")
     return file
