@@ -38,7 +38,9 @@ def main() -> None:
         "dataset": dataset_table(),
         "exported": exported_table(),
         "sampler": sampler_table(),
-        "learning": learning_table(),
+        "learning": learning_table("learning"),
+        "learning-shorter": learning_table("learning/iterations-50"),
+        "learning-pictures": learning_table("learning/pictures"),
         "vla": vla_table(),
         "vla-speed": vla_speed_table(),
     }
@@ -203,11 +205,11 @@ def sampler_table() -> str:
     return "\n".join(rows)
 
 
-def learning_table() -> str:
+def learning_table(folder: str) -> str:
     """Stored initial states before and after PPO, a cell for each seed."""
     head = "| task | algorithm | cloned | after PPO (low end) | iterations | minutes |"
     rows = [head, "| --- | --- | --- | --- | --- | --- |"]
-    told = [json.loads(file.read_text()) for file in sorted((RESULTS / "learning").glob("*.json"))]
+    told = [json.loads(file.read_text()) for file in sorted((RESULTS / folder).glob("*.json"))]
     for task in dict.fromkeys(run["task"] for run in told):
         for algorithm in ("diffusion", "gaussian"):
             runs = [run for run in told if (run["task"], run["algorithm"]) == (task, algorithm)]

@@ -24,7 +24,7 @@ from learning import demonstrations, write
 from rlgen.bench.device import describe
 from rlgen.stages.bc import count_parameters
 
-RESULTS = Path(__file__).resolve().parent / "results" / "learning" / "pictures"
+RESULTS = Path(__file__).resolve().parent / "results" / "speed"
 DEMONSTRATIONS = 4
 
 
