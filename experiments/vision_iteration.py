@@ -2,7 +2,7 @@
 
 Command:  uv run python experiments/vision_iteration.py --assets DIR [--environments 8] [--precision float32]
           On an accelerator: --environments 200 --precision bfloat16 --threads 16.
-Cost:     half an hour on one core, most of it the update.
+Cost:     ten minutes on one core, most of it the update.
 Expected: on a CPU an iteration that is all update; nothing is learnt from a single one.
 
 Everything that preset `vision` does in an iteration, whole episodes of the task and five epochs over them, with fewer
