@@ -207,8 +207,8 @@ def sampler_table() -> str:
 
 def learning_table(folder: str) -> str:
     """Stored initial states before and after PPO, a cell for each seed."""
-    head = "| task | algorithm | cloned | after PPO (low end) | iterations | minutes |"
-    rows = [head, "| --- | --- | --- | --- | --- | --- |"]
+    head = "| task | algorithm | seeds | cloned | after PPO (low end) | iterations | minutes |"
+    rows = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
     told = [json.loads(file.read_text()) for file in sorted((RESULTS / folder).glob("*.json"))]
     for task in dict.fromkeys(run["task"] for run in told):
         for algorithm in ("diffusion", "gaussian"):
@@ -218,6 +218,7 @@ def learning_table(folder: str) -> str:
             runs.sort(key=lambda run: run["seed"])
             scores = [run["final"] for run in runs]
             columns = [
+                [str(run["seed"]) for run in runs],
                 [f"{run['bc']['successes']}/{run['bc']['trials']}" for run in runs],
                 [f"{score['successes']}/{score['trials']} ({100 * score['low']:.0f} %)" for score in scores],
                 [str(run["iterations"]) for run in runs],
