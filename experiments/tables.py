@@ -38,6 +38,7 @@ def main() -> None:
         "dataset": dataset_table(),
         "exported": exported_table(),
         "sampler": sampler_table(),
+        "update": update_table(),
         "learning": learning_table("learning"),
         "learning-shorter": learning_table("learning/iterations-50"),
         "learning-pictures": learning_table("learning/pictures"),
@@ -202,6 +203,16 @@ def sampler_table() -> str:
         times = " | ".join(f"{1000 * found[batch]['seconds']:.1f}" for batch in batches)
         share = found[batches[-1]]["share_of_matmul"]
         rows.append(f"| {name}{' with noise' if noise else ''} | {steps} | {times} | {share:.2f} |")
+    return "\n".join(rows)
+
+
+def update_table() -> str:
+    """Loss and gradient by the size of a minibatch and of the parts that are differentiated at a time."""
+    report = json.loads((RESULTS / "speed" / "update.json").read_text())
+    rows = ["| pairs | at a time | seconds | least to most |", "| --- | --- | --- | --- |"]
+    for row in report["rows"]:
+        times = f"{row['seconds']:.2f} | {row['low']:.2f} to {row['high']:.2f}"
+        rows.append(f"| {row['batch']} | {row['part']} | {times} |")
     return "\n".join(rows)
 
 
