@@ -7,8 +7,9 @@ Cost:     up to 30 minutes a variant and seed on 2 cores, eight variants; DDPM's
 Expected: a cosine schedule and many environments end higher and vary less; DDPM is no better than DDIM with 5 steps
           and far slower; the U-Net beats the perceptron.
 
-Every variant is a run of `rlgen ppo` with the same demonstrations, cloned anew where the network differs. Results are
-one JSON for each variant and seed in experiments/results/ablations/, and a figure with a panel for each name.
+Every variant is a run of `rlgen ppo` with the same demonstrations, and clones them anew, to the same policy where only
+PPO differs. Results are one JSON for each variant and seed in experiments/results/ablations/, and a figure with a
+panel for each name.
 """
 
 import argparse
