@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
+SEEDS_HEAD = "seeds | cloned | after PPO (low end) | iterations | minutes"
 ACTORS = ("demonstrator", "bc", "ppo", "vla")
 DATASET_ROWS = {
     "write": "writing, steps/s",
@@ -42,6 +43,8 @@ def main() -> None:
         "learning": learning_table("learning"),
         "learning-shorter": learning_table("learning/iterations-50"),
         "learning-pictures": learning_table("learning/pictures"),
+        "learning-coarse": learning_table("learning/gaussian-coarse"),
+        "ablations": ablations_table(),
         "vla": vla_table(),
         "vla-speed": vla_speed_table(),
     }
@@ -218,30 +221,43 @@ def update_table() -> str:
 
 def learning_table(folder: str) -> str:
     """Stored initial states before and after PPO, a cell for each seed."""
-    head = "| task | algorithm | seeds | cloned | after PPO (low end) | iterations | minutes |"
-    rows = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
-    told = [json.loads(file.read_text()) for file in sorted((RESULTS / folder).glob("*.json"))]
+    rows = [f"| task | algorithm | {SEEDS_HEAD} |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    told = learned(folder)
     for task in dict.fromkeys(run["task"] for run in told):
         for algorithm in ("diffusion", "gaussian"):
             runs = [run for run in told if (run["task"], run["algorithm"]) == (task, algorithm)]
-            if not runs:
-                continue
-            runs.sort(key=lambda run: run["seed"])
-            scores = [run["final"] for run in runs]
-            columns = [
-                [str(run["seed"]) for run in runs],
-                [f"{run['bc']['successes']}/{run['bc']['trials']}" for run in runs],
-                [f"{score['successes']}/{score['trials']} ({100 * score['low']:.0f} %)" for score in scores],
-                [str(run["iterations"]) for run in runs],
-                [f"{run['seconds'] / 60:.0f}" for run in runs],
-            ]
-            cells = [
-                f"`{task.split('/')[0]}`: {instruction(task)}",
-                algorithm,
-                *(", ".join(column) for column in columns),
-            ]
-            rows.append(f"| {' | '.join(cells)} |")
+            if runs:
+                rows.append(f"| `{task.split('/')[0]}`: {instruction(task)} | {algorithm} | {seeds(runs)} |")
     return "\n".join(rows)
+
+
+def ablations_table() -> str:
+    """The same for every variant of every ablation."""
+    rows = [f"| ablation | variant | {SEEDS_HEAD} |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    told = learned("ablations")
+    for name, variant in dict.fromkeys((run["ablation"], run["variant"]) for run in told):
+        runs = [run for run in told if (run["ablation"], run["variant"]) == (name, variant)]
+        rows.append(f"| {name} | {variant} | {seeds(runs)} |")
+    return "\n".join(rows)
+
+
+def learned(folder: str) -> list[dict]:
+    """Every run of `folder`, as `experiments/learning.py` sums it up."""
+    return [json.loads(file.read_text()) for file in sorted((RESULTS / folder).glob("*.json"))]
+
+
+def seeds(runs: list[dict]) -> str:
+    """The columns of `SEEDS_HEAD`, a part of each for every seed."""
+    runs = sorted(runs, key=lambda run: run["seed"])
+    scores = [run["final"] for run in runs]
+    columns = [
+        [str(run["seed"]) for run in runs],
+        [f"{run['bc']['successes']}/{run['bc']['trials']}" for run in runs],
+        [f"{score['successes']}/{score['trials']} ({100 * score['low']:.0f} %)" for score in scores],
+        [str(run["iterations"]) for run in runs],
+        [f"{run['seconds'] / 60:.0f}" for run in runs],
+    ]
+    return " | ".join(", ".join(column) for column in columns)
 
 
 def instruction(task: str) -> str:
