@@ -2,10 +2,10 @@
 
 Command:  uv run python experiments/ablations.py --assets DIR [NAME ...] [--seeds 0] [--task libero_object/9]
           NAME is sampler, schedule, environments, network, or network-finished; all by default.
-Cost:     up to 30 minutes a variant and seed on 2 cores, ten variants; DDPM's takes several times as long.
+Cost:     10 to 30 minutes a variant and seed on one core, ten variants, of which three share a run.
           `--preset tiny` tries everything in minutes.
-Expected: a cosine schedule and many environments end higher and vary less; DDPM is no better than DDIM with 5 steps
-          and far slower; the U-Net beats the perceptron.
+Expected: of the paper's findings, that DDPM is no better than DDIM with 5 steps; at this budget not that a cosine
+          schedule, many environments and the U-Net end higher.
 
 Every variant is a run of `rlgen ppo` with the same demonstrations, and clones them anew, to the same policy where only
 PPO differs. Results are one JSON for each variant and seed in experiments/results/ablations/, and a figure with a
@@ -83,10 +83,14 @@ def draw(folder: Path) -> None:
     from rlgen.train.metrics import read_metrics
 
     panels: dict[str, dict[str, list[TestCurve]]] = {}
-    for file in sorted(folder.glob("*.json")):
-        told = json.loads(file.read_text())
-        curve = TestCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
-        panels.setdefault(told["ablation"], {}).setdefault(told["variant"], []).append(curve)
+    told = {file: json.loads(file.read_text()) for file in folder.glob("*.json")}
+    for name, variants in VARIANTS.items():
+        for variant in variants:
+            for file in sorted(
+                file for file in told if (told[file]["ablation"], told[file]["variant"]) == (name, variant)
+            ):
+                curve = TestCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
+                panels.setdefault(name, {}).setdefault(variant, []).append(curve)
     save(comparison(panels), folder / "ablations.png")
 
 

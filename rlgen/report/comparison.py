@@ -12,6 +12,8 @@ from rlgen.report.style import Plot, look, new_figure, percentages, plain_number
 # Okabe and Ito's, which people with any kind of colour vision tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
+# Panels beside each other; with more, a legend is wider than its panel.
+ACROSS = 3
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,19 @@ class TestCurve:
 
 
 def comparison(panels: Mapping[str, Mapping[str, Sequence[TestCurve]]]) -> Plot:
-    """One panel for each key; in it each variant's seeds, and their mean where all were scored.
+    """One panel for each key, `ACROSS` in a row; in it each variant's seeds, and their mean where all were scored.
 
     Args:
       panels: curves of every seed by variant, by panel; at least one.
     """
     with look():
-        figure, (row,) = new_figure(3.0, columns=len(panels), sharey=True)
-        for axes, (title, variants) in zip(row, panels.items(), strict=True):
+        columns = min(ACROSS, len(panels))
+        count = -(-len(panels) // columns)
+        figure, rows = new_figure(3.0 * count, count, columns, sharey=True)
+        places = [axes for row in rows for axes in row]
+        for axes in places[len(panels) :]:
+            axes.remove()
+        for axes, (title, variants) in zip(places, panels.items(), strict=False):
             for number, (name, curves) in enumerate(variants.items()):
                 colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
                 for curve in curves:
@@ -57,7 +64,8 @@ def comparison(panels: Mapping[str, Mapping[str, Sequence[TestCurve]]]) -> Plot:
             plain_numbers(axes.xaxis)
             axes.set_xlabel("control steps")
             axes.legend(loc="lower right")
-        row[0].set_ylabel("success without noise")
+        for row in rows:
+            row[0].set_ylabel("success without noise")
     return Plot(figure, _table(panels))
 
 

@@ -32,6 +32,14 @@ def test_every_score_of_every_run_is_in_the_table(tmp_path):
     assert path.stat().st_size > 5000 and path.with_suffix(".csv").is_file()
 
 
+@pytest.mark.parametrize(("panels", "rows"), [(1, 1), (3, 1), (4, 2), (5, 2)])
+def test_panels_that_do_not_fit_go_in_another_row(panels, rows):
+    curve = TestCurve.from_metrics(lines([1, 9]))
+    figure = comparison({f"panel {number}": {"only": [curve]} for number in range(panels)}).figure
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [f"panel {number}" for number in range(panels)]
+    assert len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) == rows
+
+
 def test_nothing_to_average_is_an_error():
     with pytest.raises(ValueError):
         mean_curve([])
