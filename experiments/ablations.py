@@ -22,8 +22,8 @@ from learning import summary, train, write
 RESULTS = Path(__file__).resolve().parent / "results" / "ablations"
 # DDPM trains the last 10 of its 100 steps, as the reference implementation does; few environments play as much.
 FEW, FEWER = 5, 8
-# The U-Net whose cloning is broken off never succeeds with noise, so that PPO has nothing to learn from: these are
-# cloned to the end, from few demonstrations so that something is left to learn.
+# The U-Net whose cloning is broken off hardly ever succeeds with noise, so that PPO has nothing to learn from: these
+# are cloned to the end, from few demonstrations so that something is left to learn.
 FINISHED = ["--bc.stop-success", "None", "--bc.episodes", "4", "--bc.steps", "2000"]
 VARIANTS: dict[str, dict[str, list[str]]] = {
     "sampler": {
@@ -83,14 +83,15 @@ def draw(folder: Path) -> None:
     from rlgen.train.metrics import read_metrics
 
     panels: dict[str, dict[str, list[TestCurve]]] = {}
-    told = {file: json.loads(file.read_text()) for file in folder.glob("*.json")}
-    for name, variants in VARIANTS.items():
-        for variant in variants:
-            for file in sorted(
-                file for file in told if (told[file]["ablation"], told[file]["variant"]) == (name, variant)
-            ):
-                curve = TestCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
-                panels.setdefault(name, {}).setdefault(variant, []).append(curve)
+    order = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
+    runs = []
+    for file in sorted(folder.glob("*.json")):
+        told = json.loads(file.read_text())
+        runs.append((order.index((told["ablation"], told["variant"])), file))
+    for place, file in sorted(runs):
+        name, variant = order[place]
+        curve = TestCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
+        panels.setdefault(name, {}).setdefault(variant, []).append(curve)
     save(comparison(panels), folder / "ablations.png")
 
 
