@@ -30,13 +30,11 @@ class ResidualMLP(nn.Module):
       widths: hidden widths, all equal and odd in number: a layer in and a pair for every block.
       size_out: size of the result.
       activation: name of the activation.
-      last_kernel: what the last layer's kernel begins as.
     """
 
     widths: tuple[int, ...]
     size_out: int
     activation: str = "mish"
-    last_kernel: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B size_out"]:
@@ -46,7 +44,7 @@ class ResidualMLP(nn.Module):
         x = nn.Dense(width, name="enter")(x)
         for number in range(len(self.widths) // 2):
             x = ResidualBlock(width, self.activation, name=f"block_{number}")(x)
-        return nn.Dense(self.size_out, kernel_init=self.last_kernel, name="leave")(x)
+        return nn.Dense(self.size_out, name="leave")(x)
 
 
 class DiffusionMLP(nn.Module):

