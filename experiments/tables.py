@@ -42,6 +42,7 @@ def main() -> None:
         "update": update_table(),
         "learning": learning_table("learning"),
         "learning-shorter": learning_table("learning/iterations-50"),
+        "learning-slower": learning_table("learning/actor-rate-5e-5"),
         "learning-pictures": learning_table("learning/pictures"),
         "learning-coarse": learning_table("learning/gaussian-coarse"),
         "ablations": ablations_table(),
