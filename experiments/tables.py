@@ -43,6 +43,7 @@ def main() -> None:
         "learning": learning_table("learning"),
         "learning-shorter": learning_table("learning/iterations-50"),
         "learning-slower": learning_table("learning/actor-rate-5e-5"),
+        "learning-preset": learning_table("learning/preset-state"),
         "learning-pictures": learning_table("learning/pictures"),
         "learning-coarse": learning_table("learning/gaussian-coarse"),
         "ablations": ablations_table(),
