@@ -45,7 +45,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work.progress.update(advance=iteration)
         work.progress.say("compiling sampler and update (about 30 s, in the first iterations)")
         test = _last_test(work, iteration)
-        if iteration == 0:
+        if test is None and iteration == 0:
             test = _test(context, policy, params, 0, _teller(work, "evaluation"))
             metrics.write(0, control_steps=0, success=test.rate, clip_fraction=0.0, test=test.to_json())
         note = "first iteration"

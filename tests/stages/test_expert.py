@@ -129,6 +129,24 @@ def test_a_fault_costs_an_iteration_and_the_same_command_goes_on(tmp_path, stand
     assert ends["broken"] == ends["unbroken"]
 
 
+def test_ended_in_the_first_iteration_the_cloned_policy_is_scored_once(tmp_path, standin_scene, monkeypatch):
+    scores(monkeypatch, [11, 12, 13])
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, target=None, iterations=1, evaluate_every=9))
+    context = start(tmp_path / "run", standin_scene, config)
+    run(context, "bc")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "iterate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(context, "ppo")
+    run(context, "ppo")
+    lines = read_metrics(tmp_path / "run/ppo/metrics.jsonl")
+    assert [(line["step"], line["test"]["successes"]) for line in lines] == [(0, 12), (1, 13)]
+
+
 @pytest.mark.parametrize("name", sorted(expert_presets()))
 def test_presets_are_whole_and_fit_a_task(name):
     from rlgen.config import from_json, to_json
