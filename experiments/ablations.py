@@ -78,9 +78,9 @@ def one(name: str, variant: str, options: list[str], seed: int, arguments: argpa
 
 def draw(folder: Path) -> None:
     """A panel for each ablation that has results."""
-    from rlgen.report.comparison import TestCurve, comparison
-    from rlgen.report.plots import save
-    from rlgen.train.metrics import read_metrics
+    from rlgen.report.plots import TestCurve, comparison
+    from rlgen.report.style import save
+    from rlgen.training.metrics import read_metrics
 
     panels: dict[str, dict[str, list[TestCurve]]] = {}
     order = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]

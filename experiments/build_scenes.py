@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from rlgen.bench.timing import machine
-from rlgen.libero.assets import find_assets
-from rlgen.libero.bundles import build_bundles
-from rlgen.libero.scene import load_bundle
-from rlgen.libero.tasks import all_tasks
-from rlgen.process import cache_folder
+from rlgen.core.process import cache_folder
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import build_bundles
+from rlgen.libero.scenes.scene import load_bundle
+from rlgen.libero.tasks.suites import all_tasks
 
 
 def main() -> None:

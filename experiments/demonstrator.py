@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rlgen.demonstrator.attempts import Attempt, Job, make_attempts
-from rlgen.files import read_json, write_json
-from rlgen.libero.assets import find_assets
-from rlgen.libero.bundles import build_bundles
-from rlgen.libero.tasks import Task, all_tasks, find_tasks
-from rlgen.process import cache_folder, worker_pool
+from rlgen.core.files import read_json, write_json
+from rlgen.core.process import cache_folder, worker_pool
+from rlgen.demos.record import Attempt, Job, make_attempts
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import build_bundles
+from rlgen.libero.tasks.suites import Task, all_tasks, find_tasks
 
 TRIALS, WANTED, LIMIT = 50, 50, 150
 

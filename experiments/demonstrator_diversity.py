@@ -17,14 +17,14 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 
-from rlgen.demonstrator.actor import Demonstrator
-from rlgen.files import write_json
-from rlgen.libero.assets import find_assets
-from rlgen.libero.bundles import load_scene
-from rlgen.libero.observe import Observer
-from rlgen.libero.scene import Scene
-from rlgen.process import cache_folder
-from rlgen.rl.rollout import Trial, run_episodes
+from rlgen.core.files import write_json
+from rlgen.core.process import cache_folder
+from rlgen.demos.scripted.expert import Demonstrator
+from rlgen.libero.envs.observations import Observer
+from rlgen.libero.envs.rollouts import Trial, run_episodes
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.scenes.scene import Scene
 
 TASKS = {
     "into a basket": "libero_object/6",

@@ -17,10 +17,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from rlgen.bench.damaged_demos import KINDS
-from rlgen.bench.fuzz_demos import COUNTS, fuzz
-from rlgen.data.hdf5 import DemoFileInfo, write_demos
-from rlgen.types import Episode, RobotState
+from rlgen.bench.fuzz import COUNTS, KINDS, fuzz
+from rlgen.core.types import Episode, RobotState
+from rlgen.data.formats.hdf5.layout import DemoFileInfo
+from rlgen.data.formats.hdf5.writer import write_demos
 
 FILES = 1000
 

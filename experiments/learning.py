@@ -22,6 +22,8 @@ from pathlib import Path
 
 from tables import instruction
 
+from rlgen.pipeline import bc, ppo
+
 RESULTS = Path(__file__).resolve().parent / "results" / "learning"
 # Iterations of PPO at each task; 50 were too few for the first two (results in iterations-50/).
 ITERATIONS = {"libero_object/6": 100, "libero_goal/6": 100, "libero_90/7": 50}
@@ -86,11 +88,10 @@ def demonstrations(task: str, seed: int, count: int, runs: Path, source: list[st
 
 def summary(folder: Path, episodes: int) -> dict:
     """Scores before and after on the stored initial states, and what it took."""
-    from rlgen.process import cache_folder
-    from rlgen.stages import bc, ppo
-    from rlgen.stages.context import Context
-    from rlgen.stages.policy import measure
-    from rlgen.train.run import open_run
+    from rlgen.core.process import cache_folder
+    from rlgen.pipeline.context import Context
+    from rlgen.pipeline.policy import measure
+    from rlgen.training.run import open_run
 
     run = open_run(folder)
     context = Context(run, cache_folder())
@@ -126,9 +127,9 @@ def write(path: Path, value: dict) -> None:
 
 def draw(folder: Path) -> None:
     """Success without noise over control steps, a panel a task."""
-    from rlgen.report.comparison import TestCurve, comparison
-    from rlgen.report.plots import save
-    from rlgen.train.metrics import read_metrics
+    from rlgen.report.plots import TestCurve, comparison
+    from rlgen.report.style import save
+    from rlgen.training.metrics import read_metrics
 
     panels: dict[str, dict[str, list[TestCurve]]] = {}
     for file in sorted(folder.glob("*.json")):

@@ -45,12 +45,12 @@ def measure(assets: Path, tasks: int) -> dict[str, float]:
     """Megabytes of one pool and of its parts."""
     import mujoco
 
-    from rlgen.libero.assets import find_assets
-    from rlgen.libero.bundles import build_bundles
-    from rlgen.libero.pool import Pool
-    from rlgen.libero.scene import load_bundle
-    from rlgen.libero.tasks import all_tasks
-    from rlgen.process import cache_folder
+    from rlgen.core.process import cache_folder
+    from rlgen.libero.envs.vector_env import Pool
+    from rlgen.libero.scenes.assets import find_assets
+    from rlgen.libero.scenes.bundles import build_bundles
+    from rlgen.libero.scenes.scene import load_bundle
+    from rlgen.libero.tasks.suites import all_tasks
 
     cache = cache_folder()
     source = find_assets(assets, cache=cache)

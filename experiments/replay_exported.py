@@ -22,16 +22,16 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from rlgen.data.initial_states import read_initial_states
-from rlgen.data.open_dataset import dataset_folders, open_dataset
-from rlgen.data.rlds_episode import RldsEpisode
-from rlgen.errors import UserError
-from rlgen.files import write_json
-from rlgen.libero.build import official_environment, prepare
-from rlgen.libero.environment import SETTLE_ACTION, SETTLE_STEPS
-from rlgen.libero.tasks import find_task
-from rlgen.process import worker_pool
-from rlgen.report.intervals import SuccessRate
+from rlgen.core.errors import UserError
+from rlgen.core.files import write_json
+from rlgen.core.process import worker_pool
+from rlgen.core.stats import SuccessRate
+from rlgen.data.dataset import dataset_folders, open_dataset
+from rlgen.data.episode import RldsEpisode
+from rlgen.data.index import read_initial_states
+from rlgen.libero.envs.environment import SETTLE_ACTION, SETTLE_STEPS
+from rlgen.libero.scenes.build import official_environment, prepare
+from rlgen.libero.tasks.suites import find_task
 
 
 def main() -> None:

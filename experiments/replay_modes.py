@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rlgen.demonstrator.actor import Demonstrator
-from rlgen.libero.assets import find_assets
-from rlgen.libero.bundles import load_scene
-from rlgen.libero.environment import SETTLE_ACTION, Mode
-from rlgen.libero.pool import Pool
-from rlgen.libero.scene import Scene
-from rlgen.process import cache_folder
-from rlgen.report.intervals import SuccessRate
-from rlgen.rl.rollout import make_trials, run_episodes
+from rlgen.core.process import cache_folder
+from rlgen.core.stats import SuccessRate
+from rlgen.demos.scripted.expert import Demonstrator
+from rlgen.libero.envs.environment import SETTLE_ACTION, Mode
+from rlgen.libero.envs.rollouts import make_trials, run_episodes
+from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.scenes.scene import Scene
 
 TASKS = (
     *("libero_spatial/0", "libero_spatial/9", "libero_object/0", "libero_object/6", "libero_goal/1"),

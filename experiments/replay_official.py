@@ -22,10 +22,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from rlgen.files import write_json
-from rlgen.libero.build import prepare
-from rlgen.libero.environment import SETTLE_ACTION, SETTLE_STEPS
-from rlgen.report.intervals import SuccessRate
+from rlgen.core.files import write_json
+from rlgen.core.stats import SuccessRate
+from rlgen.libero.envs.environment import SETTLE_ACTION, SETTLE_STEPS
+from rlgen.libero.scenes.build import prepare
 
 
 def main() -> None:

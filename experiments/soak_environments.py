@@ -24,12 +24,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
 
-    from rlgen.libero.assets import find_assets
-    from rlgen.libero.bundles import build_bundles
-    from rlgen.libero.pool import Pool
-    from rlgen.libero.scene import load_bundle
-    from rlgen.libero.tasks import all_tasks
-    from rlgen.process import cache_folder
+    from rlgen.core.process import cache_folder
+    from rlgen.libero.envs.vector_env import Pool
+    from rlgen.libero.scenes.assets import find_assets
+    from rlgen.libero.scenes.bundles import build_bundles
+    from rlgen.libero.scenes.scene import load_bundle
+    from rlgen.libero.tasks.suites import all_tasks
 
     cache = cache_folder()
     folders = build_bundles(all_tasks(), find_assets(arguments.assets, cache=cache), cache, workers=2)

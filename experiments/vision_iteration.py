@@ -21,8 +21,8 @@ from pathlib import Path
 import jax
 from learning import demonstrations, write
 
-from rlgen.bench.device import describe
-from rlgen.stages.bc import count_parameters
+from rlgen.bench.timing import describe
+from rlgen.pipeline.bc import count_parameters
 
 RESULTS = Path(__file__).resolve().parent / "results" / "speed"
 DEMONSTRATIONS = 4
@@ -78,11 +78,11 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
 
 def summary(folder: Path) -> dict:
     """Parameters, seconds of the iteration (compiling is in them), memory, and the device."""
-    from rlgen.process import cache_folder
-    from rlgen.stages.context import Context
-    from rlgen.stages.policy import make_critic, make_policy
-    from rlgen.train.metrics import read_metrics
-    from rlgen.train.run import open_run
+    from rlgen.core.process import cache_folder
+    from rlgen.pipeline.context import Context
+    from rlgen.pipeline.policy import make_critic, make_policy
+    from rlgen.training.metrics import read_metrics
+    from rlgen.training.run import open_run
 
     run = open_run(folder)
     policy = make_policy(run.config, Context(run, cache_folder()).scene)

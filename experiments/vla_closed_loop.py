@@ -15,10 +15,10 @@ import os
 import time
 from pathlib import Path
 
-from rlgen.cli import main as rlgen
+from rlgen.cli.main import main as rlgen
+from rlgen.core.files import read_json, write_json
 from rlgen.data.card import read_card
-from rlgen.files import read_json, write_json
-from rlgen.train.metrics import read_metrics
+from rlgen.training.metrics import read_metrics
 
 
 def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:

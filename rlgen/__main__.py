@@ -1,6 +1,6 @@
 """`python -m rlgen`."""
 
-from rlgen.cli import main
+from rlgen.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rlgen.data.array_record import ArrayRecordFormat
-from rlgen.data.dataset_writer import write_dataset
-from rlgen.data.hdf5_format import Hdf5Format, episode_name
-from rlgen.data.hdf5_layout import Demo, DemoFileInfo, DemoPictures
-from rlgen.data.lerobot import LeRobotFormat
-from rlgen.data.open_dataset import open_dataset
-from rlgen.data.rlds_episode import pair_episode
-from rlgen.data.rlds_export import RldsFormat
-from rlgen.types import Episode, RobotState
+from rlgen.core.types import Episode, RobotState
+from rlgen.data.dataset import open_dataset
+from rlgen.data.episode import pair_episode
+from rlgen.data.formats.array_record.format import ArrayRecordFormat
+from rlgen.data.formats.hdf5.format import Hdf5Format, episode_name
+from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoPictures
+from rlgen.data.formats.lerobot.format import LeRobotFormat
+from rlgen.data.formats.rlds.writer import RldsFormat
+from rlgen.data.writer import write_dataset
 
 NAME, SIZE, COUNT, STEPS = "libero_object_no_noops", 16, 9, 3
 PAUSE = 0.004  # seconds an episode takes at least, so that the moments lie all over the work

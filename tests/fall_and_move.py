@@ -9,8 +9,8 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from rlgen.libero import kernel, kernel_arrays
-from rlgen.libero.scene import Scene, load_bundle
+from rlgen.libero.physics import kernel, kernel_arrays
+from rlgen.libero.scenes.scene import Scene, load_bundle
 
 STEPS = 8
 

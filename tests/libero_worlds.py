@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import mujoco
 import numpy as np
 
-from rlgen.libero.build_goal import goal_atoms, premise_atoms
-from rlgen.libero.predicates import compile_goal
-from rlgen.libero.premises import broken_premises
+from rlgen.libero.envs.reset_check import broken_premises
+from rlgen.libero.scenes.build_goal import goal_atoms, premise_atoms
+from rlgen.libero.scenes.goals import compile_goal
 
 ARM = slice(0, 9)  # the robot's joints come first in qpos and in qvel
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from rlgen.data.hdf5 import write_demos
-from rlgen.libero.demo_info import demo_file_info
-from rlgen.libero.observe import Observer
-from rlgen.rl.replay import replay
-from rlgen.types import Episode
+from rlgen.core.types import Episode
+from rlgen.data.formats.hdf5.writer import write_demos
+from rlgen.libero.envs.observations import Observer
+from rlgen.libero.envs.replay import replay
+from rlgen.libero.scenes.demo_info import demo_file_info
 
 LOST = 5  # first steps that the benchmark's own files lack
 NOOPS = slice(20, 26)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from rlgen.data.rlds_episode import RldsEpisode
+from rlgen.data.episode import RldsEpisode
 
 PROMPTS = ("put the bowl on the plate", "open the top drawer", "turn on the stove")
 

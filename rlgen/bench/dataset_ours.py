@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.bench.dataset_episodes import episodes
-from rlgen.data.array_record import ArrayRecordFormat
-from rlgen.data.dataset_writer import split_evenly, write_dataset
-from rlgen.data.frame_source import FrameSource
+from rlgen.data.formats.array_record.format import ArrayRecordFormat
+from rlgen.data.formats.rlds.writer import RldsFormat
+from rlgen.data.frames import FrameSource
 from rlgen.data.loader import Loader, LoaderOptions
-from rlgen.data.rlds_export import RldsFormat
+from rlgen.data.writer import split_evenly, write_dataset
 
 NAME = "bench_no_noops"
 

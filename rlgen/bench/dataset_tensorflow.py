@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.bench.dataset_episodes import episodes
-from rlgen.data.rlds_schema import libero_features
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
+from rlgen.data.formats.rlds.schema import libero_features
 
 SHUFFLED = 1000  # frames that wait in its buffer
 METHODS = {"linear": "bilinear", "lanczos3": "lanczos3"}

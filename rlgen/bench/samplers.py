@@ -7,14 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlgen.bench.device import describe, matmul_gflops, operations, seconds_of
-from rlgen.bench.reference_case import BATCH, POLICY
-from rlgen.bench.updates import time_reference
+from rlgen.bench.timing import describe, matmul_gflops, operations, seconds_of
+from rlgen.bench.updates import BATCH, POLICY, time_reference
 from rlgen.diffusion.samplers import Noise, draw_noise, floored_sigma, walk
 from rlgen.diffusion.schedules import Chain, cosine_schedule, ddim_chain, ddpm_chain
 from rlgen.diffusion.solvers import dpm_solver_chain, flow_chain
-from rlgen.policies.diffusion_policy import DiffusionPolicy
-from rlgen.policies.policy import Params
+from rlgen.policies.base import Params
+from rlgen.policies.diffusion import DiffusionPolicy
 
 BATCHES, CHUNKS = (1, 50, 500), (8, 16)
 

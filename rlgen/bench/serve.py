@@ -11,15 +11,15 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from rlgen.bench.device import describe
-from rlgen.vla import model, wire
-from rlgen.vla.client import PolicyClient
-from rlgen.vla.policy import Policy
-from rlgen.vla.presets import preset
-from rlgen.vla.server import PolicyServer, stack, warm_up
-from rlgen.vla.server_thread import serving
-from rlgen.vla.spec import InputSpec, make_pipeline
-from rlgen.vla.statistics import NormStats, Statistics
+from rlgen.bench.timing import describe
+from rlgen.vla.data.normalize import NormStats, Statistics
+from rlgen.vla.data.spec import InputSpec, make_pipeline
+from rlgen.vla.model import pi0
+from rlgen.vla.model.presets import preset
+from rlgen.vla.serving import wire
+from rlgen.vla.serving.client import PolicyClient
+from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.server import PolicyServer, serving, stack, warm_up
 
 GARBAGE: tuple[bytes | str, ...] = (
     b"\xc1 no message",
@@ -139,7 +139,7 @@ def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[st
     ones = Statistics(*(np.full(8, value, np.float32) for value in (0, 1, -1, 1)))
     policy = Policy(
         config,
-        model.init(config, jax.random.key(0)),
+        pi0.init(config, jax.random.key(0)),
         make_pipeline(config, InputSpec(), NormStats(ones, ones)),
         batch=batch,
         powers=True,

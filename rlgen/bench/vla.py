@@ -12,19 +12,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlgen.bench.device import describe, matmul_gflops
-from rlgen.data.frame_table import frame_table
-from rlgen.data.frames import EncodedFrames, encode_frames
-from rlgen.train.sharding import make_mesh, state_shardings
-from rlgen.vla.batches import batches
-from rlgen.vla.budget import GIB, device_bytes, memory_plan, peak_flops, step_flops, tokens_per_frame
-from rlgen.vla.config import VlaConfig
-from rlgen.vla.frames import Frames, MemoryFrames
-from rlgen.vla.job import Job
-from rlgen.vla.mixture import Mixture, hold_out, mixture_statistics
-from rlgen.vla.spec import InputSpec, make_pipeline
-from rlgen.vla.train_config import TrainConfig
-from rlgen.vla.training import compile_step, init_state, run_steps
+from rlgen.bench.timing import describe, matmul_gflops
+from rlgen.data.frames import frame_table
+from rlgen.data.images import EncodedFrames, encode_frames
+from rlgen.training.sharding import make_mesh, state_shardings
+from rlgen.vla.data.batches import batches
+from rlgen.vla.data.frames import Frames, MemoryFrames
+from rlgen.vla.data.mixture import Mixture, hold_out, mixture_statistics
+from rlgen.vla.data.spec import InputSpec, make_pipeline
+from rlgen.vla.model.config import VlaConfig
+from rlgen.vla.training.config import TrainConfig
+from rlgen.vla.training.loop import Job, compile_step, init_state, run_steps
+from rlgen.vla.training.memory_plan import GIB, device_bytes, memory_plan, peak_flops, step_flops, tokens_per_frame
 
 WARM_UP = 3
 STORED = 256

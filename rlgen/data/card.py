@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlgen.data.disk import disk_errors
+from rlgen.core.errors import UserError
+from rlgen.core.files import disk_errors, read_json, write_bytes, write_json
 from rlgen.data.index import read_index
 from rlgen.data.shards import file_sha256, read_manifest
-from rlgen.errors import UserError
-from rlgen.files import read_json, write_bytes, write_json
 
 CARD_JSON = "dataset_card.json"
 CARD_TEXT = "DATASET.md"

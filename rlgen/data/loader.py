@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlgen.data.frame_source import FrameSource, use_own_threads_only
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
+from rlgen.data.frames import FrameSource, use_own_threads_only
 
 if TYPE_CHECKING:
     import grain

@@ -9,10 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlgen.data.disk import sync_folder
-from rlgen.data.tfrecord import frame
-from rlgen.errors import UserError
-from rlgen.files import atomic_path, read_json, write_json
+from rlgen.core.errors import UserError
+from rlgen.core.files import read_json, sync_folder, write_json
 
 MANIFEST = "export.json"
 
@@ -26,20 +24,6 @@ class Shard:
     steps: int
     bytes: int
     sha256: str
-
-
-def write_shard(path: Path, records: Iterable[tuple[bytes, int]]) -> Shard:
-    """Writes records, each with its number of steps, to one TFRecord file."""
-    digest = hashlib.sha256()
-    episodes = steps = size = 0
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        for record, length in records:
-            header, footer = frame(record)
-            for part in (header, record, footer):
-                file.write(part)
-                digest.update(part)
-            episodes, steps, size = episodes + 1, steps + length, size + len(record)
-    return Shard(path.name, episodes, steps, size, digest.hexdigest())
 
 
 def file_sha256(path: Path) -> str:

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from rlgen.core.errors import UserError
+from rlgen.core.files import read_json
 from rlgen.data.card import CARD_TEXT, card_text, read_card, verify_files
-from rlgen.data.index import IndexEntry, read_index
-from rlgen.data.index_writer import OPENPI_STATISTICS, OPENVLA_STATISTICS, StateAndAction
-from rlgen.data.open_dataset import open_dataset
-from rlgen.data.quality import rlds_quality
-from rlgen.data.rlds_episode import RldsEpisode, check_rlds_episode
+from rlgen.data.dataset import open_dataset
+from rlgen.data.episode import RldsEpisode, check_rlds_episode
+from rlgen.data.index import OPENPI_STATISTICS, OPENVLA_STATISTICS, IndexEntry, StateAndAction, read_index
+from rlgen.data.metrics.quality import rlds_quality
 from rlgen.data.statistics import dataset_statistics
-from rlgen.errors import UserError
-from rlgen.files import read_json
 
 
 def verify_dataset(

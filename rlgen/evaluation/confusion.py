@@ -6,9 +6,9 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.libero import kernel, kernel_arrays
-from rlgen.libero.predicates import contacts_hold
-from rlgen.libero.scene import Scene
+from rlgen.libero.physics import kernel, kernel_arrays
+from rlgen.libero.scenes.goals import contacts_hold
+from rlgen.libero.scenes.scene import Scene
 
 
 def comparable(scene: Scene, other: Scene) -> bool:

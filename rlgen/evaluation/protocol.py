@@ -4,9 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rlgen.errors import UserError
-from rlgen.libero.environment import SETTLE_STEPS
-from rlgen.libero.tasks import HORIZONS
+from rlgen.core.errors import UserError
+from rlgen.libero.envs.environment import SETTLE_STEPS
+from rlgen.libero.tasks.suites import HORIZONS
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rlgen.nets.activations import activation
-from rlgen.nets.chunk_layers import ConvWeights, Flat, NormWeights, Rows
-from rlgen.nets.film import Film
+from rlgen.nets.conv1d import ConvWeights, Flat, NormWeights, Rows
+from rlgen.nets.layers import Film, TimeEmbedding, activation
 from rlgen.nets.mlp import ResidualMLP
-from rlgen.nets.time_embedding import TimeEmbedding
 
 # Chunks of at most so many numbers at every level are kept flat; beyond it the zeros cost more than they save.
 LARGEST_FLAT = 256

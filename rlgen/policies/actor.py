@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rlgen.policies.looking import Look, look_at_vector
-from rlgen.policies.policy import Observed, Params, Policy
-from rlgen.types import Observation
+from rlgen.core.types import Observation
+from rlgen.libero.envs.image_observer import Look, look_at_vector
+from rlgen.policies.base import Observed, Params, Policy
 
 
 class PolicyActor:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rlgen.nets.keys import init_key
+from rlgen.nets.layers import init_key
 from rlgen.nets.mlp import ResidualMLP
+from rlgen.policies.base import Code, Observed, Params
 from rlgen.policies.normalizer import normalize_observation
-from rlgen.policies.policy import Code, Observed, Params
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
 
 
 @struct.dataclass

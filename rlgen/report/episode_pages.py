@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.data.frames import EncodedFrames, encode_picture
+from rlgen.data.episode import RldsEpisode
+from rlgen.data.images import EncodedFrames, encode_picture
 from rlgen.data.index import IndexEntry
-from rlgen.data.noops import noop_mask
-from rlgen.data.rlds_episode import RldsEpisode
+from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.report.html import page_environment
 
 PICTURES = 10  # of each camera on a page

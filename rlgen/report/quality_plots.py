@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from rlgen.report.intervals import Estimate
+from rlgen.core.stats import Estimate
+from rlgen.core.text import count, number
 from rlgen.report.style import INK, Actor, Plot, actors, look, new_figure, plain_numbers
-from rlgen.report.text import count, number
 
 Looks = Mapping[str, Actor]
 
@@ -36,7 +36,7 @@ class SourceQuality:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SourceQuality":
-        """Reads what `rlgen.data.quality.DatasetQuality.to_json` wrote."""
+        """Reads what `rlgen.data.metrics.quality.DatasetQuality.to_json` wrote."""
         return cls(
             episodes=value["episodes"],
             steps=value["steps"],
@@ -62,7 +62,7 @@ class Spread:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], action: int, episodes: int) -> "Spread":
-        """Reads one of the seven actions from what `rlgen.data.spread.ActionSpread.to_json` wrote."""
+        """Reads one of the seven actions from what `rlgen.data.metrics.diversity.ActionSpread.to_json` wrote."""
         mean, std = np.asarray(value["mean"]), np.asarray(value["std"])
         return cls(mean[:, action], std[:, action], episodes)
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
-from rlgen.errors import UserError
-from rlgen.files import write_bytes
+from rlgen.core.errors import UserError
+from rlgen.core.files import write_bytes
 
 WIDTH = 8.4
 DPI = 150

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from rlgen.errors import UserError
-from rlgen.files import write_bytes
+from rlgen.core.errors import UserError
+from rlgen.core.files import write_bytes
 
 BORDER = 3
 STRIP = 22

@@ -11,11 +11,11 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from rlgen.config import BCConfig
-from rlgen.errors import UserError
+from rlgen.configs.schema import BCConfig
+from rlgen.core.errors import UserError
+from rlgen.policies.base import Observed, Params, Policy, Sight
 from rlgen.policies.normalizer import Normalizer, fit_normalizer
-from rlgen.policies.policy import Observed, Params, Policy, Sight
-from rlgen.rl.schedules import cosine
+from rlgen.rl.train_state import cosine
 
 
 @struct.dataclass

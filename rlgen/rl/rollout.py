@@ -1,119 +1,200 @@
-"""Episodes: an actor in a pool, from given initial states. The evaluator, the collector and the demonstrator."""
+"""Rollouts: chunks with exploration in a pool, what the critic says of them, and where the time goes."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from rlgen.libero.environment import Mode
-from rlgen.libero.pool import Pool
-from rlgen.libero.scene import Scene
-from rlgen.types import Episode, Observation
+from rlgen.configs.schema import PPOConfig
+from rlgen.core.types import Observation
+from rlgen.libero.envs.image_observer import Look, Looker
+from rlgen.libero.envs.vector_env import Pool
+from rlgen.policies.base import Observed, Params, Policy, PolicySample
+from rlgen.policies.critic import Critic
+from rlgen.rl.numerics import check_finite
+from rlgen.rl.train_state import PPOState, policy_params
 
-
-class Actor(Protocol):
-    """Turns observations into action chunks."""
-
-    @property
-    def chunk(self) -> int:
-        """H, control steps between two looks."""
-
-    def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
-        """New episodes start in all N rows; what is drawn at random depends on the row's seed alone."""
-
-    def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
-        """The next chunk of every row."""
+# Observations encoded at a time where nothing is differentiated; more only need more memory.
+ENCODED = 128
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One episode to run: which initial state, and the actor's seed."""
+class Rollout:
+    """T chunks of N environments, as they were played; arrays are `[T, N, ...]`.
 
-    index: int
-    seed: int
-
-
-def make_trials(count: int, states: int, *, seed: int, offset: int = 0) -> list[Trial]:
-    """`count` trials that go through the initial states in order, each with its own seed."""
-    numbers = range(offset, offset + count)
-    seeds = [int(np.random.SeedSequence((seed, number)).generate_state(1)[0] >> 1) for number in numbers]
-    return [Trial(number % states, episode) for number, episode in zip(numbers, seeds, strict=True)]
-
-
-def run_episodes(
-    scene: Scene,
-    actor: Actor,
-    trials: Sequence[Trial],
-    *,
-    split: str,
-    source: str,
-    width: int = 25,
-    threads: int = 2,
-    mode: Mode = "exact",
-    on_chunk: Callable[[int], None] | None = None,
-) -> Iterator[list[Episode]]:
-    """Runs each trial once, `width` environments at a time, and yields the episodes wave by wave, in order.
-
-    An episode's actions depend on its trial alone as far as the actor's arithmetic does not depend on the
-    batch, which is why the last wave is filled up with repeated trials. `on_chunk` hears after every chunk
-    how many episodes of the wave are still going.
+    Attributes:
+      observation: vectors, or sights as they were shown, shifted and in bytes.
+      value: of each observation.
+      next_value: of the observation that the chunk led to; where an episode ended, of its final one.
+      steps: control steps of each chunk.
+      seconds: what took how long.
     """
-    pool = Pool([scene] * width, threads=threads, mode=mode)
-    states = scene.initial_states(split)
-    try:
-        for start in range(0, len(trials), width):
-            wave = list(trials[start : start + width])
-            filled = wave + [wave[-1]] * (width - len(wave))
-            episodes = _run_wave(pool, actor, filled, states, split, source, on_chunk)
-            yield episodes[: len(wave)]
-    finally:
-        pool.close()
+
+    observation: Observed
+    chain: Float[np.ndarray, "T N K+1 H A"]
+    log_prob: Float[np.ndarray, "T N K H A"]
+    value: Float[np.ndarray, "T N"]
+    next_value: Float[np.ndarray, "T N"]
+    reward: Float[np.ndarray, "T N"]
+    terminated: Bool[np.ndarray, "T N"]
+    truncated: Bool[np.ndarray, "T N"]
+    steps: Int[np.ndarray, "T N"]
+    seconds: dict[str, float]
+
+    @property
+    def control_steps(self) -> int:
+        """Control steps in all."""
+        return int(self.steps.sum())
 
 
-def _run_wave(
+@dataclass(frozen=True)
+class Player:
+    """What acts and judges in a pool.
+
+    Attributes:
+      sample: from a chunk's number and what is seen: the sample, values, and what was seen, shifted.
+      value: of what is seen.
+    """
+
+    sample: Callable[[int, Observed], tuple[PolicySample, Array, Observed]]
+    value: Callable[[Observed], Array]
+
+
+@dataclass
+class Clock:
+    """Adds up seconds by name."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"environment": 0.0, "drawing": 0.0, "sampler": 0.0})
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+
+def collect(
+    policy: Policy,
+    critic: Critic,
+    config: PPOConfig,
+    state: PPOState,
     pool: Pool,
-    actor: Actor,
-    trials: list[Trial],
-    states: np.ndarray,
-    split: str,
-    source: str,
-    on_chunk: Callable[[int], None] | None,
-) -> list[Episode]:
-    initial = states[[trial.index for trial in trials]]
-    observation = pool.reset(initial)
-    actor.begin(np.array([trial.seed for trial in trials]))
-    paths = [[physics] for physics in observation.physics]
-    actions: list[list[np.ndarray]] = [[] for _ in trials]
-    active = np.ones(pool.count, bool)
-    success = np.zeros(pool.count, bool)
-    while active.any():
-        # Executed as recorded: a replay of the float32 actions takes the same path.
-        chunks = np.asarray(actor(observation), np.float32)
-        result = pool.step(chunks, active=active)
-        for row in np.flatnonzero(active):
-            paths[row] += list(result.states[row, : result.steps[row]])
-            actions[row] += list(chunks[row, : result.steps[row]])
-        success |= result.terminated
-        active &= ~(result.terminated | result.truncated)
-        observation = result.observation
+    look: Look,
+    seed: int,
+    on_chunk: Callable[[int], None] | None = None,
+) -> Rollout:
+    """Plays `config.chunks` chunks in every environment from new initial states, with exploration.
+
+    Raises:
+      Broken: the policy or the critic says what is not finite.
+    """
+    iteration = int(state.iteration)
+    key, params = jax.random.fold_in(state.key, iteration), policy_params(state)
+    # A shift is drawn once, for acting and for the update alike: the ratio before the first step is 1.
+    shift = config.shift if policy.encodes else 0
+
+    def sample(number: int, seen: Observed):
+        return _sample(policy, critic, shift, params, state.critic, jax.random.fold_in(key, number), seen)
+
+    player = Player(sample, partial(_value, policy, critic, params, state.critic))
+    return play(player, config, pool, look, [np.random.default_rng((seed, iteration))], on_chunk)
+
+
+def play(
+    player: Player,
+    config: PPOConfig,
+    pool: Pool,
+    look: Look,
+    randoms: Sequence[np.random.Generator],
+    on_chunk: Callable[[int], None] | None = None,
+) -> Rollout:
+    """Plays; the pool's rows are shared out evenly among `randoms`, which draw their initial states."""
+    clock, rows = Clock(), []
+    with clock("environment"):
+        observation = pool.reset(_draw(pool, randoms))
+    with clock("drawing"):
+        seen = look(observation)
+    for number in range(config.chunks):
+        with clock("sampler"):
+            sample, value, shown = jax.tree.map(np.asarray, player.sample(number, seen))
+            check_finite(sampled_actions=sample.chunk, value=value)
+        with clock("environment"):
+            result = pool.step(sample.chunk[:, : config.executed], replacements=_draw(pool, randoms))
+        ended = result.terminated | result.truncated
+        with clock("drawing"):
+            seen = look(result.observation)
+            final = _look_back(look, seen, result.final_observation, ended)
+        with clock("sampler"):
+            last = number + 1 == config.chunks
+            # Elsewhere it is the value that the next chunk begins with.
+            next_value = np.asarray(player.value(final)) if last or ended.any() else np.full_like(value, np.nan)
+        outcome = (result.reward, result.terminated, result.truncated, result.steps)
+        rows.append((shown, sample.chain, sample.log_prob, value, next_value, *outcome))
         if on_chunk is not None:
-            on_chunk(int(active.sum()))
-    task = pool.scenes[0].task
-    return [
-        Episode(
-            task=task.id,
-            prompt=task.prompt,
-            source=source,
-            initial_index=trial.index,
-            split=split,
-            seed=trial.seed,
-            initial_state=initial[row],
-            states=np.stack(paths[row]),
-            actions=np.stack(actions[row]),
-            rewards=np.r_[np.zeros(len(actions[row]) - 1), success[row]].astype(np.float32),
-            success=bool(success[row]),
-        )
-        for row, trial in enumerate(trials)
-    ]
+            on_chunk(number + 1)
+    columns = [jax.tree.map(lambda *parts: np.stack(parts), *column) for column in zip(*rows, strict=True)]
+    shown, chain, log_prob, value, next_value, reward, terminated, truncated, steps = columns
+    going_on = ~(terminated | truncated)[:-1]
+    next_value[:-1] = np.where(going_on, value[1:], next_value[:-1])
+    check_finite(reward=reward, value=next_value)
+    arrays = (shown, chain, log_prob, value, next_value, reward, terminated, truncated, steps)
+    return Rollout(*arrays, clock.seconds)
+
+
+def _look_back(look: Look, seen: Observed, final: Observation, ended: Bool[np.ndarray, " N"]) -> Observed:
+    """What the final observations look like; only where an episode ended they are not what is seen now."""
+    if isinstance(look, Looker):
+        return look.again(seen, final, np.flatnonzero(ended))
+    return look(final)
+
+
+def _draw(pool: Pool, randoms: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
+    """Initial states for training, each from its own scene's placements."""
+    each = pool.count // len(randoms)
+    blocks = []
+    for number, random in enumerate(randoms):
+        placements = pool.scenes[number * each].placements
+        blocks.append(placements[random.integers(0, len(placements), each)])
+    if len(blocks) == 1:
+        return blocks[0]
+    states = np.zeros((pool.count, max(block.shape[1] for block in blocks)))
+    for number, block in enumerate(blocks):
+        states[number * each : (number + 1) * each, : block.shape[1]] = block
+    return states
+
+
+def encode_in_parts(policy: Policy, params: Params, observation: Observed) -> Array:
+    """Codes of many observations, `ENCODED` at a time where encoding is dear."""
+    if not policy.encodes:
+        return policy.encode(params, observation)
+
+    def one(row: Observed) -> Array:
+        return policy.encode(params, jax.tree.map(lambda array: array[None], row))[0]
+
+    return jax.lax.map(one, jax.tree.map(jnp.asarray, observation), batch_size=ENCODED)
+
+
+def sample_and_judge(
+    policy: Policy, critic: Critic, shift: int, params: Params, values: Any, key: PRNGKeyArray, seen: Observed
+) -> tuple[PolicySample, Float[Array, " N"], Observed]:
+    """A chunk for each row, the value of what is seen, and that with its pictures shifted; encoded once."""
+    if policy.encodes:
+        seen = policy.augment(jax.random.fold_in(key, 1), seen, shift)
+    code = encode_in_parts(policy, params, seen)
+    return policy.sample_from(params, key, code), critic.value(values, critic.inputs(params, seen, code)), seen
+
+
+def judge(policy: Policy, critic: Critic, params: Params, values: Any, seen: Observed) -> Float[Array, " N"]:
+    """The value of what is seen."""
+    return critic.value(values, critic.inputs(params, seen, encode_in_parts(policy, params, seen)))
+
+
+_sample = jax.jit(sample_and_judge, static_argnums=(0, 1, 2))
+_value = jax.jit(judge, static_argnums=(0, 1))

@@ -5,8 +5,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from rlgen.data.rlds import RldsEpisode, pair_episode
-from rlgen.types import Episode, RobotState
+from rlgen.core.types import Episode, RobotState
+from rlgen.data.episode import RldsEpisode, pair_episode
 
 
 def make_episode(number: int = 0, steps: int = 12, **changes) -> Episode:

@@ -3,10 +3,10 @@
 import pytest
 import tensorflow_datasets as tfds
 
+from rlgen.core.errors import UserError
+from rlgen.core.files import read_json
 from rlgen.data.card import HEADINGS, read_card, verify_files, write_card
-from rlgen.data.rlds import export_rlds
-from rlgen.errors import UserError
-from rlgen.files import read_json
+from rlgen.data.formats.rlds.writer import export_rlds
 
 OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
 CARD = {key: f"about {key}" for key in HEADINGS if key not in OWN} | {

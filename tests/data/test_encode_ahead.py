@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlgen.data import encode_ahead as module
-from rlgen.data.encode_ahead import AHEAD, encode_ahead
-from rlgen.data.frames import EncodedFrames, encode_frames
-from rlgen.data.rlds_episode import RldsEpisode
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
+from rlgen.data import writer
+from rlgen.data.episode import RldsEpisode
+from rlgen.data.images import EncodedFrames, encode_frames
+from rlgen.data.writer import AHEAD, encode_ahead
 
 SIZE = 16
 
@@ -57,7 +57,7 @@ def test_the_next_pictures_are_encoded_meanwhile_and_no_more(monkeypatch):
         encoded.release()
         return encode_frames(pictures)
 
-    monkeypatch.setattr(module, "encode_frames", heard)
+    monkeypatch.setattr(writer, "encode_frames", heard)
     with ThreadPoolExecutor(2) as pool:
         stream = encode_ahead(source(), SIZE, pool)
         next(stream)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlgen.data.episodes import check_episode, load_episode, load_episodes, save_episode
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
+from rlgen.data.episode import check_episode, load_episode, load_episodes, save_episode
 
 
 def test_an_episode_comes_back_to_the_last_bit(tmp_path, episode_of, same):

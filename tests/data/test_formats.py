@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from rlgen.data.array_record import ArrayRecordFormat
-from rlgen.data.dataset_writer import write_dataset
-from rlgen.data.hdf5_format import Hdf5Format, episode_name
-from rlgen.data.hdf5_layout import Demo, DemoFileInfo, DemoPictures
+from rlgen.core.errors import UserError
+from rlgen.data.dataset import dataset_folders, dataset_format, open_dataset
+from rlgen.data.episode import pair_episode
+from rlgen.data.formats.array_record.format import ArrayRecordFormat
+from rlgen.data.formats.hdf5.format import Hdf5Format, episode_name
+from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoPictures
+from rlgen.data.formats.lerobot.format import LeRobotFormat
+from rlgen.data.formats.rlds.writer import RldsFormat
 from rlgen.data.index import read_index
-from rlgen.data.lerobot import LeRobotFormat
-from rlgen.data.open_dataset import dataset_folders, dataset_format, open_dataset
-from rlgen.data.rlds_episode import pair_episode
-from rlgen.data.rlds_export import RldsFormat
 from rlgen.data.shards import read_manifest
 from rlgen.data.statistics import dataset_statistics
-from rlgen.errors import UserError
+from rlgen.data.writer import write_dataset
 
 NAME, SIZE, COUNT = "libero_object_no_noops", 16, 7
 NUMBERS = ("state", "joint_state", "action")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlgen.data.frames import EncodedFrames, encode_frames, encode_picture
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
+from rlgen.data.images import EncodedFrames, encode_frames, encode_picture
 
 
 def _smooth(count: int, size: int = 32) -> np.ndarray:

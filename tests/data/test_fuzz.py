@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlgen.bench.damaged_demos import KINDS, damage
-from rlgen.bench.fuzz_demos import fuzz
-from rlgen.data.hdf5 import DemoFileInfo, write_demos
+from rlgen.bench.fuzz import KINDS, damage, fuzz
+from rlgen.data.formats.hdf5.layout import DemoFileInfo
+from rlgen.data.formats.hdf5.writer import write_demos
 
 # What strikes numbers and names that robosuite's files keep no checksum of.
 UNSEEN = ("bits", "bytes", "zeroed", "dtype", "attribute")

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from rlgen.data.hdf5 import (
-    DemoFileInfo,
-    DemoPictures,
+from rlgen.core.errors import UserError
+from rlgen.data.formats.hdf5.layout import DemoFileInfo, DemoPictures
+from rlgen.data.formats.hdf5.reader import (
     observed_before_action,
     prompt_from_name,
     read_demos,
     read_info,
     read_robot_states,
-    write_demos,
 )
-from rlgen.errors import UserError
+from rlgen.data.formats.hdf5.writer import write_demos
 
 BUTTER = "pick_up_the_butter_and_place_it_in_the_basket"
 INFO = DemoFileInfo(

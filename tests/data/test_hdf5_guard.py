@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from rlgen.data.hdf5 import DemoFileInfo, write_demos
-from rlgen.data.hdf5_guard import FileCheck, GuardedReader, check_file
+from rlgen.data.formats.hdf5.guard import FileCheck, GuardedReader, check_file
+from rlgen.data.formats.hdf5.layout import DemoFileInfo
+from rlgen.data.formats.hdf5.writer import write_demos
 
 # A child for which some names are what a damaged file is to the library.
 CHILD = """

@@ -7,14 +7,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rlgen.data.array_record import ArrayRecordFormat
-from rlgen.data.dataset_writer import write_dataset
-from rlgen.data.frame_source import FrameSource
+from rlgen.core.errors import UserError
+from rlgen.data.dataset import open_dataset
+from rlgen.data.formats.array_record.format import ArrayRecordFormat
+from rlgen.data.frames import FrameSource
 from rlgen.data.index import read_index
 from rlgen.data.loader import Loader, LoaderOptions
-from rlgen.data.open_dataset import open_dataset
 from rlgen.data.resize import resize_picture
-from rlgen.errors import UserError
+from rlgen.data.writer import write_dataset
 
 SIZE, HORIZON = 16, 4
 LENGTHS = (5, 3, 9, 2, 6)

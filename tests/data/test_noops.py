@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rlgen.data.noops import idle_mask, noop_mask
+from rlgen.data.metrics.smoothness import idle_mask, noop_mask
 
 
 def _actions(*rows: tuple[float, float]) -> np.ndarray:

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from rlgen.data.bootstrap import bootstrap_mean
-from rlgen.data.jerk import log_dimensionless_jerk, mean_squared_jerk
-from rlgen.data.quality import dataset_quality, episode_quality
-from rlgen.data.spread import action_spread
-from rlgen.types import RobotState
+from rlgen.core.stats import bootstrap_mean
+from rlgen.core.types import RobotState
+from rlgen.data.metrics.diversity import action_spread
+from rlgen.data.metrics.quality import dataset_quality, episode_quality
+from rlgen.data.metrics.smoothness import log_dimensionless_jerk, mean_squared_jerk
 
 STEP = 0.05
 

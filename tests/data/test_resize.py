@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlgen.data.resize import resize_picture
-from rlgen.vla.pictures import resize_with_pad
+from rlgen.vla.data.images import resize_with_pad
 
 JAX = {"linear": "linear", "lanczos3": "lanczos3"}
 

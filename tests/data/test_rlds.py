@@ -8,9 +8,11 @@ import pytest
 import tensorflow_datasets as tfds
 from shared import shared_dir
 
-from rlgen.data.rlds import EncodedFrames, export_rlds, iterate_examples, read_rlds
-from rlgen.data.tfrecord import frame, read_records
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
+from rlgen.data.formats.rlds.reader import iterate_examples, read_rlds
+from rlgen.data.formats.rlds.tfrecord import frame, read_records
+from rlgen.data.formats.rlds.writer import export_rlds
+from rlgen.data.images import EncodedFrames
 
 NAME = "libero_object_no_noops"
 OF_ALL_FORMATS = ("episodes.json", "dataset_statistics.json", "norm_stats.json")

@@ -7,10 +7,11 @@ from contextlib import suppress
 
 import pytest
 
-from rlgen.data.rlds import export_rlds, read_rlds
+from rlgen.core.errors import UserError
+from rlgen.data.formats.rlds.reader import read_rlds
+from rlgen.data.formats.rlds.tfrecord import read_records
+from rlgen.data.formats.rlds.writer import export_rlds
 from rlgen.data.shards import only_writer
-from rlgen.data.tfrecord import read_records
-from rlgen.errors import UserError
 
 NAME = "libero_object_no_noops"
 OPTIONS = {"size": 16, "description": "Test.", "shards": 4, "fingerprint": "one"}

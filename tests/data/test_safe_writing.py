@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from export_of_noise import LENGTHS, NAME, contents, export, layout
 
-from rlgen.data import dataset_writer
-from rlgen.data.open_dataset import open_dataset
+from rlgen.core.errors import UserError
+from rlgen.data import shards, writer
+from rlgen.data.dataset import open_dataset
 from rlgen.data.shards import only_writer
-from rlgen.errors import UserError
 
 # Twenty random moments of the format that most people read, and some of each other one.
 MOMENTS = {"rlds": 20, "array_record": 5, "lerobot": 5, "hdf5": 5}
@@ -36,7 +36,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, kind):
 @pytest.mark.parametrize("kind", MOMENTS)
 def test_a_disk_that_fills_is_one_line_and_leaves_what_is_finished(tmp_path, monkeypatch, kind):
     """The third shard meets a limit on the size of files, which the system reports as it does a full disk."""
-    whole, real = contents(export(kind, tmp_path / "whole")), dataset_writer.write_manifest
+    whole, real = contents(export(kind, tmp_path / "whole")), shards.write_manifest
     written = 0
 
     def fill_up(folder, plan, finished):
@@ -49,7 +49,7 @@ def test_a_disk_that_fills_is_one_line_and_leaves_what_is_finished(tmp_path, mon
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(dataset_writer, "write_manifest", fill_up)
+            patch.setattr(writer, "write_manifest", fill_up)
             with pytest.raises(UserError, match=r"cannot write .*File too large") as caught:
                 export(kind, tmp_path / "full")
     finally:
@@ -67,7 +67,7 @@ def test_a_disk_that_fills_is_one_line_and_leaves_what_is_finished(tmp_path, mon
 def test_no_space_while_it_describes_itself(tmp_path, monkeypatch, kind):
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        patch.setattr(dataset_writer, "sync_folder", lambda folder: (_ for _ in ()).throw(full))
+        patch.setattr(writer, "sync_folder", lambda folder: (_ for _ in ()).throw(full))
         with pytest.raises(UserError, match="No space left on device; free some space"):
             export(kind, tmp_path)
     assert len(open_dataset(export(kind, tmp_path))) == sum(LENGTHS)

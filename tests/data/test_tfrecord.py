@@ -3,8 +3,8 @@
 import pytest
 from shared import shared_dir
 
-from rlgen.data.tfrecord import frame, masked_crc32c, read_record_at, read_records, record_offsets
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
+from rlgen.data.formats.rlds.tfrecord import frame, masked_crc32c, read_record_at, read_records, record_offsets
 
 RECORDS = [b"", b"a", b"b" * 1000, bytes(range(256)) * 300]
 

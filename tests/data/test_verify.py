@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from export_of_noise import COUNT, LENGTHS, NAME, SIZE, Items, layout
 
+from rlgen.core.errors import UserError
 from rlgen.data.card import HEADINGS, read_card, write_card
-from rlgen.data.dataset_writer import write_dataset
+from rlgen.data.dataset import open_dataset
 from rlgen.data.index import read_index
-from rlgen.data.open_dataset import open_dataset
-from rlgen.data.quality import rlds_quality
+from rlgen.data.metrics.quality import rlds_quality
 from rlgen.data.verify import verify_dataset
-from rlgen.errors import UserError
+from rlgen.data.writer import write_dataset
 
 KINDS = ("rlds", "array_record", "lerobot", "hdf5")
 OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
@@ -103,7 +103,7 @@ def test_pictures_are_decoded(tmp_path):
     """A picture that was no picture before it was written: hashes cannot tell."""
     from dataclasses import replace
 
-    from rlgen.data.frames import EncodedFrames, encode_frames
+    from rlgen.data.images import EncodedFrames, encode_frames
 
     def broken(number):
         episode = Items("rlds")[number]

@@ -7,7 +7,7 @@ import pytest
 from diffusion.goldens import below, cases, load, stub
 from diffusion.test_samplers import chain_of
 
-from rlgen.diffusion.likelihood import clamp_log_prob, normal_log_prob, transition_log_prob
+from rlgen.diffusion.samplers import clamp_log_prob, normal_log_prob, transition_log_prob
 
 
 @pytest.mark.parametrize("case", cases("04_logprobs", "chain"))

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 from diffusion.goldens import below, cases, load, stub
 
-from rlgen.diffusion.schedules import cosine_schedule
-from rlgen.diffusion.training import add_noise, denoising_loss, regression_target
+from rlgen.diffusion.schedules import add_noise, cosine_schedule, denoising_loss, regression_target
 
 
 @pytest.mark.parametrize("case", cases("09_bc_loss", "x_start"))

@@ -2,10 +2,9 @@ import json
 
 import pytest
 
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
 from rlgen.evaluation.protocol import Protocol
-from rlgen.evaluation.records import Records, Trial
-from rlgen.evaluation.report import write_report
+from rlgen.evaluation.records import Records, Trial, write_report
 
 TRIALS = [
     Trial("libero_goal/a", 0, 0, True, 80),

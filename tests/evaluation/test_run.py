@@ -3,13 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rlgen.errors import UserError
-from rlgen.evaluation.actor import Drawer, EvaluationActor
+from rlgen.core.errors import UserError
+from rlgen.core.types import Observation, RobotState
 from rlgen.evaluation.confusion import comparable, reached_instead
+from rlgen.evaluation.loop import Drawer, EvaluationActor, evaluate
 from rlgen.evaluation.protocol import Protocol
-from rlgen.evaluation.run import evaluate
-from rlgen.libero.tasks import HORIZONS, find_task
-from rlgen.types import Observation, RobotState
+from rlgen.libero.tasks.suites import HORIZONS, find_task
 
 SHORT = Protocol(trials=3, replan=8, picture_size=32)
 

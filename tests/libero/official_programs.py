@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rlgen.libero.build import prepare
-from rlgen.libero.tasks import Task, find_task
+from rlgen.libero.scenes.build import prepare
+from rlgen.libero.tasks.suites import Task, find_task
 
 
 def record_tasks(record: Callable[[Task], dict[str, np.ndarray]]) -> None:

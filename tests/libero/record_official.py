@@ -7,9 +7,9 @@ generator:  python tests/libero/record_official.py --assets DIR --out DIR TASK..
 import numpy as np
 from official_programs import record_tasks
 
-from rlgen.libero.build import official_environment
-from rlgen.libero.initial_states import read_initial_states
-from rlgen.libero.tasks import Task
+from rlgen.libero.scenes.build import official_environment
+from rlgen.libero.tasks.initial_states import read_initial_states
+from rlgen.libero.tasks.suites import Task
 
 STEPS = 20
 PERTURBED = 40

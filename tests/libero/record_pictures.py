@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rlgen.libero.build import official_environment, prepare
-from rlgen.libero.camera import CAMERAS
-from rlgen.libero.tasks import find_task
+from rlgen.libero.rendering.software import CAMERAS
+from rlgen.libero.scenes.build import official_environment, prepare
+from rlgen.libero.tasks.suites import find_task
 
 
 def main() -> None:

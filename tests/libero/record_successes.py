@@ -8,10 +8,10 @@ python tests/libero/record_successes.py --assets DIR --out DIR TASK...
 import numpy as np
 from official_programs import record_tasks
 
-from rlgen.libero.build import official_environment
-from rlgen.libero.build_goal import resolve_atom
-from rlgen.libero.initial_states import read_initial_states
-from rlgen.libero.tasks import Task
+from rlgen.libero.scenes.build import official_environment
+from rlgen.libero.scenes.build_goal import resolve_atom
+from rlgen.libero.tasks.initial_states import read_initial_states
+from rlgen.libero.tasks.suites import Task
 
 STEPS = 30
 # Metres that an object is let go from above what it shall lie on, above the top of a region, and more than a region of

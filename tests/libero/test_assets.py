@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 from shared import shared_dir
 
-from rlgen.errors import UserError
-from rlgen.libero import hub
-from rlgen.libero.assets import check_assets, find_assets, fingerprint, object_file, required_files
-from rlgen.libero.standins import MARKER, standin_files, write_standins
+from rlgen.core.errors import UserError
+from rlgen.libero.placeholders.tree import MARKER, standin_files, write_standins
+from rlgen.libero.scenes import hub
+from rlgen.libero.scenes.assets import check_assets, find_assets, fingerprint, object_file, required_files
 
 SCENE = "scenes/libero_floor_base_style.xml"
 BUTTER = "stable_hope_objects/butter/butter.xml"

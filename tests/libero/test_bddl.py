@@ -1,8 +1,8 @@
 import pytest
 
-from rlgen.errors import UserError
-from rlgen.libero.bddl import parse, read_problem
-from rlgen.libero.tasks import all_tasks, find_task
+from rlgen.core.errors import UserError
+from rlgen.libero.tasks.bddl import parse, read_problem
+from rlgen.libero.tasks.suites import all_tasks, find_task
 
 
 def test_a_task_file_says_objects_fixtures_and_goal():

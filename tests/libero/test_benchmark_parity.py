@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.libero import kernel, kernel_arrays
-from rlgen.libero.assets import find_assets
-from rlgen.libero.benchmark_names import BenchmarkObserver, Sample
-from rlgen.libero.bundles import build_bundles
-from rlgen.libero.observe import Observer
-from rlgen.libero.predicates import CONTAIN, JOINT, STACKED, UNDER, contacts_hold
-from rlgen.libero.scene import Scene, load_bundle
-from rlgen.libero.tasks import Task, all_tasks
+from rlgen.libero.envs.benchmark_observations import BenchmarkObserver, Sample
+from rlgen.libero.envs.observations import Observer
+from rlgen.libero.physics import kernel, kernel_arrays
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import build_bundles
+from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED, UNDER, contacts_hold
+from rlgen.libero.scenes.scene import Scene, load_bundle
+from rlgen.libero.tasks.suites import Task, all_tasks
 
 TASKS = all_tasks()
 WORKERS = min(4, os.cpu_count() or 1)

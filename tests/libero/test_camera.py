@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.errors import UserError
-from rlgen.libero import view_gl
-from rlgen.libero.camera import BenchmarkView, FastView, find_gl, make_view, read_triangles, to_dataset
-from rlgen.libero.view_shapes import areas, box, capsule, cylinder, ellipsoid, simplify
+from rlgen.core.errors import UserError
+from rlgen.libero.rendering import gl
+from rlgen.libero.rendering.gl import BenchmarkView, find_gl
+from rlgen.libero.rendering.mesh import areas, box, capsule, cylinder, ellipsoid, simplify
+from rlgen.libero.rendering.renderer import make_view, to_dataset
+from rlgen.libero.rendering.software import FastView
+from rlgen.libero.rendering.triangles import read_triangles
 
 SIZE = 128
 FOVY = 45.0
@@ -206,11 +209,11 @@ def test_gl_is_found_out_without_harm(monkeypatch):
 
     try:
         assert wanted("disabled") == "none"
-        monkeypatch.setattr(view_gl, "_TRIAL", "raise ImportError('no such library')")
+        monkeypatch.setattr(gl, "_TRIAL", "raise ImportError('no such library')")
         assert wanted("egl") == "none"
-        monkeypatch.setattr(view_gl, "_TRIAL", "import os; os.abort()")
+        monkeypatch.setattr(gl, "_TRIAL", "import os; os.abort()")
         assert wanted("osmesa") == "none"
-        monkeypatch.setattr(view_gl, "_TRIAL", "import sys; print(sys.argv[1] == 'osmesa')")
+        monkeypatch.setattr(gl, "_TRIAL", "import sys; print(sys.argv[1] == 'osmesa')")
         assert wanted("") == "osmesa"
         assert wanted("egl") == "none"
     finally:

@@ -4,9 +4,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from rlgen.errors import UserError
-from rlgen.libero.camera import BenchmarkView, FastView, find_gl
-from rlgen.libero.draw import draw_episodes, draw_states
+from rlgen.core.errors import UserError
+from rlgen.libero.rendering.gl import BenchmarkView, find_gl
+from rlgen.libero.rendering.renderer import draw_episodes, draw_states
+from rlgen.libero.rendering.software import FastView
 
 XML = """<mujoco><worldbody><light pos="0 0 3"/>
   <camera name="agentview" pos="0 -1 0" xyaxes="1 0 0 0 0 1"/><geom type="box" size="1 .1 1" pos="0 1 0"

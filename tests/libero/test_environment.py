@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.errors import UserError
-from rlgen.libero import kernel
-from rlgen.libero.assets import find_assets
-from rlgen.libero.bundles import load_scene
-from rlgen.libero.demonstrator import Demonstrator
-from rlgen.libero.environment import SETTLE_ACTION, Environment, model_for
-from rlgen.libero.predicates import contacts_hold
+from rlgen.core.errors import UserError
+from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.libero.envs.environment import SETTLE_ACTION, Environment, model_for
+from rlgen.libero.physics import kernel
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.scenes.goals import contacts_hold
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlgen.libero.gymnasium_env import LiberoEnv, LiberoVectorEnv
+from rlgen.libero.envs.gymnasium import LiberoEnv, LiberoVectorEnv
 
 
 @pytest.mark.parametrize("options", [{}, {"chunk": 4, "view": "fast", "size": 32, "mode": "exact"}])

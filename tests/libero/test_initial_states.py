@@ -5,9 +5,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from rlgen.errors import UserError
-from rlgen.libero.initial_states import read_initial_states
-from rlgen.libero.tasks import all_tasks, find_task
+from rlgen.core.errors import UserError
+from rlgen.libero.tasks.initial_states import read_initial_states
+from rlgen.libero.tasks.suites import all_tasks, find_task
 
 
 def write_archive(path, data: bytes):

@@ -5,7 +5,7 @@ import copy
 import mujoco
 import numpy as np
 
-from rlgen.libero import kernel, kernel_arrays
+from rlgen.libero.physics import kernel, kernel_arrays
 
 
 def start_kernel(scene, state):

@@ -13,7 +13,7 @@ from fall_and_move import trajectory
 
 OLD = "3.3.7"
 RECORDED = Path(__file__).with_name(f"fall_and_move-mujoco-{OLD}.npy")
-REFUSED = "from rlgen.libero.environment import model_for; model_for(None, 'fast')"
+REFUSED = "from rlgen.libero.envs.environment import model_for; model_for(None, 'fast')"
 
 
 @pytest.fixture(scope="module")

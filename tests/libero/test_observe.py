@@ -1,7 +1,7 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from rlgen.libero.observe import Observer, axis_angle, observation_size
+from rlgen.libero.envs.observations import Observer, axis_angle, observation_size
 
 
 def test_axis_angle_is_the_rotation_vector_up_to_a_turn():

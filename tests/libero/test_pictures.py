@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.libero.assets import find_assets
-from rlgen.libero.bundles import load_scene
-from rlgen.libero.camera import BenchmarkView, FastView, find_gl
+from rlgen.libero.rendering.gl import BenchmarkView, find_gl
+from rlgen.libero.rendering.software import FastView
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import load_scene
 
 TASKS = ("libero_spatial/0", "libero_object/6", "libero_goal/7", "libero_10/3", "libero_90/30")
 STOVE = "libero_goal/7"

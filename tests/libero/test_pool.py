@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from rlgen.libero.demonstrator import Demonstrator, clean_style, draw_style, plan
-from rlgen.libero.pool import Pool
-from rlgen.rl.rollout import make_trials, run_episodes
+from rlgen.demos.scripted.simple import Demonstrator, clean_style, draw_style, plan
+from rlgen.libero.envs.rollouts import make_trials, run_episodes
+from rlgen.libero.envs.vector_env import Pool
 
 
 def random_chunks(count, seed, horizon=4):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from rlgen.libero.pool import Pool
-from rlgen.libero.premises import broken_premises, check_premises
+from rlgen.libero.envs.reset_check import broken_premises, check_premises
+from rlgen.libero.envs.vector_env import Pool
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def test_every_stored_state_of_a_stacked_task_is_right_in_this_mujoco(cache):
     """`libero_spatial` task 5, whose bowl lies tipped over before 3.4.0."""
     from shared import shared_dir
 
-    from rlgen.libero.assets import find_assets
-    from rlgen.libero.bundles import load_scene
+    from rlgen.libero.scenes.assets import find_assets
+    from rlgen.libero.scenes.bundles import load_scene
 
     scene = load_scene("libero_spatial/5", find_assets(shared_dir() / "libero" / "assets", cache=cache), cache)
     broken = check_premises(scene, threads=2)

@@ -10,8 +10,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from rlgen.errors import UserError
-from rlgen.libero.scene import load_bundle
+from rlgen.core.errors import UserError
+from rlgen.libero.scenes.scene import load_bundle
 
 # Loads a bundle and runs a chunk where the benchmark is not installed.
 ALONE = """

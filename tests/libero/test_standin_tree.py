@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rlgen.libero.standins import content_key, standin_files, tree, write_standins
+from rlgen.libero.placeholders import tree
+from rlgen.libero.placeholders.tree import content_key, standin_files, write_standins
 
 
 def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch):

@@ -10,11 +10,12 @@ import pytest
 from libero_worlds import ARM, broken_premise, place, rest, solve, succeeds
 from shared import shared_dir
 
-from rlgen.libero.build import official_environment
-from rlgen.libero.build_placements import sample_placements
-from rlgen.libero.initial_states import read_initial_states
-from rlgen.libero.standins import standin_objects, tree, write_standins
-from rlgen.libero.tasks import all_tasks, find_task, package_folder
+from rlgen.libero.placeholders import tree
+from rlgen.libero.placeholders.tree import standin_objects, write_standins
+from rlgen.libero.scenes.build import official_environment
+from rlgen.libero.scenes.build_placements import sample_placements
+from rlgen.libero.tasks.initial_states import read_initial_states
+from rlgen.libero.tasks.suites import all_tasks, find_task, package_folder
 
 ROWS = {row.name: row for row in tree.OBJECTS}
 FIXED = {"wine_rack", "desk_caddy", "wooden_two_layer_shelf"}  # the benchmark fixes them to the table

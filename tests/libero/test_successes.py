@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.libero import kernel, kernel_arrays
-from rlgen.libero.assets import find_assets
-from rlgen.libero.bundles import load_scene
-from rlgen.libero.environment import Environment, Snapshot, model_for
-from rlgen.libero.predicates import contacts_hold
+from rlgen.libero.envs.environment import Environment, Snapshot, model_for
+from rlgen.libero.physics import kernel, kernel_arrays
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.scenes.goals import contacts_hold
 
 # In a box; on a fixture's top, on a region of the table; on another object; opened, closed, on, off; several.
 TASKS = (

@@ -1,7 +1,7 @@
 import pytest
 
-from rlgen.errors import UserError
-from rlgen.libero.tasks import all_tasks, find_task
+from rlgen.core.errors import UserError
+from rlgen.libero.tasks.suites import all_tasks, find_task
 
 
 def test_the_benchmark_has_130_tasks_with_files():

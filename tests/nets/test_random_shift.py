@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from diffusion.goldens import load
 
-from rlgen.nets.random_shift import random_shift, shift_pictures
+from rlgen.nets.image_encoder import random_shift, shift_pictures
 
 
 def test_shifts_match_golden():

@@ -8,10 +8,9 @@ from diffusion.goldens import below, config, load
 from nets.torch_vision import encoder_to_torch, picture_encoder
 from nets.torch_weights import flat_paths, residual_mlp, unet
 
-from rlgen.nets.gaussian import clamped_sigma
-from rlgen.nets.pictures import PictureEncoder
+from rlgen.nets.image_encoder import PictureEncoder, Vit
+from rlgen.nets.mlp import clamped_sigma
 from rlgen.nets.unet1d import Unet1d
-from rlgen.nets.vit import Vit
 
 CASES = ["07_vision_img1", "07_vision_img2"]
 

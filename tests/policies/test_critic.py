@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rlgen.policies.base import Sight
 from rlgen.policies.critic import Critic
 from rlgen.policies.normalizer import fit_normalizer
-from rlgen.policies.policy import Sight
 
 
 def test_it_learns_a_value_of_what_it_reads():

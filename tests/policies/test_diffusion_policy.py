@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlgen.diffusion.samplers import Noise
-from rlgen.policies.diffusion_policy import DiffusionPolicy
+from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.normalizer import fit_normalizer
 
 POLICY = DiffusionPolicy(

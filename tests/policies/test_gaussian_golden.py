@@ -7,7 +7,7 @@ import pytest
 from diffusion.goldens import below, cases, config, load
 from nets.torch_weights import dense, named, put, residual_mlp
 
-from rlgen.policies.gaussian_policy import GaussianPolicy
+from rlgen.policies.gaussian import GaussianPolicy
 from rlgen.policies.normalizer import identity_normalizer
 from rlgen.rl.losses import PPOLossConfig, chunk_log_prob, ppo_loss, value_loss
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
 from rlgen.policies.normalizer import (
     fit_normalizer,
     identity_normalizer,

@@ -7,17 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.config import PPOConfig
-from rlgen.expert_presets import expert_presets
+from rlgen.configs.presets import expert_presets
+from rlgen.configs.schema import PPOConfig
+from rlgen.pipeline.policy import make_critic, make_policy
+from rlgen.policies.base import Sight
 from rlgen.policies.critic import Critic
-from rlgen.policies.diffusion_policy import DiffusionPolicy
-from rlgen.policies.gaussian_policy import GaussianPolicy
-from rlgen.policies.policy import Sight
-from rlgen.policies.trunk import Eyes
-from rlgen.rl.samples import Samples
-from rlgen.rl.state import init_state, minibatch_shape
-from rlgen.rl.update import minibatch_loss, pick
-from rlgen.stages.policy import make_critic, make_policy
+from rlgen.policies.diffusion import DiffusionPolicy
+from rlgen.policies.gaussian import GaussianPolicy
+from rlgen.policies.network import Eyes
+from rlgen.rl.ppo import Samples, minibatch_loss, pick
+from rlgen.rl.train_state import init_state, minibatch_shape
 
 EYES = Eyes(size=32, robot_size=2, widths=(8, 16), points=4)
 SMALL = {"observation_size": 5, "horizon": 4, "action_size": 3, "architecture": "mlp", "widths": (16,)}
@@ -36,7 +35,7 @@ class Scene:
     """What of a scene the sizes depend on."""
 
     def __init__(self, monkeypatch):
-        monkeypatch.setattr("rlgen.stages.policy.observation_size", lambda _: 31)
+        monkeypatch.setattr("rlgen.pipeline.policy.observation_size", lambda _: 31)
 
 
 def count(tree) -> int:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from rlgen.report.comparison import TestCurve, comparison, mean_curve
-from rlgen.report.intervals import SuccessRate
-from rlgen.report.plots import save
+from rlgen.core.stats import SuccessRate
+from rlgen.report.plots import TestCurve, comparison, mean_curve
+from rlgen.report.style import save
 
 
 def lines(successes, every: int = 100):

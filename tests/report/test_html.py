@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlgen.report.contents import (
+from rlgen.core.stats import Estimate, SuccessRate
+from rlgen.report.html import (
     Assets,
     Clip,
     Dataset,
@@ -16,9 +17,9 @@ from rlgen.report.contents import (
     InitialStates,
     ReportData,
     StageTime,
+    render_report,
+    verdict,
 )
-from rlgen.report.html import render_report, verdict
-from rlgen.report.intervals import Estimate, SuccessRate
 from rlgen.report.quality_plots import SourceQuality
 from rlgen.report.video import write_gif
 

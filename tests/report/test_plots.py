@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlgen.data.quality import dataset_quality
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
+from rlgen.core.stats import Estimate, SuccessRate
+from rlgen.core.text import MISSING
+from rlgen.core.types import Episode, RobotState
+from rlgen.data.metrics.quality import dataset_quality
 from rlgen.report import plots
-from rlgen.report.intervals import Estimate, SuccessRate
 from rlgen.report.quality_plots import SourceQuality, Spread, action_spread, end_effector_paths, quality_bars
 from rlgen.report.style import Plot, new_figure, save
-from rlgen.report.text import MISSING
-from rlgen.types import Episode, RobotState
 
 
 def rows(path):

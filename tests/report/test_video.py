@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from rlgen.errors import UserError
+from rlgen.core.errors import UserError
 from rlgen.report.video import BORDER, MISSED, REACHED, clip_name, episode_gif, write_gif
 
 

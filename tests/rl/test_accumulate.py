@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.rl.accumulate import parts_of, value_and_grad_in_parts
+from rlgen.training.gradients import parts_of, value_and_grad_in_parts
 
 
 def loss(params, batch):

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.config import BCConfig
-from rlgen.errors import UserError
-from rlgen.policies.diffusion_policy import DiffusionPolicy
+from rlgen.configs.schema import BCConfig
+from rlgen.core.errors import UserError
+from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.rl import bc
 
 POLICY = DiffusionPolicy(

@@ -5,8 +5,8 @@ import numpy as np
 from rl.test_ppo import CONFIG, CRITIC, DIFFUSION, ENVIRONMENTS, copy, run
 from rl.worlds import PointPool
 
-from rlgen.rl.experts import iterate_experts, stack, unstack
-from rlgen.rl.state import init_state
+from rlgen.rl.population import iterate_experts, stack, unstack
+from rlgen.rl.train_state import init_state
 
 SEEDS = (5, 6, 7, 8)
 

@@ -10,7 +10,7 @@ from rl.test_ppo import CONFIG, CRITIC, DIFFUSION, ENVIRONMENTS, make_state
 from rl.worlds import PointPool
 
 from rlgen.rl import ppo
-from rlgen.rl.health import QUANTITIES, Broken, first_fault
+from rlgen.rl.numerics import QUANTITIES, Broken, first_fault
 
 
 def spoil(tree, value: float):

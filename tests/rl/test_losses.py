@@ -5,8 +5,7 @@ import pytest
 from diffusion.goldens import below, cases, config, load, stub
 from nets.torch_weights import residual_mlp
 
-from rlgen.diffusion.likelihood import transition_log_prob
-from rlgen.diffusion.samplers import Noise, floored_sigma, walk
+from rlgen.diffusion.samplers import Noise, floored_sigma, transition_log_prob, walk
 from rlgen.diffusion.schedules import cosine_schedule, ddim_chain, ddpm_chain
 from rlgen.rl.losses import PPOLossConfig, bc_regularizer, chunk_log_prob, clip_width, ppo_loss, value_loss
 

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from rl.worlds import SIZE, PointPool
 
-from rlgen.config import PPOConfig
+from rlgen.configs.schema import PPOConfig
+from rlgen.libero.envs.image_observer import look_at_vector
 from rlgen.policies.critic import Critic
-from rlgen.policies.diffusion_policy import DiffusionPolicy
-from rlgen.policies.gaussian_policy import GaussianPolicy
-from rlgen.policies.looking import look_at_vector
+from rlgen.policies.diffusion import DiffusionPolicy
+from rlgen.policies.gaussian import GaussianPolicy
 from rlgen.rl import ppo
-from rlgen.rl.collect import collect
-from rlgen.rl.samples import Samples, prepare
-from rlgen.rl.state import PPOState, init_state, policy_params
-from rlgen.rl.update import minibatch_loss, pick, update
+from rlgen.rl.ppo import Samples, minibatch_loss, pick, prepare, update
+from rlgen.rl.rollout import collect
+from rlgen.rl.train_state import PPOState, init_state, policy_params
 
 CHUNKS, ENVIRONMENTS = 6, 4
 # The perceptron compiles in a tenth of the U-Net's time; the update does not know which it trains.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from diffusion.goldens import below, cases, load
 
-from rlgen.rl.returns import gae
+from rlgen.rl.losses import gae
 
 
 @pytest.mark.parametrize("case", cases("06_rl_utils", "advantages"))

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 from diffusion.goldens import below, load
 
-from rlgen.rl.scaling import init_scaler, scale_rewards
+from rlgen.rl.train_state import init_scaler, scale_rewards
 
 
 def test_calls_match_golden():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from diffusion.goldens import below, cases, config, load
 
-from rlgen.rl.schedules import constant, cosine, cosine_restarts
+from rlgen.rl.train_state import constant, cosine, cosine_restarts
 
 
 @pytest.mark.parametrize("case", cases("06_rl_utils", "seq"))

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlgen.libero.pool import ChunkResult
-from rlgen.types import Observation, RobotState
+from rlgen.core.types import Observation, RobotState
+from rlgen.libero.envs.vector_env import ChunkResult
 
 SIZE = 3
 

@@ -9,8 +9,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from shared import shared_dir
 
-from rlgen.vla.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
-from rlgen.vla.model import Inputs
+from rlgen.vla.model.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
+from rlgen.vla.model.pi0 import Inputs
 
 # Unoptimised where the whole directory's setting does not reach: programs of other modules' caches.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

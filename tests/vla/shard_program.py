@@ -8,7 +8,8 @@ from pathlib import Path
 
 import jax
 
-from rlgen.train import sharding
+from rlgen.training import sharding
+from rlgen.vla.training import fine_tune
 
 # Toy parameters are small; cut whatever can be cut.
 sharding.MIN_BYTES = 0
@@ -20,11 +21,10 @@ def main(out: Path, fsdp: int, stop: int, coordinator: str | None, processes: in
         jax.distributed.initialize(coordinator, processes, process)
     from vla.toy import CONFIG, dot_episodes, pipeline_for, train_like
 
-    from rlgen.vla import fine_tune
-    from rlgen.vla.fine_tune_config import FineTune
-    from rlgen.vla.frames import from_rlds
-    from rlgen.vla.job import Job
-    from rlgen.vla.mixture import Mixture, hold_out
+    from rlgen.vla.data.frames import from_rlds
+    from rlgen.vla.data.mixture import Mixture, hold_out
+    from rlgen.vla.training.config import FineTune
+    from rlgen.vla.training.loop import Job
 
     train = train_like(steps=4, batch=16, accumulate=2, draws=1, warmup=1, shift=1)
     kept, held = hold_out(from_rlds(dot_episodes(40, seed=0), CONFIG.image_size), 0.2, seed=0)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from vla.toy import CONFIG
 
-from rlgen.types import Observation, RobotState
-from rlgen.vla import model
-from rlgen.vla.actor import VlaActor
-from rlgen.vla.policy import Policy
-from rlgen.vla.spec import InputSpec, make_pipeline
-from rlgen.vla.statistics import NormStats, Statistics
+from rlgen.core.types import Observation, RobotState
+from rlgen.vla.data.normalize import NormStats, Statistics
+from rlgen.vla.data.spec import InputSpec, make_pipeline
+from rlgen.vla.model import pi0
+from rlgen.vla.serving.actor import VlaActor
+from rlgen.vla.serving.policy import Policy
 
 COUNT = 5
 SIZES = dataclasses.replace(CONFIG, horizon=8, prompt_length=8)
@@ -24,7 +24,7 @@ def observe(state: np.ndarray) -> Observation:
 
 @pytest.fixture(scope="module")
 def actor():
-    params = jax.tree.map(lambda x: 1.5 * x, model.init(SIZES, jax.random.key(0)))
+    params = jax.tree.map(lambda x: 1.5 * x, pi0.init(SIZES, jax.random.key(0)))
     # Wide enough apart for the whole range of actions, so that clipping does not hide what changes.
     stats = Statistics(*(np.full(8, x, np.float32) for x in (0, 0.1, -1, 1)))
     pipeline = make_pipeline(SIZES, InputSpec(), NormStats(stats, stats))

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.vla.augment import Augmentation, augment
+from rlgen.vla.data.images import Augmentation, augment
 
 NEUTRAL = jnp.array([[0.5, 0.5, 0.5, 0.5, 0.5, 0.5]])
 

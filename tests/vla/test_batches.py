@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from vla.toy import CONFIG, numbered_frames, pipeline_for, whole
 
-from rlgen.errors import UserError
-from rlgen.vla.batches import BatchOptions, batches, make_batch, shift
-from rlgen.vla.frames import ItemFrames, take
-from rlgen.vla.mixture import PERIOD, Mixture, Part, hold_out, mixture_statistics
-from rlgen.vla.normalise import unnormalise
+from rlgen.core.errors import UserError
+from rlgen.vla.data.batches import BatchOptions, batches, make_batch, shift
+from rlgen.vla.data.frames import ItemFrames, take
+from rlgen.vla.data.mixture import PERIOD, Mixture, Part, hold_out, mixture_statistics
+from rlgen.vla.data.normalize import unnormalise
 
 SIDE8 = dataclasses.replace(CONFIG, image_size=8, vision=dataclasses.replace(CONFIG.vision, patch=8))
 

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from vla.toy import CONFIG, train_like
 
-from rlgen.vla import budget, model, presets
-from rlgen.vla.train_config import TrainConfig
-from rlgen.vla.training import init_state
+from rlgen.vla.model import pi0, presets
+from rlgen.vla.training import memory_plan
+from rlgen.vla.training.config import TrainConfig
+from rlgen.vla.training.loop import init_state
 
-GIB = budget.GIB
+GIB = memory_plan.GIB
 
 
 def test_what_is_held_is_counted_to_the_byte():
     train = train_like(trainable="expert", moments="bfloat16")
-    plan = budget.memory_plan(CONFIG, train)
+    plan = memory_plan.memory_plan(CONFIG, train)
     state = init_state(CONFIG, train)
 
     def size(tree):
@@ -30,25 +31,25 @@ def test_what_is_held_is_counted_to_the_byte():
 
 def test_full_pi0_needs_what_its_parameters_say():
     config, train = dataclasses.replace(presets.pi0(), remat=True), TrainConfig()
-    plan = budget.memory_plan(config, train)
+    plan = memory_plan.memory_plan(config, train)
     billion = 3_238_048_528 * 4
     assert plan.parameters == plan.average == plan.gradients == billion
     assert plan.moments == pytest.approx(2 * billion, rel=1e-6)
-    cut = budget.memory_plan(config, train, devices=8, fsdp=8)
+    cut = memory_plan.memory_plan(config, train, devices=8, fsdp=8)
     assert cut.parameters < billion / 7.5 and cut.activations < plan.activations / 7
-    lora = budget.memory_plan(presets.preset("pi0_lora"), TrainConfig(trainable="lora", ema=None))
+    lora = memory_plan.memory_plan(presets.preset("pi0_lora"), TrainConfig(trainable="lora", ema=None))
     assert lora.total - lora.activations < 0.3 * (plan.total - plan.activations)
-    assert budget.memory_plan(presets.pi0(), train).activations > 3 * plan.activations
+    assert memory_plan.memory_plan(presets.pi0(), train).activations > 3 * plan.activations
 
 
 def test_advice_names_what_helps_and_what_it_would_need():
     config, train, limit = presets.pi0(), TrainConfig(), 80 * GIB
-    lines = budget.advice(config, train, limit, devices=8)
+    lines = memory_plan.advice(config, train, limit, devices=8)
     assert any(line.startswith("--remat") for line in lines)
     assert any(line.startswith("--fsdp 8") for line in lines)
     needs = [float(line.split(": ")[1].split()[0]) for line in lines]
     assert needs == sorted(needs)
-    now = budget.memory_plan(config, train, devices=8).total / GIB
+    now = memory_plan.memory_plan(config, train, devices=8).total / GIB
     assert all(need < now for need in needs)
     assert all(("still too much" in line) == (need > 80) for line, need in zip(lines, needs, strict=True))
 
@@ -68,12 +69,12 @@ MIDDLE = dataclasses.replace(
 @pytest.fixture(scope="module")
 def compiled():
     """The loss of four frames, forward and with its gradient, as XLA counts them."""
-    inputs = model.example_inputs(MIDDLE, 4)
-    params = jax.eval_shape(partial(model.init, MIDDLE), jax.random.key(0))
+    inputs = pi0.example_inputs(MIDDLE, 4)
+    params = jax.eval_shape(partial(pi0.init, MIDDLE), jax.random.key(0))
     actions = jnp.zeros((4, MIDDLE.horizon, MIDDLE.action_size))
 
     def loss(params):
-        return jnp.mean(model.flow_loss(MIDDLE, params, inputs, actions, actions[None], jnp.ones((1, 4))))
+        return jnp.mean(pi0.flow_loss(MIDDLE, params, inputs, actions, actions[None], jnp.ones((1, 4))))
 
     options = {"xla_backend_optimization_level": 0}
     return [jax.jit(f, compiler_options=options).lower(params).compile() for f in (loss, jax.grad(loss))]
@@ -82,23 +83,23 @@ def compiled():
 def test_operations_are_those_that_the_compiler_counts(compiled):
     forward, backward = (each.cost_analysis()["flops"] for each in compiled)
     # Norms, softmax and activations come on top of the products.
-    assert 4 * budget.forward_flops(MIDDLE) == pytest.approx(forward, rel=0.1)
-    step = budget.step_flops(MIDDLE, TrainConfig(batch=4))
-    assert step == pytest.approx(3 * 4 * budget.forward_flops(MIDDLE))
+    assert 4 * memory_plan.forward_flops(MIDDLE) == pytest.approx(forward, rel=0.1)
+    step = memory_plan.step_flops(MIDDLE, TrainConfig(batch=4))
+    assert step == pytest.approx(3 * 4 * memory_plan.forward_flops(MIDDLE))
     # What is not a product counts for nothing, so that utilisation is never overstated.
     assert step < backward
-    expert = budget.step_flops(MIDDLE, TrainConfig(batch=4, trainable="expert"))
+    expert = memory_plan.step_flops(MIDDLE, TrainConfig(batch=4, trainable="expert"))
     assert 2 / 3 * step < expert < step
 
 
 def test_activations_are_estimated_within_a_factor_of_two(compiled):
     needed = compiled[1].memory_analysis().temp_size_in_bytes
-    estimate = 4 * budget.activation_bytes(MIDDLE)
+    estimate = 4 * memory_plan.activation_bytes(MIDDLE)
     assert 0.5 < estimate / needed < 2.5
 
 
 def test_devices_are_known_by_a_part_of_their_name():
-    assert budget.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
-    assert budget.peak_flops("TPU v5 lite") == 197e12
-    assert budget.peak_flops("cpu") is None
-    assert np.isfinite(list(budget.PEAK_FLOPS.values())).all()
+    assert memory_plan.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert memory_plan.peak_flops("TPU v5 lite") == 197e12
+    assert memory_plan.peak_flops("cpu") is None
+    assert np.isfinite(list(memory_plan.PEAK_FLOPS.values())).all()

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 from vla.toy import dot_episodes
 
-from rlgen.cli import main
+from rlgen.cli.main import main
+from rlgen.core.errors import UserError
 from rlgen.data.card import CARD_JSON
-from rlgen.data.rlds import RldsEpisode, export_rlds
-from rlgen.errors import UserError
-from rlgen.vla import presets
-from rlgen.vla.fine_tune import fine_tune
-from rlgen.vla.fine_tune_config import FineTune
-from rlgen.vla.lora import merge_lora
-from rlgen.vla.model_folder import read_description, write_model
-from rlgen.vla.open_policy import open_policy
-from rlgen.vla.spec import InputSpec
-from rlgen.vla.statistics import NormStats
-from rlgen.vla.train_config import smoke
-from rlgen.vla.tree_diff import flat_names
-from rlgen.vla.weights import expected_params, load_params
+from rlgen.data.episode import RldsEpisode
+from rlgen.data.formats.rlds.writer import export_rlds
+from rlgen.vla.checkpoints.model_folder import read_description, write_model
+from rlgen.vla.checkpoints.weights import expected_params, load_params
+from rlgen.vla.data.normalize import NormStats
+from rlgen.vla.data.spec import InputSpec
+from rlgen.vla.model import presets
+from rlgen.vla.model.lora import merge_lora
+from rlgen.vla.model.parameters import flat_names
+from rlgen.vla.serving.policy import open_policy
+from rlgen.vla.training.config import FineTune, smoke
+from rlgen.vla.training.fine_tune import fine_tune
 
 SIDE = 32
 

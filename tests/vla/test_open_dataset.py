@@ -4,9 +4,8 @@ import export_of_noise
 import numpy as np
 import pytest
 
-from rlgen.errors import UserError
-from rlgen.vla.frames import take
-from rlgen.vla.open_dataset import action_semantics, open_frames
+from rlgen.core.errors import UserError
+from rlgen.vla.data.frames import action_semantics, open_frames, take
 
 
 def test_array_record_and_rlds_give_the_same_steps(tmp_path):

@@ -10,16 +10,16 @@ import optax
 import pytest
 from vla.openpi import arrays, description, relative
 
-from rlgen.vla import normalise, pictures, statistics, tokens
-from rlgen.vla.optimiser import apply_gradients, begin, kernel_norm, optimiser, schedule
-from rlgen.vla.param_groups import join
-from rlgen.vla.statistics import NormStats, RunningStatistics, Statistics
-from rlgen.vla.train_config import TrainConfig
+from rlgen.vla.data import images, normalize, tokens
+from rlgen.vla.data.normalize import NormStats, RunningStatistics, Statistics
+from rlgen.vla.model.parameters import join
+from rlgen.vla.training.config import TrainConfig
+from rlgen.vla.training.optimizer import apply_gradients, begin, kernel_norm, optimiser, schedule
 
 
 def reference_statistics() -> Statistics:
     given = arrays("normalize", "misc")
-    return Statistics(*(given[f"running/{name}"] for name in statistics.NUMBERS))
+    return Statistics(*(given[f"running/{name}"] for name in normalize.NUMBERS))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -28,7 +28,7 @@ def test_normalising_and_back_are_the_references(dtype, kind):
     given, stats, seen = arrays("normalize", "misc"), reference_statistics(), 0
     for name, theirs in given.items():
         if name.startswith(f"{dtype}/") and name.endswith(kind):
-            function = normalise.unnormalise if "/unnormalize" in name else normalise.normalise
+            function = normalize.unnormalise if "/unnormalize" in name else normalize.normalise
             x = given[f"{dtype}/{name.split('/')[1]}/x"]
             assert relative(function(stats, x, kind), theirs) < 1e-6, name
             assert relative(function(stats, jnp.asarray(x), kind), theirs) < 1e-5, name
@@ -42,9 +42,9 @@ def test_running_statistics_are_the_references():
     for batch in batches:
         running.update(batch)
     ours = running.result()
-    for name in statistics.NUMBERS:
+    for name in normalize.NUMBERS:
         assert relative(getattr(ours, name), given[f"running/{name}"]) < 1e-9, name
-    at_once = statistics.statistics(np.concatenate(batches))
+    at_once = normalize.statistics(np.concatenate(batches))
     np.testing.assert_allclose(at_once.mean, ours.mean, rtol=1e-6)
     np.testing.assert_allclose(at_once.std, ours.std, rtol=1e-5)
     with pytest.raises(ValueError, match="of 1 rows"):
@@ -67,11 +67,11 @@ def test_the_references_file_of_statistics_is_read_and_written():
 def test_delta_actions_and_padding_are_the_references():
     given = arrays("normalize", "misc")
     mask, state, actions = tuple(given["delta/mask"].tolist()), given["delta/state"], given["delta/actions"]
-    delta = normalise.subtract_state(actions, state, mask)
+    delta = normalize.subtract_state(actions, state, mask)
     np.testing.assert_allclose(delta, given["delta/delta_actions"], rtol=1e-12)
-    np.testing.assert_allclose(normalise.add_state(delta, state, mask), given["delta/absolute_again"], rtol=1e-12)
+    np.testing.assert_allclose(normalize.add_state(delta, state, mask), given["delta/absolute_again"], rtol=1e-12)
     for name in ("state", "actions"):
-        padded = normalise.pad_last(given[f"delta/{name}"], given[f"pad/{name}"].shape[-1])
+        padded = normalize.pad_last(given[f"delta/{name}"], given[f"pad/{name}"].shape[-1])
         np.testing.assert_array_equal(padded, given[f"pad/{name}"])
 
 
@@ -80,20 +80,20 @@ def test_resizing_is_the_references(image):
     given = arrays("image_resize", "misc")
     source, side = given[f"{image}/input_uint8"], given[f"{image}/pil_uint8"].shape[0]
     flipped = np.stack([source, source[::-1]])
-    np.testing.assert_array_equal(pictures.resize_with_pad(source, side), given[f"{image}/pil_uint8"])
-    np.testing.assert_array_equal(pictures.resize_with_pad(flipped, side), given[f"{image}/pil_uint8_batched"])
-    ours = np.asarray(pictures.resize_on_device(jnp.asarray(source)[None], side))[0]
+    np.testing.assert_array_equal(images.resize_with_pad(source, side), given[f"{image}/pil_uint8"])
+    np.testing.assert_array_equal(images.resize_with_pad(flipped, side), given[f"{image}/pil_uint8_batched"])
+    ours = np.asarray(images.resize_on_device(jnp.asarray(source)[None], side))[0]
     assert np.abs(ours.astype(int) - given[f"{image}/jax_uint8"]).max() <= 1
     floats = given[f"{image}/input_float32"]
-    both = np.asarray(pictures.resize_on_device(jnp.asarray(np.stack([floats, floats[::-1]])), side))
+    both = np.asarray(images.resize_on_device(jnp.asarray(np.stack([floats, floats[::-1]])), side))
     assert relative(both[0], given[f"{image}/jax_float32"]) < 1e-5
     assert relative(both, given[f"{image}/jax_float32_batched"]) < 1e-5
 
 
 def test_bytes_and_floats_are_the_references():
     given = arrays("image_resize", "misc")
-    np.testing.assert_array_equal(pictures.to_uint8(given["convert_to_uint8/input"]), given["convert_to_uint8/output"])
-    floats = pictures.to_floats(given["observation_from_uint8/input"])
+    np.testing.assert_array_equal(images.to_uint8(given["convert_to_uint8/input"]), given["convert_to_uint8/output"])
+    floats = images.to_floats(given["observation_from_uint8/input"])
     np.testing.assert_allclose(floats, given["observation_from_uint8/output"], atol=1e-7)
 
 

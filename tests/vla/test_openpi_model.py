@@ -11,7 +11,7 @@ import pytest
 from vla import openpi
 from vla.openpi import FAMILIES, arrays, names, quick_jit, relative
 
-from rlgen.vla import flow, model, presets
+from rlgen.vla.model import pi0, presets
 
 
 @cache
@@ -21,9 +21,9 @@ def gradient_run(part):
 
     def run(params, inputs):
         noise, t = given["noise"][None], given["time"][None]
-        each = model.flow_loss(config, params, inputs, given["actions"], noise, t)
-        x = flow.noisy_actions(given["actions"], given["noise"], given["time"])
-        return jnp.mean(each), (each[0], x, model.embed_suffix(config, params, inputs.state, x, given["time"]))
+        each = pi0.flow_loss(config, params, inputs, given["actions"], noise, t)
+        x = pi0.noisy_actions(given["actions"], given["noise"], given["time"])
+        return jnp.mean(each), (each[0], x, pi0.embed_suffix(config, params, inputs.state, x, given["time"]))
 
     return quick_jit(jax.value_and_grad(run, has_aux=True))(openpi.params(part), openpi.inputs(part))
 
@@ -34,7 +34,7 @@ def joint_run(part):
     given, config, out = arrays("inputs", part), openpi.config(part), arrays("outputs", part)
 
     def run(params, inputs):
-        parts = partial(model.apply, config, params)
+        parts = partial(pi0.apply, config, params)
         pictures = parts(jnp.concatenate(list(inputs.pictures.values())), method=picture_parts)
         joint = parts(inputs, out["loss/x_t"], given["time"], method="joint")
         return pictures, parts(inputs, method="prefix"), joint
@@ -52,14 +52,14 @@ def sampling_run(part):
     t = np.concatenate([given["time"][None], *(t[:, None].repeat(count, 1) for _, t in walks)])
 
     def run(params, inputs):
-        parts = partial(model.apply, config, params)
+        parts = partial(pi0.apply, config, params)
         prefix = parts(inputs, method="run_prefix")
 
         def slope(point):
-            block = model.embed_suffix(config, params, inputs.state, *point)
+            block = pi0.embed_suffix(config, params, inputs.state, *point)
             return parts(prefix, block, method="run_suffix")
 
-        walk = partial(model.sample, config, params, inputs, given["sample_noise"])
+        walk = partial(pi0.sample, config, params, inputs, given["sample_noise"])
         return prefix.cache, jax.lax.map(slope, (x, t)), jax.lax.map(walk, jnp.array([4, 10]))
 
     return quick_jit(run)(openpi.params(part), openpi.inputs(part))
@@ -86,7 +86,7 @@ def test_full_size_has_the_published_names_and_shapes(family, variant):
         name = " + ".join(n + "_lora" * on for n, on in zip(("gemma_2b", "gemma_300m"), variant, strict=True))
         extra = told["lora_variants"][name]["extra_params"]
         assert told["lora_variants"][name]["num_leaves"] == len(told["params"]) + len(extra)
-    ours = names(jax.eval_shape(partial(model.init, config), jax.random.key(0)))
+    ours = names(jax.eval_shape(partial(pi0.init, config), jax.random.key(0)))
     theirs = {**told["params"], **extra}
     assert {k: list(v.shape) for k, v in ours.items()} == {k: v["shape"] for k, v in theirs.items()}
     assert {str(v.dtype) for v in ours.values()} == {"float32"} == {v["dtype"] for v in theirs.values()}
@@ -122,8 +122,8 @@ def test_tokens_are_the_references(part):
     if "embed_suffix/adarms_cond" in out:
         assert relative(suffix.condition, out["embed_suffix/adarms_cond"]) < 1e-5
     assert relative(x, out["loss/x_t"]) < 1e-6
-    assert relative(flow.flow_target(given["actions"], given["noise"]), out["loss/u_t"]) < 1e-6
-    features = flow.time_features(jnp.asarray(given["time"]), openpi.config(part).action.width)
+    assert relative(pi0.flow_target(given["actions"], given["noise"]), out["loss/u_t"]) < 1e-6
+    features = pi0.time_features(jnp.asarray(given["time"]), openpi.config(part).action.width)
     # Float32 itself is only good for 6e-5 at 250 turns a unit.
     np.testing.assert_allclose(features, out["posemb_sincos"], atol=1e-6)
 
@@ -160,9 +160,9 @@ def test_masks_and_positions_are_the_references(part):
     out = arrays("outputs", part)
     mask = np.concatenate([out["embed_prefix/mask"], out["embed_suffix/mask"]], axis=1)
     starts = np.concatenate([out["embed_prefix/ar_mask"], out["embed_suffix/ar_mask"]])
-    block = model.Block(jnp.zeros(0), mask, starts)
-    np.testing.assert_array_equal(model.attention_mask(block), out["llm/attn_mask"])
-    np.testing.assert_array_equal(model.positions(mask), out["llm/positions"])
+    block = pi0.Block(jnp.zeros(0), mask, starts)
+    np.testing.assert_array_equal(pi0.attention_mask(block), out["llm/attn_mask"])
+    np.testing.assert_array_equal(pi0.positions(mask), out["llm/positions"])
 
 
 @pytest.mark.parametrize("part", FAMILIES)
@@ -185,7 +185,7 @@ def test_half_precision_is_near_the_references(part):
     given, inputs, out = arrays("inputs", part), openpi.inputs(part), arrays("outputs_bf16", part)
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), openpi.params(part))
     for name, params in (("f32_params", openpi.params(part)), ("bf16_params", half)):
-        slope = partial(quick_jit(partial(model.velocity, config)), params, inputs)
+        slope = partial(quick_jit(partial(pi0.velocity, config)), params, inputs)
         v = slope(arrays("outputs", part)["loss/x_t"], given["time"])
         assert relative(v, out[f"{name}/v_t"]) < 5e-2
         # Single precision would not be as far away as half precision has to be.

@@ -11,15 +11,15 @@ from vla.toy import CONFIG
 from websockets.sync.client import connect
 
 from rlgen.bench.serve import load, make_requests, send_garbage
-from rlgen.errors import UserError
-from rlgen.evaluation.asking import Remote
-from rlgen.vla import model, wire
-from rlgen.vla.client import PolicyClient
-from rlgen.vla.policy import Policy
-from rlgen.vla.server import PolicyServer, warm_up
-from rlgen.vla.server_thread import serving
-from rlgen.vla.spec import InputSpec, make_pipeline
-from rlgen.vla.statistics import NormStats, Statistics
+from rlgen.core.errors import UserError
+from rlgen.evaluation.backends import Remote
+from rlgen.vla.data.normalize import NormStats, Statistics
+from rlgen.vla.data.spec import InputSpec, make_pipeline
+from rlgen.vla.model import pi0
+from rlgen.vla.serving import wire
+from rlgen.vla.serving.client import PolicyClient
+from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.server import PolicyServer, serving, warm_up
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def policy():
     config = dataclasses.replace(CONFIG, prompt_length=6)
     stats = Statistics(*(np.full(8, x, np.float32) for x in (0, 1, -1, 1)))
     pipeline = make_pipeline(config, InputSpec(), NormStats(stats, stats))
-    policy = Policy(config, model.init(config, jax.random.key(0)), pipeline, steps=2, batch=4)
+    policy = Policy(config, pi0.init(config, jax.random.key(0)), pipeline, steps=2, batch=4)
     warm_up(policy)
     return policy
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from rlgen.train import sharding
+from rlgen.training import sharding
 
 HERE = Path(__file__).parent
 PATIENCE = 300

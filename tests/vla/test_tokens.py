@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from rlgen.errors import UserError
-from rlgen.vla.tokens import BEGIN, NEWLINE, hashed_words, sentencepiece, tokenize
+from rlgen.core.errors import UserError
+from rlgen.vla.data.tokens import BEGIN, NEWLINE, hashed_words, sentencepiece, tokenize
 
 
 def test_hashed_words_tell_instructions_apart_and_stay_the_same():

@@ -6,17 +6,25 @@ import numpy as np
 import pytest
 from vla.toy import CONFIG, TRAIN, dot_episodes, pipeline_for, train_like, whole
 
-from rlgen.errors import UserError
-from rlgen.vla import model, presets
-from rlgen.vla.actor import legal_actions
-from rlgen.vla.batches import batches, make_batch
-from rlgen.vla.frames import from_rlds, take
-from rlgen.vla.job import Job, Validation, run_blocks
-from rlgen.vla.mixture import Mixture, hold_out
-from rlgen.vla.policy import Policy
-from rlgen.vla.train_config import TrainConfig
-from rlgen.vla.training import batch_inputs, compile_step, init_state, loss_and_gradients, run_steps
-from rlgen.vla.tree_diff import flat_names
+from rlgen.core.errors import UserError
+from rlgen.vla.data.batches import batches, make_batch
+from rlgen.vla.data.frames import from_rlds, take
+from rlgen.vla.data.mixture import Mixture, hold_out
+from rlgen.vla.model import pi0, presets
+from rlgen.vla.model.parameters import flat_names
+from rlgen.vla.serving.actor import legal_actions
+from rlgen.vla.serving.policy import Policy
+from rlgen.vla.training.config import TrainConfig
+from rlgen.vla.training.loop import (
+    Job,
+    Validation,
+    batch_inputs,
+    compile_step,
+    init_state,
+    loss_and_gradients,
+    run_blocks,
+    run_steps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +79,14 @@ def test_it_learns_to_see_and_two_and_two_steps_are_four(job):
 
 def test_masked_actions_do_not_count_and_parts_of_a_batch_add_up_to_it(job):
     """The loss by hand, whole or in parts, with actions behind the episodes' ends or without."""
-    params, batch = model.init(CONFIG, jax.random.key(0)), make(job, 0)
+    params, batch = pi0.init(CONFIG, jax.random.key(0)), make(job, 0)
     assert not batch.chunk_mask.all()
 
     @jax.jit
     def run(batch):
         inputs = jax.tree.map(jnp.asarray, batch)
         noise, t = inputs.noise.swapaxes(0, 1), inputs.time.swapaxes(0, 1)
-        each = model.flow_loss(CONFIG, params, batch_inputs(CONFIG, TRAIN, inputs), inputs.actions, noise, t)
+        each = pi0.flow_loss(CONFIG, params, batch_inputs(CONFIG, TRAIN, inputs), inputs.actions, noise, t)
         settings = [train_like(mask_padding=m, accumulate=a) for m in (True, False) for a in (1, 4)]
         return each, [loss_and_gradients(CONFIG, train, params, {}, inputs) for train in settings]
 

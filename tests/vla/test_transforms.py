@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from vla.toy import CONFIG
 
-from rlgen.errors import UserError
-from rlgen.vla import presets, spec
-from rlgen.vla.actor import legal_actions, robot_sample
-from rlgen.vla.pictures import resize_with_pad, upright
-from rlgen.vla.spec import InputSpec, check_dataset, make_pipeline, released_spec
-from rlgen.vla.statistics import NormStats, Statistics, statistics
-from rlgen.vla.transforms import LIBERO_DELTA, DeltaActions, Normalise, Pad, Repack
+from rlgen.core.errors import UserError
+from rlgen.vla.data import spec
+from rlgen.vla.data.images import resize_with_pad, upright
+from rlgen.vla.data.normalize import NormStats, Statistics, statistics
+from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline, released_spec
+from rlgen.vla.data.transforms import LIBERO_DELTA, DeltaActions, Normalise, Pad, Repack
+from rlgen.vla.model import presets
+from rlgen.vla.serving.actor import legal_actions, robot_sample
 
 THREE = dataclasses.replace(CONFIG, cameras=presets.pi0().cameras, action_size=12, horizon=5)
 

@@ -10,21 +10,20 @@ import pytest
 from vla import openpi
 from vla.openpi import quick_jit, relative
 
-from rlgen.errors import UserError
-from rlgen.vla import flow, model, param_groups, presets
-from rlgen.vla.lora import merge_lora
-from rlgen.vla.openpi_params import params_folder, read_params, write_params
-from rlgen.vla.paligemma import read_paligemma
-from rlgen.vla.tree_diff import flat_names, nested
-from rlgen.vla.weights import expected_params, load_params, start_params
+from rlgen.core.errors import UserError
+from rlgen.vla.checkpoints.openpi import params_folder, read_params, write_params
+from rlgen.vla.checkpoints.weights import expected_params, load_params, read_paligemma, start_params
+from rlgen.vla.model import parameters, pi0, presets
+from rlgen.vla.model.lora import merge_lora
+from rlgen.vla.model.parameters import flat_names, nested
 
 PART = "pi05_lora"
 
 
 def velocity(config, part, params):
     given = openpi.arrays("inputs", part)
-    x = flow.noisy_actions(given["actions"], given["noise"], given["time"])
-    return quick_jit(partial(model.velocity, config))(params, openpi.inputs(part), x, given["time"])
+    x = pi0.noisy_actions(given["actions"], given["noise"], given["time"])
+    return quick_jit(partial(pi0.velocity, config))(params, openpi.inputs(part), x, given["time"])
 
 
 def same(a, b):
@@ -139,7 +138,7 @@ def test_adapters_that_are_there_are_read(written):
 
 def paligemma_file(path, change=lambda flat: flat):
     flat = openpi.arrays("params", "pi0")
-    theirs = {n: v for n, v in flat.items() if n.startswith("PaliGemma/") and not param_groups.is_action_expert(n)}
+    theirs = {n: v for n, v in flat.items() if n.startswith("PaliGemma/") and not parameters.is_action_expert(n)}
     np.savez(path, **change({f"params/{n.removeprefix('PaliGemma/')}": v for n, v in theirs.items()}))
     return path
 
@@ -149,7 +148,7 @@ def test_paligemma_brings_its_half_and_the_rest_is_fresh(tmp_path):
     path = paligemma_file(tmp_path / "pali.npz")
     params, given = start_params(config, path, jax.random.key(3)), openpi.arrays("params", "pi0")
     for name, leaf in flat_names(params).items():
-        fresh = param_groups.is_action_expert(name) or not name.startswith("PaliGemma/")
+        fresh = parameters.is_action_expert(name) or not name.startswith("PaliGemma/")
         assert np.array_equal(leaf, given[name]) != fresh, name
         assert leaf.shape == given[name].shape and np.isfinite(leaf).all()
 
@@ -177,13 +176,13 @@ def test_what_is_frozen_beside_adapters_is_what_openpi_freezes(family, language,
     name = " + ".join(n + "_lora" * on for n, on in zip(("gemma_2b", "gemma_300m"), (language, action), strict=True))
     config = presets.with_lora(presets.preset(family), language=language, action=action)
     names = flat_names(expected_params(config))
-    frozen = sorted(n for n in names if not param_groups.is_trained(config, n, "lora"))
+    frozen = sorted(n for n in names if not parameters.is_trained(config, n, "lora"))
     assert frozen == sorted(told[name]["frozen_by_get_freeze_filter"])
 
 
 def test_training_the_expert_leaves_what_was_pretrained():
     config = presets.preset("pi05_lora")
-    trained = [n for n in flat_names(expected_params(config)) if param_groups.is_trained(config, n, "expert")]
+    trained = [n for n in flat_names(expected_params(config)) if parameters.is_trained(config, n, "expert")]
     assert "time_mlp_in/kernel" in trained and "PaliGemma/llm/layers/mlp_1/linear" in trained
     assert not [n for n in trained if n.startswith(("PaliGemma/img", "PaliGemma/llm/embedder"))]
-    assert not param_groups.is_trained(config, "PaliGemma/img/head/kernel", "all", freeze_vision=True)
+    assert not parameters.is_trained(config, "PaliGemma/img/head/kernel", "all", freeze_vision=True)

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from rlgen.data.frame_table import frame_table
-from rlgen.vla.config import VlaConfig
-from rlgen.vla.frames import MemoryFrames
-from rlgen.vla.mixture import Mixture, hold_out, mixture_statistics
-from rlgen.vla.presets import tiny
-from rlgen.vla.spec import InputSpec, make_pipeline
-from rlgen.vla.train_config import TrainConfig, smoke
-from rlgen.vla.transforms import Pipeline
+from rlgen.data.frames import frame_table
+from rlgen.vla.data.frames import MemoryFrames
+from rlgen.vla.data.mixture import Mixture, hold_out, mixture_statistics
+from rlgen.vla.data.spec import InputSpec, make_pipeline
+from rlgen.vla.data.transforms import Pipeline
+from rlgen.vla.model.config import VlaConfig
+from rlgen.vla.model.presets import tiny
+from rlgen.vla.training.config import TrainConfig, smoke
 
 # Two pictures of 32 pixels, four tokens each, chunks of two actions.
 CONFIG = dataclasses.replace(

@@ -1,0 +1,123 @@
+"""Damage as disks, networks and people do it, to files of demonstrations."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from rlgen.data.episode import episode_digest
+from rlgen.data.formats.hdf5.guard import GuardedReader
+from rlgen.data.formats.hdf5.reader import iterate_demos
+
+KINDS = ("bits", "header bits", "bytes", "truncated", "zeroed", "dtype", "shape", "renamed", "removed", "attribute")
+
+
+def damage(source: Path, target: Path, kind: str, random: np.random.Generator) -> None:
+    """Writes `source` to `target` with one kind of damage; where it strikes is drawn."""
+    data = bytearray(source.read_bytes())
+    if kind in ("bits", "header bits"):
+        places = range(len(data)) if kind == "bits" else _outside_numbers(source)
+        for place in random.choice(places, random.integers(1, 9)):
+            data[place] ^= 1 << int(random.integers(8))
+    elif kind == "bytes":
+        start = int(random.integers(len(data)))
+        data[start : start + 64] = random.bytes(len(data[start : start + 64]))
+    elif kind == "truncated":
+        del data[int(random.integers(len(data))) :]
+    elif kind == "zeroed":
+        start, size = int(random.integers(len(data))), int(2 ** random.integers(4, 16))
+        data[start : start + size] = bytes(len(data[start : start + size]))
+    target.write_bytes(data)
+    if kind in ("dtype", "shape", "renamed", "removed", "attribute"):
+        with h5py.File(target, "r+") as file:
+            _edit(file["data"], kind, random)
+
+
+def _edit(data: h5py.Group, kind: str, random: np.random.Generator) -> None:
+    """A change that leaves a valid file of HDF5."""
+    demo = data[str(random.choice(list(data)))]
+    key = str(random.choice([name for name in demo if isinstance(demo[name], h5py.Dataset)]))
+    if kind == "attribute":
+        owner = demo if random.random() < 0.7 else data
+        name = str(random.choice(list(owner.attrs)))
+        del owner.attrs[name]
+        if random.random() < 0.7:
+            owner.attrs[name] = (3, "?", np.zeros(4), np.nan)[random.integers(4)]
+    elif kind == "renamed" and random.random() < 0.3:
+        data.move(demo.name, f"{data.name}/{random.choice(['demo', 'demo_x', 'demo_77'])}")
+    else:
+        values = demo[key][()]
+        attributes = dict(demo[key].attrs)
+        del demo[key]
+        if kind == "renamed":
+            key += "_old"
+        if kind == "dtype":
+            values = values.astype(random.choice(["<i2", "<f4", ">f8", "S8", "u1"]))
+        if kind == "shape":
+            values = (values.T, values[:-1], values[None], values[0])[random.integers(4)]
+        if kind != "removed":
+            demo[key] = values
+            demo[key].attrs.update(attributes)
+
+
+def _outside_numbers(path: Path) -> np.ndarray:
+    """Places of the bytes that are not the numbers of a dataset."""
+    mask = np.ones(path.stat().st_size, bool)
+    with h5py.File(path) as file:
+
+        def strike(_: str, item: h5py.Dataset | h5py.Group) -> None:
+            if not isinstance(item, h5py.Dataset):
+                return
+            if item.chunks is None:
+                start = item.id.get_offset()
+                mask[start : start + item.id.get_storage_size()] = False
+            else:
+                for index in range(item.id.get_num_chunks()):
+                    chunk = item.id.get_chunk_info(index)
+                    mask[chunk.byte_offset : chunk.byte_offset + chunk.size] = False
+
+        file.visititems(strike)
+    return np.flatnonzero(mask)
+
+
+COUNTS = ("files", "whole", "bad", "refused", "crashed", "hung", "errors", "altered", "lost")
+
+
+def fuzz(source: Path, folder: Path, jobs: Iterable[tuple[str, int]], *, patience: float = 20.0) -> Counter[str]:
+    """Damages `source` once for every kind and seed and reads the result as `--skip-bad --clip` does.
+
+    Returns:
+      `files`; `crashed` and `hung` where the library did so, which cost a file and nothing else; `errors` that are
+      not one line or do not name the file; `whole` files; `bad` and `refused` episodes and files; and what must
+      not be: `altered`, episodes whose numbers are not the original's, and `lost`, episodes of a readable file
+      that are neither returned nor counted.
+    """
+    originals = [episode_digest(episode) for _, episode in iterate_demos(source, clip=True)]
+    found: Counter[str] = Counter()
+    with GuardedReader(patience) as guard:
+        for kind, seed in jobs:
+            target = folder / f"{kind.replace(' ', '_')}-{seed}.hdf5"
+            damage(source, target, kind, np.random.default_rng((seed, *kind.encode())))
+            found.update(_read(target, guard, originals))
+            target.unlink()
+    return found
+
+
+def _read(path: Path, guard: GuardedReader, originals: list[str]) -> Counter[str]:
+    check = guard.check(path, clip=True)
+    messages = [*check.bad.values(), *([check.fault] if check.fault else [])]
+    found = Counter(dict.fromkeys(COUNTS, 0))
+    found.update(files=1, bad=len(check.bad), refused=bool(check.fault))
+    found["crashed"] = "crashed" in check.fault
+    found["hung"] = "not read after" in check.fault
+    found["errors"] = sum("\n" in message or path.name not in message for message in messages)
+    if check.fault:
+        return found
+    good = dict(iterate_demos(path, clip=True, only=check.good))
+    digests = [episode_digest(episode) for episode in good.values()]
+    found["altered"] = sum(value not in originals for value in digests)
+    found["lost"] = max(0, len(originals) - len(good) - len(check.bad))
+    found["whole"] = not check.bad and not found["altered"] and not found["lost"]
+    return found

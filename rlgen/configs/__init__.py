@@ -1,0 +1,1 @@
+"""Configurations as frozen dataclasses, and the presets. Imports nothing heavy."""

@@ -1,0 +1,98 @@
+"""Where recorded episodes lie: our HDF5 files, folders of them, and runs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlgen.core.errors import UserError
+from rlgen.core.files import read_json
+from rlgen.core.types import Episode
+from rlgen.data.episode import load_episode
+from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action
+from rlgen.data.shards import file_sha256
+from rlgen.demos.imports.sources import HDF5_ENDINGS
+from rlgen.libero.tasks.suites import Task, find_task
+from rlgen.training.run import Run, is_run, open_run
+
+
+@dataclass(frozen=True)
+class EpisodeFile:
+    """Episodes of one task that lie together.
+
+    Attributes:
+      path: an HDF5 file, or a run's folder.
+      task: of all of them.
+      policy: who acted, as the file or the run tells it: JSON values for the card.
+      run: whether it is a run.
+    """
+
+    path: Path
+    task: Task
+    policy: dict[str, Any]
+    run: bool = False
+
+    def read(self) -> Iterator[tuple[str, Episode]]:
+        """Name and episode, one in memory at a time.
+
+        Raises:
+          UserError: the file is damaged, or not of this project: people's are replayed first.
+        """
+        if self.run:
+            run = open_run(self.path)
+            folder = self.path / "collect" / "episodes"
+            for file in sorted(folder.glob("*.npz"))[: run.result("collect")["episodes"]]:
+                yield file.name, load_episode(file)
+            return
+        if not observed_before_action(self.path):
+            raise UserError(f"{self.path}: not recorded here; replay it with `rlgen demos --from {self.path}` first")
+        yield from iterate_demos(self.path)
+
+
+def find_episode_files(path: Path) -> list[EpisodeFile]:
+    """The files of episodes at a path, in the order of their tasks.
+
+    Raises:
+      UserError: there are none, or their task is unknown.
+    """
+    path = Path(path)
+    if is_run(path):
+        return [_of_run(open_run(path))]
+    if path.is_file():
+        return [_of_hdf5(path)]
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder; expected HDF5 files of `rlgen demos`, or a run")
+    files = [file for file in sorted(path.rglob("*")) if file.suffix in HDF5_ENDINGS and not _hidden(file, path)]
+    if not files:
+        raise UserError(f"{path}: no HDF5 file of episodes in it and no run; record some with `rlgen demos TASK`")
+    return sorted(map(_of_hdf5, files), key=lambda file: (file.task.suite, file.task.index))
+
+
+def _hidden(file: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def _of_hdf5(path: Path) -> EpisodeFile:
+    _, first = next(iterate_demos(path, only=("demo_0",)), (None, None))
+    if first is None:
+        raise UserError(f"{path}: no episode demo_0 in it; record it again")
+    told: dict[str, Any] = {"actor": first.source, "file": path.name, "sha256": file_sha256(path)}
+    beside = path.with_suffix(".json")
+    if beside.is_file():
+        told["recorded"] = read_json(beside)
+    return EpisodeFile(path, find_task(first.task), told)
+
+
+def _of_run(run: Run) -> EpisodeFile:
+    result = run.result("collect")
+    told: dict[str, Any] = {"actor": "ppo", "checkpoint": _checkpoint(run)}
+    told["recorded"] = {"demonstrations": result["episodes"], "attempts": result["tried"], "seed": run.config.seed}
+    if run.done("evaluate"):
+        told["evaluated"] = run.result("evaluate")["rates"].get("ppo")
+    return EpisodeFile(run.folder, find_task(run.config.task), told, run=True)
+
+
+def _checkpoint(run: Run) -> str | None:
+    """The last checkpoint of the policy that acted, by step."""
+    steps = [path.name for path in (run.folder / "ppo" / "checkpoints").glob("*") if path.name.isdigit()]
+    return f"ppo/checkpoints/{max(steps, key=int)}" if steps else None

@@ -1,0 +1,1 @@
+"""array_record: a record for every step, for random access."""

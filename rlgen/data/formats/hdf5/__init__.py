@@ -1,0 +1,1 @@
+"""HDF5 in LIBERO's own layout."""

@@ -1,0 +1,260 @@
+"""Demonstrations in LIBERO's HDF5 layout: reading ours, people's, and robosuite's own."""
+
+import json
+import re
+from collections.abc import Callable, Container, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import h5py
+import numpy as np
+
+from rlgen.core.errors import UserError
+from rlgen.core.types import Episode, RobotState
+from rlgen.data.episode import check_actions, check_episode, episode_digest
+from rlgen.data.formats.hdf5.layout import (
+    DIGEST_ATTRIBUTE,
+    OBSERVATION_ATTRIBUTE,
+    OBSERVED_BEFORE_ACTION,
+    PHYSICS_ATTRIBUTE,
+    ROBOT_KEYS,
+    ROBOT_SIZES,
+    DemoFileInfo,
+    DemoPictures,
+    array,
+    attribute,
+    child,
+    named_damage,
+    opened,
+)
+
+MOST_DEMOS = 100_000  # a damaged number may be anything
+OnBad = Callable[[str, UserError], None]
+_SCENE_PREFIX = re.compile(r"^[A-Z_]*SCENE\d+_")
+
+
+def read_demos(path: Path, *, clip: bool = False, only: Container[str] | None = None) -> list[Episode]:
+    """Reads the demonstrations of one file in the order of their numbers.
+
+    In a file that this project did not write, the source is `human`, the seed and the initial index are -1,
+    the split is `train`, and the state after the last action, which was never recorded, is all NaN. Without
+    `rewards` the episode counts as no success. robosuite's own files (no `bddl_file_name`) read as task
+    `robosuite/<env>`. What was made from a dataset without physics has states of no numbers.
+
+    Args:
+      path: the HDF5 file.
+      clip: clip actions to [-1, 1] as robosuite does before it uses them, where people's device gave more.
+      only: names (`demo_0`) to read, all by default.
+
+    Raises:
+      UserError: the file is missing, damaged, not of this family, or lacks a demonstration that it should
+        have; actions have the wrong size, are not finite, or (without `clip`) leave [-1, 1]. Names the file,
+        the demonstration and the key.
+    """
+    return [episode for _, episode in iterate_demos(path, clip=clip, only=only)]
+
+
+def iterate_demos(
+    path: Path, *, clip: bool = False, only: Container[str] | None = None, on_bad: OnBad | None = None
+) -> Iterator[tuple[str, Episode]]:
+    """Yields name (`demo_0`) and episode, one in memory at a time; else as `read_demos`.
+
+    Args:
+      path: the HDF5 file.
+      clip: clip actions to [-1, 1].
+      only: names to read, all by default.
+      on_bad: hears of each demonstration that cannot be read or is missing, which is then passed over. Without
+        it the first one raises. What is wrong with the file as a whole raises in either case.
+    """
+    path = Path(path)
+    with opened(path) as file:
+        data = child(file, "data", path)
+        task, prompt = _task(data, path)
+        present = set(_demo_names(data, path))
+        for name in _expected_names(data, present):
+            if only is not None and name not in only:
+                continue
+            try:
+                with named_damage(path, f"/data/{name}"):
+                    episode = _read_demo(_demo(data, name, present, path), path, task, prompt, clip)
+            except UserError as error:
+                if on_bad is None:
+                    raise
+                on_bad(name, error)
+            else:
+                yield name, episode
+
+
+def read_robot_states(path: Path, *, only: Container[str] | None = None) -> list[RobotState]:
+    """The robot along each demonstration of a file, or of those named.
+
+    T + 1 rows in our files, aligned with `Episode.states`. T rows in people's files, where row t was taken
+    after action t; use `observed_before_action` to tell.
+    """
+    path = Path(path)
+    with opened(path) as file:
+        data = child(file, "data", path)
+        names = (name for name in _demo_names(data, path) if only is None or name in only)
+        return [_read_robot(data[name], path) for name in names]
+
+
+def read_model_files(path: Path, names: Iterable[str]) -> Iterator[str]:
+    """The MJCF that was stored with each demonstration, where its fixtures stood; empty if none was."""
+    with opened(Path(path)) as file:
+        data = child(file, "data", path)
+        for name in names:
+            yield str(child(data, name, path).attrs.get("model_file", ""))
+
+
+def observed_before_action(path: Path) -> bool:
+    """Whether row t of the observations was taken before action t (ours) or after it (people's files)."""
+    path = Path(path)
+    with opened(path) as file:
+        return child(file, "data", path).attrs.get(OBSERVATION_ATTRIBUTE) == OBSERVED_BEFORE_ACTION
+
+
+def read_info(path: Path) -> DemoFileInfo:
+    """What the file says about its task; `UserError` where it lacks a part of it."""
+    path = Path(path)
+    with opened(path) as file:
+        data = child(file, "data", path)
+        problem = json.loads(attribute(data, "problem_info", path))
+        return DemoFileInfo(
+            env_name=attribute(data, "env_name", path),
+            bddl_file_name=attribute(data, "bddl_file_name", path),
+            language=problem["language_instruction"],
+            model_file=attribute(data[_demo_names(data, path)[0]], "model_file", path),
+            domain_name=problem.get("domain_name", "robosuite"),
+            env_kwargs=json.loads(attribute(data, "env_args", path)).get("env_kwargs", {}),
+        )
+
+
+def prompt_from_name(name: str) -> str:
+    """The instruction a task's file name spells: `KITCHEN_SCENE3_turn_on_the_stove` without its scene."""
+    return _SCENE_PREFIX.sub("", name).replace("_", " ")
+
+
+def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool) -> Episode:
+    where = f"{path}: {group.name}"
+    actions = array(group, "actions", path)
+    samples = group.attrs.get("num_samples", len(actions))
+    if samples != len(actions):
+        raise UserError(f"{where}: num_samples says {samples}, there are {len(actions)} actions; fetch it again")
+    if clip and actions.dtype.kind == "f" and DIGEST_ATTRIBUTE not in group.attrs:
+        actions = np.clip(actions, -1, 1)  # NaN stays and is refused below
+    check_actions(actions, f"{where}/actions")
+    states = _states(group, path, len(actions))
+    rewards = _rewards(group, path, len(actions))
+    attributes = group.attrs
+    episode = Episode(
+        task=task,
+        prompt=prompt,
+        source=str(attributes.get("source", "human")),
+        initial_index=int(attributes.get("initial_index", -1)),
+        split=str(attributes.get("split", "train")),
+        seed=int(attributes.get("seed", -1)),
+        initial_state=np.asarray(attributes.get("init_state", states[0])),
+        states=states,
+        actions=actions,
+        rewards=rewards,
+        success=bool(attributes.get("success", (rewards > 0).any())),
+    )
+    check_episode(episode, where)
+    written = attributes.get(DIGEST_ATTRIBUTE, "" if DIGEST_ATTRIBUTE in group.parent.attrs else None)
+    if written is not None and written != episode_digest(episode):
+        raise UserError(f"{where}: not as it was written; fetch or record the file again")
+    return episode
+
+
+def _states(group: h5py.Group, path: Path, steps: int) -> np.ndarray:
+    """`[T + 1, D]`; the last row is NaN where it was not recorded, and D is 0 where no physics was."""
+    if not group.attrs.get(PHYSICS_ATTRIBUTE, True):
+        return np.zeros((steps + 1, 0))
+    states = array(group, "states", path)
+    if states.dtype.kind != "f" or states.ndim != 2 or len(states) != steps:
+        raise UserError(
+            f"{path}: {group.name}/states: shape {states.shape} of {states.dtype}, "
+            f"expected ({steps}, D) of floats for as many actions"
+        )
+    final = array(group, "final_state", path) if "final_state" in group else np.full((1, states.shape[1]), np.nan)
+    return np.concatenate([states, final])
+
+
+def _rewards(group: h5py.Group, path: Path, steps: int) -> np.ndarray:
+    if "rewards" not in group:
+        return np.zeros(steps)
+    stored = array(group, "rewards", path)
+    kind = np.dtype(str(group["rewards"].attrs.get("dtype", "<f8")))
+    # bytes other than these are what a lost chunk reads as
+    if kind.kind not in "fiu" or (stored.dtype.kind == "u" and not np.isin(stored, (0, 1)).all()):
+        raise UserError(f"{path}: {group.name}/rewards: not rewards of 0 and 1; fetch or record the file again")
+    return stored.astype(kind)
+
+
+def _read_robot(group: h5py.Group, path: Path) -> RobotState:
+    obs = child(group, "obs", path)
+    parts = {}
+    for name, key in ROBOT_KEYS.items():
+        values = array(obs, key, path)
+        if "final_obs" in group:
+            values = np.concatenate([values, array(child(group, "final_obs", path), key, path)])
+        if values.ndim != 2 or values.shape[1] != ROBOT_SIZES[name] or not np.isfinite(values).all():
+            raise UserError(f"{path}: {obs.name}/{key}: shape {values.shape} or a number that is not finite, "
+                            f"expected finite (T, {ROBOT_SIZES[name]})")  # fmt: skip
+        parts[name] = values
+    if len({len(values) for values in parts.values()}) != 1:
+        raise UserError(f"{path}: {obs.name}: observations of different lengths; record the file again")
+    return RobotState(**parts)
+
+
+def _task(data: h5py.Group, path: Path) -> tuple[str, str]:
+    """Task and prompt: as stored by us, else as the names of the files say it."""
+    if "rlgen_task" in data.attrs:
+        return str(data.attrs["rlgen_task"]), attribute(data, "rlgen_prompt", path)
+    if "bddl_file_name" in data.attrs:
+        bddl = PurePosixPath(str(data.attrs["bddl_file_name"]))
+        return f"{bddl.parent.name or path.parent.name}/{bddl.stem}", prompt_from_name(bddl.stem)
+    if "env" in data.attrs:
+        return f"robosuite/{data.attrs['env']}", ""
+    raise UserError(
+        f"{path}: data has no attribute 'bddl_file_name'; expected a LIBERO or robosuite demonstration file"
+    )
+
+
+def _demo_names(data: h5py.Group, path: Path) -> list[str]:
+    names = sorted((name for name in data if re.fullmatch(r"demo_\d+", name)), key=_number)
+    if not names:
+        raise UserError(f"{path}: no data/demo_0 in it; expected a LIBERO or robosuite demonstration file")
+    return names
+
+
+def _expected_names(data: h5py.Group, present: set[str]) -> list[str]:
+    """What the file has or should have: by its own count or up to its highest number, and what only lost its name."""
+    declared = int(data.attrs.get("num_demos", 0))
+    first = 0 if "demo_0" in present or declared else 1
+    last = declared or 1 + max(map(_number, present))
+    numbered = present | {f"demo_{number}" for number in range(first, min(last, MOST_DEMOS))}
+    renamed = [name for name in data if name not in present and "actions" in (data.get(name) or ())]
+    return sorted(numbered, key=_number) + renamed
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("demo_"))
+
+
+def _demo(data: h5py.Group, name: str, present: set[str], path: Path) -> h5py.Group:
+    if name not in present:
+        what = "not a demonstration's name" if name in data else "missing, though the file should have it"
+        raise UserError(f"{path}: /data/{name}: {what}; fetch the file again")
+    return child(data, name, path)
+
+
+def read_pictures(path: Path, name: str) -> DemoPictures:
+    """The pictures of demonstration `name`, as the renderer gave them; `UserError` where there are none."""
+    with opened(path) as file:
+        obs = child(child(child(file, "data", path), name, path), "obs", path)
+        views = [array(obs, key, path) for key in ("agentview_rgb", "eye_in_hand_rgb")]
+    if any(view.ndim != 4 or view.shape[-1] != 3 or view.dtype != "uint8" for view in views):
+        raise UserError(
+            f"{path}: /data/{name}/obs: pictures of {[view.shape for view in views]}, expected (T, h, w, 3)"
+        )
+    return DemoPictures(*views)

@@ -1,0 +1,187 @@
+"""Demonstrations in LIBERO's HDF5 layout: writing."""
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from rlgen.core.errors import UserError
+from rlgen.core.files import atomic_path, disk_errors
+from rlgen.core.types import Episode, RobotState
+from rlgen.data.episode import check_episode, episode_digest
+from rlgen.data.formats.hdf5.layout import (
+    DIGEST_ATTRIBUTE,
+    OBSERVATION_ATTRIBUTE,
+    OBSERVED_BEFORE_ACTION,
+    PHYSICS_ATTRIBUTE,
+    ROBOT_KEYS,
+    Demo,
+    DemoFileInfo,
+    DemoPictures,
+)
+
+
+def write_demos(
+    path: Path,
+    episodes: Sequence[Episode],
+    robot_states: Sequence[RobotState],
+    info: DemoFileInfo,
+    pictures: Iterable[DemoPictures] | None = None,
+) -> None:
+    """Writes episodes of one task to `path`, whole or not at all.
+
+    Args:
+      path: the file, `<suite>/<name>_demo.hdf5` by custom.
+      episodes: at least one, all of the same task.
+      robot_states: the robot along each episode, at each of its T states before an action, or at all T + 1.
+      info: the task and its environment.
+      pictures: of the observation before each action; left out of the file if None.
+
+    Raises:
+      UserError: an episode is malformed, or the disk refuses.
+    """
+    views = [None] * len(episodes) if pictures is None else pictures
+    stream_demos(path, (Demo(*parts) for parts in zip(episodes, robot_states, views, strict=True)), info)
+
+
+def stream_demos(path: Path, demos: Iterable[Demo], info: DemoFileInfo) -> int:
+    """As `write_demos`, one demonstration in memory at a time; returns how many there were."""
+    path, count, total = Path(path), 0, 0
+    with disk_errors(path), atomic_path(path) as temporary, _creating(temporary) as file:
+        data = file.create_group("data")
+        first = None
+        for demo in demos:
+            first = first or demo.episode
+            _check(demo.episode, first, path, count)
+            _write_demo(data.create_group(f"demo_{count}"), info, demo.episode, demo.robot, demo.pictures)
+            count, total = count + 1, total + len(demo.episode)
+        if first is None:
+            raise UserError(f"{path}: episodes of no task, expected at least one")
+        _write_info(data, info, first, count, total)
+    return count
+
+
+def _check(episode: Episode, first: Episode, path: Path, number: int) -> None:
+    tasks = sorted({first.task, episode.task})
+    if len(tasks) != 1 or episode.prompt != first.prompt:
+        raise UserError(f"{path}: episodes of {tasks}, expected one task and prompt a file")
+    check_episode(episode, f"{path}: demo_{number}")
+
+
+def _write_info(data: h5py.Group, info: DemoFileInfo, first: Episode, count: int, total: int) -> None:
+    data.attrs["env_name"] = info.env_name
+    problem = {"problem_name": info.problem_name, "domain_name": info.domain_name}
+    data.attrs["problem_info"] = json.dumps({**problem, "language_instruction": info.language})
+    data.attrs["macros_image_convention"] = "opengl"
+    data.attrs["bddl_file_name"] = info.bddl_file_name
+    env_args = {"type": 1, "env_name": info.env_name, "problem_name": info.problem_name}
+    env_args |= {"bddl_file": info.bddl_file_name, "env_kwargs": dict(info.env_kwargs)}
+    data.attrs["env_args"] = json.dumps(env_args)
+    data.attrs["num_demos"] = count
+    data.attrs["total"] = total
+    data.attrs[OBSERVATION_ATTRIBUTE] = OBSERVED_BEFORE_ACTION
+    data.attrs[DIGEST_ATTRIBUTE] = 1
+    data.attrs["rlgen_task"] = first.task
+    data.attrs["rlgen_prompt"] = first.prompt
+
+
+def _write_demo(
+    group: h5py.Group, info: DemoFileInfo, episode: Episode, robot: RobotState, pictures: DemoPictures | None
+) -> None:
+    steps = len(episode)
+    rows = len(robot.position)
+    if rows not in (steps, steps + 1):
+        raise ValueError(f"{group.name}: robot state has {rows} rows, expected {steps} or {steps + 1}")
+    group.attrs["num_samples"] = steps
+    group.attrs["model_file"] = info.model_file
+    if episode.has_physics:
+        group.attrs["init_state"] = episode.initial_state
+        _store(group, "states", episode.states[:steps])
+        _store(group, "final_state", episode.states[steps:])
+    else:
+        group.attrs[PHYSICS_ATTRIBUTE] = 0
+    group.attrs[DIGEST_ATTRIBUTE] = episode_digest(episode)
+    for name in ("source", "split"):
+        group.attrs[name] = getattr(episode, name)
+    for name in ("seed", "initial_index", "success"):
+        group.attrs[name] = int(getattr(episode, name))
+    dones = np.zeros(steps, np.uint8)
+    dones[-1] = 1
+    _store(group, "actions", episode.actions)
+    _store(group, "robot_states", robot_states_matrix(robot)[:steps])
+    _store(group, "rewards", _as_bytes_if_binary(episode.rewards)).attrs["dtype"] = episode.rewards.dtype.str
+    _store(group, "dones", dones)
+    obs = group.create_group("obs")
+    _store(obs, "ee_states", np.concatenate([robot.position, robot.axis_angle], axis=1)[:steps])
+    for name, key in ROBOT_KEYS.items():
+        _store(obs, key, getattr(robot, name)[:steps])
+        if rows > steps:
+            _store(group, f"final_obs/{key}", getattr(robot, name)[steps:])
+    if pictures is not None:
+        _store_pictures(obs, "agentview_rgb", pictures.agentview, steps)
+        _store_pictures(obs, "eye_in_hand_rgb", pictures.eye_in_hand, steps)
+
+
+def _store(group: h5py.Group, key: str, values: np.ndarray) -> h5py.Dataset:
+    """Stores an array with a checksum, so that a damaged file is noticed when it is read."""
+    # a chunk that a damaged index no longer finds reads as this, and both are refused
+    fill = np.nan if values.dtype.kind == "f" else 255
+    return group.create_dataset(key, data=values, chunks=values.shape, fletcher32=True, fillvalue=fill)
+
+
+def _store_pictures(obs: h5py.Group, key: str, pictures: UInt8[np.ndarray, "T h w 3"], steps: int) -> None:
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or len(pictures) != steps:
+        raise ValueError(f"{obs.name}/{key}: {pictures.dtype} {pictures.shape}, expected uint8 ({steps}, h, w, 3)")
+    obs.create_dataset(key, data=pictures, chunks=(1, *pictures.shape[1:]), fletcher32=True)
+
+
+def _as_bytes_if_binary(rewards: Float[np.ndarray, " T"]) -> np.ndarray:
+    """People's files hold rewards of 0 and 1 as bytes."""
+    return rewards.astype(np.uint8) if np.isin(rewards, (0, 1)).all() else rewards
+
+
+def robot_states_matrix(robot: RobotState) -> Float[np.ndarray, "T 9"]:
+    """Finger joints 2, end-effector position 3, its quaternion 4 (x, y, z, w)."""
+    angle = np.linalg.norm(robot.axis_angle, axis=1, keepdims=True)
+    # sin(angle / 2) / angle, which is 1/2 at zero
+    scale = 0.5 * np.sinc(angle / (2 * np.pi))
+    quaternion = np.concatenate([robot.axis_angle * scale, np.cos(angle / 2)], axis=1)
+    return np.concatenate([robot.gripper, robot.position, quaternion], axis=1)
+
+
+class _Sink(io.FileIO):
+    """A file that remembers the first refusal and lets HDF5 finish; HDF5 stopped half-way prints pages."""
+
+    refusal: OSError | None = None
+
+    def write(self, data) -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        while self.refusal is None and written < len(view):
+            try:
+                written += super().write(view[written:])
+            except OSError as error:
+                self.refusal = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self.refusal is None else size or 0
+        except OSError as error:
+            self.refusal = error
+            return size or 0
+
+
+@contextmanager
+def _creating(path: Path) -> Iterator[h5py.File]:
+    with _Sink(path, "w+") as sink:
+        # version 1.8 of the format checks its own headers, and everything in use reads it
+        with h5py.File(sink, "w", libver=("v108", "v108")) as file:
+            yield file
+        if sink.refusal is not None:
+            raise sink.refusal

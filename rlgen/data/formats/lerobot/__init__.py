@@ -1,0 +1,1 @@
+"""LeRobot 3.0: parquet files with the images in them."""

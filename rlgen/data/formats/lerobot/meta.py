@@ -1,0 +1,129 @@
+"""What stands in the `meta/` folder of a LeRobot 3.0 dataset."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from rlgen.core.files import write_bytes, write_json
+from rlgen.data.formats.lerobot.table import IMAGES, SCALARS, VECTORS, features
+from rlgen.data.images import decode_picture
+from rlgen.data.metrics.smoothness import CONTROL_STEP
+from rlgen.data.shards import Shard
+from rlgen.data.writer import Plan
+
+VERSION = "v3.0"
+QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+# Statistics of pictures need no more: of each camera and episode, and of each side of a picture.
+PICTURES_LOOKED_AT, PIXELS_LOOKED_AT = 4, 32
+
+
+def write_meta(folder: Path, plan: Plan, shards: Sequence[Shard], tasks: Mapping[str, int]) -> None:
+    """Writes `meta/` from the finished shards."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    rows: list[dict[str, Any]] = []
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*IMAGES, *VECTORS, *SCALARS)}
+    for shard in shards:
+        chunk, file = (int(part.split("-")[1].split(".")[0]) for part in shard.file.split("/")[1:])
+        source = parquet.ParquetFile(folder / shard.file)
+        for group in range(source.num_row_groups):
+            table = source.read_row_group(group)
+            values = _numbers(table, plan.size)
+            for name, parts in columns.items():
+                parts.append(values[name])
+            place = {"data/chunk_index": chunk, "data/file_index": file}
+            rows.append(_episode_row(table, values, rows, place))
+    statistics = {name: _statistics(np.concatenate(parts), name) for name, parts in columns.items()}
+    _write_parquet(folder / "meta/episodes/chunk-000/file-000.parquet", pyarrow.Table.from_pylist(rows))
+    _write_parquet(folder / "meta/tasks.parquet", _tasks_table(tasks))
+    write_json(folder / "meta/stats.json", statistics)
+    write_json(folder / "meta/info.json", _info(plan, rows, tasks))
+
+
+def _info(plan: Plan, rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "codebase_version": VERSION,
+        "robot_type": "panda",
+        "total_episodes": len(rows),
+        "total_frames": sum(row["length"] for row in rows),
+        "total_tasks": len(tasks),
+        "chunks_size": 1000,
+        "data_files_size_in_mb": 100,
+        "video_files_size_in_mb": 200,
+        "fps": round(1 / CONTROL_STEP),
+        "splits": {"train": f"0:{len(rows)}"},
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "video_path": None,
+        "features": features(plan.size),
+    }
+
+
+def _episode_row(table: Any, values: Mapping[str, np.ndarray], before: Sequence[Mapping], place: Mapping) -> dict:
+    first = before[-1]["dataset_to_index"] if before else 0
+    row = {
+        "episode_index": len(before),
+        "tasks": [table["prompt"][0].as_py()],
+        "length": table.num_rows,
+        **place,
+        "dataset_from_index": first,
+        "dataset_to_index": first + table.num_rows,
+        "meta/episodes/chunk_index": 0,
+        "meta/episodes/file_index": 0,
+    }
+    statistics = {name: _statistics(column, name) for name, column in values.items()}
+    return row | {f"stats/{name}/{key}": part for name, of in statistics.items() for key, part in of.items()}
+
+
+def _numbers(table: Any, size: int) -> dict[str, Float[np.ndarray, "T D"]]:
+    """All columns of numbers, and of each camera some pixels of a few pictures, `[n, 3]` in [0, 1]."""
+    chosen = np.unique(np.linspace(0, table.num_rows - 1, PICTURES_LOOKED_AT).astype(int))
+    values: dict[str, np.ndarray] = {}
+    for name in IMAGES:
+        pictures = [decode_picture(table[name][int(row)].as_py()["bytes"], (size, size)) for row in chosen]
+        apart = max(1, size // PIXELS_LOOKED_AT)
+        values[name] = np.stack(pictures)[:, ::apart, ::apart].reshape(-1, 3) / 255
+    for name in (*VECTORS, *SCALARS):
+        values[name] = np.array(table[name].to_pylist(), np.float64).reshape(table.num_rows, -1)
+    return values
+
+
+def _statistics(values: Float[np.ndarray, "N D"], name: str) -> dict[str, Any]:
+    parts = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
+    parts |= {key: np.quantile(values, share, axis=0) for key, share in QUANTILES.items()}
+    if name in IMAGES:  # a number for each channel, shaped as pictures with the channel first
+        parts = {key: part[:, None, None] for key, part in parts.items()}
+    return {**{key: part.tolist() for key, part in parts.items()}, "count": [len(values)]}
+
+
+def _tasks_table(tasks: Mapping[str, int]) -> Any:
+    """A table whose index, for pandas, is the prompt: that is how LeRobot looks a task up."""
+    import pyarrow
+
+    described = [
+        {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
+        for name, kind, numpy in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+    ]
+    names = {"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object"}
+    pandas = {
+        "index_columns": ["task"],
+        "column_indexes": [{**names, "metadata": {"encoding": "UTF-8"}}],
+        "columns": described,
+        "creator": {"library": "pyarrow", "version": pyarrow.__version__},
+        "pandas_version": "2.0.0",
+    }
+    table = pyarrow.table({"task_index": list(tasks.values()), "task": list(tasks)})
+    return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
+
+
+def _write_parquet(path: Path, table: Any) -> None:
+    import pyarrow.parquet as parquet
+
+    out = io.BytesIO()
+    parquet.write_table(table, out, compression="snappy")
+    write_bytes(path, out.getvalue())

@@ -1,0 +1,94 @@
+"""The columns of LeRobot's parquet files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlgen.data.episode import RldsEpisode
+from rlgen.data.formats.rlds.schema import ACTIONS, JOINTS, STATE_SIZE
+from rlgen.data.images import EncodedFrames
+from rlgen.data.metrics.smoothness import CONTROL_STEP
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+IMAGES = ("observation.images.image", "observation.images.image2")
+VECTORS = {"observation.state": STATE_SIZE, "joint_state": JOINTS, "action": ACTIONS}
+SCALARS = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
+SCALARS |= {"task_index": "int64"}
+TEXTS = ("prompt", "file_path")
+_NAMES = {
+    "observation.state": ["x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper", "gripper"],
+    "joint_state": [f"joint{number}" for number in range(1, JOINTS + 1)],
+    "action": ["x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper"],
+}
+
+
+def features(size: int) -> dict[str, Any]:
+    """What `info.json` says of the columns."""
+    image = {"dtype": "image", "shape": [size, size, 3], "names": ["height", "width", "channel"]}
+    vectors = {
+        name: {"dtype": "float32", "shape": [width], "names": {"motors": _NAMES[name]}}
+        for name, width in VECTORS.items()
+    }
+    texts = {name: {"dtype": "string", "shape": [1], "names": None} for name in TEXTS}
+    scalars = {name: {"dtype": kind, "shape": [1], "names": None} for name, kind in SCALARS.items()}
+    return {**dict.fromkeys(IMAGES, image), **vectors, **texts, **scalars}
+
+
+def table_schema() -> pyarrow.Schema:
+    """The same for arrow, with what the `datasets` library keeps in a schema's metadata."""
+    import pyarrow
+
+    picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    fields = [pyarrow.field(name, picture) for name in IMAGES]
+    fields += [pyarrow.field(name, pyarrow.list_(pyarrow.float32(), width)) for name, width in VECTORS.items()]
+    fields += [pyarrow.field(name, pyarrow.string()) for name in TEXTS]
+    fields += [pyarrow.field(name, kind) for name, kind in SCALARS.items()]
+    known = {name: {"_type": "Image"} for name in IMAGES}
+    known |= {
+        name: {"feature": {"dtype": "float32", "_type": "Value"}, "length": width, "_type": "List"}
+        for name, width in VECTORS.items()
+    }
+    known |= {name: {"dtype": "string", "_type": "Value"} for name in TEXTS}
+    known |= {name: {"dtype": kind, "_type": "Value"} for name, kind in SCALARS.items()}
+    return pyarrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": known}})})
+
+
+def episode_table(episode: RldsEpisode, number: int, first: int, tasks: Mapping[str, int]) -> pyarrow.Table:
+    """The rows of an episode.
+
+    Args:
+      episode: with pictures encoded.
+      number: of the episode in the dataset.
+      first: number of its first step in the dataset.
+      tasks: number of each prompt.
+    """
+    import pyarrow
+
+    steps = np.arange(len(episode))
+    columns = [_pictures(view) for view in (episode.image, episode.wrist_image)]
+    for name, values in (
+        ("observation.state", episode.state),
+        ("joint_state", episode.joint_state),
+        ("action", episode.action),
+    ):
+        flat = pyarrow.array(np.ascontiguousarray(values, np.float32).ravel())
+        columns.append(pyarrow.FixedSizeListArray.from_arrays(flat, VECTORS[name]))
+    columns += [pyarrow.array([text] * len(steps)) for text in (episode.language_instruction, episode.file_path)]
+    columns.append(pyarrow.array((steps * CONTROL_STEP).astype(np.float32)))
+    constant = np.full(len(steps), number), steps + first, np.full(len(steps), tasks[episode.language_instruction])
+    columns += [pyarrow.array(values.astype(np.int64)) for values in (steps, *constant)]
+    return pyarrow.Table.from_arrays(columns, schema=table_schema())
+
+
+def _pictures(frames: EncodedFrames) -> pyarrow.StructArray:
+    import pyarrow
+
+    names = pyarrow.array([None] * len(frames), pyarrow.string())
+    return pyarrow.StructArray.from_arrays([pyarrow.array(frames.data, pyarrow.binary()), names], ["bytes", "path"])

@@ -1,0 +1,1 @@
+"""RLDS in the LIBERO community's schema, without TensorFlow."""

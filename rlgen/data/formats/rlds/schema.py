@@ -1,0 +1,142 @@
+"""The schema of the community's `*_no_noops` LIBERO sets, and the two JSON files beside the shards.
+
+tensorflow_datasets takes two seconds to import (without TensorFlow, which nothing here loads), so it is
+imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core.features import FeaturesDict
+
+    from rlgen.data.episode import RldsEpisode
+
+
+SPLIT = "train"
+STATE_SIZE, JOINTS, ACTIONS = 8, 7, 7
+
+
+def libero_features(size: int) -> FeaturesDict:
+    """The features of one episode, with square pictures of `size` pixels a side."""
+    import tensorflow_datasets as tfds
+
+    kinds = tfds.features
+
+    def picture(doc: str) -> Any:
+        return kinds.Image(shape=(size, size, 3), dtype=np.uint8, encoding_format="jpeg", doc=doc)
+
+    def numbers(length: int, doc: str) -> Any:
+        return kinds.Tensor(shape=(length,), dtype=np.float32, doc=doc)
+
+    observation = {
+        "image": picture("Front camera, rotated by 180 degrees."),
+        "wrist_image": picture("Camera in the hand, rotated by 180 degrees."),
+        "state": numbers(STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."),
+        "joint_state": numbers(JOINTS, "Arm joint positions (rad)."),
+    }
+    step = {
+        "observation": kinds.FeaturesDict(observation),
+        "action": numbers(ACTIONS, "Change of position and axis-angle in [-1, 1]; gripper -1 opens, 1 closes."),
+        "discount": kinds.Scalar(dtype=np.float32, doc="Always 1."),
+        "reward": kinds.Scalar(dtype=np.float32, doc="1 on the last step, else 0."),
+        "is_first": kinds.Scalar(dtype=np.bool_, doc="Whether this is the first step."),
+        "is_last": kinds.Scalar(dtype=np.bool_, doc="Whether this is the last step."),
+        "is_terminal": kinds.Scalar(dtype=np.bool_, doc="Whether the task ended here: true on the last step."),
+        "language_instruction": kinds.Text(doc="The instruction, as the task's file name words it."),
+    }
+    metadata = {"file_path": kinds.Text(doc="Where the episode came from.")}
+    return kinds.FeaturesDict({"steps": kinds.Dataset(step), "episode_metadata": kinds.FeaturesDict(metadata)})
+
+
+def write_info(
+    directory: Path, name: str, version: str, size: int, description: str, shards: Sequence[tuple[int, int]]
+) -> None:
+    """Writes `features.json` and `dataset_info.json` into `directory`.
+
+    Args:
+      directory: where the shards lie.
+      name: prefix of the shards' file names.
+      version: such as `1.0.0`.
+      size: pixels a side.
+      description: for people.
+      shards: episodes and bytes (without framing) of each shard.
+    """
+    write_description(directory, name, version, libero_features(size), "tfrecord", description, shards)
+
+
+def write_description(
+    directory: Path,
+    name: str,
+    version: str,
+    features: FeaturesDict,
+    file_format: str,
+    description: str,
+    shards: Sequence[tuple[int, int]],
+) -> None:
+    """As `write_info`, for any features and file format of tensorflow_datasets; `shards` are records and bytes."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+    identity = DatasetIdentity(name, tfds.core.Version(version), str(directory), module_name="rlgen")
+    info = tfds.core.DatasetInfo(builder=identity, features=features, description=description)
+    info.set_file_format(file_format)
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory, dataset_name=name, split=SPLIT, filetype_suffix=file_format
+    )
+    split = tfds.core.SplitInfo(
+        name=SPLIT,
+        shard_lengths=[records for records, _ in shards],
+        num_bytes=sum(size for _, size in shards),
+        filename_template=template,
+    )
+    info.set_splits(tfds.core.splits.SplitDict([split]))
+    info.write_to_directory(directory)
+
+
+def shard_name(name: str, index: int, count: int) -> str:
+    """File name of shard `index` of `count`."""
+    return f"{name}-{SPLIT}.tfrecord-{index:05d}-of-{count:05d}"
+
+
+class EpisodeSerializer:
+    """Turns episodes into the bytes of `tf.Example` records; the same episode gives the same bytes."""
+
+    def __init__(self, size: int):
+        """Pictures are `size` pixels a side."""
+        from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+        self._serializer = ExampleSerializer(libero_features(size).get_serialized_info())
+
+    def __call__(self, episode: RldsEpisode) -> bytes:
+        """The record of an episode that was checked, with its pictures encoded."""
+        example = self._serializer.get_tf_example(_columns(episode))
+        return example.SerializeToString(deterministic=True)
+
+
+def _columns(episode: RldsEpisode) -> dict[str, Any]:
+    steps = len(episode)
+    last = np.arange(steps) == steps - 1
+    return {
+        "steps": {
+            "observation": {
+                "image": episode.image.data,
+                "wrist_image": episode.wrist_image.data,
+                "state": episode.state,
+                "joint_state": episode.joint_state,
+            },
+            "action": episode.action,
+            "discount": np.ones(steps, np.float32),
+            "reward": last.astype(np.float32),
+            "is_first": np.arange(steps) == 0,
+            "is_last": last,
+            "is_terminal": last,
+            "language_instruction": [episode.language_instruction] * steps,
+        },
+        "episode_metadata": {"file_path": episode.file_path},
+    }

@@ -1,0 +1,101 @@
+"""TFRecord files without TensorFlow: length, its checksum, the record, its checksum."""
+
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+
+from rlgen.core.errors import UserError
+from rlgen.data.index import episode_of_record
+
+HEADER_SIZE = 12
+FOOTER_SIZE = 4
+_MASK_DELTA = 0xA282EAD8
+
+
+def masked_crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli), rotated and offset as TFRecord stores it."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def frame(record: bytes) -> tuple[bytes, bytes]:
+    """What stands before and after `record` in a file."""
+    length = struct.pack("<Q", len(record))
+    header = length + struct.pack("<I", masked_crc32c(length))
+    return header, struct.pack("<I", masked_crc32c(record))
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """Yields the records of a file in order.
+
+    Raises:
+      UserError: the file is missing, truncated or altered; names the file and the record.
+    """
+    with _opened(path) as file:
+        size = _size(file)
+        index = 0
+        while file.tell() < size:
+            yield _read_record(file, size, path, index)
+            index += 1
+
+
+def record_offsets(path: Path) -> list[int]:
+    """Where each record's header begins, found without reading the records."""
+    offsets = []
+    with _opened(path) as file:
+        size = _size(file)
+        while file.tell() < size:
+            offsets.append(file.tell())
+            length = _read_length(file, size, path, len(offsets) - 1)
+            file.seek(length + FOOTER_SIZE, io.SEEK_CUR)
+    return offsets
+
+
+def read_record_at(path: Path, offset: int, index: int) -> bytes:
+    """Reads the record whose header begins at `offset`; `index` is its number, for messages."""
+    with _opened(path) as file:
+        size = _size(file)
+        file.seek(offset)
+        return _read_record(file, size, path, index)
+
+
+def _read_record(file: BinaryIO, size: int, path: Path, index: int) -> bytes:
+    record = file.read(_read_length(file, size, path, index))
+    footer = file.read(FOOTER_SIZE)
+    if struct.unpack("<I", footer)[0] != masked_crc32c(record):
+        raise _damaged(path, index, "its checksum does not match")
+    return record
+
+
+def _read_length(file: BinaryIO, size: int, path: Path, index: int) -> int:
+    header = file.read(HEADER_SIZE)
+    if len(header) < HEADER_SIZE:
+        raise _damaged(path, index, "the file ends inside it")
+    length, crc = struct.unpack("<QI", header)
+    if crc != masked_crc32c(header[:8]):
+        raise _damaged(path, index, "the checksum of its length does not match")
+    if file.tell() + length + FOOTER_SIZE > size:
+        raise _damaged(path, index, "the file ends inside it")
+    return length
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); fetch or export the dataset again") from error
+
+
+def _size(file: BinaryIO) -> int:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    return size
+
+
+def _damaged(path: Path, index: int, what: str) -> UserError:
+    place = f"{path}: record {index} is damaged{episode_of_record(path, index)}"
+    return UserError(f"{place}, {what}; fetch or export the dataset again")

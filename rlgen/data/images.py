@@ -1,0 +1,113 @@
+"""Pictures of an episode, kept encoded until somebody looks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from rlgen.core.errors import UserError
+
+JPEG_QUALITY = 95  # what TensorFlow's own encoder takes unless told otherwise
+
+
+@dataclass(frozen=True)
+class EncodedFrames:
+    """A sequence of T pictures as JPEG or PNG bytes; an index decodes one, `np.asarray` all.
+
+    Attributes:
+      data: the encoded pictures.
+      size: height and width in pixels.
+    """
+
+    data: tuple[bytes, ...]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(T, h, w, 3)`."""
+        return (len(self.data), *self.size, 3)
+
+    @overload
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "EncodedFrames": ...
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return EncodedFrames(self.data[index], self.size)
+        return decode_picture(self.data[index], self.size)
+
+    def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, "T h w 3"]:
+        if copy is False:
+            raise ValueError("encoded pictures cannot become an array without being decoded")
+        pictures = np.empty(self.shape, np.uint8)
+        for index, data in enumerate(self.data):
+            pictures[index] = decode_picture(data, self.size)
+        return pictures if dtype is None else pictures.astype(dtype, copy=False)
+
+
+def decode_picture(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes one picture; `UserError` if it is unreadable or not of `size`."""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    if picture is None:
+        raise UserError(f"a picture of {len(data)} bytes cannot be decoded; fetch or export the dataset again")
+    if picture.shape[:2] != size:
+        raise UserError(f"a picture of {picture.shape[:2]} pixels, expected {size}; export the dataset again")
+    return picture
+
+
+def encode_picture(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """JPEG with quality 95 and halved colour resolution."""
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} could not be encoded")
+    return data.tobytes()
+
+
+def encode_frames(pictures: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequence[np.ndarray]) -> EncodedFrames:
+    """Encodes an episode's pictures; encoded ones pass through unchanged."""
+    if isinstance(pictures, EncodedFrames):
+        return pictures
+    pictures = np.asarray(pictures)
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
+        raise ValueError(f"pictures are {pictures.dtype} of shape {pictures.shape}, expected uint8 (T, h, w, 3)")
+    return EncodedFrames(tuple(map(encode_picture, pictures)), pictures.shape[1:3])
+
+
+CAMERAS = 2
+
+
+class PictureCache:
+    """Both cameras' pictures of the first so many frames of a dataset. Memory is taken as frames come in.
+
+    Which frames are kept depends on their numbers alone: in a random order over the dataset the share of those that
+    need no decoding is the same in every stretch of an epoch. Safe to use from several threads.
+    """
+
+    def __init__(self, frames: int, size: int, budget: int):
+        """At most `budget` bytes for pictures of `size` pixels a side."""
+        self._rows = min(frames, budget // (CAMERAS * size * size * 3))
+        # Pages of it are only there once they are written to.
+        self._pictures = np.empty((self._rows, CAMERAS, size, size, 3), np.uint8)
+        self._filled = np.zeros(self._rows, bool)
+
+    def has(self, frame: int) -> bool:
+        """Whether the pictures of a frame are here."""
+        return frame < self._rows and bool(self._filled[frame])
+
+    def get(self, frame: int) -> UInt8[np.ndarray, "cameras h w 3"]:
+        """The pictures of a frame that is here; not to be written to."""
+        return self._pictures[frame]
+
+    def put(self, frame: int, pictures: tuple[UInt8[np.ndarray, "h w 3"], ...]) -> None:
+        """Keeps the pictures of a frame, if it is one of those that are kept."""
+        if frame < self._rows:
+            self._pictures[frame] = pictures
+            self._filled[frame] = True  # only now may another thread look

@@ -1,0 +1,1 @@
+"""Quality metrics of episodes and of datasets."""

@@ -1,1 +1,0 @@
-"""Datasets out of recorded episodes: what is exported, checked, drawn, told of it, merged and compared."""

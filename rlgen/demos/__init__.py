@@ -1,0 +1,1 @@
+"""Demonstrations: recorded by the scripted expert, or imported from people."""

@@ -1,0 +1,1 @@
+"""Human demonstrations: download, reading, replay, and writing as ours."""

@@ -1,0 +1,74 @@
+"""What there is to import at a path, and which of our tasks a file is about."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from rlgen.core.errors import UserError
+from rlgen.libero.tasks.suites import Task, all_tasks
+
+HDF5_ENDINGS = (".hdf5", ".h5")
+_DEMO_ENDING = "_demo"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to import.
+
+    Attributes:
+      kind: an HDF5 file, or a directory of an RLDS dataset.
+      path: of it.
+      name: path below what the user named, which the output keeps.
+    """
+
+    kind: Literal["hdf5", "rlds"]
+    path: Path
+    name: PurePosixPath
+
+
+def find_sources(path: Path) -> list[Source]:
+    """The HDF5 files and RLDS datasets at `path` and below it, sorted by name.
+
+    Raises:
+      UserError: there is nothing of the kind.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [Source("hdf5", path, PurePosixPath(path.name))]
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder; expected HDF5 demonstrations or an RLDS dataset")
+    if _is_rlds(path):
+        return [Source("rlds", path, PurePosixPath(path.parent.name or path.name))]
+    found = []
+    for file in sorted(path.rglob("*")):
+        name = PurePosixPath(file.relative_to(path).as_posix())
+        if any(part.startswith(".") for part in name.parts):  # unfinished downloads and exports
+            continue
+        if file.is_file() and file.suffix in HDF5_ENDINGS:
+            found.append(Source("hdf5", file, name))
+        elif file.is_dir() and _is_rlds(file):
+            found.append(Source("rlds", file, name))
+    if not found:
+        raise UserError(f"{path}: no {' or '.join(HDF5_ENDINGS)} file and no RLDS dataset in it; name another folder")
+    return found
+
+
+def _is_rlds(folder: Path) -> bool:
+    return (folder / "dataset_info.json").is_file()
+
+
+def task_of(recorded: str, path: PurePosixPath | Path) -> Task | None:
+    """The task of a file: by the `<suite>/<name>` recorded in it, else by its own name, else by the name alone.
+
+    People's files record paths of the machine that they were made on, some with the name of another suite.
+    """
+    own = path.stem.removesuffix(_DEMO_ENDING)
+    by_id = {task.id: task for task in all_tasks()}
+    for wanted in (recorded, f"{path.parent.name}/{own}"):
+        if wanted in by_id:
+            return by_id[wanted]
+    for name in (recorded.rpartition("/")[2], own):
+        named = [task for task in all_tasks() if task.name == name]
+        if len(named) == 1:
+            return named[0]
+    return None

@@ -1,0 +1,1 @@
+"""A scripted expert that solves LIBERO tasks by skills composed from the goal and the scene."""

@@ -1,0 +1,1 @@
+"""Environments: one, many on threads, Gymnasium; episodes, replays and observations."""

@@ -1,0 +1,65 @@
+"""What actors see of recorded or running physics: the robot's own state and a vector of poses."""
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, Int
+
+from rlgen.core.types import Observation, RobotState
+from rlgen.libero.scenes.goals import CONTAIN, JOINT, UNDER
+from rlgen.libero.scenes.scene import Scene
+
+
+class Observer:
+    """Computes observations from physics states by forward kinematics. Owns an `MjData`; one a thread."""
+
+    def __init__(self, scene: Scene):
+        self._scene = scene
+        self._data = mujoco.MjData(scene.model)
+
+    def __call__(self, physics: Float[np.ndarray, "N D"], step: Int[np.ndarray, " N"] | None = None) -> Observation:
+        """Observes N physics states (time, qpos, qvel)."""
+        rows = [self._one(state) for state in physics]
+        position, quaternion, vector = (np.stack(column) for column in zip(*rows, strict=True))
+        qpos = physics[:, 1 : 1 + self._scene.model.nq]
+        robot = RobotState(
+            position=position,
+            axis_angle=axis_angle(quaternion),
+            gripper=qpos[:, self._scene.robot.finger_qpos],
+            joints=qpos[:, self._scene.robot.arm_qpos],
+        )
+        steps = np.zeros(len(physics), np.int64) if step is None else step
+        return Observation(vector=vector, physics=physics, robot=robot, step=steps)
+
+    def _one(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        scene, data = self._scene, self._data
+        nq = scene.model.nq
+        data.qpos[:] = state[1 : 1 + nq]
+        mujoco.mj_kinematics(scene.model, data)
+        position = data.site_xpos[scene.robot.grip_site].copy()
+        hand = data.xmat[scene.robot.hand_body].reshape(3, 3)
+        fingers = scene.robot.finger_qpos
+        # Finger joints are slides without quaternions before them, so qpos and qvel share the address.
+        parts = [position, hand[:, 0], hand[:, 1], state[1 + fingers], state[1 + nq + fingers]]
+        goal = scene.goal
+        atoms = zip(goal.kinds, goal.bodies, goal.places, goal.joints, goal.thresholds, strict=True)
+        for kind, body, place, joints, threshold in atoms:
+            pose = data.xmat[body].reshape(3, 3)
+            there = data.xpos[body]
+            region = data.site_xpos[place] if kind in (CONTAIN, UNDER) else data.xpos[place]
+            if kind == JOINT:
+                region = there + np.array([data.qpos[joints[0]] - threshold, 0.0, 0.0])
+            parts += [there, pose[:, 0], pose[:, 1], there - position, region, region - there]
+        return position, data.xquat[scene.robot.hand_body].copy(), np.concatenate(parts)
+
+
+def axis_angle(quaternion: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 3"]:
+    """Axis times angle, radians in [0, 2 pi), of unit quaternions (w, x, y, z), as robosuite computes it."""
+    w = np.clip(quaternion[:, :1], -1.0, 1.0)
+    sine = np.sqrt(1.0 - w * w)
+    scale = np.where(sine < 1e-8, 0.0, 2.0 * np.arccos(w) / np.maximum(sine, 1e-8))
+    return quaternion[:, 1:] * scale
+
+
+def observation_size(scene: Scene) -> int:
+    """Numbers in `Observation.vector`."""
+    return 13 + 18 * len(scene.goal.atoms)

@@ -1,0 +1,1 @@
+"""The compiled control step: controller, physics, goal."""

@@ -1,0 +1,372 @@
+"""A chunk of control steps without the interpreter: OSC_POSE, gripper, physics, goal.
+
+MuJoCo's own `mj_step1` and `mj_step2` are called from compiled code by name; what they read and write is
+seen through the bindings' NumPy views. One physics pass a substep: the torque is computed between the two.
+
+The torque is robosuite 1.4's operational-space control with position and orientation decoupled:
+tau = J^T [L_p f; L_o t] + bias + N^T M a, with L the inverses of J M^-1 J^T and a a posture term; only the
+seven columns that the arm has are computed.
+
+All compiled code of the step is in this one file on purpose: Numba's cache looks at a function's own file only,
+and would go on using an old version of a function that another file has inlined. Its arguments are named tuples of
+arrays, from `kernel_arrays`.
+"""
+
+import glob
+import math
+from pathlib import Path
+
+import llvmlite.binding
+import mujoco
+import numpy as np
+from numba import njit, types
+from numba.core.typing.templates import Signature
+
+from rlgen.libero.scenes.goals import CONTAIN, STACKED, UNDER
+
+_STEP = Signature(types.void, (types.uintp, types.uintp), recvr=None)
+_mj_step1 = types.ExternalFunction("mj_step1", _STEP)
+_mj_step2 = types.ExternalFunction("mj_step2", _STEP)
+POSTURE_KP = 10.0
+ARM = 7
+# Lengths of the benchmark's goal predicates, metres: how far below a region's floor still counts as in it, how
+# far below and above its top as on it, and how far apart two things on one another may be.
+CONTAIN_SLACK = 0.01
+UNDER_SLACK = 0.005
+UNDER_HEIGHT = 0.10
+STACKED_REACH = 0.03
+
+
+def link_mujoco() -> None:
+    """Makes the library's functions known to compiled code, and its warnings silent. Call before the kernel runs.
+
+    MuJoCo would write them to a file in the working directory; what diverges is told by its `MjData` as well.
+    """
+    mujoco.set_mju_user_warning(_ignore)
+    folder = Path(mujoco.__file__).parent
+    llvmlite.binding.load_library_permanently(sorted(glob.glob(str(folder / "libmujoco.so*")))[0])
+
+
+def _ignore(warning: str) -> None:
+    pass
+
+
+@njit(nogil=True, cache=True)
+def rotate_goal(delta, current, goal):
+    """goal <- rotation by the axis-angle `delta` (radians) times `current`.
+
+    The rotation goes through a quaternion in single precision, because robosuite's does.
+    """
+    angle = math.sqrt(delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2)
+    quaternion = np.empty(4, np.float32)
+    quaternion[0] = math.cos(angle / 2)
+    for axis in range(3):
+        quaternion[1 + axis] = delta[axis] / angle * math.sin(angle / 2)
+    scale = math.sqrt(2.0 / np.dot(quaternion, quaternion))
+    for k in range(4):
+        quaternion[k] = quaternion[k] * scale
+    w, x, y, z = quaternion
+    turn = np.empty((3, 3))
+    turn[0, 0], turn[0, 1], turn[0, 2] = 1.0 - y * y - z * z, x * y - z * w, x * z + y * w
+    turn[1, 0], turn[1, 1], turn[1, 2] = x * y + z * w, 1.0 - x * x - z * z, y * z - x * w
+    turn[2, 0], turn[2, 1], turn[2, 2] = x * z - y * w, y * z + x * w, 1.0 - x * x - y * y
+    for row in range(3):
+        for column in range(3):
+            goal[row, column] = (
+                turn[row, 0] * current[0, column]
+                + turn[row, 1] * current[1, column]
+                + turn[row, 2] * current[2, column]
+            )
+
+
+@njit(nogil=True, cache=True)
+def arm_jacobian(position, axes, anchors, joints, jacobian):
+    """Jacobian `[6, 7]` of a point moved by the hinges `joints`."""
+    for column in range(ARM):
+        axis, anchor = axes[joints[column]], anchors[joints[column]]
+        rx, ry, rz = position[0] - anchor[0], position[1] - anchor[1], position[2] - anchor[2]
+        jacobian[0, column] = axis[1] * rz - axis[2] * ry
+        jacobian[1, column] = axis[2] * rx - axis[0] * rz
+        jacobian[2, column] = axis[0] * ry - axis[1] * rx
+        for row in range(3):
+            jacobian[3 + row, column] = axis[row]
+
+
+@njit(nogil=True, cache=True)
+def arm_mass_matrix(sparse, addresses, parents, dofs, mass):
+    """The arm's block `[7, 7]` of MuJoCo's sparse mass matrix `qM`."""
+    for row in range(ARM):
+        address, dof = addresses[dofs[row]], dofs[row]
+        while dof >= 0:
+            for column in range(row + 1):
+                if dofs[column] == dof:
+                    mass[row, column] = sparse[address]
+                    mass[column, row] = sparse[address]
+            address += 1
+            dof = parents[dof]
+
+
+@njit(nogil=True, cache=True)
+def cholesky(matrix, size, factor):
+    """Lower factor of a symmetric positive definite matrix."""
+    for i in range(size):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= factor[i, k] * factor[j, k]
+            factor[i, j] = math.sqrt(max(total, 1e-300)) if i == j else total / factor[j, j]
+
+
+@njit(nogil=True, cache=True)
+def cholesky_solve(factor, size, vector):
+    """Solves in place."""
+    for i in range(size):
+        for k in range(i):
+            vector[i] -= factor[i, k] * vector[k]
+        vector[i] /= factor[i, i]
+    for i in range(size - 1, -1, -1):
+        for k in range(i + 1, size):
+            vector[i] -= factor[k, i] * vector[k]
+        vector[i] /= factor[i, i]
+
+
+@njit(nogil=True, cache=True)
+def operational_inertia(jacobian, inverse, first, size, matrix):
+    """matrix <- J M^-1 J^T over the rows `first`..`first + size`; `inverse` is M^-1 J^T `[7, 6]`."""
+    for i in range(size):
+        for j in range(size):
+            total = 0.0
+            for k in range(ARM):
+                total += jacobian[first + i, k] * inverse[k, first + j]
+            matrix[i, j] = total
+
+
+@njit(nogil=True, cache=True)
+def arm_torque(
+    goal_position,
+    goal_rotation,
+    position,
+    rotation,
+    joints,
+    velocities,
+    posture,
+    kp,
+    kd,
+    jacobian,
+    mass,
+    bias,
+    torque,
+):
+    """OSC_POSE torque of one substep.
+
+    Args:
+      goal_position, goal_rotation: the goal, metres `[3]` and rotation matrix `[3, 3]`.
+      position, rotation: the grip site's.
+      joints, velocities: of the arm, radians and radians/s `[7]`.
+      posture: joint positions of the null-space term.
+      jacobian, mass, bias: `[6, 7]`, `[7, 7]`, `[7]`.
+      torque: the result `[7]`, N m, not clipped.
+    """
+    wrench = np.zeros(6)
+    for row in range(6):
+        velocity = 0.0
+        for k in range(ARM):
+            velocity += jacobian[row, k] * velocities[k]
+        wrench[row] = -kd * velocity
+    for row in range(3):
+        wrench[row] += kp * (goal_position[row] - position[row])
+    for column in range(3):
+        a, b = rotation[:, column], goal_rotation[:, column]
+        wrench[3] += 0.5 * kp * (a[1] * b[2] - a[2] * b[1])
+        wrench[4] += 0.5 * kp * (a[2] * b[0] - a[0] * b[2])
+        wrench[5] += 0.5 * kp * (a[0] * b[1] - a[1] * b[0])
+
+    factor = np.zeros((ARM, ARM))
+    cholesky(mass, ARM, factor)
+    inverse = np.empty((ARM, 6))
+    column_vector = np.empty(ARM)
+    for row in range(6):
+        for k in range(ARM):
+            column_vector[k] = jacobian[row, k]
+        cholesky_solve(factor, ARM, column_vector)
+        for k in range(ARM):
+            inverse[k, row] = column_vector[k]
+
+    inertia, inertia_factor = np.zeros((6, 6)), np.zeros((6, 6))
+    for first in (0, 3):
+        operational_inertia(jacobian, inverse, first, 3, inertia)
+        cholesky(inertia, 3, inertia_factor)
+        cholesky_solve(inertia_factor, 3, wrench[first : first + 3])
+
+    # N^T M a = M a - J^T (J M^-1 J^T)^-1 J a: the posture term without what it does to the end effector.
+    acceleration = np.empty(ARM)
+    for k in range(ARM):
+        damping = 2.0 * math.sqrt(POSTURE_KP) * velocities[k]
+        acceleration[k] = POSTURE_KP * (posture[k] - joints[k]) - damping
+    projected = np.zeros(6)
+    for row in range(6):
+        for k in range(ARM):
+            projected[row] += jacobian[row, k] * acceleration[k]
+    operational_inertia(jacobian, inverse, 0, 6, inertia)
+    cholesky(inertia, 6, inertia_factor)
+    cholesky_solve(inertia_factor, 6, projected)
+    for k in range(ARM):
+        total = bias[k]
+        for row in range(6):
+            total += jacobian[row, k] * (wrench[row] - projected[row])
+        for j in range(ARM):
+            total += mass[k, j] * acceleration[j]
+        torque[k] = total
+
+
+@njit(nogil=True, cache=True)
+def _contains(position, centre, rotation, size):
+    """In the site's box, turned as the benchmark turns it."""
+    for axis in range(3):
+        reach = abs(rotation[axis, 0] * size[0] + rotation[axis, 1] * size[1] + rotation[axis, 2] * size[2])
+        below = CONTAIN_SLACK if axis == 2 else 0.0
+        if not centre[axis] - reach - below < position[axis] < centre[axis] + reach:
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _lies_on(position, centre, rotation, size):
+    """Above the site's box; the benchmark multiplies by the rotation where its inverse would be expected."""
+    way = np.empty(3)
+    for axis in range(3):
+        way[axis] = 0.0
+        for k in range(3):
+            way[axis] += rotation[axis, k] * (position[k] - centre[k])
+    low, high = size[2] - UNDER_SLACK, size[2] + UNDER_HEIGHT
+    return low < way[2] < high and abs(way[0]) < size[0] and abs(way[1]) < size[1]
+
+
+@njit(nogil=True, cache=True)
+def _stacked(position, below):
+    """Not lower than the other, and near it seen from above."""
+    x, y = below[0] - position[0], below[1] - position[1]
+    return below[2] <= position[2] and math.sqrt(x * x + y * y) < STACKED_REACH
+
+
+@njit(nogil=True, cache=True)
+def _joints_meet(qpos, addresses, threshold, above, inclusive, every):
+    """The condition of one joint or of all."""
+    for address in addresses:
+        if address < 0:
+            break
+        value = qpos[address]
+        meets = (value > threshold) == above if value != threshold else inclusive
+        if meets != every:
+            return meets
+    return every
+
+
+@njit(nogil=True, cache=True)
+def goal_reached(views, goal):
+    """All atoms hold but for contacts, in the poses of the last physics pass, as the benchmark checks them."""
+    for atom in range(len(goal.kinds)):
+        kind, place = goal.kinds[atom], goal.places[atom]
+        position = views.xpos[goal.bodies[atom]]
+        if kind == CONTAIN:
+            holds = _contains(position, views.site_xpos[place], views.site_xmat[place], goal.sizes[atom])
+        elif kind == UNDER:
+            holds = _lies_on(position, views.site_xpos[place], views.site_xmat[place], goal.sizes[atom])
+        elif kind == STACKED:
+            holds = _stacked(position, views.xpos[place])
+        else:
+            holds = _joints_meet(
+                views.qpos,
+                goal.joints[atom],
+                goal.thresholds[atom],
+                goal.above[atom],
+                goal.inclusive[atom],
+                goal.every[atom],
+            )
+        if not holds:
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _set_gripper(views, constants, memory, command):
+    """Moves the internal command towards the sign of the action and scales it to each finger's range."""
+    sign = np.sign(command)
+    for finger in range(2):
+        direction = -1.0 if finger == 0 else 1.0
+        moved = memory.gripper[finger] + direction * constants.gripper_speed * sign
+        memory.gripper[finger] = min(max(moved, -1.0), 1.0)
+        actuator = constants.finger_actuator[finger]
+        low, high = constants.control_low[actuator], constants.control_high[actuator]
+        views.ctrl[actuator] = 0.5 * (high + low) + 0.5 * (high - low) * memory.gripper[finger]
+
+
+@njit(nogil=True, cache=True)
+def control_step(views, constants, memory, action):
+    """One control step (50 ms): the goal is set once, the torque at every substep."""
+    goal_position, scaled = np.empty(3), np.empty(6)
+    jacobian, mass, torque = np.empty((6, 7)), np.zeros((7, 7)), np.empty(7)
+    for k in range(6):
+        scaled[k] = min(max(action[k], -1.0), 1.0) * constants.output_max[k]
+    for substep in range(constants.substeps):
+        _mj_step1(views.model, views.data)
+        position, rotation = views.site_xpos[constants.grip_site], views.site_xmat[constants.grip_site]
+        if substep == 0:
+            for k in range(3):
+                goal_position[k] = position[k] + scaled[k]
+            if scaled[3] != 0.0 or scaled[4] != 0.0 or scaled[5] != 0.0:
+                rotate_goal(scaled[3:], rotation, memory.goal_rotation)
+        arm_jacobian(position, views.xaxis, views.xanchor, constants.arm_joint, jacobian)
+        arm_mass_matrix(views.inertia, constants.inertia_address, constants.dof_parent, constants.arm_dof, mass)
+        arm_torque(
+            goal_position,
+            memory.goal_rotation,
+            position,
+            rotation,
+            views.qpos[constants.arm_qpos],
+            views.qvel[constants.arm_dof],
+            constants.posture,
+            constants.kp,
+            constants.kd,
+            jacobian,
+            mass,
+            views.bias[constants.arm_dof],
+            torque,
+        )
+        for k in range(7):
+            actuator = constants.arm_actuator[k]
+            low, high = constants.control_low[actuator], constants.control_high[actuator]
+            views.ctrl[actuator] = min(max(torque[k], low), high)
+        _set_gripper(views, constants, memory, action[6])
+        # The benchmark samples its sensors in the last substep but one, with the poses of the pass before it.
+        sampled = substep == constants.substeps - 2
+        if sampled:
+            memory.seen_pose[:] = views.qpos
+        _mj_step2(views.model, views.data)
+        if sampled:
+            memory.seen_qpos[:] = views.qpos
+            memory.seen_qvel[:] = views.qvel
+
+
+@njit(nogil=True, cache=True)
+def run_chunk(views, constants, memory, actions, until_goal, time, states):
+    """Runs the control steps of a chunk, until the goal is reached (contacts aside) where that is wanted.
+
+    Args:
+      actions: `[H, 7]`.
+      until_goal: whether to stop there.
+      time: simulated seconds before the chunk.
+      states: `[H, D]`, filled with time, qpos, qvel after each step.
+
+    Returns:
+      Steps taken, and whether it stopped at the goal.
+    """
+    nq, nv = len(views.qpos), len(views.qvel)
+    for step in range(len(actions)):
+        control_step(views, constants, memory, actions[step])
+        states[step, 0] = time + (step + 1) * constants.substeps * constants.timestep
+        states[step, 1 : 1 + nq] = views.qpos
+        states[step, 1 + nq : 1 + nq + nv] = views.qvel
+        if until_goal and goal_reached(views, constants.goal):
+            return step + 1, True
+    return len(actions), False

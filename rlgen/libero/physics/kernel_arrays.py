@@ -1,0 +1,135 @@
+"""What the compiled control step reads and writes: arrays of the scene, of one `MjData`, and of the controller."""
+
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+
+from rlgen.libero.scenes.goals import Goal
+from rlgen.libero.scenes.scene import Scene
+
+
+class Views(NamedTuple):
+    """Arrays of one `MjData`, and its address and its model's."""
+
+    model: int
+    data: int
+    qpos: np.ndarray
+    qvel: np.ndarray
+    ctrl: np.ndarray
+    xpos: np.ndarray
+    xaxis: np.ndarray
+    xanchor: np.ndarray
+    site_xpos: np.ndarray
+    site_xmat: np.ndarray
+    inertia: np.ndarray
+    bias: np.ndarray
+
+
+class GoalArrays(NamedTuple):
+    """The numbers of a `predicates.Goal`."""
+
+    kinds: np.ndarray
+    bodies: np.ndarray
+    places: np.ndarray
+    sizes: np.ndarray
+    joints: np.ndarray
+    thresholds: np.ndarray
+    above: np.ndarray
+    inclusive: np.ndarray
+    every: np.ndarray
+
+
+class Constants(NamedTuple):
+    """What the control step must know about the scene, as arrays and numbers."""
+
+    substeps: int
+    timestep: float
+    kp: float
+    kd: float
+    output_max: np.ndarray
+    posture: np.ndarray
+    gripper_speed: float
+    arm_qpos: np.ndarray
+    arm_dof: np.ndarray
+    arm_joint: np.ndarray
+    arm_actuator: np.ndarray
+    finger_actuator: np.ndarray
+    control_low: np.ndarray
+    control_high: np.ndarray
+    grip_site: int
+    inertia_address: np.ndarray
+    dof_parent: np.ndarray
+    goal: GoalArrays
+
+
+class ControllerState(NamedTuple):
+    """What the controller and the sensors remember between control steps; changed in place.
+
+    Attributes:
+      goal_rotation: orientation goal, `[3, 3]`.
+      gripper: the internal gripper command of each finger.
+      seen_pose, seen_qpos, seen_qvel: what the benchmark's sensors sampled last: joint positions that poses were
+        computed from, joint positions and velocities.
+    """
+
+    goal_rotation: np.ndarray
+    gripper: np.ndarray
+    seen_pose: np.ndarray
+    seen_qpos: np.ndarray
+    seen_qvel: np.ndarray
+
+
+def make_constants(scene: Scene) -> Constants:
+    """Gathers the scene's constants in the types that the kernel is compiled for."""
+    model, control, robot = scene.model, scene.control, scene.robot
+    return Constants(
+        substeps=control.substeps,
+        timestep=float(model.opt.timestep),
+        kp=control.kp,
+        kd=control.kd,
+        output_max=control.output_max,
+        posture=control.initial_joints,
+        gripper_speed=control.gripper_speed,
+        arm_qpos=robot.arm_qpos,
+        arm_dof=robot.arm_dof,
+        arm_joint=robot.arm_joint,
+        arm_actuator=robot.arm_actuator,
+        finger_actuator=robot.finger_actuator,
+        control_low=model.actuator_ctrlrange[:, 0].copy(),
+        control_high=model.actuator_ctrlrange[:, 1].copy(),
+        grip_site=robot.grip_site,
+        inertia_address=model.dof_Madr.copy(),
+        dof_parent=model.dof_parentid.copy(),
+        goal=goal_arrays(scene.goal),
+    )
+
+
+def goal_arrays(goal: Goal) -> GoalArrays:
+    """The numbers of a goal."""
+    return GoalArrays(*(getattr(goal, name) for name in GoalArrays._fields))
+
+
+def make_views(model: mujoco.MjModel, data: mujoco.MjData) -> Views:
+    """Views of `data`, which must outlive them."""
+    return Views(
+        model=model._address,
+        data=data._address,
+        qpos=data.qpos,
+        qvel=data.qvel,
+        ctrl=data.ctrl,
+        xpos=data.xpos,
+        xaxis=data.xaxis,
+        xanchor=data.xanchor,
+        site_xpos=data.site_xpos,
+        site_xmat=data.site_xmat.reshape(-1, 3, 3),
+        inertia=data.qM,
+        bias=data.qfrc_bias,
+    )
+
+
+def make_controller_state(scene: Scene) -> ControllerState:
+    """The controller as it is after a reset."""
+    nq, nv = scene.model.nq, scene.model.nv
+    orientation = scene.control.initial_orientation.copy()
+    return ControllerState(orientation, np.zeros(2), np.zeros(nq), np.zeros(nq), np.zeros(nv))

@@ -1,0 +1,1 @@
+"""Placeholder assets: plain geometry in place of the benchmark's objects, so that every task builds offline."""

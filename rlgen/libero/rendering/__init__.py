@@ -1,0 +1,1 @@
+"""Renderers: the benchmark's own through OpenGL, and a software renderer."""

@@ -1,0 +1,156 @@
+"""The benchmark's own pictures, drawn by MuJoCo through a GL library."""
+
+import functools
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from rlgen.core.errors import UserError
+from rlgen.libero.rendering.software import CAMERAS, camera_ids
+from rlgen.libero.scenes.lamps import Lamps
+
+Gl = Literal["egl", "osmesa", "none"]
+_OFF = ("disable", "disabled", "off", "false", "0")
+_TRIAL = (
+    "import sys, importlib; from OpenGL import GL;"
+    "context = importlib.import_module('mujoco.' + sys.argv[1]).GLContext(8, 8);"
+    "context.make_current(); print(GL.glGetString(GL.GL_VERSION) is not None)"
+)
+_TRIAL_SECONDS = 60
+_COLLISIONS = 0  # the geom group that the benchmark hides
+_MOST_GEOMS = 1000  # robosuite's limit of drawn things; more are left out there too
+
+
+@functools.cache
+def find_gl() -> Gl:
+    """Which GL library can draw without a display here: EGL, else OSMesa, else none.
+
+    `MUJOCO_GL` is honoured: `egl` or `osmesa` is the only one tried, `disabled` means none, anything else
+    leaves the choice open. Each library is tried in a process of its own, since a missing or broken one can
+    end the process that loads it, and the first one loaded excludes the other.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if wanted in _OFF:
+        return "none"
+    for gl in (wanted,) if wanted in ("egl", "osmesa") else ("egl", "osmesa"):
+        if _works(gl):
+            return gl
+    return "none"
+
+
+def _works(gl: str) -> bool:
+    # MUJOCO_GL would load its library as soon as mujoco is imported; PYOPENGL_PLATFORM must agree with it.
+    environment = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"}
+    environment["PYOPENGL_PLATFORM"] = gl
+    command = [sys.executable, "-c", _TRIAL, gl]
+    try:
+        result = subprocess.run(command, env=environment, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return result.returncode == 0 and result.stdout.strip() == b"True"
+
+
+class BenchmarkView:
+    """Draws as LIBERO's `OffScreenRenderEnv` does: same pixels with the same GL library and MuJoCo.
+
+    One view belongs to the thread that made it, as GL contexts do. Sites are hidden, as LIBERO hides them at
+    every reset; the one that it shows, the red disc on a stove that is turned on, is a lamp of the bundle's model.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        *,
+        cameras: Sequence[str] = CAMERAS,
+        size: int = 128,
+        gl: Gl | None = None,
+    ):
+        """Opens a GL context and loads the model into it.
+
+        Args:
+          model: the scene.
+          cameras: names, in the order of the pictures.
+          size: width and height in pixels.
+          gl: the library; None finds one.
+
+        Raises:
+          UserError: if there is no GL library, or this process has already loaded another one.
+          ValueError: for an unknown camera.
+        """
+        self.model, self.size = model, size
+        self._cameras = camera_ids(model, cameras)
+        self._data, self._lamps = mujoco.MjData(model), Lamps(model)
+        self._gl = _open(gl or find_gl(), size)
+        self._scene = mujoco.MjvScene(model, maxgeom=_MOST_GEOMS)
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[_COLLISIONS] = 0
+        self._option.sitegroup[:] = 0
+        self._context = self._load()
+
+    def _load(self) -> mujoco.MjrContext:
+        """The model on the GL side, with an offscreen buffer at least as large as a picture."""
+        buffer = self.model.vis.global_
+        kept = buffer.offwidth, buffer.offheight
+        try:
+            if self.size > min(kept):
+                buffer.offwidth, buffer.offheight = (max(side, self.size) for side in kept)
+            context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_150)
+        finally:
+            buffer.offwidth, buffer.offheight = kept
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+        return context
+
+    def draw(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
+        """Pictures of the scene at joint positions `qpos`, in the benchmark's raw orientation."""
+        model, data = self.model, self._data
+        data.qpos[:] = qpos
+        mujoco.mj_fwdPosition(model, data)
+        self._lamps.put_out(data)
+        self._gl.make_current()
+        window = mujoco.MjrRect(0, 0, self.size, self.size)
+        camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()
+        camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        pictures = np.empty((len(self._cameras), self.size, self.size, 3), np.uint8)
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        for number, picture in zip(self._cameras, pictures, strict=True):
+            camera.fixedcamid = number
+            mujoco.mjv_updateScene(model, data, self._option, nothing, camera, everything, self._scene)
+            mujoco.mjr_render(window, self._scene, self._context)
+            mujoco.mjr_readPixels(picture, None, window, self._context)
+        return pictures
+
+    def close(self) -> None:
+        """Gives the GL context back; the view draws no more."""
+        if self._context is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._context = None
+
+    def __enter__(self) -> "BenchmarkView":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open(gl: Gl, size: int) -> Any:
+    if gl == "none":
+        raise UserError(
+            "the benchmark view needs a GL library and none was found: "
+            "install libegl1 or libosmesa6, or use the fast view"
+        )
+    try:
+        context = importlib.import_module(f"mujoco.{gl}").GLContext(size, size)
+    except Exception as error:
+        # PyOpenGL and the driver raise whatever they like; the reason is in the message.
+        raise UserError(f"GL library {gl!r} does not work here ({error}): try another MUJOCO_GL") from error
+    context.make_current()
+    return context

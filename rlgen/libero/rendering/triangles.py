@@ -1,0 +1,184 @@
+"""A MuJoCo model as a light list of coloured triangles, built once and shared by views."""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, Int
+
+from rlgen.libero.rendering.mesh import Shape, areas, box, capsule, cylinder, ellipsoid, plane, simplify
+from rlgen.libero.rendering.textures import Textures, read_textures
+
+_GROUPS = (1, 2)  # what the benchmark shows: visual geoms; group 0 is for collisions
+_GREY = np.array([0.5, 0.5, 0.5, 1.0], np.float32)  # MuJoCo's default: the material's colour counts
+_SMALLEST = 0.002  # metres; screws below this half size are left out
+_FINEST = 0.005  # metres; half a pixel of the 128-pixel agent view, at the table
+_FAINT = 0.1  # geoms more transparent than this are left out; the rest are drawn solid
+_GEOM = mujoco.mjtGeom
+
+
+@dataclass(frozen=True)
+class Triangles:
+    """What a view draws: V vertices in the frames of their geoms, F faces.
+
+    Attributes:
+      vertices, normals: metres, in the frame of the geom.
+      geoms: geom of each vertex.
+      paint: colour in 0..1, or texture coordinates (u, v, 0).
+      faces: vertex indices, counter-clockwise from outside.
+      tint: colour that the paint or texture is multiplied by.
+      texture: index into `textures`, or -1.
+      density: texels a metre on the face, 0 without a texture.
+      textures: small textures.
+      background: colour where nothing is seen.
+    """
+
+    vertices: Float[np.ndarray, "V 3"]
+    normals: Float[np.ndarray, "V 3"]
+    geoms: Int[np.ndarray, " V"]
+    paint: Float[np.ndarray, "V 3"]
+    faces: Int[np.ndarray, "F 3"]
+    tint: Float[np.ndarray, "F 3"]
+    texture: Int[np.ndarray, " F"]
+    density: Float[np.ndarray, " F"]
+    textures: Textures
+    background: Float[np.ndarray, "3"]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a geom is coloured: the material's numbers, or the geom's own."""
+
+    rgba: Float[np.ndarray, "4"]
+    texture: int
+    repeat: Float[np.ndarray, "2"]
+    uniform: bool
+
+
+def read_triangles(model: mujoco.MjModel, *, budget: int = 1500) -> Triangles:
+    """Builds the triangles of all geoms that the benchmark shows.
+
+    Args:
+      model: a model whose visible geoms are in group 1 or 2, as the benchmark's are.
+      budget: most triangles that a textured mesh may keep; one of a single colour keeps a third of that.
+    """
+    textures = read_textures(model)
+    parts = []
+    for geom in range(model.ngeom):
+        look = _look(model, geom)
+        if model.geom_group[geom] in _GROUPS and look.rgba[3] >= _FAINT:
+            shape, texture = _shape(model, geom, look, textures, budget)
+            if shape is not None and len(shape.faces):
+                parts.append(_part(geom, look, shape, texture, textures))
+    return _gather(parts, textures, _background(model, textures))
+
+
+def _look(model: mujoco.MjModel, geom: int) -> _Look:
+    own, material = model.geom_rgba[geom], model.geom_matid[geom]
+    if material < 0:
+        return _Look(own, -1, np.ones(2), False)
+    rgba = model.mat_rgba[material] if (own == _GREY).all() else own
+    texture = int(model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB])
+    uniform = bool(model.mat_texuniform[material])
+    return _Look(rgba, texture, model.mat_texrepeat[material], uniform)
+
+
+def _shape(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, budget: int) -> tuple[Shape | None, int]:
+    """The geom's triangles and the texture they sample per pixel, or -1."""
+    kind, size = model.geom_type[geom], model.geom_size[geom].copy()
+    if kind == _GEOM.mjGEOM_MESH:
+        return _mesh(model, geom, look, textures, budget)
+    if kind in (_GEOM.mjGEOM_PLANE, _GEOM.mjGEOM_BOX):
+        shape = plane(size, 2 * model.stat.extent) if kind == _GEOM.mjGEOM_PLANE else box(size)
+        if look.texture < 0:
+            return _painted(shape, np.ones(3)), -1
+        flat = model.tex_type[look.texture] == mujoco.mjtTexture.mjTEXTURE_2D
+        return (_mapped(shape, size, look) if flat else shape), look.texture
+    if kind == _GEOM.mjGEOM_CYLINDER:
+        shape = cylinder(size[0], size[1])
+    elif kind == _GEOM.mjGEOM_CAPSULE:
+        shape = capsule(size[0], size[1])
+    elif kind == _GEOM.mjGEOM_SPHERE:
+        shape = ellipsoid(size[:1].repeat(3))
+    elif kind == _GEOM.mjGEOM_ELLIPSOID:
+        shape = ellipsoid(size)
+    else:
+        return None, -1
+    return _painted(shape, textures.mean(look.texture) if look.texture >= 0 else np.ones(3)), -1
+
+
+def _painted(shape: Shape, colour: np.ndarray) -> Shape:
+    return Shape(shape.vertices, shape.normals, np.tile(colour, (len(shape.vertices), 1)), shape.faces)
+
+
+def _mapped(shape: Shape, size: np.ndarray, look: _Look) -> Shape:
+    """Texture coordinates as MuJoCo makes them: along x and y of the geom, `repeat` times over it."""
+    scale = np.where(size[:2] > 0, size[:2], 1.0)
+    per_metre = look.repeat if look.uniform else look.repeat / scale
+    uv = 0.5 * shape.vertices[:, :2] * per_metre * [1, -1] - 0.5
+    return Shape(shape.vertices, shape.normals, np.pad(uv, ((0, 0), (0, 1))), shape.faces)
+
+
+def _mesh(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, budget: int) -> tuple[Shape | None, int]:
+    mesh, half = model.geom_dataid[geom], model.geom_aabb[geom, 3:].max()
+    if half < _SMALLEST:
+        return None, -1
+    textured = look.texture >= 0 and model.mesh_texcoordnum[mesh] > 0
+    shape = _corners(model, mesh, textured)
+    if textured and len(shape.faces) <= budget:
+        return shape, look.texture
+    if textured:
+        return simplify(shape, budget, _FINEST), look.texture
+    colour = textures.mean(look.texture) if look.texture >= 0 else np.ones(3)
+    return simplify(_painted(shape, colour), budget // 3, _FINEST), -1
+
+
+def _corners(model: mujoco.MjModel, mesh: int, textured: bool) -> Shape:
+    """A mesh with one vertex for each point, normal and texture coordinate used together."""
+    rows = slice(model.mesh_faceadr[mesh], model.mesh_faceadr[mesh] + model.mesh_facenum[mesh])
+    point, normal = model.mesh_face[rows].ravel(), model.mesh_facenormal[rows].ravel()
+    mapped = model.mesh_facetexcoord[rows].ravel() if textured else np.zeros_like(point)
+    key = (point.astype(np.int64) << 42) + (normal.astype(np.int64) << 21) + mapped
+    _, first, faces = np.unique(key, return_index=True, return_inverse=True)
+    points = model.mesh_vert[model.mesh_vertadr[mesh] + point[first]].astype(float)
+    normals = model.mesh_normal[model.mesh_normaladr[mesh] + normal[first]].astype(float)
+    paint = np.zeros_like(points)
+    if textured:
+        paint[:, :2] = model.mesh_texcoord[model.mesh_texcoordadr[mesh] + mapped[first]]
+    return Shape(points, normals, paint, faces.reshape(-1, 3))
+
+
+def _part(geom: int, look: _Look, shape: Shape, texture: int, textures: Textures) -> dict[str, np.ndarray]:
+    density = np.zeros(len(shape.faces))
+    if texture >= 0:
+        _, width, height = textures.levels[texture, 0]
+        texels = areas(shape.paint * [width, height, 1], shape.faces)
+        density = np.sqrt(texels / np.maximum(areas(shape.vertices, shape.faces), 1e-12))
+    count = len(shape.faces)
+    return {
+        "vertices": shape.vertices,
+        "normals": shape.normals,
+        "geoms": np.full(len(shape.vertices), geom),
+        "paint": shape.paint,
+        "faces": shape.faces,
+        "tint": np.tile(look.rgba[:3].astype(float), (count, 1)),
+        "texture": np.full(count, texture),
+        "density": density,
+    }
+
+
+def _gather(parts: list[dict[str, np.ndarray]], textures: Textures, background: np.ndarray) -> Triangles:
+    if not parts:
+        raise ValueError("the model shows no geoms in groups 1 and 2: put what should be seen in group 1")
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    starts = np.cumsum([0] + [len(part["vertices"]) for part in parts[:-1]])
+    joined["faces"] = np.concatenate([part["faces"] + start for part, start in zip(parts, starts, strict=True)])
+    return Triangles(**joined, textures=textures, background=background)
+
+
+def _background(model: mujoco.MjModel, textures: Textures) -> Float[np.ndarray, "3"]:
+    """Mean colour of the sky, or black without one, as MuJoCo clears to."""
+    for texture in range(model.ntex):
+        if model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_SKYBOX:
+            return textures.mean(texture).astype(float)
+    return np.zeros(3)

@@ -1,0 +1,1 @@
+"""Scene bundles: built once by the benchmark itself, then loaded without it."""

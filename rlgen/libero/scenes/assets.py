@@ -1,0 +1,207 @@
+"""Where the benchmark's object assets (MJCF, meshes, textures) come from.
+
+In this order: a folder that the user names; an installed LIBERO; the hub dataset that `hf-libero` downloads;
+the built-in stand-ins. Nothing here imports libero, which would ask a question on standard input.
+"""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+from rlgen.core.errors import UserError
+from rlgen.libero.placeholders.tree import MARKER, content_key, standin_files, write_standins
+from rlgen.libero.scenes.hub import HUB_DATASET, hub_assets
+
+FOLDER_VARIABLE = "RLGEN_LIBERO_ASSETS"
+FAMILIES = ("stable_hope_objects", "stable_scanned_objects", "turbosquid_objects", "articulated_objects")
+# Textures of an arena whose file names the benchmark replaces by those of the task's style.
+RESTYLED = ("texplane", "tex-wall")
+
+
+@dataclass(frozen=True)
+class AssetSource:
+    """An asset tree that was found.
+
+    Attributes:
+      kind: how it was found; a stand-in tree is `stand-in` however it was found.
+      path: its root, which has `scenes/`, `textures/` and the object families in it.
+      label: the phrase for reports.
+    """
+
+    kind: Literal["folder", "installed", "hub", "stand-in"]
+    path: Path
+    label: str
+
+
+LABELS = {
+    "folder": "LIBERO assets from a given folder",
+    "installed": "LIBERO assets of an installed LIBERO",
+    "hub": f"LIBERO assets from the hub ({HUB_DATASET})",
+    "stand-in": "built-in stand-ins (plain geometry)",
+}
+
+
+def find_assets(
+    folder: Path | None = None,
+    *,
+    standins: bool = False,
+    cache: Path,
+    download: bool = True,
+    needed: Iterable[str] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> AssetSource:
+    """Finds an asset tree; the first place that has all that is needed wins.
+
+    Args:
+      folder: what the user named; the environment variable `RLGEN_LIBERO_ASSETS` stands in for it.
+      standins: go straight to the stand-ins.
+      cache: where the stand-ins are written.
+      download: whether the hub may be asked; `RLGEN_OFFLINE` and `HF_HUB_OFFLINE` forbid it, too.
+      needed: files that the tree must have, see `check_assets`.
+      tell: hears, in one line each, of a download and of its failure.
+
+    Raises:
+      UserError: the named folder cannot be used, or the stand-ins cannot be written.
+    """
+    tell = tell or (lambda line: None)
+    wanted = required_files() if needed is None else tuple(needed)
+    named = folder or os.environ.get(FOLDER_VARIABLE)
+    if named and not standins:
+        path = Path(named).expanduser().absolute()
+        check_assets(path, wanted)
+        return _source("folder", path)
+    if not standins:
+        for path in _installed():
+            if _usable(path, wanted):
+                return _source("installed", path)
+        path = hub_assets(lambda tree: _usable(tree, wanted), download=download, tell=tell)
+        if path is not None:
+            return _source("hub", path)
+    path = Path(cache).absolute() / f"standins-{content_key()}"
+    try:
+        write_standins(path)
+    except OSError as error:
+        raise UserError(
+            f"the built-in stand-ins cannot be written to {path}: {error.strerror or error}; "
+            "make room there or choose another folder"
+        ) from error
+    return _source("stand-in", path)
+
+
+def _source(kind: Literal["folder", "installed", "hub", "stand-in"], path: Path) -> AssetSource:
+    kind = "stand-in" if (path / MARKER).exists() else kind
+    return AssetSource(kind, path, LABELS[kind])
+
+
+def required_files() -> tuple[str, ...]:
+    """What the benchmark's 130 tasks need: arenas, textures, objects, relative to the tree."""
+    return tuple(sorted(name for name in standin_files() if name != MARKER))
+
+
+def object_file(path: Path, category: str) -> str | None:
+    """The MJCF of a BDDL category relative to the tree at `path`; None for floors and tables."""
+    names = [f"{family}/{category}/{category}.xml" for family in FAMILIES]
+    names.append(f"articulated_objects/{category}.xml")
+    return next((name for name in names if (path / name).exists()), None)
+
+
+def check_assets(path: Path, needed: Iterable[str] | None = None) -> None:
+    """Makes sure that the needed files, and whatever they refer to, are there and can be read.
+
+    Args:
+      path: root of an asset tree.
+      needed: files relative to it, `required_files()` if None. MJCF among them is parsed, and every mesh and
+        texture it names must exist and not be empty; their contents are left to MuJoCo.
+
+    Raises:
+      UserError: names the folder or the first file at fault.
+    """
+    if not path.is_dir():
+        state = "is not a folder" if path.exists() else "does not exist"
+        raise UserError(
+            f"assets folder {path} {state}; name the folder that holds LIBERO's `scenes` and "
+            "`stable_hope_objects`, or leave it out to use what can be found"
+        )
+    for name in required_files() if needed is None else needed:
+        _check_file(path, path / name)
+        if name.endswith(".xml"):
+            for reference in _references(path, path / name):
+                _check_file(path, reference)
+
+
+def _check_file(root: Path, file: Path) -> None:
+    shown = os.path.relpath(file, root)
+    try:
+        size = file.stat().st_size
+    except OSError:
+        raise UserError(
+            f"assets folder {root} has no {shown}; a full copy of LIBERO's assets is needed, "
+            "or leave the folder out to use what can be found"
+        ) from None
+    if not file.is_file() or not size:
+        raise UserError(f"assets file {file} is not a file with something in it; fetch it again")
+
+
+def _references(root: Path, file: Path) -> Iterator[Path]:
+    """Files that an MJCF names, resolved against its own folder as the benchmark does."""
+    try:
+        document = ElementTree.parse(file).getroot()
+    except (ElementTree.ParseError, UnicodeError, OSError) as error:
+        raise UserError(f"assets file {file} cannot be read as MJCF ({error}); fetch it again") from error
+    if document.tag != "mujoco":
+        raise UserError(f"assets file {file} is not MJCF: its root is <{document.tag}>; fetch it again")
+    for element in document.iterfind("./asset/*[@file]"):
+        if element.get("name") not in RESTYLED:
+            yield file.parent / element.get("file", "")
+
+
+def _usable(path: Path, needed: Iterable[str]) -> bool:
+    """Whether a tree that nobody named is the benchmark's own and whole."""
+    try:
+        check_assets(path, needed)
+    except UserError:
+        return False
+    return not (path / MARKER).exists()
+
+
+def _installed() -> Iterator[Path]:
+    """Trees that an installed LIBERO points to: its configuration's, then the one inside the package."""
+    folder = os.environ.get("LIBERO_CONFIG_PATH") or "~/.libero"
+    configured = _configured_assets(Path(folder).expanduser() / "config.yaml")
+    if configured is not None:
+        yield configured
+    spec = importlib.util.find_spec("libero")
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        yield Path(location) / "libero" / "assets"
+
+
+def _configured_assets(file: Path) -> Path | None:
+    import yaml
+
+    try:
+        settings = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeError, yaml.YAMLError):
+        return None
+    named = settings.get("assets") if isinstance(settings, dict) else None
+    return Path(named).expanduser().absolute() if isinstance(named, str) and named else None
+
+
+def fingerprint(path: Path) -> str:
+    """A key of the tree's contents: names and sizes of all files, and every byte of the MJCF among them.
+
+    The same on every machine, and quick: meshes and textures are not read.
+    """
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    digest = hashlib.sha256()
+    for name, file in sorted(files.items()):
+        if name.startswith("."):  # what git and the hub keep beside a download
+            continue
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+        if name.endswith(".xml"):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,92 @@
+"""Fresh initial states, drawn by the benchmark's own samplers from the BDDL regions.
+
+Part of the builder (`rlgen.libero.scenes.build`): it reads objects of libero and robosuite but imports neither.
+"""
+
+from typing import Any
+from xml.etree import ElementTree
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+# robosuite's `initialization_noise="default"`, with which the stored states were drawn.
+JOINT_NOISE = 0.02
+# Root body -> position and quaternion (w, x, y, z).
+Poses = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def fixture_poses(env: Any) -> Poses:
+    """Where the last reset put the fixtures: root body -> position and quaternion (w, x, y, z)."""
+    model = env.sim.model._model
+    poses: Poses = {}
+    for fixture in env.env.fixtures_dict.values():
+        body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, fixture.root_body)
+        if body >= 0:  # tables and floors are part of the arena
+            poses[fixture.root_body] = model.body_pos[body].copy(), model.body_quat[body].copy()
+    return poses
+
+
+def sample_placements(env: Any, count: int, seed: int) -> Float[np.ndarray, "P D"]:
+    """Initial states as a reset draws them, not settled; the fixtures stay where they are.
+
+    Args:
+      env: the benchmark's `ControlEnv` after a reset.
+      count: states.
+      seed: of the samplers, which draw from NumPy's global generator.
+    """
+    np.random.seed(seed)
+    standing = fixture_poses(env)
+    # The benchmark reads where its sites are before the first reset puts the fixtures anywhere, and adds where they go.
+    _put_fixtures(env, _poses_as_loaded(env, standing))
+    try:
+        return np.stack([_sample_one(env, standing) for _ in range(count)])
+    finally:
+        _put_fixtures(env, standing)
+
+
+def _sample_one(env: Any, standing: Poses) -> Float[np.ndarray, " D"]:
+    problem, sim, robot = env.env, env.sim, env.robots[0]
+    sim.reset()
+    noise = np.random.randn(len(robot.robot_model.init_qpos)) * JOINT_NOISE
+    sim.data.qpos[robot._ref_joint_pos_indexes] = robot.robot_model.init_qpos + noise
+    sim.data.qpos[robot._ref_gripper_joint_pos_indexes] = robot.gripper.init_qpos
+    for initializer in _unique(problem.object_property_initializers):
+        problem.object_states_dict[initializer.name].set_joint(initializer.sample())
+    # Samplers that put objects on or into fixtures look at their sites.
+    mujoco.mj_kinematics(sim.model._model, sim.data._data)
+    placed = problem.placement_initializer.sample()
+    for name, (_, _, body) in placed.items():
+        if body.name in problem.fixtures_dict and body.root_body in standing:
+            placed[name] = (*standing[body.root_body], body)
+    placed = problem.conditional_placement_initializer.sample(sim, placed)
+    placed = problem.conditional_placement_on_objects_initializer.sample(placed)
+    for position, quaternion, body in placed.values():
+        if body.name not in problem.fixtures_dict:
+            sim.data.set_joint_qpos(body.joints[-1], np.concatenate([position, quaternion]))
+    return np.concatenate([[0.0], sim.data.qpos, sim.data.qvel])
+
+
+def _poses_as_loaded(env: Any, standing: Poses) -> Poses:
+    """Where the model's description has the fixtures."""
+    described = {body.get("name"): body for body in ElementTree.fromstring(env.env.model.get_xml()).iter("body")}
+    return {
+        name: (_numbers(described[name].get("pos", "0 0 0")), _numbers(described[name].get("quat", "1 0 0 0")))
+        for name in standing
+    }
+
+
+def _numbers(text: str) -> np.ndarray:
+    return np.array([float(word) for word in text.split()])
+
+
+def _put_fixtures(env: Any, poses: Poses) -> None:
+    model = env.sim.model._model
+    for name, (position, quaternion) in poses.items():
+        body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
+        model.body_pos[body], model.body_quat[body] = position, quaternion
+
+
+def _unique(initializers: list[Any]) -> list[Any]:
+    """The benchmark adds the same ones again at every reset."""
+    return list({initializer.name: initializer for initializer in initializers}.values())

@@ -1,0 +1,95 @@
+"""Bundles in a cache: found by what goes into them, built by the benchmark's own code where they are missing."""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rlgen.core.errors import UserError
+from rlgen.libero.scenes.assets import AssetSource, fingerprint
+from rlgen.libero.scenes.scene import BUNDLE_FORMAT, Scene, load_bundle
+from rlgen.libero.tasks.suites import Task, find_task
+
+PLACEMENTS = 256
+PLACEMENT_SEED = 0
+
+
+def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
+    """Loads a task, building its bundle in `cache` the first time (about 10 s).
+
+    Raises:
+      UserError: unknown task, or assets that cannot be used.
+    """
+    task = find_task(task) if isinstance(task, str) else task
+    [folder] = build_bundles([task], assets, cache)
+    return load_bundle(folder)
+
+
+def bundle_key(task: Task, assets: str) -> str:
+    """Names a bundle by all that goes into it; `assets` is the fingerprint of the asset tree."""
+    content = (BUNDLE_FORMAT, PLACEMENTS, PLACEMENT_SEED, task.id, task.bddl_file.read_text(), assets)
+    return f"{task.suite}-{task.index}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
+
+
+def build_bundles(
+    tasks: Sequence[Task],
+    assets: AssetSource,
+    cache: Path,
+    *,
+    workers: int = 1,
+    on_built: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """The bundles of tasks in `cache`, those that are missing built by `workers` processes.
+
+    Args:
+      on_built: called now and then with the number of bundles that are there.
+
+    Raises:
+      UserError: a task cannot be built from these assets.
+    """
+    content = fingerprint(assets.path)
+    folders = {task: cache / "scenes" / bundle_key(task, content) for task in tasks}
+    missing = [task for task, folder in folders.items() if not folder.is_dir()]
+    (cache / "scenes").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as logs:
+        shares = [missing[worker::workers] for worker in range(workers)]
+        running = [
+            _start_builder({task: folders[task] for task in share}, assets, Path(logs) / str(number))
+            for number, share in enumerate(shares)
+            if share
+        ]
+        _wait(running, lambda: on_built and on_built(sum(folder.is_dir() for folder in folders.values())))
+        for number, process in enumerate(running):
+            if process.returncode != 0:
+                lines = (Path(logs) / str(number)).read_text(errors="replace").strip().splitlines() or ["no output"]
+                raise UserError(
+                    f"scenes cannot be built from {assets.label} at {assets.path}: {lines[-1]}; "
+                    "check the assets folder, or use --standins"
+                )
+    return list(folders.values())
+
+
+def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) -> subprocess.Popen:
+    command = [
+        *(sys.executable, "-m", "rlgen.libero.scenes.build", "--assets", str(assets.path), "--label", assets.label),
+        *("--placements", str(PLACEMENTS), "--seed", str(PLACEMENT_SEED), "--format", str(BUNDLE_FORMAT)),
+        *(f"{task.id}={folder}" for task, folder in folders.items()),
+    ]
+    with open(log, "w") as file:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+
+
+def _wait(processes: list[subprocess.Popen], look: Callable[[], None]) -> None:
+    """Until all have ended; none is left behind when this is interrupted."""
+    try:
+        while any(process.poll() is None for process in processes):
+            time.sleep(0.05)
+            look()
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()

@@ -1,0 +1,200 @@
+"""The physics of a bundle without what is only to be seen."""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, Int
+
+from rlgen.core.errors import UserError
+from rlgen.libero.scenes.goals import Goal, compile_goal
+from rlgen.libero.tasks.suites import Task
+
+MODEL_FILE = "scene.xml"
+
+
+def physics_model(folder: Path) -> mujoco.MjModel:
+    """The model without what is only to be seen or sensed, kept beside the MJCF for each MuJoCo version.
+
+    MuJoCo takes masses and inertias from the visible geoms before it leaves them out: steps are the same bits. The
+    gripper's force sensors are not part of the benchmark's observations and cost a twentieth of a step.
+    """
+    compiled = folder / f"physics-{mujoco.__version__}.mjb"
+    if compiled.exists():
+        model = mujoco.MjModel.from_binary_path(str(compiled))
+    else:
+        model = _compile(folder)
+        _keep(model, compiled)
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
+    return model
+
+
+def _compile(folder: Path) -> mujoco.MjModel:
+    spec = mujoco.MjSpec.from_file(str(folder / MODEL_FILE))
+    first, last = spec.compiler.inertiagrouprange
+    for geom in list(spec.geoms):
+        touches = geom.contype or geom.conaffinity
+        if not touches and not first <= geom.group <= last:
+            spec.delete(geom)
+    # Most of the time would go into meshes that nothing uses any more.
+    used = {geom.meshname for geom in spec.geoms}
+    unused = [mesh for mesh in spec.meshes if mesh.name not in used]
+    for element in (*spec.textures, *spec.materials, *unused):
+        spec.delete(element)
+    spec.compiler.discardvisual = True
+    return spec.compile()
+
+
+def _keep(model: mujoco.MjModel, file: Path) -> None:
+    if os.access(file.parent, os.W_OK):
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        mujoco.mj_saveModel(model, str(temporary))
+        os.replace(temporary, file)
+
+
+BUNDLE_FORMAT = 6
+
+
+@dataclass(frozen=True)
+class RobotIndex:
+    """Where the Panda is in the model; all are indices or addresses."""
+
+    arm_qpos: Int[np.ndarray, "7"]
+    arm_dof: Int[np.ndarray, "7"]
+    arm_joint: Int[np.ndarray, "7"]
+    arm_actuator: Int[np.ndarray, "7"]
+    finger_qpos: Int[np.ndarray, "2"]
+    finger_actuator: Int[np.ndarray, "2"]
+    grip_site: int
+    hand_body: int
+
+
+@dataclass(frozen=True)
+class Control:
+    """Constants of OSC_POSE and the gripper (robosuite 1.4).
+
+    Attributes:
+      substeps: physics steps a control step.
+      kp, kd: stiffness and damping of the end effector.
+      output_max: metres and radians that an action of 1 moves the goal.
+      initial_joints: joint positions at reset, the target of the null-space term, radians.
+      initial_orientation: orientation goal at reset, rotation matrix.
+      gripper_speed: change of the internal gripper command a substep.
+    """
+
+    substeps: int
+    kp: float
+    kd: float
+    output_max: Float[np.ndarray, "6"]
+    initial_joints: Float[np.ndarray, "7"]
+    initial_orientation: Float[np.ndarray, "3 3"]
+    gripper_speed: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One task, ready to run; shared by all environments of the task.
+
+    Attributes:
+      folder: the bundle it was loaded from.
+      assets: what the objects are made of, the phrase for reports.
+      model: the physics alone, without what is only to be seen; a few megabytes.
+      stored: the benchmark's initial states, `[50, D]`, not settled; held out from training.
+      placements: initial states drawn from the BDDL regions, `[P, D]`, not settled; for training.
+      premise: what the task file says of the objects at the start.
+      object_bodies: bodies of the movable objects, in the benchmark's order.
+    """
+
+    task: Task
+    folder: Path
+    assets: str
+    model: mujoco.MjModel
+    robot: RobotIndex
+    control: Control
+    goal: Goal
+    premise: Goal
+    object_names: tuple[str, ...]
+    object_bodies: Int[np.ndarray, " objects"]
+    stored: Float[np.ndarray, "S D"]
+    placements: Float[np.ndarray, "P D"]
+
+    def initial_states(self, split: str) -> Float[np.ndarray, "S D"]:
+        """The initial states of a split: `train` (sampled placements) or `heldout` (stored states)."""
+        try:
+            return {"train": self.placements, "heldout": self.stored}[split]
+        except KeyError:
+            raise UserError(f"unknown split {split!r}, expected 'train' or 'heldout'") from None
+
+    @cached_property
+    def visual_model(self) -> mujoco.MjModel:
+        """The model with all that is to be seen, up to 200 MB; the same joints in the same order."""
+        return mujoco.MjModel.from_xml_path(str(self.folder / MODEL_FILE))
+
+
+def load_bundle(folder: Path) -> Scene:
+    """Loads a bundle from wherever it was copied to; needs neither libero nor robosuite.
+
+    Raises:
+      UserError: the folder is not a bundle that this version reads.
+    """
+    try:
+        description = json.loads((folder / "scene.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is not a scene bundle: {error}; build it again") from error
+    if description.get("format") != BUNDLE_FORMAT:
+        raise UserError(
+            f"{folder} has bundle format {description.get('format')}, expected {BUNDLE_FORMAT}; build it again"
+        )
+    model = physics_model(folder)
+    robot = _robot_index(model, description["robot"])
+    return Scene(
+        task=Task(**description["task"]),
+        folder=folder,
+        assets=description["assets"],
+        model=model,
+        robot=robot,
+        control=_control(model, robot, description["control"]),
+        goal=compile_goal(model, description["goal"]),
+        premise=compile_goal(model, description["premise"]),
+        object_names=tuple(entry["name"] for entry in description["objects"]),
+        object_bodies=np.array([model.body(entry["body"]).id for entry in description["objects"]], np.int32),
+        stored=np.load(folder / "stored.npy", allow_pickle=False),
+        placements=np.load(folder / "placements.npy", allow_pickle=False),
+    )
+
+
+def _robot_index(model: mujoco.MjModel, names: dict) -> RobotIndex:
+    arm = [model.joint(name) for name in names["arm_joints"]]
+    fingers = [model.joint(name) for name in names["finger_joints"]]
+    arm_ids = {joint.id for joint in arm}
+    finger_ids = {joint.id for joint in fingers}
+    actuators = {joint: index for index, joint in enumerate(model.actuator_trnid[:, 0])}
+    return RobotIndex(
+        arm_qpos=np.array([joint.qposadr[0] for joint in arm], np.int32),
+        arm_dof=np.array([joint.dofadr[0] for joint in arm], np.int32),
+        arm_joint=np.array(sorted(arm_ids), np.int32),
+        arm_actuator=np.array([actuators[joint] for joint in sorted(arm_ids)], np.int32),
+        finger_qpos=np.array([joint.qposadr[0] for joint in fingers], np.int32),
+        finger_actuator=np.array([actuators[joint] for joint in sorted(finger_ids)], np.int32),
+        grip_site=model.site(names["grip_site"]).id,
+        hand_body=model.body(names["hand_body"]).id,
+    )
+
+
+def _control(model: mujoco.MjModel, robot: RobotIndex, constants: dict) -> Control:
+    data = mujoco.MjData(model)
+    data.qpos[robot.arm_qpos] = constants["initial_joints"]
+    mujoco.mj_kinematics(model, data)
+    return Control(
+        substeps=int(1 / constants["frequency"] / model.opt.timestep),
+        kp=constants["kp"],
+        kd=constants["kd"],
+        output_max=np.array(constants["output_max"]),
+        initial_joints=np.array(constants["initial_joints"]),
+        initial_orientation=data.site_xmat[robot.grip_site].reshape(3, 3).copy(),
+        gripper_speed=constants["gripper_speed"],
+    )

@@ -1,0 +1,1 @@
+"""The benchmark's 130 tasks: names, prompts, task files, stored initial states."""

@@ -1,0 +1,236 @@
+"""Random shifts of pictures (Yarats et al., 2021), the augmentation of behaviour cloning and of the update."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+
+from rlgen.nets.conv2d import Conv, max_pool
+
+
+def shift_pictures(pictures: Shaped[Array, "B h w C"], offset: Int[Array, "B 2"], pad: int) -> Shaped[Array, "B h w C"]:
+    """Pictures moved by whole pixels; what comes into view repeats the edge. Bytes stay bytes.
+
+    Args:
+      pictures: of any type.
+      offset: rows, then columns, each 0 to 2 `pad`; `pad` leaves a picture where it is.
+      pad: largest shift, pixels.
+    """
+    height, width = pictures.shape[1:3]
+    # A gather of rows and columns instead of a padded copy and a slice of it: clamped indices repeat the edge.
+    rows = jnp.clip(offset[:, :1] + jnp.arange(height) - pad, 0, height - 1)
+    columns = jnp.clip(offset[:, 1:] + jnp.arange(width) - pad, 0, width - 1)
+    return jax.vmap(lambda picture, row, column: picture[row][:, column])(pictures, rows, columns)
+
+
+def random_shift(key: PRNGKeyArray, pictures: Shaped[Array, "*B h w C"], pad: int = 4) -> Shaped[Array, "*B h w C"]:
+    """Every picture shifted by its own number of pixels, up to `pad` in each direction."""
+    if pad == 0:
+        return pictures
+    flat = pictures.reshape(-1, *pictures.shape[-3:])
+    offset = jax.random.randint(key, (len(flat), 2), 0, 2 * pad + 1)
+    return shift_pictures(flat, offset, pad).reshape(pictures.shape)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut."""
+
+    width: int
+    stride: int
+    groups: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B h w I"]) -> Float[Array, "B h/s w/s O"]:
+        h = self._conv(3, self.stride, "first")(x)
+        h = nn.relu(self._norm("first_norm")(h))
+        h = self._norm("second_norm")(self._conv(3, 1, "second")(h))
+        if x.shape[-1] != self.width or self.stride != 1:
+            x = self._norm("shortcut_norm")(self._conv(1, self.stride, "shortcut")(x))
+        return nn.relu(h + x)
+
+    def _conv(self, size: int, stride: int, name: str) -> Conv:
+        return Conv(self.width, size, stride, self.dtype, name=name)
+
+    def _norm(self, name: str) -> nn.GroupNorm:
+        return nn.GroupNorm(num_groups=self.groups, epsilon=1e-5, dtype=self.dtype, name=name)
+
+
+class ResNet(nn.Module):
+    """Pictures to a grid of features, a thirty-second of their height and width.
+
+    Attributes:
+      widths: channels of each stage; each halves height and width but the first.
+      blocks: residual blocks of each stage.
+      groups: groups of the normalisation, a divisor of every width.
+      dtype: of activations; parameters are float32.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    blocks: int = 1
+    groups: int = 8
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, pictures: Float[Array, "B h w C"]) -> Float[Array, "B h/32 w/32 W"]:
+        """Features of pictures in [0, 255]."""
+        if any(width % self.groups for width in self.widths):
+            raise ValueError(f"widths {self.widths} in {self.groups} groups: expected multiples")
+        x = pictures.astype(self.dtype) / 255 - 0.5
+        stem = Conv(self.widths[0], 7, 2, self.dtype, name="stem")
+        x = nn.GroupNorm(num_groups=self.groups, epsilon=1e-5, dtype=self.dtype, name="stem_norm")(stem(x))
+        x = max_pool(nn.relu(x))
+        for stage, width in enumerate(self.widths):
+            for number in range(self.blocks):
+                stride = 2 if stage and number == 0 else 1
+                x = ResidualBlock(width, stride, self.groups, self.dtype, name=f"stage_{stage}_{number}")(x)
+        return x
+
+
+class PatchStem(nn.Module):
+    """Convolutions of width 8 and stride 4, then of width 3 and stride 2, without padding."""
+
+    width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B T W"]:
+        x = nn.Conv(self.width, (8, 8), 4, padding="VALID", dtype=self.dtype, name="first")(x)
+        x = nn.Conv(self.width, (3, 3), 2, padding="VALID", dtype=self.dtype, name="second")(nn.relu(x))
+        return x.reshape(x.shape[0], -1, self.width)
+
+
+class SelfAttention(nn.Module):
+    """Every token sees every other; queries, keys and values come from one projection."""
+
+    heads: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
+        batch, tokens, width = x.shape
+        if width % self.heads:
+            raise ValueError(f"{width} numbers a token for {self.heads} heads: expected a multiple")
+        mixed = nn.Dense(3 * width, dtype=self.dtype, name="project")(x)
+        query, key, value = jnp.moveaxis(mixed.reshape(batch, tokens, 3, self.heads, -1), 2, 0)
+        scores = jnp.einsum("btnd,bsnd->bnts", query, key) / jnp.sqrt(query.shape[-1])
+        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(self.dtype)
+        seen = jnp.einsum("bnts,bsnd->btnd", weights, value).reshape(batch, tokens, width)
+        return nn.Dense(width, dtype=self.dtype, name="leave")(seen)
+
+
+class Vit(nn.Module):
+    """Pictures to tokens.
+
+    Attributes:
+      width: numbers in a token.
+      depth: transformer layers.
+      heads: heads of their attention.
+      dtype: of activations; parameters are float32.
+    """
+
+    width: int = 128
+    depth: int = 1
+    heads: int = 4
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, pictures: Float[Array, "B h w C"]) -> Float[Array, "B T W"]:
+        """Tokens of pictures in [0, 255]."""
+        x = PatchStem(self.width, self.dtype, name="stem")(pictures.astype(self.dtype) / 255 - 0.5)
+        position = self.param("position", nn.initializers.normal(0.02), (1, x.shape[1], self.width))
+        x = x + position.astype(self.dtype)
+        for number in range(self.depth):
+            norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=f"norm_{number}_attention")
+            x = x + SelfAttention(self.heads, self.dtype, name=f"attention_{number}")(norm(x))
+            h = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=f"norm_{number}_mlp")(x)
+            h = nn.Dense(4 * self.width, dtype=self.dtype, name=f"mlp_{number}_widen")(h)
+            x = x + nn.Dense(self.width, dtype=self.dtype, name=f"mlp_{number}_narrow")(nn.gelu(h, approximate=False))
+        return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
+
+
+class SpatialEmbedding(nn.Module):
+    """Each channel's picture, with the robot's state beside it, is projected; channels are then weighed and summed.
+
+    Attributes:
+      size: numbers in the result.
+    """
+
+    size: int = 128
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "B T C"], state: Float[Array, "B P"]) -> Float[Array, "B size"]:
+        channels = jnp.swapaxes(tokens, 1, 2)
+        beside = jnp.broadcast_to(state[:, None].astype(tokens.dtype), (*channels.shape[:2], state.shape[-1]))
+        h = nn.Dense(self.size, dtype=self.dtype, name="project")(jnp.concatenate([channels, beside], axis=-1))
+        h = nn.relu(nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(h))
+        weight = self.param("weight", nn.initializers.normal(0.02), (channels.shape[1], self.size))
+        return (weight.astype(self.dtype) * h).sum(axis=1)
+
+
+class SpatialSoftmax(nn.Module):
+    """Where in the picture each of some learned features is: the mean place under a softmax (Levine et al., 2016).
+
+    Attributes:
+      points: number of features; the result has a height and a width of each, in [-1, 1].
+    """
+
+    points: int = 32
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, grid: Float[Array, "B h w C"]) -> Float[Array, "B 2*points"]:
+        scores = nn.Dense(self.points, dtype=self.dtype, name="project")(grid)
+        height, width = scores.shape[1:3]
+        flat = scores.reshape(-1, height * width, self.points).astype(jnp.float32)
+        weights = jax.nn.softmax(flat, axis=1)
+        rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+        places = np.stack([rows.ravel(), columns.ravel()], axis=-1).astype(np.float32)
+        return jnp.einsum("bsp,sc->bpc", weights, places).reshape(len(flat), 2 * self.points)
+
+
+Backbone = Literal["resnet", "vit"]
+
+
+class PictureEncoder(nn.Module):
+    """One backbone for all cameras, one head for each; the robot's state is appended to what they say.
+
+    Attributes:
+      backbone: `resnet`, or `vit`.
+      widths, blocks, points: of the residual network, and the features whose places are read from it.
+      token, depth, heads, embedding: of the vision transformer, and numbers in each camera's embedding.
+      dtype: of activations; parameters and the result are float32.
+    """
+
+    backbone: Backbone = "resnet"
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    blocks: int = 1
+    points: int = 32
+    token: int = 128
+    depth: int = 1
+    heads: int = 4
+    embedding: int = 128
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, pictures: Shaped[Array, "B V h w 3"], robot: Float[Array, "B P"]) -> Float[Array, "B C"]:
+        """Features of each camera, then the robot's state; pictures in [0, 255]."""
+        batch, cameras = pictures.shape[:2]
+        seen = self._backbone()(pictures.reshape(batch * cameras, *pictures.shape[2:]))
+        seen = seen.reshape(batch, cameras, *seen.shape[1:])
+        features = [self._head(camera, seen[:, camera], robot) for camera in range(cameras)]
+        return jnp.concatenate([*features, robot], axis=-1).astype(jnp.float32)
+
+    def _backbone(self) -> nn.Module:
+        if self.backbone == "vit":
+            return Vit(self.token, self.depth, self.heads, self.dtype, name="backbone")
+        return ResNet(self.widths, self.blocks, dtype=self.dtype, name="backbone")
+
+    def _head(self, camera: int, seen: Array, robot: Float[Array, "B P"]) -> Float[Array, "B F"]:
+        if self.backbone == "vit":
+            return SpatialEmbedding(self.embedding, self.dtype, name=f"camera_{camera}")(seen, robot)
+        return SpatialSoftmax(self.points, self.dtype, name=f"camera_{camera}")(seen)

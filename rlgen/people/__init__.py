@@ -1,1 +1,0 @@
-"""Demonstrations from people: finding, reading, replaying, and fetching the public sets."""

@@ -1,0 +1,77 @@
+"""`rlgen evaluate`: every actor on the benchmark's stored initial states, which nothing was trained on."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rlgen.configs.schema import Config
+from rlgen.core.stats import SuccessRate
+from rlgen.core.types import Episode
+from rlgen.data.episode import load_episode
+from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.libero.envs.environment import SETTLE_STEPS
+from rlgen.libero.envs.rollouts import Actor
+from rlgen.pipeline import bc, ppo, vla_train
+from rlgen.pipeline.context import Context, Work
+from rlgen.pipeline.policy import make_actor as make_policy_actor
+from rlgen.pipeline.waves import WAVE, gather
+
+ACTORS = ("demonstrator", "bc", "ppo", "vla")
+
+
+def actors(config: Config) -> tuple[str, ...]:
+    """The actors of a run; people who demonstrated cannot be asked again."""
+    return ACTORS if config.demos.file is None else ACTORS[1:]
+
+
+def make_actor(context: Context, name: str) -> Actor:
+    """An actor of the run by its name."""
+    makers: dict[str, Callable[[], Actor]] = {
+        "demonstrator": lambda: Demonstrator(context.scene),
+        "bc": lambda: make_policy_actor(context, *bc.load_policy(context)),
+        "ppo": lambda: make_policy_actor(context, *ppo.load_policy(context)),
+        "vla": lambda: vla_train.load_actor(context),
+    }
+    return makers[name]()
+
+
+def run(context: Context, work: Work) -> dict[str, Any]:
+    """Success of each actor with its Wilson interval; every wave of episodes is kept."""
+    config = context.run.config.evaluate
+    counts = {name: config.vla_episodes if name == "vla" else config.episodes for name in actors(context.run.config)}
+    work.progress.total = sum(counts.values())
+    rates: dict[str, Any] = {}
+    for name in counts:
+        work.progress.say(f"{name}: {counts[name]} episodes from the stored initial states")
+        episodes, _ = gather(
+            context,
+            work,
+            work.folder / name,
+            make_actor(context, name),
+            split="heldout",
+            source=name,
+            seed=context.seed("evaluate", name),
+            attempts=counts[name],
+            width=min(WAVE, counts[name]),
+        )
+        rate = SuccessRate(sum(episode.success for episode in episodes), len(episodes))
+        work.progress.say(f"{name}: {rate}")
+        rates[name] = rate.to_json()
+    return {"rates": rates, "protocol": protocol(context)}
+
+
+def protocol(context: Context) -> dict[str, Any]:
+    """How success was measured."""
+    return {
+        "initial_states": f"stored states 0-{len(context.scene.stored) - 1} in order",
+        "settling_steps": SETTLE_STEPS,
+        "horizon": context.scene.task.horizon,
+        "physics": "exact",
+        "success": "the benchmark's goal predicate after any control step",
+    }
+
+
+def first_episode(context: Context, name: str) -> Episode | None:
+    """The first evaluated episode of an actor, or None."""
+    folder = context.run.folder / "evaluate" / name
+    files = sorted(folder.glob("*.npz"))
+    return load_episode(files[0]) if files else None

@@ -1,0 +1,1 @@
+"""Checkpoints, metrics, runs, sharding and gradient accumulation, for every kind of training."""

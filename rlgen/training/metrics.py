@@ -1,0 +1,139 @@
+"""Append-only metrics, one JSON object a line."""
+
+import json
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlgen.core.errors import UserError
+from rlgen.core.files import write_bytes
+from rlgen.data.formats.rlds.tfrecord import frame
+
+
+class Sink(Protocol):
+    """Hears every line as well."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Takes a line in."""
+
+
+class Metrics:
+    """The metrics of one stage.
+
+    Args:
+      path: the file.
+      keep: lines whose `step` is above this are dropped first; a stage that goes on from a checkpoint
+        writes them again.
+      sinks: hear every line that is written.
+    """
+
+    def __init__(self, path: Path, *, keep: int, sinks: Sequence[Sink] = ()):
+        self._path, self._sinks = Path(path), tuple(sinks)
+        lines = [line for line in read_metrics(self._path) if line["step"] <= keep]
+        write_bytes(self._path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def write(self, step: int, **values: Any) -> None:
+        """Appends one line."""
+        with open(self._path, "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for sink in self._sinks:
+            sink.write({"step": step, **values})
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a metrics file; a line that was cut off is left out."""
+    if not Path(path).is_file():
+        return []
+    lines = []
+    for text in Path(path).read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+NAME = "events.out.tfevents.0.rlgen"
+
+
+class EventWriter:
+    """Appends scalars to one event file; `start` begins it anew with what is known already."""
+
+    def __init__(self, folder: Path):
+        self._path = Path(folder) / NAME
+
+    def start(self, lines: list[dict]) -> None:
+        """Writes the file again with metrics lines that have a `step`."""
+        first = _event(time.time(), version="brain.Event:2")
+        records = [first, *(_event(time.time(), int(line["step"]), scalars(line)) for line in lines)]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(self._path, b"".join(map(_framed, records)))
+
+    def write(self, line: dict) -> None:
+        """Appends a metrics line."""
+        with open(self._path, "ab") as file:
+            file.write(_framed(_event(time.time(), int(line["step"]), scalars(line))))
+
+
+def scalars(line: Mapping) -> dict[str, float]:
+    """The numbers of a metrics line by tag; those of a nested rate get its name in front, seconds are grouped."""
+    found: dict[str, float] = {}
+    for name, value in line.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}/{tag}": number for tag, number in scalars(value).items()}
+        elif isinstance(value, int | float) and name != "step":
+            found[name.replace("seconds_", "seconds/", 1)] = float(value)
+    return found
+
+
+def _event(moment: float, step: int = 0, values: Mapping[str, float] | None = None, version: str = "") -> bytes:
+    record = b"\x09" + struct.pack("<d", moment) + b"\x10" + _varint(step)
+    if version:
+        record += _bytes_field(3, version.encode())
+    if values:
+        parts = (
+            _bytes_field(1, _bytes_field(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
+            for tag, value in values.items()
+        )
+        record += _bytes_field(5, b"".join(parts))
+    return record
+
+
+def _bytes_field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _framed(record: bytes) -> bytes:
+    header, footer = frame(record)
+    return header + record + footer
+
+
+class WandbLog:
+    """One run of a project; a stage that goes on from a checkpoint goes on in the same one."""
+
+    def __init__(self, project: str, name: str, config: dict[str, Any]):
+        """Starts, or goes on with, the run `name`.
+
+        Raises:
+          UserError: the package is not installed.
+        """
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("wandb is not installed; `pip install rlgen[wandb]`, or leave --wandb away") from error
+        self._run = wandb.init(project=project, name=name, id=name, config=config, resume="allow")
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Logs a metrics line."""
+        self._run.log(scalars(line), step=int(line["step"]))

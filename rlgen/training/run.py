@@ -1,0 +1,173 @@
+"""A run: a directory with its configuration, a folder a stage, and a record of which stages are done."""
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlgen.configs.schema import STAGES, Config, from_json, to_json
+from rlgen.core.errors import UserError
+from rlgen.core.files import read_json, write_json
+
+MARK = "rlgen-run"
+FORMAT = 1
+
+
+class Run:
+    """An opened run directory. Stages read their inputs from there and leave their results there."""
+
+    def __init__(self, folder: Path, config: Config, assets: dict[str, Any]):
+        self.folder, self.config, self.assets = Path(folder), config, assets
+
+    def stage_folder(self, stage: str) -> Path:
+        """The folder of a stage, made if it is not there."""
+        folder = self.folder / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage is finished."""
+        return (self.folder / stage / "done.json").is_file()
+
+    def result(self, stage: str) -> dict[str, Any]:
+        """What a finished stage said of itself.
+
+        Raises:
+          UserError: it has not run.
+        """
+        if not self.done(stage):
+            raise UserError(
+                f"stage {stage} of {self.folder} is not done; run `rlgen {stage} --run {self.folder}` first"
+            )
+        return read_json(self.folder / stage / "done.json")
+
+    def finish(self, stage: str, result: dict[str, Any]) -> None:
+        """Records that a stage is finished."""
+        write_json(self.folder / stage / "done.json", result)
+
+    def seconds(self, stage: str) -> float:
+        """Seconds that a stage has worked, interruptions left out."""
+        path = self.folder / stage / "clock.json"
+        return float(read_json(path)["seconds"]) if path.is_file() else 0.0
+
+    def clear(self, stage: str) -> list[str]:
+        """Removes a stage and those after it; returns their names."""
+        removed = [name for name in STAGES[STAGES.index(stage) :] if (self.folder / name).exists()]
+        for name in removed:
+            shutil.rmtree(self.folder / name)
+        return removed
+
+    @property
+    def finished(self) -> bool:
+        return all(self.done(stage) for stage in STAGES)
+
+
+class StageClock:
+    """Adds up the seconds of a stage over interruptions; `save` at every checkpoint."""
+
+    def __init__(self, run: Run, stage: str):
+        self._path = run.stage_folder(stage) / "clock.json"
+        self._before = run.seconds(stage)
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+    def save(self) -> None:
+        """Writes the seconds so far."""
+        write_json(self._path, {"seconds": round(self.seconds, 3)})
+
+
+def create_run(folder: Path, config: Config, assets: dict[str, Any]) -> Run:
+    """Starts a run in a directory that is empty or not there.
+
+    Raises:
+      UserError: the directory holds something else.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there and is not an rlgen run; choose another --run")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "run.json", {"kind": MARK, "format": FORMAT, "assets": assets, "config": to_json(config)})
+    return Run(folder, config, assets)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a directory holds a run."""
+    return (folder / "run.json").is_file()
+
+
+def open_run(folder: Path) -> Run:
+    """Opens a run.
+
+    Raises:
+      UserError: there is none, or it is damaged or of another version.
+    """
+    if not is_run(folder):
+        raise UserError(f"{folder} holds no run; start one with `rlgen demos --run {folder}` or `rlgen quickstart`")
+    try:
+        record = read_json(folder / "run.json")
+        if record["kind"] != MARK or record["format"] != FORMAT:
+            raise KeyError("kind")
+        return Run(folder, from_json(record["config"]), record["assets"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}/run.json cannot be read: {error}; choose another --run") from error
+
+
+def change_config(run: Run, config: Config) -> Run:
+    """Stores a changed configuration."""
+    write_json(
+        run.folder / "run.json",
+        {"kind": MARK, "format": FORMAT, "assets": run.assets, "config": to_json(config)},
+    )
+    return Run(run.folder, config, run.assets)
+
+
+# The first stage that reads a section of the configuration.
+_READER = {
+    "task": "demos",
+    "seed": "demos",
+    "demos": "demos",
+    "policy": "bc",
+    "bc": "bc",
+    "ppo": "ppo",
+    "collect": "collect",
+    "export": "export",
+    "vla": "vla-train",
+    "evaluate": "evaluate",
+}
+
+
+def with_config(run: Run, config: Config) -> Run:
+    """The run with a changed configuration.
+
+    Raises:
+      UserError: a stage that has begun read the old one.
+    """
+    for name, stage in _READER.items():
+        if getattr(config, name) != getattr(run.config, name) and (run.folder / stage).exists():
+            raise UserError(
+                f"{name} differs from what stage {stage} of {run.folder} was run with; "
+                f"repeat it with `rlgen {stage} --run {run.folder} --overwrite` or choose another --run"
+            )
+    return run if config == run.config else change_config(run, config)
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Only one process works on a run.
+
+    Raises:
+      UserError: another one does.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.parent / f".{folder.name}.lock"
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder} is in use by another process; wait for it or choose another --run") from None
+        yield

@@ -1,0 +1,1 @@
+"""Weights: openpi's checkpoints, PaliGemma's, and our model folders."""

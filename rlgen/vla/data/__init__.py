@@ -1,0 +1,1 @@
+"""A VLA's inputs: transforms, tokens, normalization, images, frames and batches."""

@@ -1,0 +1,220 @@
+"""Gemma with several experts that share one attention. Parameter names are those of pi0's checkpoints.
+
+Each expert has its own width and weights; queries, keys and values of all tokens meet in one attention.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from rlgen.vla.model.config import ExpertConfig, LoraConfig, VlaConfig
+from rlgen.vla.model.layers import Condition, RmsNorm, Tokens, attend, gated_sum, project, rotate
+from rlgen.vla.model.lora import INIT_A, INIT_B, factor_shapes, heads_term, output_term
+
+KeyValue = tuple[Float[Array, "B T K d"], Float[Array, "B T K d"]]
+
+
+def expert_name(name: str, index: int) -> str:
+    """The first expert's parameters carry no number, so that PaliGemma's own weights fit."""
+    return name if index == 0 else f"{name}_{index}"
+
+
+def fan_in(inputs: int | tuple[int, ...], batch: tuple[int, ...] = ()) -> nn.initializers.Initializer:
+    """Normal with variance 1 / inputs; `inputs` and `batch` are axes of the weight."""
+    return nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=inputs, out_axis=-1, batch_axis=batch)
+
+
+class Weight(nn.Module):
+    """A parameter `w` of a module of its own, as the checkpoints name it, with the factors of its adapter."""
+
+    shape: tuple[int, ...]
+    initial: nn.initializers.Initializer
+    lora: LoraConfig | None
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, tuple[Array, Array] | None]:
+        w = self.param("w", self.initial, self.shape)
+        if self.lora is None:
+            return w, None
+        a, b = factor_shapes(self.shape, self.lora.rank)
+        return w, (self.param("lora_a", INIT_A, a), self.param("lora_b", INIT_B, b))
+
+
+class FeedForward(nn.Module):
+    """Gated MLP with a tanh-GELU."""
+
+    config: ExpertConfig
+
+    @nn.compact
+    def __call__(self, x: Tokens) -> Tokens:
+        c = self.config
+        gating = self.adapted("gating_einsum", fan_in(-2, (0,)), (2, c.width, c.mlp))
+        linear = self.adapted("linear", fan_in(-2), (c.mlp, c.width))
+        gate, value = (self.apply_weight(x, *(None if w is None else w[i] for w in gating)) for i in (0, 1))
+        return self.apply_weight(nn.gelu(gate, approximate=True) * value, *linear)
+
+    def adapted(
+        self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+    ) -> tuple[Array, Array | None, Array | None]:
+        weight = self.param(name, init, shape)
+        if self.config.lora is None:
+            return weight, None, None
+        a, b = factor_shapes(shape, self.config.lora.rank)
+        return weight, self.param(f"{name}_lora_a", INIT_A, a), self.param(f"{name}_lora_b", INIT_B, b)
+
+    @staticmethod
+    def apply_weight(x: Tokens, weight: Array, a: Array | None, b: Array | None) -> Tokens:
+        y = project(x, weight)
+        return y if a is None else y + project(project(x, a), b)
+
+
+class Attention(nn.Module):
+    """Attention over the tokens of every expert, after keys and values that were computed before."""
+
+    config: VlaConfig
+    experts: tuple[ExpertConfig, ...]
+
+    def project(self, x: Tokens, index: int) -> tuple[Array, Array, Array]:
+        """Queries, keys and values of one expert's tokens, before rotation."""
+        c, width, lora = self.config, x.shape[-1], self.experts[index].lora
+        q_shape, kv_shape = (c.heads, width, c.head_size), (2, c.kv_heads, width, c.head_size)
+        q, q_low = Weight(q_shape, fan_in(-2, (0,)), lora, name=expert_name("q_einsum", index))()
+        kv, kv_low = Weight(kv_shape, fan_in(-2, (0, 1)), lora, name=expert_name("kv_einsum", index))()
+        lows = [None] * 3 if lora is None else [q_low, *zip(*kv_low, strict=True)]
+        out = []
+        for w, low in zip((q, *kv), lows, strict=True):
+            y = project(x, w.swapaxes(0, 1))
+            out.append(y if low is None else y + lora.scale * heads_term(x, *low))
+        return tuple(out)
+
+    def merge(self, mixed: Float[Array, "B T n d"], width: int, index: int) -> Tokens:
+        """What the heads of one expert's tokens found, as its tokens."""
+        c, lora = self.config, self.experts[index].lora
+        shape, name = (c.heads, c.head_size, width), expert_name("attn_vec_einsum", index)
+        w, low = Weight(shape, fan_in((-3, -2)), lora, name=name)()
+        y = project(mixed.reshape(*mixed.shape[:2], -1), w.reshape(-1, width))
+        return y if low is None else y + lora.scale * output_term(mixed, *low)
+
+    @nn.compact
+    def __call__(
+        self, xs: Sequence[Tokens | None], cache: KeyValue | None, positions: Int[Array, "B T"], mask: Array
+    ) -> tuple[list[Tokens | None], KeyValue]:
+        parts = [self.project(x, i) for i, x in enumerate(xs) if x is not None]
+        q, k, v = (jnp.concatenate(p, axis=1) for p in zip(*parts, strict=True))
+        q, k = rotate(q, positions) * self.config.head_size**-0.5, rotate(k, positions)
+        if cache is not None:
+            k, v = jnp.concatenate([cache[0], k], axis=1), jnp.concatenate([cache[1], v], axis=1)
+        mixed, out, start = attend(q, k, v, mask), [], 0
+        for i, x in enumerate(xs):
+            if x is None:
+                out.append(None)
+                continue
+            out.append(self.merge(mixed[:, start : start + x.shape[1]], x.shape[-1], i))
+            start += x.shape[1]
+        return out, (k, v)
+
+
+class Layer(nn.Module):
+    """One layer of every expert; an expert whose tokens are None is not run."""
+
+    config: VlaConfig
+    experts: tuple[ExpertConfig, ...]
+
+    @nn.compact
+    def __call__(
+        self,
+        xs: Sequence[Tokens | None],
+        cache: KeyValue | None,
+        positions: Int[Array, "B T"],
+        mask: Array,
+        conditions: Sequence[Condition | None],
+    ) -> tuple[list[Tokens | None], KeyValue]:
+        def norm(name, values):
+            pairs: list = [
+                (None, None) if x is None else RmsNorm(name=expert_name(name, i))(x, conditions[i])
+                for i, x in enumerate(values)
+            ]
+            return zip(*pairs, strict=True)
+
+        def add(values, changes, gates):
+            return [None if x is None else gated_sum(x, *y) for x, *y in zip(values, changes, gates, strict=True)]
+
+        normed, gates = norm("pre_attention_norm", xs)
+        mixed, key_value = Attention(self.config, self.experts, name="attn")(normed, cache, positions, mask)
+        xs = add(xs, mixed, gates)
+        normed, gates = norm("pre_ffw_norm", xs)
+        changes = [
+            None if x is None else FeedForward(self.experts[i], name=expert_name("mlp", i))(x)
+            for i, x in enumerate(normed)
+        ]
+        return add(xs, changes, gates), key_value
+
+
+class Embedder(nn.Module):
+    """Token ids to vectors, scaled by the square root of the width."""
+
+    vocabulary: int
+    width: int
+
+    @nn.compact
+    def __call__(self, ids: Int[Array, "B L"]) -> Float[Array, "B L W"]:
+        # 1 / sqrt(width) makes fresh text tokens as long as fresh picture tokens.
+        init = nn.initializers.normal(self.width**-0.5)
+        table = self.param("input_embedding", init, (self.vocabulary, self.width))
+        return table[ids] * jnp.sqrt(jnp.float32(self.width))
+
+
+class Gemma(nn.Module):
+    """Both experts of the model: `language` first, `action` second."""
+
+    config: VlaConfig
+
+    def setup(self) -> None:
+        c = self.config
+        self.experts = (c.language, c.action)
+        self.embedder = Embedder(c.vocabulary, c.language.width)
+        layers = nn.scan(
+            nn.remat(Layer, prevent_cse=False) if c.remat else Layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            length=c.depth,
+            unroll=c.depth if c.unroll else 1,
+        )
+        self.layers = layers(c, self.experts)
+        self.final_norm = RmsNorm()
+        self.final_norm_1 = RmsNorm()
+
+    def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L W"]:
+        """Text tokens, scaled."""
+        return self.embedder(ids).astype(self.config.dtype)
+
+    def __call__(
+        self,
+        xs: Sequence[Tokens | None],
+        positions: Int[Array, "B T"],
+        mask: Bool[Array, "B T S"],
+        cache: KeyValue | None = None,
+        condition: Condition | None = None,
+    ) -> tuple[list[Tokens | None], KeyValue]:
+        """Runs every layer.
+
+        Args:
+          xs: tokens of the language and the action expert; None leaves an expert out.
+          positions: of the tokens given, in the order of the experts.
+          mask: which keys (those of the cache first) each token attends to.
+          cache: rotated keys and values `[depth, B, P, kv_heads, head_size]` of earlier tokens.
+          condition: drives the action expert's norms, for pi0.5.
+
+        Returns:
+          Normed outputs like `xs`, and the keys and values of all tokens, those of the cache included.
+        """
+        xs = [None if x is None else x.astype(self.config.dtype) for x in xs]
+        conditions = (None, None if condition is None else condition.astype(self.config.dtype))
+        xs, cache = self.layers(xs, cache, positions, mask, conditions)
+        norms = (self.final_norm, self.final_norm_1)
+        pairs = zip(norms, xs, conditions, strict=True)
+        # The last norm's gate has no residual to go to.
+        return [None if x is None else norm(x, c)[0] for norm, x, c in pairs], cache

@@ -1,0 +1,1 @@
+"""Policies, servers and clients."""

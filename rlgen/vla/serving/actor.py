@@ -1,0 +1,125 @@
+"""A trained model that acts in our environments."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from rlgen.core.types import Observation
+from rlgen.libero.rendering.software import FastView
+from rlgen.libero.rendering.triangles import read_triangles
+from rlgen.libero.scenes.scene import Scene
+from rlgen.vla.data.images import upright
+from rlgen.vla.data.transforms import PROMPT, STATE, Sample
+from rlgen.vla.serving.policy import Policy
+
+CAMERA_ORDER = ("observation/image", "observation/wrist_image")
+
+
+def robot_sample(
+    state: Float[np.ndarray, "*B 8"], pictures: UInt8[np.ndarray, "*B cameras h w 3"], prompt: str | list[str]
+) -> Sample:
+    """An observation by the keys of openpi's LIBERO clients; pictures come as the benchmark draws them."""
+    named = {name: upright(pictures[..., i, :, :, :]) for i, name in enumerate(CAMERA_ORDER)}
+    return {**named, STATE: np.asarray(state, np.float32), PROMPT: prompt}
+
+
+def legal_actions(actions: Float[np.ndarray, "*B H 7"]) -> Float[np.ndarray, "*B H 7"]:
+    """A model's actions as the environment takes them: in [-1, 1], the gripper -1 (open) or +1 (close)."""
+    gripper = np.where(actions[..., -1:] > 0, 1.0, -1.0)
+    return np.concatenate([np.clip(actions[..., :-1], -1, 1), gripper], axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class VlaActor:
+    """Turns observations and pictures into chunks of actions.
+
+    Attributes:
+      policy: the model and its transforms.
+      chunk: actions to execute before looking again, at most the model's horizon.
+    """
+
+    policy: Policy
+    chunk: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.chunk <= self.policy.config.horizon:
+            raise ValueError(f"chunk {self.chunk} must lie in 1..{self.policy.config.horizon}, the model's horizon")
+
+    def __call__(
+        self,
+        observation: Observation,
+        pictures: UInt8[np.ndarray, "N cameras h w 3"],
+        prompt: str,
+        key: Array,
+    ) -> Float[np.ndarray, "N H 7"]:
+        """Samples the next `chunk` actions of each environment.
+
+        Args:
+          observation: N environments; of it only the robot's state is used.
+          pictures: as the benchmark draws them (upside down): fixed camera, then the camera at the hand.
+          prompt: the instruction.
+          key: of the noise.
+
+        Returns:
+          Actions in [-1, 1], the gripper -1 (open) or +1 (close).
+        """
+        config = self.policy.config
+        noise = np.asarray(jax.random.normal(key, (len(pictures), config.horizon, config.action_size)))
+        sample = robot_sample(observation.robot.vla_state, pictures, [prompt] * len(pictures))
+        actions = self.policy.act(self.policy.prepare(sample), noise)
+        return legal_actions(actions)[:, : self.chunk]
+
+
+Draw = Callable[[Float[np.ndarray, " D"]], UInt8[np.ndarray, "cameras h w 3"]]
+
+
+def fast_views(scene: Scene, size: int, threads: int) -> list[Draw]:
+    """Functions from a physics state to the fast view's pictures of `size` pixels a side, one a thread."""
+    nq, model = scene.model.nq, scene.visual_model
+    triangles = read_triangles(model)
+    views = [FastView(model, size=size, triangles=triangles) for _ in range(threads)]
+    return [lambda state, view=view: view.draw(state[1 : 1 + nq]) for view in views]
+
+
+def draw_all(
+    threads: ThreadPoolExecutor, views: list[Draw], physics: Float[np.ndarray, "N D"]
+) -> UInt8[np.ndarray, "N cameras h w 3"]:
+    """Pictures of every state, shared over the views."""
+    count = len(views)
+    shares = threads.map(lambda number: [views[number](state) for state in physics[number::count]], range(count))
+    pictures: list = [None] * len(physics)
+    for number, share in enumerate(shares):
+        pictures[number::count] = share
+    return np.stack(pictures)
+
+
+class PoolVlaActor:
+    """Draws a picture of each environment where the model looks, and asks the model.
+
+    Args:
+      actor: the model.
+      prompt: the instruction.
+      views: functions from a physics state to its pictures, one a thread.
+    """
+
+    def __init__(self, actor: VlaActor, prompt: str, views: list[Draw]):
+        self._actor, self._prompt, self._views = actor, prompt, views
+        self._threads = ThreadPoolExecutor(len(views))
+        self._seed = self._looks = 0
+
+    @property
+    def chunk(self) -> int:
+        return self._actor.chunk
+
+    def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
+        self._seed, self._looks = int(seeds[0]) & 0xFFFFFFFF, 0
+
+    def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
+        key = jax.random.fold_in(jax.random.PRNGKey(self._seed), self._looks)
+        self._looks += 1
+        pictures = draw_all(self._threads, self._views, observation.physics)
+        return self._actor(observation, pictures, self._prompt, key)

@@ -1,0 +1,1 @@
+"""Fine-tuning: configuration, optimizer, loop, memory plan."""

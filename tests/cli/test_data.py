@@ -1,0 +1,93 @@
+"""The commands about datasets, as they are typed."""
+
+import json
+import sys
+
+import pytest
+from export_of_noise import export
+
+from rlgen.cli.main import main
+from rlgen.data.card import HEADINGS, write_card
+from rlgen.data.dataset import open_dataset
+from rlgen.data.metrics.quality import rlds_quality
+
+OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
+
+
+def run(capsys, *words) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+    code = 0
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    folder = export("rlds", tmp_path / "data")
+    facts = {key: f"about {key}" for key in HEADINGS if key not in OWN}
+    write_card(folder, facts | {"quality": rlds_quality(open_dataset(folder)).summary()})
+    return folder
+
+
+def test_verify_says_so_or_names_the_fault_and_fails(capsys, dataset):
+    code, out, _ = run(capsys, "dataset", "verify", dataset.parents[1])
+    assert (code, out) == (0, f"{dataset}: sound\n")
+    shard = sorted(dataset.glob("*tfrecord*"))[1]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    code, out, err = run(capsys, "dataset", "verify", dataset)
+    assert code == 2 and "1 of the datasets are not what their cards say" in err
+    assert f"  {shard.name}: altered" in out and "(episode libero_object/task_1/noise/train-" in out
+
+
+def test_merge_and_show_and_quality(capsys, tmp_path, dataset):
+    code, out, _ = run(
+        capsys, "dataset", "merge", dataset, dataset, "--out", tmp_path / "m", "--shortest", 4, "--format", "lerobot"
+    )
+    assert code == 0
+    merged = out.strip()
+    assert len(open_dataset(merged)) == 4
+    code, out, _ = run(capsys, "dataset", "show", merged, "--out", tmp_path / "pages", "--episode", 0)
+    assert code == 0 and (tmp_path / "pages/episode-00000.html").is_file()
+    code, out, _ = run(
+        capsys, "quality", dataset, merged, "--names", "all,short", "--out", tmp_path / "q", "--axis", "x"
+    )
+    assert (code, out) == (0, f"{tmp_path / 'q' / 'quality.html'}\n")
+    assert list(json.loads((tmp_path / "q/quality.json").read_text())) == ["all", "short"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["dataset"], "expected one of `rlgen dataset verify --help`"),
+        (["dataset", "burn"], "rlgen dataset burn: expected one of"),
+        (["dataset", "verify", "nowhere"], "nowhere: no dataset there"),
+        (["dataset", "merge", "nowhere", "--out", "x"], "nowhere: no dataset there"),
+        (["dataset", "merge", "a", "--out", "x", "--weights", "3;1"], "expected numbers separated by commas"),
+        (["dataset", "merge", "a", "--out", "x", "--smoothest", "1", "--shortest", "1"], "give one of them"),
+        (["quality", "nowhere"], "nowhere: no such file or folder"),
+        (["export", "nowhere"], "nowhere: no such file or folder"),
+        (["export", "nowhere", "--format", "rlds,zip"], "formats rlds, zip: expected some of"),
+        (["export", "nowhere", "--resolution", "0"], "each must be at least 1"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path, cache, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RLGEN_CACHE", str(cache))
+    standins = ["--standins"] if words[0] == "export" else []
+    code, out, err = run(capsys, *words, *standins)
+    assert code == 2 and out == ""
+    assert err.splitlines()[-1].startswith("rlgen: ") and message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_benchmark_names_the_extra_where_tensorflow_is_missing(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = run(capsys, "bench", "dataset")
+    assert code == 2 and "pip install 'rlgen[tensorflow]'" in err

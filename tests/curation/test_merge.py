@@ -1,0 +1,154 @@
+"""Several datasets into one: what is chosen, and what the result says of it."""
+
+import numpy as np
+import pytest
+from export_of_noise import export
+
+from rlgen.core.errors import UserError
+from rlgen.curation.merge import (
+    Choice,
+    MergeOptions,
+    best_of_each_task,
+    in_shares,
+    merge_datasets,
+    select,
+    without_duplicates,
+)
+from rlgen.data.card import read_card
+from rlgen.data.dataset import open_dataset
+from rlgen.data.episode import RldsEpisode
+from rlgen.data.formats.array_record.format import ArrayRecordFormat
+from rlgen.data.formats.rlds.writer import RldsFormat
+from rlgen.data.verify import verify_dataset
+from rlgen.data.writer import write_dataset
+
+SIZE = 16
+
+
+def made_up(dataset, number, task="push", steps=10, jerk=1.0, digest=None) -> Choice:
+    return Choice(dataset, number, task, steps, jerk, digest or f"{dataset}-{number}")
+
+
+def episode(number: int, steps: int = 6, size: int = SIZE, task: str = "push", shake: float = 0.0) -> RldsEpisode:
+    noise = np.random.default_rng(number)
+    state = noise.normal(size=(steps, 8)).astype(np.float32)
+    state[:, :3] = np.linspace(0, 0.1, steps)[:, None] + shake * noise.normal(size=(steps, 3))
+    action = noise.uniform(-1, 1, (steps, 7)).astype(np.float32)
+    action[:, 6] = -1
+    pictures = noise.integers(0, 256, (2, steps, size, size, 3), np.uint8)
+    joints = noise.normal(size=(steps, 7)).astype(np.float32)
+    return RldsEpisode(*pictures, state, joints, action, task, f"episode-{number}")
+
+
+def write(folder, episodes, name="libero_goal_no_noops", layout=None):
+    size = episodes[0].image.shape[1]
+    return write_dataset(folder, name, episodes, layout or RldsFormat(), lengths=[len(episodes)], size=size)
+
+
+def quiet(*parts) -> None:
+    pass
+
+
+def test_the_first_of_the_same_stays():
+    kept = without_duplicates([made_up(0, 0, digest="a"), made_up(0, 1, digest="b"), made_up(1, 0, digest="a")])
+    assert [(one.dataset, one.number) for one in kept] == [(0, 0), (0, 1)]
+
+
+def test_the_best_of_each_task_in_their_order():
+    choices = [
+        made_up(0, 0, "push", steps=30, jerk=1.0),
+        made_up(0, 1, "push", steps=10, jerk=9.0),
+        made_up(0, 2, "pull", steps=50, jerk=np.nan),
+        made_up(1, 0, "push", steps=20, jerk=2.0),
+        made_up(1, 1, "pull", steps=60, jerk=3.0),
+    ]
+    smooth = best_of_each_task(choices, 1, "smoothest")
+    assert [(one.dataset, one.number) for one in smooth] == [(0, 0), (1, 1)]
+    short = best_of_each_task(choices, 2, "shortest")
+    assert [(one.dataset, one.number) for one in short] == [(0, 1), (0, 2), (1, 0), (1, 1)]
+    with pytest.raises(UserError, match="the 0 smoothest"):
+        best_of_each_task(choices, 0, "smoothest")
+
+
+@pytest.mark.parametrize(
+    ("weights", "counts"), [((1, 1), (4, 4)), ((3, 1), (9, 3)), ((1, 4), (1, 4)), ((9, 4), (9, 4)), ((1, 100), (1, 4))]
+)
+def test_shares_are_the_most_that_there_are_episodes_for(weights, counts):
+    choices = [made_up(0, n, f"task {n % 3}") for n in range(9)] + [made_up(1, n) for n in range(4)]
+    kept = in_shares(choices, weights)
+    assert tuple(sum(one.dataset == number for one in kept) for number in (0, 1)) == counts
+    if counts[0] >= 3:  # tasks take turns
+        of_first = [one.task for one in kept if one.dataset == 0]
+        assert max(map(of_first.count, set(of_first))) - min(map(of_first.count, set(of_first))) <= 1
+        assert len(set(of_first)) == 3
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, 1, 1)])
+def test_weights_that_make_no_sense(weights):
+    with pytest.raises(UserError, match="expected a positive one for each"):
+        in_shares([made_up(0, 0), made_up(1, 0)], weights)
+
+
+def test_select_goes_from_duplicates_to_the_best_to_shares():
+    choices = [made_up(0, n, steps=10 + n) for n in range(4)] + [made_up(1, 0, digest="0-0"), made_up(1, 1, steps=99)]
+    options = MergeOptions("", keep=5, order="shortest", weights=(1, 1))
+    assert [(one.dataset, one.number) for one in select(choices, options)] == [(0, 0), (1, 1)]
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A dataset of three and one of two in another format; one episode is in both."""
+    first = write(tmp_path / "a", [episode(0), episode(1, shake=0.01), episode(2, 9)])
+    second = write(tmp_path / "b", [episode(1, shake=0.01), episode(4, task="pull")], layout=ArrayRecordFormat())
+    return first, second
+
+
+def test_merged_it_has_all_of_them_once_with_the_same_pictures(tmp_path, two):
+    options = MergeOptions(tmp_path / "out", formats=("rlds", "array_record", "lerobot"), shards=2)
+    made = merge_datasets(two, options, quiet)
+    given = [open_dataset(two[0])[n] for n in range(3)] + [open_dataset(two[1])[1]]
+    for folder in made:
+        assert verify_dataset(folder) == []
+        read = open_dataset(folder)
+        assert [one.file_path for one in read] == ["episode-0", "episode-1", "episode-2", "episode-4"]
+        for got, expected in zip(read, given, strict=True):
+            assert got.image.data == expected.image.data and got.wrist_image.data == expected.wrist_image.data
+            for name in ("state", "joint_state", "action"):
+                np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+    card = read_card(made[0])
+    assert card["tasks"] == {"push": {"episodes": 3, "steps": 21}, "pull": {"episodes": 1, "steps": 6}}
+    taken = list(card["merged_from"].values())
+    assert [(part["episodes"], part["taken"]) for part in taken] == [(3, 3), (2, 1)]
+    assert card["selection"] == "all, without duplicates"
+    assert merge_datasets(two, options, quiet) == made  # nothing to do
+
+
+def test_the_smoothest_are_those_with_the_least_jerk(tmp_path, two):
+    [folder] = merge_datasets(two, MergeOptions(tmp_path / "out", keep=2), quiet)
+    assert [one.file_path for one in open_dataset(folder)] == ["episode-0", "episode-2", "episode-4"]
+    assert read_card(folder)["selection"] == "the 2 smoothest of each task, without duplicates"
+
+
+def test_a_merge_can_be_merged_again(tmp_path, two):
+    [once] = merge_datasets(two, MergeOptions(tmp_path / "one"), quiet)
+    [again] = merge_datasets([once, two[1]], MergeOptions(tmp_path / "two", duplicates=True), quiet)
+    assert len(open_dataset(again)) == 6 and verify_dataset(again) == []
+
+
+def test_hdf5_and_rlds_are_merged(tmp_path):
+    parts = [export(kind, tmp_path / kind) for kind in ("hdf5", "rlds")]
+    [folder] = merge_datasets(parts, MergeOptions(tmp_path / "out"), quiet)
+    assert len(open_dataset(folder)) == len(open_dataset(parts[0]))  # the same episodes in both
+
+
+def test_what_does_not_fit_together_is_one_line(tmp_path, two):
+    large = write(tmp_path / "large", [episode(0, size=32)])
+    with pytest.raises(UserError, match=r"different sizes .*: 16, .*: 32"):
+        merge_datasets([two[0], large], MergeOptions(tmp_path / "out"), quiet)
+    with pytest.raises(UserError, match="formats hdf5: expected some of rlds"):
+        MergeOptions(tmp_path, formats=("hdf5",))
+
+
+def test_weights_are_counted_before_anything_is_read(tmp_path):
+    with pytest.raises(UserError, match="2 weights for 1 datasets"):
+        merge_datasets([tmp_path / "nowhere"], MergeOptions(tmp_path, weights=(1, 2)), print)

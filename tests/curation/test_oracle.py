@@ -1,0 +1,75 @@
+"""A real LIBERO observation beside ours of the same task: state layout, camera, orientation.
+
+The observation was taken by other people, in an environment of their own, after the settling of an episode's start.
+"""
+
+import numpy as np
+import pytest
+from shared import shared_dir
+
+from rlgen.core.types import Episode
+from rlgen.curation.render import Drawing, DrawnEpisodes, OfOneScene
+from rlgen.libero.envs.observations import Observer
+from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import load_scene
+
+SIZE, CELL = 224, 8
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(shared_dir() / "golden" / "rlds" / "libero_spatial_observation.npz")
+
+
+@pytest.fixture(scope="module", params=["benchmark", "standins"])
+def shown(request, golden, cache):
+    """Our state and pictures of the settled initial state that is nearest, as an export has them."""
+    folder = None if request.param == "standins" else shared_dir() / "libero" / "assets"
+    assets = find_assets(folder, standins=folder is None, cache=cache)
+    scene = load_scene(f"libero_spatial/{str(golden['task_description']).replace(' ', '_')}", assets, cache)
+    assert scene.task.prompt == str(golden["task_description"])
+    pool = Pool([scene] * len(scene.stored), threads=2, mode="exact")
+    settled = pool.reset(scene.stored).physics
+    states = Observer(scene)(settled).robot.vla_state
+    nearest = int(np.abs(states - golden["state"]).max(axis=1).argmin())
+    return scene, _exported(scene, settled[nearest])
+
+
+def _exported(scene, physics: np.ndarray):
+    """One step from a state, through drawing and pairing as any export goes."""
+    states = np.stack([physics, physics])
+    action = np.array([[0, 0, 0, 0, 0, 0, -1.0]], np.float32)
+    episode = Episode(scene.task.id, scene.task.prompt, "x", 0, "heldout", 0, physics, states, action, np.ones(1), True)
+    return DrawnEpisodes(OfOneScene(scene, [episode]), Drawing("fast", SIZE, 1))[0]
+
+
+def test_the_state_agrees_in_every_number(shown, golden):
+    _, ours = shown
+    assert ours.state.shape == (1, 8)
+    assert np.abs(ours.state[0] - golden["state"]).max() < 0.02
+
+
+def test_the_pictures_agree_in_orientation_and_camera(shown, golden):
+    """By correlation of coarse grey cells; of the eight ways to turn and mirror a picture ours is the nearest."""
+    _, ours = shown
+    for picture, name in ((ours.image[0], "full_image"), (ours.wrist_image[0], "wrist_image")):
+        ways = [np.rot90(flipped, turn) for flipped in (picture, picture[:, ::-1]) for turn in range(4)]
+        scores = [_likeness(way, golden[name]) for way in ways]
+        assert scores[0] > 0.7, (name, scores)
+        assert scores[0] > max(scores[1:]) + 0.15, (name, scores)
+
+
+def test_the_cameras_are_not_exchanged(shown, golden):
+    _, ours = shown
+    for picture, own, other in (
+        (ours.image[0], "full_image", "wrist_image"),
+        (ours.wrist_image[0], "wrist_image", "full_image"),
+    ):
+        assert _likeness(picture, golden[own]) > _likeness(picture, golden[other]) + 0.3
+
+
+def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+    side = SIZE // CELL
+    cells = (p.astype(float).mean(-1).reshape(side, CELL, side, CELL).mean((1, 3)).ravel() for p in (one, other))
+    return float(np.corrcoef(*cells)[0, 1])

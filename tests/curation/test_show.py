@@ -1,0 +1,78 @@
+"""Pages of a dataset: as files, and from the loopback address."""
+
+import base64
+import re
+import threading
+import urllib.error
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+from export_of_noise import COUNT, export
+
+from rlgen.core.errors import UserError
+from rlgen.curation.viewer import LOOPBACK, make_server, write_pages
+from rlgen.data.dataset import open_dataset
+from rlgen.data.index import read_index
+from rlgen.report.episode_pages import HEIGHT, curve
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return export("rlds", tmp_path_factory.mktemp("shown"))
+
+
+def test_every_episode_has_a_page_with_its_pictures(tmp_path, dataset):
+    first = write_pages(dataset, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "index.html", *(f"episode-{number:05d}.html" for number in range(COUNT))
+    }  # fmt: skip
+    listed = first.read_text()
+    for number, entry in enumerate(read_index(dataset)):
+        assert f'href="episode-{number:05d}.html"' in listed and entry.name in listed
+    page = (tmp_path / "episode-00004.html").read_text()
+    episode = open_dataset(dataset)[4]
+    encoded = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    assert len(encoded) == 2 * len(episode) and "://" not in page and "<script" not in page
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(encoded[0]), np.uint8), cv2.IMREAD_COLOR_RGB)
+    upright = np.asarray(episode.image[0])[:, ::-1]
+    difference = np.abs(shown.astype(int) - upright).mean()
+    assert difference < np.abs(shown.astype(int) - upright[:, ::-1]).mean() / 2
+    assert page.count("<polyline") == 10
+    assert "episode-00003.html" in page and "episode-00005.html" in page
+
+
+def test_some_episodes_alone(tmp_path, dataset):
+    write_pages(dataset, tmp_path, [2])
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "episode-00002.html"}
+    with pytest.raises(UserError, match="no episode 9; it has 9, counted from 0"):
+        write_pages(dataset, tmp_path, [9])
+
+
+def test_curves_go_from_edge_to_edge():
+    points = [tuple(map(float, point.split(","))) for point in curve("x", np.array([0.0, 1.0, -1.0])).points.split()]
+    assert [x for x, _ in points] == [0.0, 430.0, 860.0]
+    assert points[1][1] < points[0][1] < points[2][1] and points[1][1] == 4 and points[2][1] == HEIGHT - 4
+    assert {y for _, y in [tuple(map(float, p.split(","))) for p in curve("x", np.ones(5)).points.split()]} == {37.0}
+
+
+def test_it_is_served_on_the_loopback_address_alone(dataset):
+    with make_server(dataset) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host, port = server.server_address[:2]
+        assert host == LOOPBACK
+        page = urllib.request.urlopen(f"http://{host}:{port}/episode-00001.html").read().decode()
+        assert "Episode 1" in page
+        assert "Episodes" in urllib.request.urlopen(f"http://{host}:{port}/").read().decode()
+        for path in ("episode-99999.html", "../../etc/passwd", "export.json"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"http://{host}:{port}/{path}")
+        with pytest.raises(UserError, match="choose another --port"):
+            make_server(dataset, port)
+        server.shutdown()
+
+
+def test_no_dataset_there(tmp_path):
+    with pytest.raises(UserError, match="no dataset there"):
+        write_pages(tmp_path, tmp_path / "out")

@@ -1,0 +1,206 @@
+"""Downloads from a hub on this machine: whole, gone on with, and never anything but what the hub's hash says."""
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from rlgen.cli.main import main
+from rlgen.core.errors import UserError
+from rlgen.demos.imports.download import DATASET, download, list_files
+from rlgen.demos.imports.http import Http
+
+SUITE = "libero_object"
+PATIENT = Http(timeout=5.0, tries=3, pause=0.01)
+
+
+class Hub:
+    """What the server has and how it misbehaves.
+
+    Attributes:
+      files: contents by path in the dataset.
+      listed: SHA-256 by path, where it is not the contents'.
+      breaks_after: bytes after which each answer with a file breaks off; None for never.
+      ranges: whether it knows ranges.
+      status: what every request is answered with, if not 200.
+      asked: the path and the range of every request for a file.
+    """
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        self.files = {f"{SUITE}/{name}_demo.hdf5": random.bytes(300_000) for name in "ab"}
+        self.files["README.md"] = b"not one of them"
+        self.listed: dict[str, str] = {}
+        self.breaks_after: int | None = None
+        self.ranges = True
+        self.status = 200
+        self.asked: list[tuple[str, str | None]] = []
+        self.address = ""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    @property
+    def hub(self) -> Hub:
+        return self.server.hub
+
+    def do_GET(self):
+        if self.hub.status != 200:
+            self.send_error(self.hub.status)
+        elif self.path.startswith(f"/api/datasets/{DATASET}/tree/main/"):
+            self._list()
+        else:
+            self._file(self.path.removeprefix(f"/datasets/{DATASET}/resolve/main/"))
+
+    def _list(self):
+        """One entry a page, as a hub may."""
+        names = sorted(name for name in self.hub.files if name.startswith(SUITE))
+        page = int(self.path.partition("page=")[2] or 0)
+        name = names[page]
+        data = self.hub.files[name]
+        sha256 = self.hub.listed.get(name, hashlib.sha256(data).hexdigest())
+        entry = {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
+        body = json.dumps([entry | {"lfs": {"oid": sha256, "size": len(data), "pointerSize": 1}}]).encode()
+        self.send_response(200)
+        if page + 1 < len(names):
+            following = f"{self.hub.address}{self.path.partition('?')[0]}?page={page + 1}"
+            self.send_header("Link", f'<{following}>; rel="next"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _file(self, name):
+        wanted = self.headers.get("Range")
+        self.hub.asked.append((name, wanted))
+        data = self.hub.files[name]
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.hub.ranges else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        end = len(data) if self.hub.breaks_after is None else start + self.hub.breaks_after
+        self.wfile.write(data[start:end])
+        if end < len(data):
+            self.close_connection = True
+
+
+@pytest.fixture
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.hub = Hub()
+    server.hub.address = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server.hub
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def check(hub: Hub, out) -> None:
+    for name in sorted(hub.files):
+        if name.startswith(SUITE):
+            assert (out / name).read_bytes() == hub.files[name]
+    assert not list(out.rglob("*.part"))
+
+
+def test_every_file_of_a_suite_comes_whole_and_once(hub, tmp_path):
+    files = download(SUITE, tmp_path, hub.address, http=PATIENT)
+    assert [path.name for path in files] == ["a_demo.hdf5", "b_demo.hdf5"]
+    check(hub, tmp_path)
+    assert len(hub.asked) == 2
+    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    assert len(hub.asked) == 2
+    (tmp_path / SUITE / "a_demo.hdf5").write_bytes(b"x" * 300_000)  # its size is right
+    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    check(hub, tmp_path)
+    assert len(hub.asked) == 3
+
+
+def test_broken_connections_go_on_where_they_broke(hub, tmp_path):
+    hub.breaks_after = 70_000
+    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    check(hub, tmp_path)
+    first = [wanted for name, wanted in hub.asked if name.endswith("a_demo.hdf5")]
+    assert first == [None, "bytes=70000-", "bytes=140000-", "bytes=210000-", "bytes=280000-"]
+
+
+def test_what_an_interrupted_download_left_goes_on(hub, tmp_path):
+    hub.breaks_after = 0
+    with pytest.raises(UserError, match="no network, or no answer"):
+        download(SUITE, tmp_path, hub.address, http=PATIENT)
+    name = f"{SUITE}/a_demo.hdf5"
+    sha256 = hashlib.sha256(hub.files[name]).hexdigest()
+    part = tmp_path / SUITE / f".a_demo.hdf5.{sha256[:16]}.part"
+    part.write_bytes(hub.files[name][:100_000])
+    hub.breaks_after, hub.asked = None, []
+    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    check(hub, tmp_path)
+    assert hub.asked[0] == (name, "bytes=100000-")
+
+
+def test_a_server_without_ranges_sends_the_whole_file_again(hub, tmp_path):
+    name = f"{SUITE}/a_demo.hdf5"
+    part = tmp_path / SUITE / f".a_demo.hdf5.{hashlib.sha256(hub.files[name]).hexdigest()[:16]}.part"
+    part.parent.mkdir()
+    part.write_bytes(b"x" * 1000)
+    hub.ranges = False
+    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    check(hub, tmp_path)
+
+
+def test_a_part_that_is_wrong_is_fetched_from_its_beginning(hub, tmp_path):
+    name = f"{SUITE}/a_demo.hdf5"
+    part = tmp_path / SUITE / f".a_demo.hdf5.{hashlib.sha256(hub.files[name]).hexdigest()[:16]}.part"
+    part.parent.mkdir()
+    part.write_bytes(b"x" * 1000)
+    told = []
+    download(SUITE, tmp_path, hub.address, http=PATIENT, tell=told.append)
+    check(hub, tmp_path)
+    assert any("its hash is not the hub's" in line for line in told)
+
+
+def test_a_wrong_hash_leaves_no_file(hub, tmp_path):
+    hub.listed[f"{SUITE}/a_demo.hdf5"] = "0" * 64
+    with pytest.raises(UserError, match=r"a_demo\.hdf5 came 2 times with another SHA-256") as caught:
+        download(SUITE, tmp_path, hub.address, http=PATIENT)
+    assert "\n" not in str(caught.value)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(("status", "asked"), [(404, "the server says 404"), (503, "no answer .*the server says 503")])
+def test_a_server_that_refuses(hub, tmp_path, status, asked):
+    hub.status = status
+    with pytest.raises(UserError, match=asked):
+        download(SUITE, tmp_path, hub.address, http=PATIENT)
+
+
+def test_names_that_lead_out_of_the_folder_are_refused(hub):
+    hub.files[f"{SUITE}/../../elsewhere_demo.hdf5"] = b"x"
+    with pytest.raises(UserError, match="not a file of that suite"):
+        list_files(PATIENT, hub.address, SUITE)
+
+
+def test_no_network_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("RLGEN_OFFLINE", raising=False)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    nobody = "http://127.0.0.1:9"  # the discard port, which nothing answers
+    for words in (["--endpoint", nobody], []):
+        if not words:
+            monkeypatch.setenv("RLGEN_OFFLINE", "1")
+        with pytest.raises(SystemExit) as stopped:
+            main(["download", SUITE, "--out", str(tmp_path / "sets"), *words])
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and "no network" in error and error.count("\n") == 1
+    assert not (tmp_path / "sets").exists()
+
+
+def test_an_unknown_set_names_the_known_ones(tmp_path):
+    with pytest.raises(UserError, match=r"unknown set 'libero_100', expected one of libero_spatial, .*, all"):
+        download("libero_100", tmp_path, "http://127.0.0.1:9")

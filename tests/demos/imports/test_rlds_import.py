@@ -1,0 +1,139 @@
+"""RLDS comes in: ours with its physics again, people's without, and damage is named."""
+
+import json
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from rlgen.core.errors import UserError
+from rlgen.curation.render import Drawing, DrawnEpisodes, OfOneScene
+from rlgen.data.episode import RldsEpisode
+from rlgen.data.formats.hdf5.reader import iterate_demos, read_demos, read_robot_states
+from rlgen.data.formats.rlds.writer import export_rlds
+from rlgen.data.metrics.quality import dataset_quality
+from rlgen.demos.imports.for_run import take_demonstrations
+from rlgen.demos.imports.importer import import_demonstrations
+from rlgen.demos.imports.options import Options
+from rlgen.demos.imports.rlds import episode_task
+from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.libero.envs.rollouts import make_trials, run_episodes
+
+NAME = "libero_object_no_noops"
+BUTTER = "pick_up_the_butter_and_place_it_in_the_basket"
+
+
+def run(path, out, scene, **options) -> dict[str, int]:
+    return import_demonstrations(path, out, Options(**options), lambda task: scene, assets="test")
+
+
+def record(out) -> list[dict]:
+    return json.loads((out / "import.json").read_text())["files"]
+
+
+@pytest.fixture(scope="module")
+def collected(standin_scene):
+    """Two episodes from the training placements, as the collection stage makes them."""
+    actor, trials = Demonstrator(standin_scene, clean=True), make_trials(2, 256, seed=1)
+    [episodes] = run_episodes(standin_scene, actor, trials, split="train", source="ppo", width=2)
+    # The dataset's gripper is exact, and so is the policy's.
+    return [replace(e, actions=np.c_[e.actions[:, :6], np.sign(e.actions[:, 6])].astype(np.float32)) for e in episodes]
+
+
+@pytest.fixture(scope="module")
+def exported(collected, standin_scene, tmp_path_factory):
+    drawn = DrawnEpisodes(OfOneScene(standin_scene, collected), Drawing("fast", 16, 1))
+    return export_rlds(tmp_path_factory.mktemp("ours"), NAME, drawn, size=16, description="x", shards=1)
+
+
+def made_by_people(seed: int, steps: int, **changes) -> RldsEpisode:
+    """An episode as the community's builder names it; its pictures grow brighter to the right and downwards."""
+    random = np.random.default_rng(seed)
+    action = random.uniform(-0.9, 0.9, (steps, 7)).astype(np.float32)
+    action[:, 6] = -1
+    slope = np.add.outer(np.arange(16), 3 * np.arange(16)).astype(np.uint8)
+    values = {
+        "image": np.tile(slope[None, :, :, None], (steps, 1, 1, 3)),
+        "wrist_image": np.zeros((steps, 16, 16, 3), np.uint8),
+        "state": random.normal(size=(steps, 8)).astype(np.float32),
+        "joint_state": random.normal(size=(steps, 7)).astype(np.float32),
+        "action": action,
+        "language_instruction": "pick up the butter and place it in the basket",
+        "file_path": f"/home/somebody/{NAME}/{BUTTER}_demo.hdf5",
+    }
+    return RldsEpisode(**{**values, **changes})
+
+
+@pytest.fixture
+def peoples(tmp_path):
+    """Three episodes in three shards."""
+    episodes = [made_by_people(seed, steps=6 + seed) for seed in range(3)]
+    directory = export_rlds(tmp_path / "in", NAME, episodes, size=16, description="x", shards=3)
+    return directory, episodes
+
+
+def test_ours_gets_its_physics_back_to_the_bit(exported, collected, tmp_path, standin_scene):
+    total = run(exported, tmp_path / "out", standin_scene)
+    assert (total["kept"], total["failed"], total["bad"]) == (2, 0, 0)
+    got = read_demos(tmp_path / "out" / NAME / f"{BUTTER}_demo.hdf5")
+    for one, other in zip(got, collected, strict=True):
+        assert (one.source, one.split, one.initial_index, one.seed) == ("ppo", "train", other.initial_index, other.seed)
+        np.testing.assert_array_equal(one.states[:, 1:], other.states[:, 1:])
+        # Seconds are added up in chunks of another length.
+        np.testing.assert_allclose(one.states[:, 0], other.states[:, 0], atol=1e-12)
+        np.testing.assert_array_equal(one.actions, other.actions)
+
+
+def test_in_another_world_ours_is_not_taken_for_the_same(exported, tmp_path, standin_scene):
+    moved = replace(standin_scene, placements=standin_scene.placements[::-1].copy())
+    total = run(exported, tmp_path / "out", moved)
+    assert (total["kept"], total["failed"]) == (0, 2)
+    assert "leaves the recorded path at step 0" in record(tmp_path / "out")[0]["failed"]["episode 0"]
+    assert not list((tmp_path / "out").rglob("*.hdf5"))
+
+
+def test_peoples_has_robot_actions_and_pictures_but_no_physics(peoples, tmp_path, standin_scene):
+    directory, given = peoples
+    total = run(directory.parent.parent, tmp_path / "out", standin_scene)
+    assert total["kept"] == 3 and record(tmp_path / "out")[0]["physics"] is False
+    [path] = (tmp_path / "out").rglob("*.hdf5")
+    assert path.name == f"{BUTTER}_demo.hdf5"
+    episodes, robots = read_demos(path), read_robot_states(path)
+    with h5py.File(path) as file:
+        for number, (episode, robot, source) in enumerate(zip(episodes, robots, given, strict=True)):
+            assert not episode.has_physics and episode.success and episode.source == "human"
+            np.testing.assert_array_equal(episode.actions, source.action)
+            np.testing.assert_array_equal(robot.vla_state, source.state)
+            picture = file[f"data/demo_{number}/obs/agentview_rgb"][2]
+            # as the renderer gives it, which is the dataset's turned by half a turn
+            assert np.abs(picture[::-1, ::-1].astype(int) - source.image[2]).max() < 8
+            assert "states" not in file[f"data/demo_{number}"]
+    assert dataset_quality(episodes, robots).episodes == 3
+    with pytest.raises(UserError, match=r"demo_0/states: no physics states.*cloning need them"):
+        take_demonstrations(path, tmp_path / "run.hdf5", standin_scene, count=3)
+    assert not (tmp_path / "run.hdf5").exists()
+
+
+def test_a_damaged_record_is_named_or_counted(peoples, tmp_path, standin_scene):
+    directory, _ = peoples
+    shard = sorted(directory.glob("*.tfrecord-*"))[1]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=r"00001-of-00003: record 0 is damaged.*--skip-bad"):
+        run(directory, tmp_path / "out", standin_scene)
+    total = run(directory, tmp_path / "out", standin_scene, skip_bad=True)
+    assert (total["read"], total["kept"], total["bad"]) == (3, 2, 1)
+    [path] = (tmp_path / "out").rglob("*.hdf5")
+    assert [len(episode) for _, episode in iterate_demos(path)] == [6, 8]
+
+
+def test_tasks_of_episodes(tmp_path):
+    dataset = tmp_path / "libero_goal_no_noops" / "1.0.0"
+    told = made_by_people(0, 6, language_instruction="turn on the stove", file_path="shard 3")
+    assert episode_task(told, dataset).id == "libero_goal/turn_on_the_stove"
+    ours = made_by_people(0, 6, file_path=f"libero_object/{BUTTER}/ppo/train-3-5")
+    assert episode_task(ours, dataset).id == f"libero_object/{BUTTER}"
+    with pytest.raises(UserError, match="'fold the towel': no task of LIBERO"):
+        episode_task(made_by_people(0, 6, language_instruction="fold the towel", file_path=""), dataset)

@@ -1,0 +1,59 @@
+"""`rlgen demos TASK` as a user meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlgen.cli.main import main
+from rlgen.data.formats.hdf5.reader import read_demos
+from rlgen.data.shards import only_writer
+
+STOVE = "libero_goal/turn_on_the_stove_demo.hdf5"
+
+
+def fails(capsys, *words: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(["demos", *words])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    return error.splitlines()[-1]
+
+
+@pytest.fixture
+def options(cache: Path, tmp_path: Path, monkeypatch) -> list[str]:
+    monkeypatch.setenv("RLGEN_CACHE", str(cache))
+    return ["--standins", "--clean", "--mode", "fast", "--out", str(tmp_path)]
+
+
+def test_a_task_is_recorded_once(options, tmp_path, capsys):
+    main(["demos", "libero_goal/turn_on_the_stove", "-n", "2", "--workers", "1", *options])
+    told = capsys.readouterr().err
+    assert "2 demonstrations of" in told
+    assert len(read_demos(tmp_path / STOVE)) == 2
+    written = (tmp_path / STOVE).stat().st_mtime_ns
+    main(["demos", "libero_goal/7", "-n", "2", "--workers", "1", *options])
+    assert "done before" in capsys.readouterr().err
+    assert (tmp_path / STOVE).stat().st_mtime_ns == written
+    # What is there is not silently taken for something else.
+    error = fails(capsys, "libero_goal/7", "-n", "2", "--seed", "5", *options)
+    assert "recorded with seed 0, not 5" in error and "--overwrite" in error
+
+
+def test_too_few_demonstrations_are_kept_and_told(options, tmp_path, capsys):
+    error = fails(capsys, "libero_goal/7", "-n", "3", "--attempts", "1", "--workers", "1", *options)
+    assert "fewer than 3 demonstrations of libero_goal/turn_on_the_stove" in error
+    assert json.loads((tmp_path / STOVE).with_suffix(".json").read_text())["demonstrations"] == 1
+
+
+def test_a_second_recorder_is_refused(options, tmp_path, capsys):
+    with only_writer(tmp_path):
+        assert "another process is writing here" in fails(capsys, "libero_goal/7", *options)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["libero_goul"], "unknown task 'libero_goul'"), (["all", "-n", "0"], "-n is 0, expected 1 or more")],
+)
+def test_a_mistake_is_one_line(options, capsys, words, message):
+    assert message in fails(capsys, *words, *options)

@@ -1,0 +1,78 @@
+"""Whole episodes: every kind of skill on real tasks, in the benchmark's order, from a seed."""
+
+import numpy as np
+import pytest
+
+from rlgen.data.metrics.smoothness import noop_mask
+from rlgen.demos.scripted.expert import Demonstrator, _order
+from rlgen.libero.envs.rollouts import make_trials, run_episodes
+from rlgen.libero.envs.vector_env import Pool
+
+# In a box, at the rim onto another thing, a handle pulled, a knob turned, a door pushed, a book into a slot.
+TASKS = ("libero_object/6", "libero_spatial/0", "libero_goal/0", "libero_goal/7", "libero_90/33", "libero_90/75")
+
+
+def episodes(scene, count, *, clean, seed=0, width=2, mode="fast"):
+    demonstrator, trials = Demonstrator(scene, clean=clean), make_trials(count, 50, seed=seed)
+    waves = run_episodes(scene, demonstrator, trials, split="heldout", source="scripted", width=width, mode=mode)
+    return [episode for wave in waves for episode in wave]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_kind_of_task_is_solved(scene_of, task):
+    done = episodes(scene_of(task), 2, clean=False)
+    assert all(episode.success for episode in done)
+    assert all(set(np.unique(episode.actions[:, 6])) <= {-1.0, 1.0} for episode in done)
+
+
+def test_an_episode_comes_from_its_seed_and_state_alone(scene_of):
+    scene = scene_of("libero_spatial/0")
+    together = episodes(scene, 3, clean=False, width=3)
+    one_by_one = episodes(scene, 3, clean=False, width=1)
+    for first, second in zip(together, one_by_one, strict=True):
+        np.testing.assert_array_equal(first.actions, second.actions)
+    others = episodes(scene, 1, clean=False, seed=1)
+    assert not np.array_equal(others[0].actions[:20], together[0].actions[:20])
+
+
+def test_clean_is_steady_and_human_like_is_not(scene_of):
+    scene = scene_of("libero_object/6")
+    clean, human = (episodes(scene, 4, clean=clean) for clean in (True, False))
+    assert np.mean([len(e) for e in clean]) < np.mean([len(e) for e in human])
+    assert sum(noop_mask(e.actions).sum() for e in human) > sum(noop_mask(e.actions).sum() for e in clean)
+    jerk = [np.mean([np.abs(np.diff(e.actions[:, :3], 2, axis=0)).mean() for e in kind]) for kind in (clean, human)]
+    assert jerk[0] < jerk[1]
+
+
+def test_without_the_no_ops_the_actions_still_succeed(scene_of):
+    scene = scene_of("libero_object/6")
+    [episode, *_] = episodes(scene, 1, clean=False, mode="exact")
+    kept = episode.actions[~noop_mask(episode.actions)]
+    pool = Pool([scene], mode="exact", threads=1)
+    pool.reset(episode.initial_state[None])
+    result = pool.step(np.concatenate([kept, np.tile([0, 0, 0, 0, 0, 0, -1.0], (20, 1))])[None])
+    pool.close()
+    assert result.terminated[0]
+
+
+def words(scene):
+    return [" ".join(scene.goal.atoms[atom]) for atom in _order(scene)]
+
+
+def test_drawers_are_closed_after_something_was_put_in_and_before_another_opens(scene_of):
+    assert words(scene_of("libero_10/3")) == [
+        "in akita_black_bowl_1 white_cabinet_1_bottom_region",
+        "close white_cabinet_1_bottom_region",
+    ]
+    first, last = words(scene_of("libero_90/23"))
+    assert first.startswith("close") and last.startswith("open")
+
+
+def test_what_carries_something_is_put_first(scene_of):
+    first, last = words(scene_of("libero_90/63"))
+    assert first == "in akita_black_bowl_2 wooden_tray_1_contain_region"
+    assert last == "on akita_black_bowl_1 akita_black_bowl_2"
+
+
+def test_a_stove_is_turned_on_before_something_stands_on_it(scene_of):
+    assert words(scene_of("libero_10/8"))[0].startswith("turnon")

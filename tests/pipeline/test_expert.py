@@ -1,0 +1,169 @@
+"""Cloning and PPO of one task as stages: where they stop, what they leave, and what a fault costs."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rlgen.configs.presets import expert_presets, fit_to
+from rlgen.configs.schema import BCConfig, Config, PolicyConfig, PPOConfig
+from rlgen.core.errors import UserError
+from rlgen.core.progress import Progress
+from rlgen.core.stats import SuccessRate
+from rlgen.core.types import Episode
+from rlgen.data.formats.hdf5.writer import write_demos
+from rlgen.libero.envs.observations import Observer
+from rlgen.libero.scenes.demo_info import demo_file_info
+from rlgen.pipeline import bc, ppo
+from rlgen.pipeline.context import Context, run_stages
+from rlgen.rl import ppo as rl_ppo
+from rlgen.rl.numerics import Broken
+from rlgen.training.checkpoints import digest
+from rlgen.training.metrics import read_metrics
+from rlgen.training.run import create_run
+
+CONFIG = Config(
+    policy=PolicyConfig(network="mlp", widths=(16,), critic_widths=(16,), steps=2),
+    bc=BCConfig(episodes=2, steps=12, batch=8, warmup=1, stop_success=0.5, check_every=4, check_episodes=20),
+    ppo=PPOConfig(
+        iterations=4,
+        environments=2,
+        chunks=2,
+        epochs=1,
+        batch=8,
+        evaluate_every=1,
+        evaluate_episodes=20,
+        evaluate_split="heldout",
+        target=0.9,
+        target_low=0.7,
+    ),
+)
+
+
+def start(folder, scene, config: Config = CONFIG) -> Context:
+    """A run with demonstrations of a hand that trembles."""
+    run = create_run(folder, replace(config, task=scene.task.id), {"kind": "stand-in", "path": "", "label": "x"})
+    context = Context(run, folder)
+    context.__dict__["scene"] = scene  # what loading it would give
+    random = np.random.default_rng(0)
+    episodes = [_episode(scene, random, number) for number in range(2)]
+    robots = [Observer(scene)(episode.states).robot for episode in episodes]
+    write_demos(run.stage_folder("demos") / "demos.hdf5", episodes, robots, demo_file_info(scene))
+    run.finish("demos", {})
+    return context
+
+
+def _episode(scene, random, number: int) -> Episode:
+    actions = random.uniform(-1, 1, (20, 7)).astype(np.float32)
+    states = np.tile(scene.stored[number], (21, 1))
+    rewards = np.r_[np.zeros(19), 1].astype(np.float32)
+    return Episode(scene.task.id, scene.task.prompt, "scripted", number, "heldout", 0, scene.stored[number], states,
+                   actions, rewards, True)  # fmt: skip
+
+
+def scores(monkeypatch, successes):
+    """Evaluations come out as told, one after the other."""
+    left = list(successes)
+
+    def measure(*_, split, **__):
+        return SuccessRate(left.pop(0), 20)
+
+    monkeypatch.setattr(bc, "measure", measure)
+    monkeypatch.setattr(ppo, "measure", measure)
+
+
+def run(context: Context, *stages: str) -> None:
+    run_stages(context, stages, Progress(stages))
+
+
+def test_cloning_stops_at_a_rate_and_ppo_where_rate_and_interval_are_reached(tmp_path, standin_scene, monkeypatch):
+    # 18 of 20 reaches 90 %, but its interval begins at 69.9 %.
+    scores(monkeypatch, [4, 11, 11, 18, 19])
+    context = start(tmp_path / "run", standin_scene)
+    run(context, "bc", "ppo")
+    cloned, trained = context.run.result("bc"), context.run.result("ppo")
+    assert cloned["steps"] == 8 and cloned["stopped"]["successes"] == 11
+    assert trained["iterations"] == 2
+    assert (trained["first"]["successes"], trained["last"]["successes"]) == (11, 19)
+    lines = read_metrics(tmp_path / "run/ppo/metrics.jsonl")
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    for name in ("environment", "sampler", "update", "waiting"):
+        assert all(line[f"seconds_{name}"] >= 0 for line in lines[1:])
+    assert list((tmp_path / "run/ppo/tensorboard").glob("events.out.tfevents*"))
+    policy, params = ppo.load_policy(context)
+    assert policy.chain_steps == 2 and all(np.isfinite(leaf).all() for leaf in _leaves(params))
+
+
+def _leaves(params):
+    import jax
+
+    return jax.tree.leaves(params)
+
+
+def test_a_fault_costs_an_iteration_and_the_same_command_goes_on(tmp_path, standin_scene, monkeypatch):
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, target=None, iterations=3, evaluate_every=9))
+    iterate, ends = rl_ppo.iterate, {}
+    for name in ("unbroken", "broken"):
+        scores(monkeypatch, [11] * 9)
+        context = start(tmp_path / name, standin_scene, config)
+        run(context, "bc")
+        if name == "broken":
+
+            def fail(policy, critic, config, state, *rest):
+                if int(state.iteration) == 2:
+                    raise Broken("value_loss")
+                return iterate(policy, critic, config, state, *rest)
+
+            monkeypatch.setattr(rl_ppo, "iterate", fail)
+            with pytest.raises(UserError) as raised:
+                run(context, "ppo")
+            message = str(raised.value)
+            assert "iteration 3: first value_loss is not finite" in message and "\n" not in message
+            assert "last good checkpoint is iteration 2" in message and not context.run.done("ppo")
+            monkeypatch.setattr(rl_ppo, "iterate", iterate)
+        run(context, "ppo")
+        ends[name] = digest(ppo.load_policy(context)[1]["net"])
+        assert context.run.result("ppo")["iterations"] == 3
+    assert ends["broken"] == ends["unbroken"]
+
+
+def test_ended_in_the_first_iteration_the_cloned_policy_is_scored_once(tmp_path, standin_scene, monkeypatch):
+    scores(monkeypatch, [11, 12, 13])
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, target=None, iterations=1, evaluate_every=9))
+    context = start(tmp_path / "run", standin_scene, config)
+    run(context, "bc")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rl_ppo, "iterate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(context, "ppo")
+    run(context, "ppo")
+    lines = read_metrics(tmp_path / "run/ppo/metrics.jsonl")
+    assert [(line["step"], line["test"]["successes"]) for line in lines] == [(0, 12), (1, 13)]
+
+
+@pytest.mark.parametrize("name", sorted(expert_presets()))
+def test_presets_are_whole_and_fit_a_task(name):
+    from rlgen.configs.schema import from_json, to_json
+
+    config = fit_to(expert_presets()[name], 220)
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+    executed = config.ppo.executed or config.policy.horizon
+    assert config.ppo.chunks * executed >= 220 > (config.ppo.chunks - 1) * executed
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bc": {"stop_success": 1.5}}, "1.5"),
+        ({"ppo": {"target": 0.0}}, "target 0.0"),
+        ({"ppo": {"executed": 9}}, "9 of a chunk of 8"),
+    ],
+)
+def test_contradictions_are_one_line(change, words):
+    with pytest.raises(UserError, match=words):
+        replace(CONFIG, **{name: replace(getattr(CONFIG, name), **fields) for name, fields in change.items()})

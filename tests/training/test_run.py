@@ -1,0 +1,92 @@
+import dataclasses
+import json
+
+import pytest
+
+from rlgen.configs.presets import presets
+from rlgen.configs.schema import BCConfig, Config, PPOConfig, from_json, to_json
+from rlgen.core.errors import UserError
+from rlgen.training.metrics import Metrics, read_metrics
+from rlgen.training.run import StageClock, create_run, is_run, open_run, run_lock
+
+ASSETS = {"kind": "stand-in", "path": "x", "label": "stand-ins"}
+
+
+def test_a_configuration_survives_json():
+    for config in presets().values():
+        assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_an_unknown_key_is_named():
+    value = to_json(Config())
+    value["ppo"]["nonsense"] = 1
+    with pytest.raises(UserError, match=r"config\.ppo.*nonsense"):
+        from_json(value)
+
+
+def test_contradictions_are_refused():
+    with pytest.raises(UserError, match="warm-up"):
+        BCConfig(steps=10, warmup=10)
+    with pytest.raises(UserError):
+        PPOConfig(iterations=0)
+
+
+def test_a_run_is_found_again(tmp_path):
+    config = dataclasses.replace(Config(), seed=3)
+    create_run(tmp_path / "r", config, ASSETS)
+    assert is_run(tmp_path / "r") and open_run(tmp_path / "r").config == config
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match="not an rlgen run"):
+        create_run(tmp_path, Config(), ASSETS)
+    assert (tmp_path / "thesis.txt").read_text() == "years"
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    create_run(tmp_path / "r", Config(), ASSETS)
+    (tmp_path / "r" / "run.json").write_text('{"kind": "rlgen-run", ')
+    with pytest.raises(UserError, match=r"run\.json cannot be read"):
+        open_run(tmp_path / "r")
+
+
+def test_a_second_process_is_refused(tmp_path):
+    with run_lock(tmp_path / "r"), pytest.raises(UserError, match="in use"), run_lock(tmp_path / "r"):
+        pass
+    with run_lock(tmp_path / "r"):
+        pass
+
+
+def test_clearing_a_stage_removes_those_after_it(tmp_path):
+    run = create_run(tmp_path / "r", Config(), ASSETS)
+    for stage in ("demos", "bc", "ppo"):
+        run.stage_folder(stage)
+        run.finish(stage, {})
+    assert run.clear("bc") == ["bc", "ppo"]
+    assert run.done("demos") and not run.done("bc")
+    with pytest.raises(UserError, match="rlgen bc --run"):
+        run.result("bc")
+
+
+def test_seconds_add_up_over_interruptions(tmp_path):
+    run = create_run(tmp_path / "r", Config(), ASSETS)
+    first = StageClock(run, "bc")
+    first._start -= 10
+    first.save()
+    second = StageClock(run, "bc")
+    second._start -= 5
+    second.save()
+    assert 15 <= run.seconds("bc") < 16
+
+
+def test_metrics_after_a_checkpoint_are_written_again_once(tmp_path):
+    path = tmp_path / "m.jsonl"
+    metrics = Metrics(path, keep=0)
+    for step in (1, 2, 3):
+        metrics.write(step, loss=float(step))
+    with open(path, "a") as file:
+        file.write('{"step": 4, "lo')
+    resumed = Metrics(path, keep=2)
+    resumed.write(3, loss=3.5)
+    assert [line["loss"] for line in read_metrics(path)] == [1.0, 2.0, 3.5]
