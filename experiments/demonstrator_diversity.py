@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 
 from rlgen.core.files import write_json
 from rlgen.core.process import cache_folder
-from rlgen.demos.scripted.expert import Demonstrator
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import Trial, run_episodes
 from rlgen.libero.scenes.assets import find_assets
@@ -76,7 +76,7 @@ def record(scene: Scene, *, clean: bool) -> np.ndarray:
     """End-effector paths of successes from one initial state, `[N, 50, 3]`, metres."""
     trials = [Trial(0, seed) for seed in range(EPISODES)]
     options = {"split": "heldout", "source": "scripted", "width": EPISODES, "mode": "fast"}
-    [episodes] = run_episodes(scene, Demonstrator(scene, clean=clean), trials, **options)
+    [episodes] = run_episodes(scene, ScriptedExpert(scene, clean=clean), trials, **options)
     observer = Observer(scene)
     return np.stack([resampled(observer(episode.states).robot.position) for episode in episodes if episode.success])
 

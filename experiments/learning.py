@@ -65,7 +65,7 @@ def train(
     task: str, algorithm: str, seed: int, folder: Path, arguments: argparse.Namespace, options: list[str]
 ) -> None:
     """One run; all of a task and seed begin with the same demonstrations."""
-    source = ["--standins"] if arguments.assets is None else ["--assets", str(arguments.assets)]
+    source = ["--placeholders"] if arguments.assets is None else ["--assets", str(arguments.assets)]
     shown = demonstrations(task, seed, arguments.demonstrations, arguments.runs, source)
     command = [sys.executable, "-m", "rlgen", "ppo", task, "--run", str(folder), "--preset", arguments.preset]
     command += ["--ppo.evaluate-split", "train"]

@@ -46,7 +46,7 @@ def measure(assets: Path, tasks: int) -> dict[str, float]:
     import mujoco
 
     from rlgen.core.process import cache_folder
-    from rlgen.libero.envs.vector_env import Pool
+    from rlgen.libero.envs.vector_env import VectorEnv
     from rlgen.libero.scenes.assets import find_assets
     from rlgen.libero.scenes.bundles import build_bundles
     from rlgen.libero.scenes.scene import load_bundle
@@ -55,13 +55,13 @@ def measure(assets: Path, tasks: int) -> dict[str, float]:
     cache = cache_folder()
     source = find_assets(assets, cache=cache)
     folders = build_bundles(all_tasks()[:tasks], source, cache, workers=2)
-    warm = Pool([load_bundle(folders[0])])
+    warm = VectorEnv([load_bundle(folders[0])])
     warm.reset(warm.scenes[0].stored[:1])
     warm.step(np.zeros((1, 1, 7)))
     before = resident()
     scenes = [load_bundle(folder) for folder in folders]
     loaded = resident()
-    pool = Pool([scenes[number % len(scenes)] for number in range(COUNT)])
+    pool = VectorEnv([scenes[number % len(scenes)] for number in range(COUNT)])
     width = max(scene.stored.shape[1] for scene in scenes)
     initial = np.zeros((COUNT, width))
     for row, scene in zip(initial, pool.scenes, strict=True):

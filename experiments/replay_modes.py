@@ -17,10 +17,10 @@ import numpy as np
 
 from rlgen.core.process import cache_folder
 from rlgen.core.stats import SuccessRate
-from rlgen.demos.scripted.expert import Demonstrator
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.environment import SETTLE_ACTION, Mode
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene
@@ -55,10 +55,10 @@ def main() -> None:
 
 def compare(scene: Scene, recorded: Mode, episodes: int) -> dict[str, int]:
     """How many episodes succeeded in one mode, and how many of those succeed again in the other."""
-    actor, trials = Demonstrator(scene), make_trials(episodes, len(scene.stored), seed=scene.task.index)
+    actor, trials = ScriptedExpert(scene), make_trials(episodes, len(scene.stored), seed=scene.task.index)
     waves = run_episodes(scene, actor, trials, split="heldout", source="demonstrator", mode=recorded)
     kept = [episode for wave in waves for episode in wave if episode.success]
-    pool = Pool([scene] * len(kept), mode=OTHER[recorded], horizon=scene.task.horizon + AFTER)
+    pool = VectorEnv([scene] * len(kept), mode=OTHER[recorded], horizon=scene.task.horizon + AFTER)
     pool.reset(np.stack([episode.initial_state for episode in kept]))
     steps = max(len(episode.actions) for episode in kept) + AFTER
     still = np.tile(SETTLE_ACTION, (steps, 1))

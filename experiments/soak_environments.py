@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from rlgen.core.process import cache_folder
-    from rlgen.libero.envs.vector_env import Pool
+    from rlgen.libero.envs.vector_env import VectorEnv
     from rlgen.libero.scenes.assets import find_assets
     from rlgen.libero.scenes.bundles import build_bundles
     from rlgen.libero.scenes.scene import load_bundle
@@ -34,7 +34,7 @@ def main() -> None:
     cache = cache_folder()
     folders = build_bundles(all_tasks(), find_assets(arguments.assets, cache=cache), cache, workers=2)
     scenes = [load_bundle(folder) for folder in folders]
-    pools = [Pool([scene] * 2, horizon=10**9) for scene in scenes]
+    pools = [VectorEnv([scene] * 2, horizon=10**9) for scene in scenes]
     random, memory, failures, steps, refused = np.random.default_rng(0), [], 0, 0, 0
     end = time.monotonic() + 60 * arguments.minutes
     while time.monotonic() < end or len(memory) < 3:

@@ -34,7 +34,7 @@ def main() -> None:
         "demonstrator": demonstrator_table(),
         "demonstrator-below": demonstrator_below(),
         "speed": speed_table(),
-        "pictures": pictures_table(),
+        "pictures": images_table(),
         "memory": memory_table(),
         "dataset": dataset_table(),
         "exported": exported_table(),
@@ -157,7 +157,7 @@ def speed_table() -> str:
     return "\n".join(rows)
 
 
-def pictures_table() -> str:
+def images_table() -> str:
     """Pictures a second of one thread, and control steps a second with a policy that looks."""
     report = world("environments")
     size, vision = report["pictures"]["size"], report["vision"]

@@ -50,7 +50,7 @@ def main() -> None:
 
 def train(folder: Path, arguments: argparse.Namespace) -> None:
     """The run, in a process of its own."""
-    source = ["--standins"] if arguments.assets is None else ["--assets", str(arguments.assets)]
+    source = ["--placeholders"] if arguments.assets is None else ["--assets", str(arguments.assets)]
     shown = demonstrations(arguments.task, 0, DEMONSTRATIONS, arguments.runs, source)
     options = {
         "run": folder,

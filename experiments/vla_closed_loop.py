@@ -30,7 +30,7 @@ def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:
     train += ["--image-size", str(arguments.image_size), "--log-every", "20", "--checkpoint-every", str(steps // 10)]
     rlgen([*train, "--validate-every", str(steps // 10), "--threads", str(arguments.threads)])
     model = out / "train" / "model" / str(steps)
-    assets = ["--assets", str(arguments.assets)] if arguments.assets else ["--standins"]
+    assets = ["--assets", str(arguments.assets)] if arguments.assets else ["--placeholders"]
     evaluate = ["evaluate", *arguments.tasks, "--policy", str(model), "--out", str(out / "evaluation")]
     evaluate += ["--trials", str(arguments.trials), "--picture-size", str(arguments.image_size), "--replan", "8"]
     rlgen([*evaluate, *assets, "--threads", str(arguments.threads)])

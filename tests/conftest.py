@@ -26,12 +26,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def standin_scene(cache: Path):
+def placeholder_scene(cache: Path):
     """The butter task made of the built-in stand-ins."""
     from rlgen.libero.scenes.assets import find_assets
     from rlgen.libero.scenes.bundles import load_scene
 
-    return load_scene(BUTTER, find_assets(standins=True, cache=cache), cache)
+    return load_scene(BUTTER, find_assets(placeholders=True, cache=cache), cache)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import pair_episode
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.hdf5.format import Hdf5Format, episode_name
-from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoPictures
+from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
 from rlgen.data.formats.lerobot.format import LeRobotFormat
 from rlgen.data.formats.rlds.writer import RldsFormat
 from rlgen.data.writer import write_dataset
@@ -47,9 +47,9 @@ def demo(number: int) -> Demo:
     episode = Episode(
         task, "push", "noise", number, "train", number, states[0], states, actions, np.eye(STEPS)[-1], True
     )
-    pictures = noise.integers(0, 256, (2, STEPS, SIZE, SIZE, 3), np.uint8)
+    images = noise.integers(0, 256, (2, STEPS, SIZE, SIZE, 3), np.uint8)
     robot = RobotState(**{name: noise.normal(size=(rows, size)) for name, size in sizes.items()})
-    return Demo(episode, robot, DemoPictures(*pictures))
+    return Demo(episode, robot, DemoImages(*images))
 
 
 def shard_of(number: int) -> int:
@@ -71,8 +71,8 @@ class Items(Sequence):
         made = demo(number)
         if self._kind == "hdf5":
             return made
-        pictures = made.pictures.agentview, made.pictures.eye_in_hand
-        return pair_episode(made.episode, made.robot, *pictures, episode_name(made.episode))
+        images = made.images.agentview, made.images.eye_in_hand
+        return pair_episode(made.episode, made.robot, *images, episode_name(made.episode))
 
 
 def layout(kind: str):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import mujoco
 import numpy as np
 
-from rlgen.libero.envs.reset_check import broken_premises
+from rlgen.libero.envs.reset_check import broken_reset_conditions
 from rlgen.libero.scenes.build_goal import goal_atoms, premise_atoms
 from rlgen.libero.scenes.goals import compile_goal
 
@@ -60,7 +60,7 @@ def broken_premise(env, state: np.ndarray, settled: mujoco.MjData) -> tuple[str,
     # As much of a scene as a premise needs.
     scene = SimpleNamespace(model=model, premise=compile_goal(model, premise_atoms(env)))
     after = np.concatenate([[settled.time], settled.qpos, settled.qvel])
-    return broken_premises(scene, state[None], after[None]).get(0, ())
+    return broken_reset_conditions(scene, state[None], after[None]).get(0, ())
 
 
 def solve(env, start: mujoco.MjData) -> bool:

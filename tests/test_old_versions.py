@@ -40,12 +40,12 @@ def unpacked(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("stage", ["bc", "ppo"])
 @pytest.mark.parametrize("name", ["state", "gaussian", "images"])
-def test_a_policy_of_an_old_run_acts_as_it_did(unpacked, standin_scene, name, stage):
+def test_a_policy_of_an_old_run_acts_as_it_did(unpacked, placeholder_scene, name, stage):
     context = Context(open_run(unpacked / name), unpacked)
-    context.__dict__["scene"] = standin_scene  # what loading it would give
+    context.__dict__["scene"] = placeholder_scene  # what loading it would give
     policy, params = {"bc": bc, "ppo": ppo}[stage].load_policy(context)
     vector = np.linspace(-1, 1, policy.observation_size, dtype=np.float32)[None]
-    observation = Sight(pictures=IMAGES, vector=vector) if name == "images" else vector
+    observation = Sight(images=IMAGES, vector=vector) if name == "images" else vector
     expected = EXPECTED[name][stage]
     # The digest is over names, shapes and bytes: parameter trees keep their names.
     assert digest(params["net"]) == expected["digest"]
@@ -89,8 +89,8 @@ def content(folder: Path) -> str:
     return total.hexdigest()
 
 
-def test_demonstrations_of_an_old_run_can_be_cloned_again(unpacked, standin_scene):
+def test_demonstrations_of_an_old_run_can_be_cloned_again(unpacked, placeholder_scene):
     context = Context(open_run(unpacked / "state"), unpacked)
-    context.__dict__["scene"] = standin_scene
+    context.__dict__["scene"] = placeholder_scene
     episodes = bc.read_demonstrations(context)
     assert len(episodes) == 2 and all(isinstance(episode, Episode) and episode.success for episode in episodes)

@@ -37,8 +37,8 @@ def _views(noise: np.random.Generator, steps: int, size: int) -> np.ndarray:
     for _ in range(24):
         corner = noise.integers(0, (wide, size))
         side = noise.integers(size // 16, size // 4, 2)
-        colour = tuple(int(value) for value in noise.integers(20, 236, 3))
-        cv2.rectangle(scene, corner.tolist(), (corner + side).tolist(), colour, -1)
+        color = tuple(int(value) for value in noise.integers(20, 236, 3))
+        cv2.rectangle(scene, corner.tolist(), (corner + side).tolist(), color, -1)
     scene = np.clip(scene + noise.normal(0, 2, scene.shape), 0, 255).astype(np.uint8)
     starts = np.linspace(0, size - 1, steps).astype(int)
     return np.stack([scene[:, start : start + size] for start in starts])

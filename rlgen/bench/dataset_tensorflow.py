@@ -71,16 +71,16 @@ class TensorFlow:
         data = builder.as_dataset(split="train", decoders=decoders, shuffle_files=True)
         data = data.map(lambda episode: _frames(episode, setup["horizon"]), tf.data.AUTOTUNE).unbatch()
 
-        def pictures(frame: dict[str, Any]) -> dict[str, Any]:
+        def images(frame: dict[str, Any]) -> dict[str, Any]:
             return {
                 **frame,
-                **{name: _picture(frame[name], setup["resized"], method) for name in ("image", "wrist_image")},
+                **{name: _image(frame[name], setup["resized"], method) for name in ("image", "wrist_image")},
             }
 
         if kind.endswith("cached"):
-            data = data.map(pictures, tf.data.AUTOTUNE).cache().repeat().shuffle(SHUFFLED, seed=0)
+            data = data.map(images, tf.data.AUTOTUNE).cache().repeat().shuffle(SHUFFLED, seed=0)
         else:
-            data = data.repeat().shuffle(SHUFFLED, seed=0).map(pictures, tf.data.AUTOTUNE)
+            data = data.repeat().shuffle(SHUFFLED, seed=0).map(images, tf.data.AUTOTUNE)
         return data.batch(setup["batch"], drop_remainder=True).prefetch(4)
 
 
@@ -103,12 +103,12 @@ def _frames(episode: dict[str, Any], horizon: int) -> dict[str, Any]:
     }
 
 
-def _picture(picture: Any, size: int, method: str) -> Any:
+def _image(image: Any, size: int, method: str) -> Any:
     import tensorflow as tf
 
-    if picture.dtype == tf.string:
-        picture = tf.io.decode_jpeg(picture, channels=3)
-    resized = tf.image.resize(picture, (size, size), method, antialias=True)
+    if image.dtype == tf.string:
+        image = tf.io.decode_jpeg(image, channels=3)
+    resized = tf.image.resize(image, (size, size), method, antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
 

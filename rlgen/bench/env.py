@@ -16,9 +16,9 @@ import numpy as np
 
 from rlgen.bench.timing import Rate, Work, machine, rates
 from rlgen.libero.envs.environment import SETTLE_ACTION, SETTLE_STEPS, Mode, model_for
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.rendering.gl import find_gl
-from rlgen.libero.rendering.renderer import View, make_view
+from rlgen.libero.rendering.renderer import Renderer, make_renderer
 from rlgen.libero.rendering.software import CAMERAS
 from rlgen.libero.scenes import build
 from rlgen.libero.scenes.assets import AssetSource
@@ -30,7 +30,7 @@ WARMUP, REPETITIONS = 1, 5
 STEPS = 100
 LOOK_EVERY = 8
 ENVIRONMENTS = 16
-PICTURES = 10
+IMAGES = 10
 SIZE = 128
 VIEWS = ("fast", "benchmark")
 _ENDLESS = 10**9
@@ -61,7 +61,7 @@ def run(assets: AssetSource, cache: Path, *, threads: int, tell: Callable[[str],
             "suites": {suite: _medians(values) for suite, values in suites.items()},
             "mean": _means(suites),
             "threads": _threads(first, threads, tell),
-            "pictures": _pictures(first, gl, tell),
+            "pictures": _images(first, gl, tell),
             "vision": _vision(first, gl, tell),
         }
     report["spread"] = {suite: {k: v.to_json() for k, v in values.items()} for suite, values in suites.items()}
@@ -112,9 +112,9 @@ def _rates(works: dict[str, Work], tell: Callable[[str], None], what: str) -> di
 
 
 @contextmanager
-def _benchmark(scene: Scene, *, pictures: bool = False) -> Iterator[Any]:
+def _benchmark(scene: Scene, *, images: bool = False) -> Iterator[Any]:
     """The benchmark's environment, closed in the end: it would complain about its GL context otherwise."""
-    env = build.official_environment(scene.task, pictures=pictures)
+    env = build.official_environment(scene.task, images=images)
     try:
         yield env
     finally:
@@ -137,7 +137,7 @@ def _official(env: Any, scene: Scene, *, steps: int = STEPS) -> Work:
 
 
 def _ours(scene: Scene, mode: Mode, *, environments: int = 1, threads: int = 1) -> Work:
-    pool = Pool([scene] * environments, threads=threads, mode=mode, horizon=_ENDLESS)
+    pool = VectorEnv([scene] * environments, threads=threads, mode=mode, horizon=_ENDLESS)
     chunks = np.tile(_actions(scene), (environments, 1, 1))
     initial = np.tile(scene.stored[0], (environments, 1))
     return Work(lambda: pool.reset(initial), lambda: int(pool.step(chunks).steps.sum()))
@@ -145,7 +145,7 @@ def _ours(scene: Scene, mode: Mode, *, environments: int = 1, threads: int = 1) 
 
 def _raw(scene: Scene) -> Work:
     """`mj_step` along the motion of `fast`: at every control step the robot is put where it was, its torques held."""
-    pool, model = Pool([scene], threads=1, horizon=_ENDLESS), model_for(scene, "fast")
+    pool, model = VectorEnv([scene], threads=1, horizon=_ENDLESS), model_for(scene, "fast")
     data, substeps, robot = mujoco.MjData(model), scene.control.substeps, _robot(scene)
     motion: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -173,7 +173,7 @@ def _robot(scene: Scene) -> np.ndarray:
     return np.concatenate([scene.robot.arm_qpos, scene.robot.finger_qpos])
 
 
-def _motion(scene: Scene, pool: Pool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _motion(scene: Scene, pool: VectorEnv) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Positions and velocities of the robot before each control step of `fast`, and what holds it there."""
     robot, model = _robot(scene), scene.model
     data, now = mujoco.MjData(model), pool.reset(scene.stored[:1]).physics[0]
@@ -195,12 +195,14 @@ def _threads(scene: Scene, threads: int, tell: Callable[[str], None]) -> dict[st
     return {"environments": ENVIRONMENTS, "per_second": medians, "two_over_one": medians["2"] / medians["1"]}
 
 
-def _pictures(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any]:
+def _images(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any]:
     """Pictures a second of one thread: the benchmark's renderer, and our views."""
-    states = scene.stored[:PICTURES, 1 : 1 + scene.model.nq]
-    views = {name: make_view(name, scene.visual_model, size=SIZE) for name in (VIEWS if gl != "none" else VIEWS[:1])}
+    states = scene.stored[:IMAGES, 1 : 1 + scene.model.nq]
+    views = {
+        name: make_renderer(name, scene.visual_model, size=SIZE) for name in (VIEWS if gl != "none" else VIEWS[:1])
+    }
     works = {name: Work(_nothing, lambda view=view: _draw(view, states)) for name, view in views.items()}
-    with _benchmark(scene, pictures=gl != "none") as env:
+    with _benchmark(scene, images=gl != "none") as env:
         if gl != "none":
             works["official"] = Work(_nothing, lambda: _draw_official(env, scene))
         medians = _medians(_rates(works, tell, "pictures"))
@@ -215,19 +217,19 @@ def _nothing() -> None:
     pass
 
 
-def _draw(view: View, states: np.ndarray) -> int:
+def _draw(view: Renderer, states: np.ndarray) -> int:
     for state in states:
         view.draw(state)
     return len(states) * len(CAMERAS)
 
 
 def _draw_official(env: Any, scene: Scene) -> int:
-    for state in scene.stored[:PICTURES]:
+    for state in scene.stored[:IMAGES]:
         env.set_state(state)
         env.sim.forward()
         for camera in CAMERAS:
             env.sim.render(camera_name=camera, width=SIZE, height=SIZE)
-    return PICTURES * len(CAMERAS)
+    return IMAGES * len(CAMERAS)
 
 
 def _vision(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -236,7 +238,7 @@ def _vision(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any
     The benchmark's environment draws at every step; ours draws, with the fast view, where the policy looks.
     """
     steps = 3 * LOOK_EVERY
-    pool, view = Pool([scene], threads=1, horizon=_ENDLESS), make_view("fast", scene.visual_model, size=SIZE)
+    pool, view = VectorEnv([scene], threads=1, horizon=_ENDLESS), make_renderer("fast", scene.visual_model, size=SIZE)
     chunks = np.split(_actions(scene, steps), steps // LOOK_EVERY)
 
     def run() -> int:
@@ -246,7 +248,7 @@ def _vision(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any
         return steps
 
     works = {"ours": Work(lambda: pool.reset(scene.stored[:1]), run)}
-    with _benchmark(scene, pictures=gl != "none") as env:
+    with _benchmark(scene, images=gl != "none") as env:
         if gl != "none":
             works["official"] = _official(env, scene, steps=steps)
         medians = _medians(_rates(works, tell, "looking every 8 steps"))

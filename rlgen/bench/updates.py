@@ -17,7 +17,7 @@ from rlgen.configs.schema import PPOConfig
 from rlgen.policies.base import Policy, Sight
 from rlgen.policies.critic import Critic
 from rlgen.policies.diffusion import DiffusionPolicy
-from rlgen.policies.network import Eyes
+from rlgen.policies.network import ImageEncoder
 from rlgen.rl.ppo import Minibatch, Samples, minibatch_loss, pick, run_update
 from rlgen.rl.train_state import PPOState, init_state
 from rlgen.training.gradients import parts_of, value_and_grad_in_parts
@@ -104,7 +104,7 @@ def _made_up(policy: Policy, critic: Critic, config: PPOConfig, batch: int) -> t
 def vision_policy() -> DiffusionPolicy:
     """The paper's: about 12 million parameters with the critic."""
     return DiffusionPolicy(
-        observation_size=ROBOT_SIZE + STATE_SIZE, dim=64, mults=(1, 2, 4), film_deep=True, eyes=Eyes(size=SIZE)
+        observation_size=ROBOT_SIZE + STATE_SIZE, dim=64, mults=(1, 2, 4), film_deep=True, eyes=ImageEncoder(size=SIZE)
     )
 
 
@@ -125,7 +125,7 @@ def update_memory(environments: int, chunks: int, epochs: int = 1) -> dict[str, 
 
     actions = (policy.horizon, policy.action_size)
     samples = Samples(
-        Sight(pictures=eyes, vector=floats(policy.observation_size)),
+        Sight(images=eyes, vector=floats(policy.observation_size)),
         floats(policy.chain_steps + 1, *actions),
         floats(policy.chain_steps, *actions),
         *(floats() for _ in range(3)),

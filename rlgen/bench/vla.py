@@ -33,8 +33,8 @@ def synthetic_frames(frames: int, side: int, threads: int, seed: int = 0) -> Mem
     """JPEGs of 256 x 256 as an export holds them, decoded and resized when a batch is made."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
-    pictures = coarse.repeat(STORED // 16, axis=1).repeat(STORED // 16, axis=2)
-    stored = encode_frames(pictures)
+    images = coarse.repeat(STORED // 16, axis=1).repeat(STORED // 16, axis=2)
+    stored = encode_frames(images)
     data = tuple(stored.data[number % len(stored)] for number in range(frames))
     lengths = [min(100, frames - first) for first in range(0, frames, 100)]
     table = frame_table(

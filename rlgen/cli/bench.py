@@ -31,12 +31,12 @@ def run_bench(words: Sequence[str]) -> None:
 def _environment(words: Sequence[str]) -> None:
     parser = _parser("env", "Control steps and pictures a second, beside the benchmark's own environment.")
     parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
     arguments = parser.parse_args(words)
     from rlgen.libero.scenes.assets import find_assets
 
-    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache_folder())
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder())
     _report(arguments, env.run(assets, cache_folder(), threads=arguments.threads, tell=_tell))
 
 

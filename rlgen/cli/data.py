@@ -33,7 +33,7 @@ def export_episodes(words: Sequence[str]) -> None:
     _add_assets(parser)
     arguments = parser.parse_args(words)
     from rlgen.curation.export import ExportOptions, export_paths
-    from rlgen.curation.render import Drawing
+    from rlgen.curation.render import RenderOptions
     from rlgen.curation.validate import Checker
     from rlgen.libero.scenes.assets import find_assets, fingerprint
     from rlgen.libero.scenes.bundles import load_scene
@@ -44,11 +44,11 @@ def export_episodes(words: Sequence[str]) -> None:
         version=arguments.version,
         shards=arguments.shards,
         overwrite=arguments.overwrite,
-        drawing=Drawing(arguments.views, arguments.resolution, arguments.workers),
+        drawing=RenderOptions(arguments.views, arguments.resolution, arguments.workers),
         checker=Checker(arguments.replay, arguments.keep_noops, arguments.workers),
     )
     cache = cache_folder()
-    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache, tell=_tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)
     told = {"label": assets.label, "fingerprint": fingerprint(assets.path)}
     with _Line() as line:
         made = export_paths(arguments.paths, options, lambda task: load_scene(task, assets, cache), told, line)
@@ -69,7 +69,7 @@ def verify(words: Sequence[str]) -> None:
         with _Line() as line:
             faults = verify_dataset(
                 folder,
-                pictures=not arguments.quick,
+                images=not arguments.quick,
                 progress=lambda done, total, folder=folder: line(f"{folder}", done, total),
             )
         print(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}")
@@ -102,7 +102,7 @@ def compare_quality(words: Sequence[str]) -> None:
 
     @lru_cache(maxsize=8)
     def scene_of(task):
-        assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache_folder(), tell=_tell)
+        assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder(), tell=_tell)
         return load_scene(task, assets, cache_folder())
 
     sources = []
@@ -213,7 +213,7 @@ def _datasets(paths: Sequence[Path]) -> list[Path]:
 
 def _add_assets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
 
 
 class _Line:

@@ -29,7 +29,7 @@ def record_demos(words: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, default=cores, help="processes; all cores by default")
     parser.add_argument("--overwrite", action="store_true", help="record again what --out holds already")
     parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
     arguments = parser.parse_args(words)
     for name in ("count", "workers"):
         if getattr(arguments, name) < 1:
@@ -42,7 +42,7 @@ def record_demos(words: Sequence[str]) -> None:
 
     cache = cache_folder()
     tasks = [task for name in arguments.tasks for task in find_tasks(name)]
-    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache, tell=_tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)
     limit = 4 * arguments.count + 20 if arguments.attempts is None else arguments.attempts
     recorder = Recorder(
         arguments.out,
@@ -77,7 +77,7 @@ def import_demos(words: Sequence[str]) -> None:
     parser.add_argument("--view", choices=["fast", "benchmark"], default="fast", help="how pictures are drawn")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where --out holds another import")
     parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
     arguments = parser.parse_args(words)
     from rlgen.demos.imports.importer import import_demonstrations
@@ -91,12 +91,12 @@ def import_demos(words: Sequence[str]) -> None:
         skip_bad=arguments.skip_bad,
         replay=not arguments.no_replay,
         drop_noops=not arguments.keep_noops,
-        pictures=arguments.pictures,
+        images=arguments.images,
         view=arguments.view,
         count=arguments.count,
         threads=arguments.threads,
     )
-    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache, tell=_tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)
     total = import_demonstrations(
         arguments.path,
         arguments.out,

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--videos", type=int, default=3, help="failures of each task to keep as GIFs (3)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
     parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
     add_model_options(parser)
     return parser
 
@@ -47,22 +47,22 @@ def run_evaluate(words: Sequence[str]) -> None:
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name} is {getattr(arguments, name)}, expected 1 or more")
     prepare_process()
-    from rlgen.evaluation.backends import InProcess, Remote
+    from rlgen.evaluation.backends import InProcessBackend, ServerBackend
     from rlgen.evaluation.loop import evaluate
     from rlgen.evaluation.protocol import Protocol
     from rlgen.libero.scenes.assets import find_assets
     from rlgen.libero.scenes.bundles import load_scene
     from rlgen.libero.tasks.suites import find_tasks
 
-    fields = ("trials", "replan", "picture_size", "view", "physics", "seed")
+    fields = ("trials", "replan", "image_size", "view", "physics", "seed")
     protocol = Protocol(**{name: getattr(arguments, name) for name in fields})
     tasks = list(dict.fromkeys(task for name in arguments.tasks for task in find_tasks(name)))
     cache = cache_folder()
-    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache, tell=_tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)
     if arguments.server is not None:
-        asked = Remote(arguments.server, arguments.connections)
+        asked = ServerBackend(arguments.server, arguments.connections)
     else:
-        asked = InProcess(policy_from(arguments, powers=False), str(arguments.policy))
+        asked = InProcessBackend(policy_from(arguments, powers=False), str(arguments.policy))
     told = evaluate(
         asked,
         tasks,

@@ -39,7 +39,7 @@ class ExpertArguments:
     """Over the denoising chain, or the Gaussian baseline on the same network."""
     assets: Path | None = None
     """Folder of LIBERO's object assets; RLGEN_LIBERO_ASSETS says the same."""
-    standins: bool = False
+    placeholders: bool = False
     """Use the built-in stand-ins for the object assets."""
     overwrite: bool = False
     """Begin anew where the run is there."""
@@ -99,7 +99,7 @@ def _open_or_create(
         config = replace(config, demos=replace(config.demos, file=str(_demonstrations(folder, task))))
     if is_run(folder) and not arguments.overwrite:
         return with_config(open_run(folder), config)
-    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache_folder(), tell=tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder(), tell=tell)
     check_assets(assets.path)
     tell(f"task {config.task}; object assets: {assets.label}; run {folder}")
     if is_run(folder):

@@ -87,7 +87,7 @@ class Arguments:
     """Configuration to start from: quickstart, or smoke (minutes; too small to learn)."""
     assets: Path | None = None
     """Folder of LIBERO's object assets; RLGEN_LIBERO_ASSETS says the same."""
-    standins: bool = False
+    placeholders: bool = False
     """Use the built-in stand-ins for the object assets."""
     resume: bool = False
     """Go on with a run that is there, also if it is finished."""
@@ -197,14 +197,14 @@ def _open_or_create(
                 "or choose another --run"
             )
         if not Path(run.assets["path"]).is_dir():
-            find_assets(standins=run.assets["kind"] == "stand-in", cache=cache, download=False)
+            find_assets(placeholders=run.assets["kind"] == "stand-in", cache=cache, download=False)
         if arguments.overwrite:
             removed = run.clear(stages[0])
             tell(f"removed {', '.join(removed) or 'nothing'} of {folder}")
         return with_config(run, config)
     if command not in ("quickstart", STAGES[0]):
         open_run(folder)
-    assets = find_assets(arguments.assets, standins=arguments.standins, cache=cache, tell=tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=tell)
     check_assets(assets.path)
     tell(f"task {config.task}; object assets: {assets.label}")
     if is_run(folder):

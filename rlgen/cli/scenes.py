@@ -39,7 +39,7 @@ def list_tasks(words: Sequence[str]) -> None:
         print(f"{task.suite}/{task.index}\t{task.prompt}\t{goal}\t{numbers}")
 
 
-def list_broken_premises(words: Sequence[str]) -> None:
+def list_broken_reset_states(words: Sequence[str]) -> None:
     """`rlgen premises`: stored initial states that are not what their task says, in the MuJoCo in use."""
     parser = argparse.ArgumentParser(
         prog="rlgen premises",
@@ -52,7 +52,7 @@ def list_broken_premises(words: Sequence[str]) -> None:
     import mujoco
 
     from rlgen.core.files import write_json
-    from rlgen.libero.envs.reset_check import check_premises
+    from rlgen.libero.envs.reset_check import check_reset_states
     from rlgen.libero.scenes.bundles import build_bundles
     from rlgen.libero.scenes.scene import load_bundle
     from rlgen.libero.tasks.suites import all_tasks, find_task
@@ -61,7 +61,7 @@ def list_broken_premises(words: Sequence[str]) -> None:
     assets, cores = _assets(arguments), os.cpu_count() or 1
     found = {}
     for task, folder in zip(tasks, build_bundles(tasks, assets, cache_folder(), workers=cores), strict=True):
-        broken = check_premises(load_bundle(folder), threads=cores)
+        broken = check_reset_states(load_bundle(folder), threads=cores)
         for state, atoms in broken.items():
             print(f"{task.suite}/{task.index}\tstate {state}\t{'; '.join(atoms)}")
         found |= {f"{task.suite}/{task.index}": broken} if broken else {}
@@ -74,13 +74,13 @@ def list_broken_premises(words: Sequence[str]) -> None:
 
 def _add_assets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--standins", action="store_true", help="use the built-in stand-ins")
+    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
 
 
 def _assets(arguments: argparse.Namespace) -> "AssetSource":
     from rlgen.libero.scenes.assets import find_assets
 
-    return find_assets(arguments.assets, standins=arguments.standins, cache=cache_folder())
+    return find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder())
 
 
-WORLD_COMMANDS = {"tasks": list_tasks, "premises": list_broken_premises}
+WORLD_COMMANDS = {"tasks": list_tasks, "premises": list_broken_reset_states}

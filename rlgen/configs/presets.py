@@ -9,7 +9,7 @@ from rlgen.configs.schema import (
     DemosConfig,
     EvaluateConfig,
     ExportConfig,
-    EyesConfig,
+    ImageEncoderConfig,
     PolicyConfig,
     PPOConfig,
     VlaConfig,
@@ -66,7 +66,7 @@ def _narrow() -> Config:
     return Config(
         demos=DemosConfig(episodes=40),
         policy=PolicyConfig(
-            sees="pictures", network="mlp", eyes=EyesConfig(size=84, widths=(16, 32, 64)), critic_physics=True
+            sees="pictures", network="mlp", eyes=ImageEncoderConfig(size=84, widths=(16, 32, 64)), critic_physics=True
         ),
         bc=BCConfig(episodes=30, steps=4000, batch=32, stop_success=0.3, check_every=250),
         ppo=PPOConfig(iterations=30, evaluate_every=5, environments=20, epochs=3, largest_part=500, **_GOAL),
@@ -84,7 +84,7 @@ def _vision() -> Config:
             dim=64,
             mults=(1, 2, 4),
             film_deep=True,
-            eyes=EyesConfig(size=128),
+            eyes=ImageEncoderConfig(size=128),
         ),
         bc=BCConfig(episodes=40, steps=20000, batch=256, learning_rate=3e-4, stop_success=0.5, check_every=1000),
         ppo=PPOConfig(

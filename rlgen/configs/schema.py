@@ -31,7 +31,7 @@ class DemosConfig:
 
 
 @dataclass(frozen=True)
-class EyesConfig:
+class ImageEncoderConfig:
     """The encoder of pictures; read only where the policy sees pictures."""
 
     size: int = 128
@@ -64,7 +64,7 @@ class PolicyConfig:
     """What PPO trains: a denoising chain, or the baseline's single Gaussian on the same network."""
     sees: Literal["state", "pictures"] = "state"
     """Proprioception and object poses, or pictures of both cameras and proprioception."""
-    eyes: EyesConfig = field(default_factory=EyesConfig)
+    eyes: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     critic_physics: bool = False
     """The critic of a policy that sees pictures reads the physics state in place of their code."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -8,7 +8,7 @@ from typing import Any
 import mujoco
 
 from rlgen.core.stats import SuccessRate
-from rlgen.curation.render import Drawing
+from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Candidate, Replay
 from rlgen.data.dataset import open_dataset
 from rlgen.data.metrics.quality import rlds_quality
@@ -82,7 +82,7 @@ def source_facts(candidates: Sequence[Candidate]) -> dict[str, Any]:
     }
 
 
-def world_facts(assets: Mapping[str, str], drawing: Drawing) -> dict[str, Any]:
+def world_facts(assets: Mapping[str, str], drawing: RenderOptions) -> dict[str, Any]:
     """MuJoCo, assets, view, versions and licence."""
     return {
         "mujoco": mujoco.__version__,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlgen.core.errors import UserError
 from rlgen.curation.card import VIEWS, quality_facts, replay_facts, source_facts, world_facts
-from rlgen.curation.render import Drawing, DrawnDemos, DrawnEpisodes, Prepared, RetoldDemos
+from rlgen.curation.render import DemosWithStoredImages, Prepared, RenderedDemos, RenderedEpisodes, RenderOptions
 from rlgen.curation.sources import EpisodeFile, find_episode_files
 from rlgen.curation.validate import Candidate, Checker, content_hash, none_left
 from rlgen.data.card import write_card
@@ -46,7 +46,7 @@ class ExportOptions:
     version: str = "1.0.0"
     shards: int = 8
     overwrite: bool = False
-    drawing: Drawing = field(default_factory=Drawing)
+    drawing: RenderOptions = field(default_factory=RenderOptions)
     checker: Checker = field(default_factory=Checker)
 
     def __post_init__(self) -> None:
@@ -157,7 +157,7 @@ class SuiteExport:
         return write_dataset(
             options.out,
             self._name,
-            _items(kind, DrawnEpisodes(episodes, drawing), episodes, before),
+            _items(kind, RenderedEpisodes(episodes, drawing), episodes, before),
             layout,
             lengths=lengths,
             size=drawing.size,
@@ -187,8 +187,8 @@ class SuiteExport:
         return content_hash([str(how), *(f"{c.verdict.digest} {c.verdict.steps}" for c in chosen)])
 
 
-def _items(kind: str, drawn: DrawnEpisodes, episodes: Prepared, before: Sequence[Path]) -> Sequence:
+def _items(kind: str, drawn: RenderedEpisodes, episodes: Prepared, before: Sequence[Path]) -> Sequence:
     """What a format is given: drawn, or with the pictures of the dataset that was written before."""
     if not before:
-        return DrawnDemos(drawn) if kind == "hdf5" else drawn
-    return RetoldDemos(episodes, open_dataset(before[0])) if kind == "hdf5" else open_dataset(before[0])
+        return RenderedDemos(drawn) if kind == "hdf5" else drawn
+    return DemosWithStoredImages(episodes, open_dataset(before[0])) if kind == "hdf5" else open_dataset(before[0])

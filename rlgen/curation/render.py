@@ -13,9 +13,9 @@ from rlgen.curation.sources import EpisodeFile
 from rlgen.curation.validate import Candidate, Checker
 from rlgen.data.episode import RldsEpisode, pair_episode
 from rlgen.data.formats.hdf5.format import episode_name
-from rlgen.data.formats.hdf5.layout import Demo, DemoPictures
+from rlgen.data.formats.hdf5.layout import Demo, DemoImages
 from rlgen.libero.envs.observations import Observer
-from rlgen.libero.rendering.renderer import ViewName, draw_episodes, to_dataset
+from rlgen.libero.rendering.renderer import RendererName, render_episodes, to_dataset
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
 
@@ -24,7 +24,7 @@ SceneOf = Callable[[Task], Scene]
 
 
 @dataclass(frozen=True)
-class Drawing:
+class RenderOptions:
     """How pictures are drawn.
 
     Attributes:
@@ -33,7 +33,7 @@ class Drawing:
       workers: threads (`fast`) or processes.
     """
 
-    view: ViewName = "fast"
+    view: RendererName = "fast"
     size: int = 256
     workers: int = 1
 
@@ -99,10 +99,10 @@ class Prepared:
         return self._checker.prepared(self.scene(number), episode, candidate.verdict)
 
 
-class DrawnEpisodes(Sequence[RldsEpisode]):
+class RenderedEpisodes(Sequence[RldsEpisode]):
     """Pairs of observation and action with pictures, cheapest in rising order."""
 
-    def __init__(self, episodes: Episodes, drawing: Drawing):
+    def __init__(self, episodes: Episodes, drawing: RenderOptions):
         self._episodes, self._drawing = episodes, drawing
         self._next, self._drawn = -1, iter(())
 
@@ -110,8 +110,8 @@ class DrawnEpisodes(Sequence[RldsEpisode]):
         return len(self._episodes)
 
     def __getitem__(self, number: int) -> RldsEpisode:
-        episode, robot, pictures = self.demo_parts(number)
-        turned = to_dataset(pictures)
+        episode, robot, images = self.demo_parts(number)
+        turned = to_dataset(images)
         return pair_episode(episode, robot, turned[:, 0], turned[:, 1], episode_name(episode))
 
     def demo_parts(self, number: int) -> tuple[Episode, RobotState, Raw]:
@@ -120,12 +120,12 @@ class DrawnEpisodes(Sequence[RldsEpisode]):
             raise IndexError(f"episode {number} of {len(self)}")
         if number != self._next:
             self._drawn = self._draw_from(number)
-        episode, pictures = next(self._drawn)
+        episode, images = next(self._drawn)
         self._next = number + 1
         if self._next < len(self) and self._episodes.task(self._next) != self._episodes.task(number):
             self._next = -1  # another scene: begin there anew
         observer = Observer(self._episodes.scene(number))
-        return episode, observer(episode.states).robot, pictures
+        return episode, observer(episode.states).robot, images
 
     def _draw_from(self, number: int) -> Iterator[tuple[Episode, Raw]]:
         """The episodes of one task from `number` on."""
@@ -140,25 +140,25 @@ class DrawnEpisodes(Sequence[RldsEpisode]):
 
         model = self._episodes.scene(number).visual_model
         options = {"view": drawing.view, "size": drawing.size, "workers": drawing.workers}
-        for pictures in draw_episodes(model, states(), **options):
-            yield given.pop(0), pictures
+        for images in render_episodes(model, states(), **options):
+            yield given.pop(0), images
 
 
-class DrawnDemos(Sequence[Demo]):
+class RenderedDemos(Sequence[Demo]):
     """The same as HDF5 files have them: raw pictures, and the physics."""
 
-    def __init__(self, drawn: DrawnEpisodes):
+    def __init__(self, drawn: RenderedEpisodes):
         self._drawn = drawn
 
     def __len__(self) -> int:
         return len(self._drawn)
 
     def __getitem__(self, number: int) -> Demo:
-        episode, robot, pictures = self._drawn.demo_parts(number)
-        return Demo(episode, robot, DemoPictures(pictures[:, 0], pictures[:, 1]))
+        episode, robot, images = self._drawn.demo_parts(number)
+        return Demo(episode, robot, DemoImages(images[:, 0], images[:, 1]))
 
 
-class RetoldDemos(Sequence[Demo]):
+class DemosWithStoredImages(Sequence[Demo]):
     """Demonstrations with the pictures of a dataset that is there already, so that none is drawn twice."""
 
     def __init__(self, episodes: Episodes, dataset: Sequence[RldsEpisode]):
@@ -173,4 +173,4 @@ class RetoldDemos(Sequence[Demo]):
             raise ValueError(f"episode {number} is {episode_name(episode)}, its pictures are of {shown.file_path}")
         robot = Observer(self._episodes.scene(number))(episode.states).robot
         views = (to_dataset(np.asarray(view)) for view in (shown.image, shown.wrist_image))
-        return Demo(episode, robot, DemoPictures(*views))
+        return Demo(episode, robot, DemoImages(*views))

@@ -15,9 +15,9 @@ from rlgen.core.errors import UserError
 from rlgen.data.formats.array_record.format import STEPS, read_array_record
 from rlgen.data.formats.array_record.record_file import RecordFile
 from rlgen.data.formats.array_record.steps import StepParser
-from rlgen.data.images import PictureCache, decode_picture
+from rlgen.data.images import ImageCache, decode_image
 from rlgen.data.index import IndexEntry
-from rlgen.data.resize import Kernel, resize_picture
+from rlgen.data.resize import Kernel, resize_image
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ class FrameSource:
         return StepParser()
 
     @cached_property
-    def _cache(self) -> PictureCache:
-        return PictureCache(len(self), self.size, self._budget)
+    def _cache(self) -> ImageCache:
+        return ImageCache(len(self), self.size, self._budget)
 
     def __getstate__(self) -> dict:
         """Without what a process opened for itself."""
@@ -198,11 +198,11 @@ class FrameSource:
         record = file.read(int(records.record[step]), entry.name)
         stored = (self.stored_size, self.stored_size)
         try:
-            decoded = [decode_picture(data, stored) for data in self._parser.pictures(record, where)]
+            decoded = [decode_image(data, stored) for data in self._parser.images(record, where)]
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        for picture, place in zip(decoded, out, strict=True):
-            resize_picture(picture, self.size, self.kernel, place)
+        for image, place in zip(decoded, out, strict=True):
+            resize_image(image, self.size, self.kernel, place)
         self._cache.put(step, out)
 
 

@@ -40,51 +40,49 @@ class EncodedFrames:
     def __getitem__(self, index):
         if isinstance(index, slice):
             return EncodedFrames(self.data[index], self.size)
-        return decode_picture(self.data[index], self.size)
+        return decode_image(self.data[index], self.size)
 
     def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, "T h w 3"]:
         if copy is False:
             raise ValueError("encoded pictures cannot become an array without being decoded")
-        pictures = np.empty(self.shape, np.uint8)
+        images = np.empty(self.shape, np.uint8)
         for index, data in enumerate(self.data):
-            pictures[index] = decode_picture(data, self.size)
-        return pictures if dtype is None else pictures.astype(dtype, copy=False)
+            images[index] = decode_image(data, self.size)
+        return images if dtype is None else images.astype(dtype, copy=False)
 
 
-def decode_picture(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def decode_image(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes one picture; `UserError` if it is unreadable or not of `size`."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
-    if picture is None:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    if image is None:
         raise UserError(f"a picture of {len(data)} bytes cannot be decoded; fetch or export the dataset again")
-    if picture.shape[:2] != size:
-        raise UserError(f"a picture of {picture.shape[:2]} pixels, expected {size}; export the dataset again")
-    return picture
+    if image.shape[:2] != size:
+        raise UserError(f"a picture of {image.shape[:2]} pixels, expected {size}; export the dataset again")
+    return image
 
 
-def encode_picture(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def encode_image(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """JPEG with quality 95 and halved colour resolution."""
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
-        raise ValueError(f"a picture of shape {picture.shape} could not be encoded")
+        raise ValueError(f"a picture of shape {image.shape} could not be encoded")
     return data.tobytes()
 
 
-def encode_frames(pictures: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequence[np.ndarray]) -> EncodedFrames:
+def encode_frames(images: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequence[np.ndarray]) -> EncodedFrames:
     """Encodes an episode's pictures; encoded ones pass through unchanged."""
-    if isinstance(pictures, EncodedFrames):
-        return pictures
-    pictures = np.asarray(pictures)
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise ValueError(f"pictures are {pictures.dtype} of shape {pictures.shape}, expected uint8 (T, h, w, 3)")
-    return EncodedFrames(tuple(map(encode_picture, pictures)), pictures.shape[1:3])
+    if isinstance(images, EncodedFrames):
+        return images
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"pictures are {images.dtype} of shape {images.shape}, expected uint8 (T, h, w, 3)")
+    return EncodedFrames(tuple(map(encode_image, images)), images.shape[1:3])
 
 
 CAMERAS = 2
 
 
-class PictureCache:
+class ImageCache:
     """Both cameras' pictures of the first so many frames of a dataset. Memory is taken as frames come in.
 
     Which frames are kept depends on their numbers alone: in a random order over the dataset the share of those that
@@ -95,7 +93,7 @@ class PictureCache:
         """At most `budget` bytes for pictures of `size` pixels a side."""
         self._rows = min(frames, budget // (CAMERAS * size * size * 3))
         # Pages of it are only there once they are written to.
-        self._pictures = np.empty((self._rows, CAMERAS, size, size, 3), np.uint8)
+        self._images = np.empty((self._rows, CAMERAS, size, size, 3), np.uint8)
         self._filled = np.zeros(self._rows, bool)
 
     def has(self, frame: int) -> bool:
@@ -104,10 +102,10 @@ class PictureCache:
 
     def get(self, frame: int) -> UInt8[np.ndarray, "cameras h w 3"]:
         """The pictures of a frame that is here; not to be written to."""
-        return self._pictures[frame]
+        return self._images[frame]
 
-    def put(self, frame: int, pictures: tuple[UInt8[np.ndarray, "h w 3"], ...]) -> None:
+    def put(self, frame: int, images: tuple[UInt8[np.ndarray, "h w 3"], ...]) -> None:
         """Keeps the pictures of a frame, if it is one of those that are kept."""
         if frame < self._rows:
-            self._pictures[frame] = pictures
+            self._images[frame] = images
             self._filled[frame] = True  # only now may another thread look

@@ -20,21 +20,21 @@ _FINER = 64  # between the two passes a pixel has so many steps for each of its 
 _ROOM = 128 * _FINER  # lanczos3 goes below zero there
 
 
-def resize_picture(
-    picture: UInt8[np.ndarray, "h w 3"],
+def resize_image(
+    image: UInt8[np.ndarray, "h w 3"],
     size: int,
     kernel: Kernel = "linear",
     out: UInt8[np.ndarray, "size size 3"] | None = None,
 ) -> UInt8[np.ndarray, "size size 3"]:
     """A picture of `size` pixels a side, in `out` if that is given; of another aspect ratio it is stretched."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if height == width == size:
-        return picture if out is None else _copied(picture, out)
-    picture = np.ascontiguousarray(picture)
+        return image if out is None else _copied(image, out)
+    image = np.ascontiguousarray(image)
     if kernel == "pillow":
-        return _copied(_by_pillow(picture, size), np.empty((size, size, 3), np.uint8) if out is None else out)
+        return _copied(_by_pillow(image, size), np.empty((size, size, 3), np.uint8) if out is None else out)
     lower = np.empty((size, width * 3), np.uint16)
-    _blend_rows(picture.reshape(height, -1), *_taps(height, size, kernel), _FINER, _ROOM + 0.5, 65535, lower)
+    _blend_rows(image.reshape(height, -1), *_taps(height, size, kernel), _FINER, _ROOM + 0.5, 65535, lower)
     # Columns are blended as rows of the picture on its side: neighbours in memory then have the same weights.
     turned = cv2.transpose(lower.reshape(size, width, 3))
     small = np.empty((size, size * 3), np.uint8)
@@ -43,12 +43,12 @@ def resize_picture(
     return cv2.transpose(small.reshape(size, size, 3), out)
 
 
-def _by_pillow(picture: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
+def _by_pillow(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _copied(picture: UInt8[np.ndarray, "h w 3"], out: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    out[:] = picture
+def _copied(image: UInt8[np.ndarray, "h w 3"], out: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    out[:] = image
     return out
 
 

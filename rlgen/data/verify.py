@@ -17,7 +17,7 @@ from rlgen.data.statistics import dataset_statistics
 
 
 def verify_dataset(
-    directory: Path, *, pictures: bool = True, progress: Callable[[int, int], None] | None = None
+    directory: Path, *, images: bool = True, progress: Callable[[int, int], None] | None = None
 ) -> list[str]:
     """Checks a dataset against its card.
 
@@ -49,8 +49,8 @@ def verify_dataset(
             progress(number, len(entries))
         try:
             episode = episodes[number]
-            faults += _check_episode(episode, entry, int(card["picture_size"]), pictures)
-            seen.append(_without_pictures(episode))
+            faults += _check_episode(episode, entry, int(card["picture_size"]), images)
+            seen.append(_without_images(episode))
         except UserError as error:
             faults.append(str(error))
     if progress is not None:
@@ -63,7 +63,7 @@ def _compare_counts(card: Mapping[str, Any], entries: list[IndexEntry]) -> list[
     return [f"the card says {card[name]} {name}, the index {held[name]}" for name in held if card[name] != held[name]]
 
 
-def _check_episode(episode: RldsEpisode, entry: IndexEntry, size: int, pictures: bool) -> list[str]:
+def _check_episode(episode: RldsEpisode, entry: IndexEntry, size: int, images: bool) -> list[str]:
     """What is wrong with an episode that can be read."""
     place = f"{entry.file}: record {entry.record} (episode {entry.name})"
     told = {"name": entry.name, "prompt": entry.prompt, "steps": entry.steps}
@@ -71,7 +71,7 @@ def _check_episode(episode: RldsEpisode, entry: IndexEntry, size: int, pictures:
     faults = [f"{place}: {key} is {held[key]!r}, not {told[key]!r}" for key in told if held[key] != told[key]]
     try:
         check_rlds_episode(episode, size)
-        for view in (episode.image, episode.wrist_image) if pictures else ():
+        for view in (episode.image, episode.wrist_image) if images else ():
             for step in range(len(episode)):
                 view[step]
     except UserError as error:
@@ -79,7 +79,7 @@ def _check_episode(episode: RldsEpisode, entry: IndexEntry, size: int, pictures:
     return faults
 
 
-def _without_pictures(episode: RldsEpisode) -> RldsEpisode:
+def _without_images(episode: RldsEpisode) -> RldsEpisode:
     none = np.zeros((len(episode), 0, 0, 3), np.uint8)
     return RldsEpisode(**{**episode.__dict__, "image": none, "wrist_image": none})
 

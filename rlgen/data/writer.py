@@ -240,7 +240,7 @@ def _check(name: str, version: str, size: int, lengths: Sequence[int]) -> None:
 
 AHEAD = 2  # episodes behind the one that is written
 _AT_ONCE = 16  # pictures that a thread takes
-Pictures = UInt8[np.ndarray, "T h w 3"] | EncodedFrames
+Images = UInt8[np.ndarray, "T h w 3"] | EncodedFrames
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class _Begun:
     def result(self) -> EncodedFrames:
         """Waits for all of them."""
         done = [part.result() for part in self.parts]
-        return EncodedFrames(tuple(picture for part in done for picture in part.data), done[0].size)
+        return EncodedFrames(tuple(image for part in done for image in part.data), done[0].size)
 
 
 def encode_ahead(
@@ -278,9 +278,9 @@ def encode_ahead(
         yield _finish(*begun.popleft())
 
 
-def _begin(pictures: Pictures, pool: ThreadPoolExecutor) -> _Begun:
-    starts = range(0, len(pictures), _AT_ONCE)
-    return _Begun([pool.submit(encode_frames, pictures[start : start + _AT_ONCE]) for start in starts])
+def _begin(images: Images, pool: ThreadPoolExecutor) -> _Begun:
+    starts = range(0, len(images), _AT_ONCE)
+    return _Begun([pool.submit(encode_frames, images[start : start + _AT_ONCE]) for start in starts])
 
 
 def _finish(episode: RldsEpisode, image: _Begun, wrist: _Begun) -> RldsEpisode:

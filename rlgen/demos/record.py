@@ -17,7 +17,7 @@ from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode, save_episode
 from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.data.shards import only_writer
-from rlgen.demos.scripted.expert import Demonstrator
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.environment import Mode
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import Trial, run_episodes
@@ -141,9 +141,9 @@ def _seed(seed: int, number: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _demonstrator(bundle: Path, clean: bool) -> Demonstrator:
+def _demonstrator(bundle: Path, clean: bool) -> ScriptedExpert:
     """A process attempts one task after the other, each of them many times."""
-    return Demonstrator(load_bundle(bundle), clean=clean)
+    return ScriptedExpert(load_bundle(bundle), clean=clean)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rlgen.vla.serving.policy import Policy
 from rlgen.vla.serving.server import stack
 
 
-class Asked(Protocol):
+class PolicyBackend(Protocol):
     """Answers observations."""
 
     name: str
@@ -26,7 +26,7 @@ class Asked(Protocol):
         """No more questions."""
 
 
-class InProcess:
+class InProcessBackend:
     """A policy of ours, asked for all observations in as few calls as its batch allows."""
 
     def __init__(self, policy: Policy, name: str):
@@ -40,7 +40,7 @@ class InProcess:
         """No more questions."""
 
 
-class Remote:
+class ServerBackend:
     """A server, asked through `connections` at once, so that it can batch."""
 
     def __init__(self, address: str, connections: int):

@@ -11,12 +11,12 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import write_bytes
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode, Observation
-from rlgen.evaluation.backends import Asked
+from rlgen.evaluation.backends import PolicyBackend
 from rlgen.evaluation.confusion import reached_instead
 from rlgen.evaluation.protocol import Protocol
 from rlgen.evaluation.records import Records, Trial, write_report
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
-from rlgen.libero.rendering.renderer import View, ViewName, draw_states, make_view, to_upright
+from rlgen.libero.rendering.renderer import Renderer, RendererName, make_renderer, render_states, to_upright
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
 from rlgen.report.video import clip_name, episode_gif
@@ -26,11 +26,11 @@ from rlgen.vla.serving.actor import legal_actions, robot_sample
 class Drawer:
     """Pictures of a scene's states by several threads, each with a view that it made itself."""
 
-    def __init__(self, scene: Scene, view: ViewName, size: int, threads: int):
+    def __init__(self, scene: Scene, view: RendererName, size: int, threads: int):
         self._nq = scene.model.nq
         self._threads = [ThreadPoolExecutor(1) for _ in range(threads)]
-        made = [thread.submit(make_view, view, scene.visual_model, size=size) for thread in self._threads]
-        self._views: list[View] = [view.result() for view in made]
+        made = [thread.submit(make_renderer, view, scene.visual_model, size=size) for thread in self._threads]
+        self._views: list[Renderer] = [view.result() for view in made]
 
     def __call__(self, physics: Float[np.ndarray, "N D"]) -> UInt8[np.ndarray, "N cameras h w 3"]:
         count, out = len(self._views), [None] * len(physics)
@@ -39,8 +39,8 @@ class Drawer:
             return [self._views[number].draw(state[1 : 1 + self._nq]) for state in physics[number::count]]
 
         shares = [thread.submit(share, number) for number, thread in enumerate(self._threads)]
-        for number, pictures in enumerate(shares):
-            out[number::count] = pictures.result()
+        for number, images in enumerate(shares):
+            out[number::count] = images.result()
         return np.stack(out)
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class EvaluationActor:
       replan: actions to execute before asking again.
     """
 
-    def __init__(self, asked: Asked, prompt: str, draw: Drawer, replan: int):
+    def __init__(self, asked: PolicyBackend, prompt: str, draw: Drawer, replan: int):
         self._asked, self._prompt, self._draw, self._replan = asked, prompt, draw, replan
         self._seeds: list[int] = []
         self._steps: np.ndarray | None = None
@@ -91,8 +91,8 @@ class EvaluationActor:
         return out
 
     def _samples(self, observation: Observation, rows: Int[np.ndarray, " M"]) -> Sequence[dict]:
-        pictures, states = self._draw(observation.physics[rows]), observation.robot.vla_state[rows]
-        return [robot_sample(state, each, self._prompt) for state, each in zip(states, pictures, strict=True)]
+        images, states = self._draw(observation.physics[rows]), observation.robot.vla_state[rows]
+        return [robot_sample(state, each, self._prompt) for state, each in zip(states, images, strict=True)]
 
     def _seed(self, row: int) -> int:
         """Of an episode's noise at this look, whatever else is asked for."""
@@ -104,7 +104,7 @@ VIDEO_SIZE = 128
 
 
 def evaluate(
-    asked: Asked,
+    asked: PolicyBackend,
     tasks: Sequence[Task],
     load: Callable[[Task], Scene],
     protocol: Protocol,
@@ -144,7 +144,7 @@ def evaluate(
 
 
 def _evaluate_task(
-    asked: Asked,
+    asked: PolicyBackend,
     scene: Scene,
     others: Sequence[Scene],
     protocol: Protocol,
@@ -158,7 +158,7 @@ def _evaluate_task(
     seed = protocol.seed * 1000 + scene.task.index
     every = make_trials(protocol.trials, len(scene.stored), seed=seed)
     missing = sorted(set(range(protocol.trials)) - records.done(task))
-    drawer = Drawer(scene, protocol.view, protocol.picture_size, threads)
+    drawer = Drawer(scene, protocol.view, protocol.image_size, threads)
     try:
         actor = EvaluationActor(asked, scene.task.prompt, drawer, protocol.replan)
         options = {"split": "heldout", "source": "policy", "threads": threads, "mode": protocol.physics}
@@ -185,6 +185,6 @@ def _trial(scene: Scene, others: Sequence[Scene], number: int, episode: Episode)
 
 
 def _keep_video(folder: Path, scene: Scene, number: int, episode: Episode, threads: int) -> None:
-    pictures = draw_states(scene.visual_model, episode.states[::2], size=VIDEO_SIZE, workers=threads)
-    gif = episode_gif(to_upright(pictures[:, 0]), caption=scene.task.prompt, success=False, every=1, control_hz=10.0)
+    images = render_states(scene.visual_model, episode.states[::2], size=VIDEO_SIZE, workers=threads)
+    gif = episode_gif(to_upright(images[:, 0]), caption=scene.task.prompt, success=False, every=1, control_hz=10.0)
     write_bytes(folder / f"{clip_name('policy', scene.task.id, number, False)}.gif", gif)

@@ -8,6 +8,8 @@ from rlgen.core.errors import UserError
 from rlgen.libero.envs.environment import SETTLE_STEPS
 from rlgen.libero.tasks.suites import HORIZONS
 
+_STORED = {"image_size": "picture_size"}
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -24,20 +26,21 @@ class Protocol:
 
     trials: int = 50
     replan: int = 5
-    picture_size: int = 256
+    image_size: int = 256
     view: Literal["fast", "benchmark"] = "fast"
     physics: Literal["exact", "fast"] = "exact"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("trials", "replan", "picture_size"):
+        for name in ("trials", "replan", "image_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 1 or more")
 
     def to_json(self) -> dict[str, Any]:
         """All of it, what the benchmark fixes included."""
         return {
-            **dataclasses.asdict(self),
+            # The names under which evaluations have always been stored.
+            **{_STORED.get(name, name): value for name, value in dataclasses.asdict(self).items()},
             "initial_states": "stored, in order",
             "settling_steps": SETTLE_STEPS,
             "rotation": "pictures turned by 180 degrees",

@@ -69,7 +69,7 @@ def _by_library(x: Array, kernel: Array, slope: Array, *, stride: int) -> tuple[
 
 def _by_products(x: Array, kernel: Array, slope: Array, *, stride: int) -> tuple[Array, Array]:
     """Gradients by picture and kernel."""
-    return _by_picture(x, kernel, slope, stride), _by_kernel(x, kernel, slope, stride)
+    return _by_image(x, kernel, slope, stride), _by_kernel(x, kernel, slope, stride)
 
 
 def _by_kernel(x: Array, kernel: Array, slope: Array, stride: int) -> Array:
@@ -88,7 +88,7 @@ def _by_kernel(x: Array, kernel: Array, slope: Array, stride: int) -> Array:
     return products.reshape(size, features, size, channels).transpose(0, 2, 3, 1)
 
 
-def _by_picture(x: Array, kernel: Array, slope: Array, stride: int) -> Array:
+def _by_image(x: Array, kernel: Array, slope: Array, stride: int) -> Array:
     """The gradient, spread out to the picture's size, correlated with the turned kernel."""
     height, width = x.shape[1:3]
     spread = slope

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from rlgen.nets.conv2d import Conv, max_pool
 
 
-def shift_pictures(pictures: Shaped[Array, "B h w C"], offset: Int[Array, "B 2"], pad: int) -> Shaped[Array, "B h w C"]:
+def shift_images(images: Shaped[Array, "B h w C"], offset: Int[Array, "B 2"], pad: int) -> Shaped[Array, "B h w C"]:
     """Pictures moved by whole pixels; what comes into view repeats the edge. Bytes stay bytes.
 
     Args:
@@ -19,20 +19,20 @@ def shift_pictures(pictures: Shaped[Array, "B h w C"], offset: Int[Array, "B 2"]
       offset: rows, then columns, each 0 to 2 `pad`; `pad` leaves a picture where it is.
       pad: largest shift, pixels.
     """
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
     # A gather of rows and columns instead of a padded copy and a slice of it: clamped indices repeat the edge.
     rows = jnp.clip(offset[:, :1] + jnp.arange(height) - pad, 0, height - 1)
     columns = jnp.clip(offset[:, 1:] + jnp.arange(width) - pad, 0, width - 1)
-    return jax.vmap(lambda picture, row, column: picture[row][:, column])(pictures, rows, columns)
+    return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
 
 
-def random_shift(key: PRNGKeyArray, pictures: Shaped[Array, "*B h w C"], pad: int = 4) -> Shaped[Array, "*B h w C"]:
+def random_shift(key: PRNGKeyArray, images: Shaped[Array, "*B h w C"], pad: int = 4) -> Shaped[Array, "*B h w C"]:
     """Every picture shifted by its own number of pixels, up to `pad` in each direction."""
     if pad == 0:
-        return pictures
-    flat = pictures.reshape(-1, *pictures.shape[-3:])
+        return images
+    flat = images.reshape(-1, *images.shape[-3:])
     offset = jax.random.randint(key, (len(flat), 2), 0, 2 * pad + 1)
-    return shift_pictures(flat, offset, pad).reshape(pictures.shape)
+    return shift_images(flat, offset, pad).reshape(images.shape)
 
 
 class ResidualBlock(nn.Module):
@@ -75,11 +75,11 @@ class ResNet(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, pictures: Float[Array, "B h w C"]) -> Float[Array, "B h/32 w/32 W"]:
+    def __call__(self, images: Float[Array, "B h w C"]) -> Float[Array, "B h/32 w/32 W"]:
         """Features of pictures in [0, 255]."""
         if any(width % self.groups for width in self.widths):
             raise ValueError(f"widths {self.widths} in {self.groups} groups: expected multiples")
-        x = pictures.astype(self.dtype) / 255 - 0.5
+        x = images.astype(self.dtype) / 255 - 0.5
         stem = Conv(self.widths[0], 7, 2, self.dtype, name="stem")
         x = nn.GroupNorm(num_groups=self.groups, epsilon=1e-5, dtype=self.dtype, name="stem_norm")(stem(x))
         x = max_pool(nn.relu(x))
@@ -138,9 +138,9 @@ class Vit(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, pictures: Float[Array, "B h w C"]) -> Float[Array, "B T W"]:
+    def __call__(self, images: Float[Array, "B h w C"]) -> Float[Array, "B T W"]:
         """Tokens of pictures in [0, 255]."""
-        x = PatchStem(self.width, self.dtype, name="stem")(pictures.astype(self.dtype) / 255 - 0.5)
+        x = PatchStem(self.width, self.dtype, name="stem")(images.astype(self.dtype) / 255 - 0.5)
         position = self.param("position", nn.initializers.normal(0.02), (1, x.shape[1], self.width))
         x = x + position.astype(self.dtype)
         for number in range(self.depth):
@@ -196,7 +196,7 @@ class SpatialSoftmax(nn.Module):
 Backbone = Literal["resnet", "vit"]
 
 
-class PictureEncoder(nn.Module):
+class ImageEncoder(nn.Module):
     """One backbone for all cameras, one head for each; the robot's state is appended to what they say.
 
     Attributes:
@@ -217,10 +217,10 @@ class PictureEncoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, pictures: Shaped[Array, "B V h w 3"], robot: Float[Array, "B P"]) -> Float[Array, "B C"]:
+    def __call__(self, images: Shaped[Array, "B V h w 3"], robot: Float[Array, "B P"]) -> Float[Array, "B C"]:
         """Features of each camera, then the robot's state; pictures in [0, 255]."""
-        batch, cameras = pictures.shape[:2]
-        seen = self._backbone()(pictures.reshape(batch * cameras, *pictures.shape[2:]))
+        batch, cameras = images.shape[:2]
+        seen = self._backbone()(images.reshape(batch * cameras, *images.shape[2:]))
         seen = seen.reshape(batch, cameras, *seen.shape[1:])
         features = [self._head(camera, seen[:, camera], robot) for camera in range(cameras)]
         return jnp.concatenate([*features, robot], axis=-1).astype(jnp.float32)

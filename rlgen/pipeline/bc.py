@@ -11,9 +11,9 @@ from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.metrics.smoothness import idle_mask
-from rlgen.libero.envs.image_observer import whole_vector
+from rlgen.libero.envs.image_observer import full_vector
 from rlgen.libero.envs.observations import Observer
-from rlgen.libero.rendering.renderer import draw_states
+from rlgen.libero.rendering.renderer import render_states
 from rlgen.pipeline import demos
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.policy import AnyPolicy, make_policy, measure
@@ -49,26 +49,26 @@ def read_demonstrations(context: Context) -> list[Episode]:
 def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
     """Chunks of brisk demonstrations, without their pauses, with what was seen before them."""
     observer = Observer(context.scene)
-    seen, actions, pictures = [], [], []
+    seen, actions, images = [], [], []
     for episode in _brisk(read_demonstrations(context))[: context.run.config.bc.episodes]:
         path = observer(episode.states)
         busy = ~idle_mask(episode.actions, path.robot.gripper)
         # The wait for the object to fall ends an episode, and is what to do after letting go.
         busy[-policy.horizon :] = True
-        vector = path.vector if policy.eyes is None else whole_vector(path)
+        vector = path.vector if policy.eyes is None else full_vector(path)
         seen.append(vector[:-1][busy])
         actions.append(episode.actions[busy])
         if policy.eyes is not None:
-            pictures.append(_draw(context, policy, episode.states[:-1][busy]))
+            images.append(_draw(context, policy, episode.states[:-1][busy]))
     data = bc.chunk_data(seen, actions, policy.horizon)
     if policy.eyes is None:
         return data
-    return data.replace(observation=Sight(pictures=np.concatenate(pictures), vector=data.observation))
+    return data.replace(observation=Sight(images=np.concatenate(images), vector=data.observation))
 
 
 def _draw(context: Context, policy: AnyPolicy, states: np.ndarray) -> np.ndarray:
     """Pictures of states by the view that the policy will be shown."""
-    return draw_states(context.scene.visual_model, states, size=policy.eyes.size, workers=context.run.config.threads)
+    return render_states(context.scene.visual_model, states, size=policy.eyes.size, workers=context.run.config.threads)
 
 
 def _brisk(episodes: list[Episode]) -> list[Episode]:
@@ -165,7 +165,7 @@ def _blank_state(policy: AnyPolicy, config: Config) -> bc.BCState:
     observation = np.zeros((1, policy.observation_size), np.float32)
     if policy.eyes is not None:
         size = policy.eyes.size
-        observation = Sight(pictures=np.zeros((1, policy.eyes.cameras, size, size, 3), np.uint8), vector=observation)
+        observation = Sight(images=np.zeros((1, policy.eyes.cameras, size, size, 3), np.uint8), vector=observation)
     data = bc.BCData(
         observation=observation,
         chunk=np.zeros((1, policy.horizon, policy.action_size), np.float32),

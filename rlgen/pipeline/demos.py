@@ -8,7 +8,7 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.demos.imports.for_run import take_demonstrations
-from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.pipeline.context import Context, Work
@@ -29,7 +29,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         context,
         work,
         work.folder / "episodes",
-        Demonstrator(scene, clean=config.clean),
+        ScriptedExpert(scene, clean=config.clean),
         split="train",
         source="scripted",
         seed=context.seed("demos"),

@@ -7,7 +7,7 @@ from rlgen.configs.schema import Config
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
-from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.environment import SETTLE_STEPS
 from rlgen.libero.envs.rollouts import Actor
 from rlgen.pipeline import bc, ppo, vla_train
@@ -26,7 +26,7 @@ def actors(config: Config) -> tuple[str, ...]:
 def make_actor(context: Context, name: str) -> Actor:
     """An actor of the run by its name."""
     makers: dict[str, Callable[[], Actor]] = {
-        "demonstrator": lambda: Demonstrator(context.scene),
+        "demonstrator": lambda: ScriptedExpert(context.scene),
         "bc": lambda: make_policy_actor(context, *bc.load_policy(context)),
         "ppo": lambda: make_policy_actor(context, *ppo.load_policy(context)),
         "vla": lambda: vla_train.load_actor(context),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.curation.export import ExportOptions, export_paths
-from rlgen.curation.render import Drawing
+from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Checker
 from rlgen.data.index import read_index
 from rlgen.libero.rendering.gl import find_gl
@@ -19,7 +19,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         out=work.folder,
         shards=config.export.shards,
         overwrite=True,
-        drawing=Drawing(config.export.view, config.export.size, config.threads),
+        drawing=RenderOptions(config.export.view, config.export.size, config.threads),
         checker=Checker(threads=config.threads),
     )
     done = 0

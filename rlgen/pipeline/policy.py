@@ -6,7 +6,7 @@ from dataclasses import asdict
 from rlgen.configs.schema import Config
 from rlgen.core.stats import SuccessRate
 from rlgen.libero.envs.environment import Mode
-from rlgen.libero.envs.image_observer import make_look
+from rlgen.libero.envs.image_observer import make_observe
 from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.scenes.scene import Scene
@@ -16,7 +16,7 @@ from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
-from rlgen.policies.network import Eyes
+from rlgen.policies.network import ImageEncoder
 
 AnyPolicy = DiffusionPolicy | GaussianPolicy
 # Environments that are stepped together in a test.
@@ -26,7 +26,7 @@ WIDTH = 25
 def make_policy(config: Config, scene: Scene) -> AnyPolicy:
     """The policy that the configuration describes."""
     chosen = config.policy
-    eyes = Eyes(**asdict(chosen.eyes)) if chosen.sees == "pictures" else None
+    eyes = ImageEncoder(**asdict(chosen.eyes)) if chosen.sees == "pictures" else None
     trunk = {
         "observation_size": observation_size(scene) + (0 if eyes is None else eyes.robot_size),
         "horizon": chosen.horizon,
@@ -65,7 +65,7 @@ def make_critic(config: Config, policy: AnyPolicy) -> Critic:
 def make_actor(context: Context, policy: AnyPolicy, params: Params) -> PolicyActor:
     """The policy as an actor in the run's scene."""
     config = context.run.config
-    look = make_look(policy, [context.scene], threads=config.threads)
+    look = make_observe(policy, [context.scene], threads=config.threads)
     return PolicyActor(policy, params, look, executed=config.ppo.executed)
 
 

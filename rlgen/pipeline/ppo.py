@@ -8,15 +8,15 @@ import jax
 from rlgen.configs.schema import PPOConfig, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.stats import SuccessRate
-from rlgen.libero.envs.image_observer import make_look
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.image_observer import make_observe
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.pipeline import bc
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.policy import AnyPolicy, make_critic, measure
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic
 from rlgen.rl import ppo
-from rlgen.rl.numerics import Broken
+from rlgen.rl.numerics import NonFiniteError
 from rlgen.rl.train_state import PPOState, init_state, policy_params
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import EventWriter, Metrics, Sink, WandbLog, read_metrics
@@ -32,8 +32,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     policy, params = bc.load_policy(context)
     critic = make_critic(context.run.config, policy)
     state = _start(context, policy, critic, params)
-    pool = Pool([context.scene] * config.environments, threads=context.run.config.threads)
-    look = make_look(policy, pool.scenes, threads=context.run.config.threads)
+    pool = VectorEnv([context.scene] * config.environments, threads=context.run.config.threads)
+    look = make_observe(policy, pool.scenes, threads=context.run.config.threads)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(state)
@@ -51,7 +51,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             tell = _teller(work, note, config.chunks)
             try:
                 state, values = ppo.iterate(policy, critic, config, state, pool, context.seed("ppo"), tell, look)
-            except Broken as error:
+            except NonFiniteError as error:
                 raise _told(error, iteration + 1, checkpoints) from None
             iteration, test = int(state.iteration), None
             note = _note(values)
@@ -134,7 +134,7 @@ def _teller(work: Work, note: str, chunks: int | None = None) -> Callable[[int],
     return tell
 
 
-def _told(error: Broken, iteration: int, checkpoints: Checkpoints) -> UserError:
+def _told(error: NonFiniteError, iteration: int, checkpoints: Checkpoints) -> UserError:
     kept = checkpoints.latest()
     last = "there is no checkpoint yet" if kept is None else f"the last good checkpoint is iteration {kept}"
     return UserError(

@@ -12,7 +12,7 @@ from rlgen.configs.schema import STAGES, to_json
 from rlgen.core.files import read_json, write_json
 from rlgen.core.stats import SuccessRate
 from rlgen.curation.card import VIEWS, package_versions
-from rlgen.libero.rendering.renderer import draw_episodes, to_upright
+from rlgen.libero.rendering.renderer import render_episodes, to_upright
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.evaluate import ACTORS, first_episode
 from rlgen.report import plots, style
@@ -107,14 +107,14 @@ def _draw_clips(context: Context, folder: Path) -> list[Clip]:
     shown = {name: episode for name, episode in episodes.items() if episode is not None}
     states = [episode.states[::EVERY] for episode in shown.values()]
     workers = context.run.config.threads
-    drawn = draw_episodes(context.scene.visual_model, states, cameras=("agentview",), size=CLIP_SIZE, workers=workers)
+    drawn = render_episodes(context.scene.visual_model, states, cameras=("agentview",), size=CLIP_SIZE, workers=workers)
     clips = {name: Clip(name, None) for name in ACTORS}
-    for (name, episode), pictures in zip(shown.items(), drawn, strict=True):
+    for (name, episode), images in zip(shown.items(), drawn, strict=True):
         path = folder / clip_name(name, episode.task, episode.seed, episode.success)
         caption = f"stored state {episode.initial_index}, {len(episode)} steps"
         write_gif(
             path,
-            to_upright(pictures[:, 0]),
+            to_upright(images[:, 0]),
             caption=caption,
             success=episode.success,
             size=CLIP_SIZE,
@@ -196,7 +196,7 @@ def _contents(context: Context, summary: dict[str, Any], clips: list[Clip], figu
             path=summary["dataset"]["path"],
             episodes=summary["dataset"]["episodes"],
             steps=summary["dataset"]["steps"],
-            picture=f"{config.export.size} x {config.export.size}",
+            image=f"{config.export.size} x {config.export.size}",
             view=VIEWS[config.export.view],
             byte_count=sum(file.stat().st_size for file in dataset.iterdir()),
         ),

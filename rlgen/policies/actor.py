@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from rlgen.core.types import Observation
-from rlgen.libero.envs.image_observer import Look, look_at_vector
+from rlgen.libero.envs.image_observer import Observe, observe_vector
 from rlgen.policies.base import Observed, Params, Policy
 
 
 class PolicyActor:
     """Acts by the deterministic chain; the initial noise of a chunk depends on the row's seed and chunk alone."""
 
-    def __init__(self, policy: Policy, params: Params, look: Look = look_at_vector, *, executed: int | None = None):
+    def __init__(self, policy: Policy, params: Params, look: Observe = observe_vector, *, executed: int | None = None):
         """Makes the actor.
 
         Args:

@@ -22,7 +22,7 @@ class Sight:
         critic may read all, since it is not needed when acting.
     """
 
-    pictures: UInt8[Array, "*B V h w 3"]
+    images: UInt8[Array, "*B V h w 3"]
     vector: Float[Array, "*B P+O"]
 
 

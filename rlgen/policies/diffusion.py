@@ -19,12 +19,12 @@ from rlgen.diffusion.schedules import (
 )
 from rlgen.diffusion.solvers import dpm_solver_chain
 from rlgen.policies.base import Code, Observed, Params, PolicySample
-from rlgen.policies.network import Trunk
+from rlgen.policies.network import NetworkPolicy
 from rlgen.policies.normalizer import normalize_action
 
 
 @dataclass(frozen=True)
-class DiffusionPolicy(Trunk):
+class DiffusionPolicy(NetworkPolicy):
     """What the policy is.
 
     Attributes:

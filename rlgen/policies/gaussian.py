@@ -15,14 +15,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rlgen.diffusion.samplers import normal_log_prob
 from rlgen.nets.mlp import GaussianMLP, Spread, clamped_sigma, squashed_sigma
 from rlgen.policies.base import Code, Observed, Params, PolicySample
-from rlgen.policies.network import Trunk
+from rlgen.policies.network import NetworkPolicy
 from rlgen.policies.normalizer import normalize_action
 
 HALF_LOG_TAU_E = 0.5 * math.log(2 * math.pi * math.e)
 
 
 @dataclass(frozen=True)
-class GaussianPolicy(Trunk):
+class GaussianPolicy(NetworkPolicy):
     """What the policy is.
 
     With `mlp` as architecture the mean is a perceptron's of the code, else the U-Net's.

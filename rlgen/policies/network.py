@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from rlgen.nets.image_encoder import Backbone, PictureEncoder, random_shift
+from rlgen.nets.image_encoder import Backbone, ImageEncoder, random_shift
 from rlgen.nets.layers import init_key
 from rlgen.nets.mlp import DiffusionMLP
 from rlgen.nets.unet1d import Unet1d
@@ -21,7 +21,7 @@ Predict = Callable[[Float[Array, "B H A"], Int[Array, "*B"]], Float[Array, "B H 
 
 
 @dataclass(frozen=True)
-class Eyes:
+class ImageEncoder:
     """Pictures that a policy is shown, and the encoder that reads them.
 
     Attributes:
@@ -49,9 +49,9 @@ class Eyes:
         if self.backbone not in ("resnet", "vit"):
             raise ValueError(f"backbone {self.backbone!r}: expected 'resnet' or 'vit'")
 
-    def module(self, precision: Precision) -> PictureEncoder:
+    def module(self, precision: Precision) -> ImageEncoder:
         """The encoder."""
-        return PictureEncoder(
+        return ImageEncoder(
             self.backbone,
             self.widths,
             self.blocks,
@@ -65,7 +65,7 @@ class Eyes:
 
 
 @dataclass(frozen=True)
-class Trunk(Policy):
+class NetworkPolicy(Policy):
     """What the network is; hashable, so that it can be a static argument of a jitted function.
 
     Attributes:
@@ -91,7 +91,7 @@ class Trunk(Policy):
     film_deep: bool = False
     widths: tuple[int, ...] = (384, 384, 384)
     time_size: int = 16
-    eyes: Eyes | None = None
+    eyes: ImageEncoder | None = None
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -133,13 +133,13 @@ class Trunk(Policy):
             return normalize_observation(params["normalizer"], observation)
         vector = normalize_observation(params["normalizer"], observation.vector)[..., : self.eyes.robot_size]
         variables = {"params": params["net"]["encoder"]}
-        return self.eyes.module(self.precision).apply(variables, observation.pictures, vector)
+        return self.eyes.module(self.precision).apply(variables, observation.images, vector)
 
     def augment(self, key: PRNGKeyArray, observation: Observed, shift: int | None = None) -> Observed:
         if self.eyes is None:
             return observation
         pad = self.eyes.shift if shift is None else shift
-        return observation.replace(pictures=random_shift(key, jnp.asarray(observation.pictures), pad))
+        return observation.replace(images=random_shift(key, jnp.asarray(observation.images), pad))
 
     def predictor(self, net: Any, code: Code) -> Predict:
         """The network on a set of codes, as a function of chunk and timestep."""
@@ -164,9 +164,9 @@ class Trunk(Policy):
         key = init_key(key)
         code, encoder = jnp.zeros((1, self.observation_size)), None
         if self.eyes is not None:
-            pictures = jnp.zeros((1, self.eyes.cameras, self.eyes.size, self.eyes.size, 3))
+            images = jnp.zeros((1, self.eyes.cameras, self.eyes.size, self.eyes.size, 3))
             code, variables = self.eyes.module(self.precision).init_with_output(
-                jax.random.fold_in(key, 1), pictures, jnp.zeros((1, self.eyes.robot_size))
+                jax.random.fold_in(key, 1), images, jnp.zeros((1, self.eyes.robot_size))
             )
             encoder = variables["params"]
         trunk = self._init_network(key, code)

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.data.episode import RldsEpisode
-from rlgen.data.images import EncodedFrames, encode_picture
+from rlgen.data.images import EncodedFrames, encode_image
 from rlgen.data.index import IndexEntry
 from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.report.html import page_environment
 
-PICTURES = 10  # of each camera on a page
+IMAGES = 10  # of each camera on a page
 AXES = ("x", "y", "z", "rotation x", "rotation y", "rotation z", "gripper")
 WIDTH, HEIGHT = 860, 74  # of a plot, in its own units
 
@@ -49,9 +49,9 @@ def index_page(name: str, entries: Sequence[IndexEntry], facts: dict[str, Any]) 
 
 def episode_page(name: str, number: int, count: int, entry: IndexEntry, episode: RldsEpisode) -> str:
     """The page of one episode: where it lies, pictures of both cameras, every number of the action over time."""
-    chosen = np.unique(np.linspace(0, len(episode) - 1, PICTURES).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(episode) - 1, IMAGES).round().astype(int))
     views = {"Front": episode.image, "Hand": episode.wrist_image}
-    strips = {words: [(int(step), picture_uri(view, int(step))) for step in chosen] for words, view in views.items()}
+    strips = {words: [(int(step), image_uri(view, int(step))) for step in chosen] for words, view in views.items()}
     template = page_environment().get_template("episode.html.j2")
     return template.render(
         name=name,
@@ -68,10 +68,10 @@ def episode_page(name: str, number: int, count: int, entry: IndexEntry, episode:
     )
 
 
-def picture_uri(view: EncodedFrames | np.ndarray, step: int) -> str:
+def image_uri(view: EncodedFrames | np.ndarray, step: int) -> str:
     """A picture as people see it: not mirrored, as a `data:` address."""
     # Datasets hold pictures rotated by half a turn, which is upright, but mirrored left to right.
-    data = encode_picture(np.ascontiguousarray(np.asarray(view[step])[:, ::-1]))
+    data = encode_image(np.ascontiguousarray(np.asarray(view[step])[:, ::-1]))
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 

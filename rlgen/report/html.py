@@ -110,7 +110,7 @@ class Dataset:
     path: str
     episodes: int
     steps: int
-    picture: str
+    image: str
     view: str
     byte_count: int | None = None
     note: str = ""

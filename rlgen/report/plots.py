@@ -81,12 +81,12 @@ def learning_curve(curve: LearningCurve, start: SuccessRate | None = None) -> Pl
       curve: the measurements.
       start: of the policy that PPO started from; drawn as a dashed line with its interval.
     """
-    blue = actor("ppo").colour
+    blue = actor("ppo").color
     with look():
         figure, ((top,), (bottom,)) = new_figure(4.4, rows=2, sharex=True, height_ratios=[3, 1])
         if start is not None:
-            top.axhspan(start.low, start.high, color=actor("bc").colour, alpha=0.15, linewidth=0)
-            top.axhline(start.rate, color=actor("bc").colour, linestyle="--", label="BC, where PPO started")
+            top.axhspan(start.low, start.high, color=actor("bc").color, alpha=0.15, linewidth=0)
+            top.axhline(start.rate, color=actor("bc").color, linestyle="--", label="BC, where PPO started")
         top.plot(curve.control_steps, curve.train_success, color=FAINT, linewidth=1, label="while training")
         _with_intervals(top, curve.test_steps, curve.test_rates, blue, curve.test_label)
         top.set_ylim(0, 1.03)
@@ -120,7 +120,7 @@ def _success_bar(axes: Axes, row: int, key: str, rate: SuccessRate | None) -> No
         axes.text(0.01, row, "not run", va="center", color=FAINT, style="italic")
         return
     error = [[rate.rate - rate.low], [rate.high - rate.rate]]
-    axes.barh(row, rate.rate, height=0.62, color=actor(key).colour)
+    axes.barh(row, rate.rate, height=0.62, color=actor(key).color)
     axes.errorbar(rate.rate, row, xerr=error, color=INK, capsize=4, linewidth=1.4)
     beside = axes.get_yaxis_transform()
     axes.text(1.09, row, percent(rate.rate), va="center", ha="right", transform=beside)
@@ -128,20 +128,20 @@ def _success_bar(axes: Axes, row: int, key: str, rate: SuccessRate | None) -> No
 
 
 def _with_intervals(
-    axes: Axes, steps: Int[np.ndarray, " V"], rates: Sequence[SuccessRate], colour: str, label: str
+    axes: Axes, steps: Int[np.ndarray, " V"], rates: Sequence[SuccessRate], color: str, label: str
 ) -> None:
     if not len(rates):
         return
     middle = np.array([rate.rate for rate in rates])
     error = np.array([[rate.rate - rate.low for rate in rates], [rate.high - rate.rate for rate in rates]])
-    axes.errorbar(steps, middle, yerr=error, color=colour, marker="o", markersize=4.5, capsize=3, label=label, zorder=3)
+    axes.errorbar(steps, middle, yerr=error, color=color, marker="o", markersize=4.5, capsize=3, label=label, zorder=3)
 
 
 def _loss_panel(axes: Axes, key: str, curve: LossCurve) -> None:
     look_of = actor(key)
     steps, loss = np.asarray(curve.steps), np.asarray(curve.train, dtype=np.float64)
-    axes.plot(steps, loss, color=look_of.colour, alpha=0.35, linewidth=0.8)
-    axes.plot(steps, running_mean(loss), color=look_of.colour, label="training")
+    axes.plot(steps, loss, color=look_of.color, alpha=0.35, linewidth=0.8)
+    axes.plot(steps, running_mean(loss), color=look_of.color, label="training")
     if curve.test is not None and curve.test_steps is not None:
         axes.plot(curve.test_steps, curve.test, color=INK, marker="o", markersize=4, linewidth=1, label="left out")
     if loss.min() > 0 and loss.max() > 8 * loss.min():
@@ -242,11 +242,11 @@ def comparison(panels: Mapping[str, Mapping[str, Sequence[TestCurve]]]) -> Plot:
             axes.remove()
         for axes, (title, variants) in zip(places, panels.items(), strict=False):
             for number, (name, curves) in enumerate(variants.items()):
-                colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+                color, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
                 for curve in curves:
-                    axes.plot(curve.control_steps, _middle(curve), color=colour, alpha=0.35, linewidth=1)
+                    axes.plot(curve.control_steps, _middle(curve), color=color, alpha=0.35, linewidth=1)
                 steps, mean = mean_curve(curves)
-                axes.plot(steps, mean, color=colour, marker=marker, markersize=4, label=name)
+                axes.plot(steps, mean, color=color, marker=marker, markersize=4, label=name)
             axes.set_title(title)
             axes.set_ylim(0, 1.03)
             percentages(axes.yaxis)

@@ -81,7 +81,7 @@ def _bars(axes: Axes, groups: Mapping, source: str, figure: str, place: tuple[in
             continue
         x = group + (number - (count - 1) / 2) * width
         label = looks[source].data_name if group == _first_group(groups, source) else None
-        axes.bar(x, interval.mean, 0.92 * width, color=looks[source].colour, label=label)
+        axes.bar(x, interval.mean, 0.92 * width, color=looks[source].color, label=label)
         error = np.array([[interval.mean - interval.low], [interval.high - interval.mean]])
         axes.errorbar(x, interval.mean, yerr=np.maximum(error, 0), color=INK, capsize=2.5, linewidth=1.1)
 

@@ -128,7 +128,7 @@ def end_effector_paths(paths: Mapping[str, Sequence[Float[np.ndarray, "T 3"]]], 
         )
         for column, (key, group) in enumerate(paths.items()):
             for row, vertical in ((0, 1), (1, 2)):
-                _path_panel(rows[row][column], group, vertical, looks[key].colour)
+                _path_panel(rows[row][column], group, vertical, looks[key].color)
                 rows[row][column].set_ylim(low[vertical] - margin, high[vertical] + margin)
             rows[0][column].set_xlim(low[0] - margin, high[0] + margin)
             rows[0][column].set_title(f"{looks[key].data_name}, {len(group)} episodes")
@@ -146,7 +146,7 @@ def _in_lines(name: str, width: int = 14) -> str:
 
 def _bars(axes: Axes, sources: Mapping[str, object], values: Sequence[float], looks: Looks) -> None:
     places = range(len(sources))
-    axes.bar(places, values, width=0.6, color=[looks[key].colour for key in sources])
+    axes.bar(places, values, width=0.6, color=[looks[key].color for key in sources])
     axes.set_xticks(places, [_in_lines(looks[key].data_name) for key in sources])
     axes.set_xlim(-0.6, len(sources) - 0.4)
     axes.margins(y=0.18)
@@ -183,11 +183,11 @@ def _spread_panel(axes: Axes, look_of: Actor, spread: Spread) -> None:
         time,
         spread.mean - spread.std,
         spread.mean + spread.std,
-        color=look_of.colour,
+        color=look_of.color,
         alpha=0.25,
         linewidth=0,
     )
-    axes.plot(time, spread.mean, color=look_of.colour)
+    axes.plot(time, spread.mean, color=look_of.color)
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the episode")
     width = number(float(np.mean(spread.std)), 2)
@@ -195,9 +195,9 @@ def _spread_panel(axes: Axes, look_of: Actor, spread: Spread) -> None:
     plain_numbers(axes.yaxis)
 
 
-def _path_panel(axes: Axes, group: Sequence[Float[np.ndarray, "T 3"]], vertical: int, colour: str) -> None:
+def _path_panel(axes: Axes, group: Sequence[Float[np.ndarray, "T 3"]], vertical: int, color: str) -> None:
     for path in group:
-        axes.plot(path[:, 0], path[:, vertical], color=colour, linewidth=0.9, alpha=0.5)
+        axes.plot(path[:, 0], path[:, vertical], color=color, linewidth=0.9, alpha=0.5)
     starts = np.array([path[0] for path in group])
     ends = np.array([path[-1] for path in group])
     axes.plot(starts[:, 0], starts[:, vertical], "o", markersize=5, markerfacecolor="white", color=INK)

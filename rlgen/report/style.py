@@ -34,7 +34,7 @@ class Actor:
 
     name: str
     data_name: str
-    colour: str
+    color: str
 
 
 def actor(key: str) -> Actor:
@@ -60,7 +60,7 @@ def actors(keys: Iterable[str]) -> dict[str, Actor]:
     looks, others = {}, itertools.cycle(_OTHERS)
     for key in keys:
         look_of = actor(key)
-        looks[key] = replace(look_of, colour=next(others)) if look_of.colour == _GREY else look_of
+        looks[key] = replace(look_of, color=next(others)) if look_of.color == _GREY else look_of
     return looks
 
 
@@ -163,9 +163,9 @@ def _png_bytes(figure: Figure) -> bytes:
     raw = io.BytesIO()
     with look():
         figure.savefig(raw, format="png")
-    picture = Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    image = Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     out = io.BytesIO()
-    picture.save(out, format="png", optimize=True)
+    image.save(out, format="png", optimize=True)
     return out.getvalue()
 
 

@@ -51,7 +51,7 @@ def episode_gif(
             f"frames {frames.dtype} {list(frames.shape)}: expected uint8 [T, h, w, 3] with one or more frames"
         )
     best = b""
-    for step, colours in (
+    for step, colors in (
         (every, 96),
         (every, 48),
         (every + 1, 40),
@@ -60,8 +60,8 @@ def episode_gif(
         (5 * every, 24),
     ):
         chosen = _every(len(frames), step)
-        pictures = [_framed(frames[index], caption, success, size) for index in chosen]
-        data = _encode(pictures, colours, round(1000 * step / control_hz))
+        images = [_framed(frames[index], caption, success, size) for index in chosen]
+        data = _encode(images, colors, round(1000 * step / control_hz))
         best = data if not best or len(data) < len(best) else best
         if len(data) <= max_bytes:
             return data
@@ -88,10 +88,10 @@ def _every(length: int, step: int) -> list[int]:
 def _framed(frame: UInt8[np.ndarray, "h w 3"], caption: str, success: bool | None, size: int) -> Image.Image:
     """The frame scaled to `size`, in its border, above a strip with the caption."""
     height = max(1, round(size * frame.shape[0] / frame.shape[1]))
-    picture = Image.fromarray(frame).resize((size, height), Image.Resampling.BICUBIC)
-    colour = NEUTRAL if success is None else REACHED if success else MISSED
-    canvas = Image.new("RGB", (size + 2 * BORDER, height + 2 * BORDER + STRIP), colour)
-    canvas.paste(picture, (BORDER, BORDER))
+    image = Image.fromarray(frame).resize((size, height), Image.Resampling.BICUBIC)
+    color = NEUTRAL if success is None else REACHED if success else MISSED
+    canvas = Image.new("RGB", (size + 2 * BORDER, height + 2 * BORDER + STRIP), color)
+    canvas.paste(image, (BORDER, BORDER))
     draw = ImageDraw.Draw(canvas)
     middle = height + 2 * BORDER + (STRIP - BORDER) / 2
     right = _draw_outcome(draw, canvas.width - BORDER - 4, middle, success)
@@ -124,25 +124,25 @@ def _fitting(draw: ImageDraw.ImageDraw, words: str, font: ImageFont.FreeTypeFont
     return words.rstrip() + "..."
 
 
-def _encode(pictures: list[Image.Image], colours: int, milliseconds: int) -> bytes:
+def _encode(images: list[Image.Image], colors: int, milliseconds: int) -> bytes:
     """One palette for all pictures and no dither, so that what does not move costs nothing."""
-    palette = _palette(pictures, colours)
-    first, *rest = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+    palette = _palette(images, colors)
+    first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     out = io.BytesIO()
     times = [milliseconds] * len(rest) + [1000]
     first.save(out, "gif", save_all=True, append_images=rest, duration=times, loop=0, optimize=False)
     return out.getvalue()
 
 
-def _palette(pictures: list[Image.Image], colours: int) -> Image.Image:
+def _palette(images: list[Image.Image], colors: int) -> Image.Image:
     """The colours that serve eight of the pictures best, and those of the caption, which few pixels have."""
-    picked = [pictures[index] for index in np.linspace(0, len(pictures) - 1, 8).round().astype(int)]
-    sheet = Image.new("RGB", (picked[0].width, sum(picture.height for picture in picked)))
-    for row, picture in enumerate(picked):
-        sheet.paste(picture, (0, row * picture.height))
-    border = np.array(pictures[0].getpixel((0, 0)))
+    picked = [images[index] for index in np.linspace(0, len(images) - 1, 8).round().astype(int)]
+    sheet = Image.new("RGB", (picked[0].width, sum(image.height for image in picked)))
+    for row, image in enumerate(picked):
+        sheet.paste(image, (0, row * image.height))
+    border = np.array(images[0].getpixel((0, 0)))
     caption = [border + (255 - border) * share // 4 for share in range(5)]
-    best = sheet.quantize(colours - len(caption), method=Image.Quantize.MEDIANCUT).getpalette()
+    best = sheet.quantize(colors - len(caption), method=Image.Quantize.MEDIANCUT).getpalette()
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*best[: 3 * (colours - len(caption))], *np.concatenate(caption).tolist()])
+    palette.putpalette([*best[: 3 * (colors - len(caption))], *np.concatenate(caption).tolist()])
     return palette

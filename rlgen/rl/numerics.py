@@ -20,7 +20,7 @@ QUANTITIES = (
 LIMITS = {"policy_loss": 1e4, "value_loss": 1e6, "ratio": 1e4}
 
 
-class Broken(Exception):
+class NonFiniteError(Exception):
     """Training cannot go on.
 
     Attributes:
@@ -33,7 +33,7 @@ class Broken(Exception):
         self.quantity, self.what = quantity, what
 
 
-def first_fault(values: dict[str, Array]) -> Int[Array, ""]:
+def first_nonfinite(values: dict[str, Array]) -> Int[Array, ""]:
     """0, or one more than the place of the first quantity that is not finite or too large.
 
     Args:
@@ -50,15 +50,15 @@ def first_fault(values: dict[str, Array]) -> Int[Array, ""]:
 
 
 def check_update(fault: int, minibatch: int) -> None:
-    """Raises `Broken` for what `first_fault` found."""
+    """Raises `NonFiniteError` for what `first_nonfinite` found."""
     if fault:
         name = QUANTITIES[fault - 1]
         limit = f" or above {LIMITS[name]:.0e}" if name in LIMITS else ""
-        raise Broken(name, f"is not finite{limit} in minibatch {minibatch} of the update")
+        raise NonFiniteError(name, f"is not finite{limit} in minibatch {minibatch} of the update")
 
 
 def check_finite(**arrays: np.ndarray) -> None:
-    """Raises `Broken` for the first array, in order, that is not finite."""
+    """Raises `NonFiniteError` for the first array, in order, that is not finite."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise Broken(name)
+            raise NonFiniteError(name)

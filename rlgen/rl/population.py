@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rlgen.configs.schema import PPOConfig
-from rlgen.libero.envs.image_observer import Look, look_at_vector
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.image_observer import Observe, observe_vector
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.policies.base import Policy
 from rlgen.policies.critic import Critic
-from rlgen.rl.numerics import Broken, check_update
+from rlgen.rl.numerics import NonFiniteError, check_update
 from rlgen.rl.ppo import Samples, finish, prepare, run_update
 from rlgen.rl.rollout import Player, Rollout, judge, play, sample_and_judge
 from rlgen.rl.train_state import PPOState, policy_params
@@ -41,9 +41,9 @@ def collect_experts(
     critic: Critic,
     config: PPOConfig,
     states: PPOState,
-    pool: Pool,
+    pool: VectorEnv,
     seeds: Sequence[int],
-    look: Look = look_at_vector,
+    look: Observe = observe_vector,
 ) -> list[Rollout]:
     """A rollout of every expert; `seeds` are those that each would have alone."""
     params, count = policy_params(states), len(seeds)
@@ -73,9 +73,9 @@ def iterate_experts(
     critic: Critic,
     config: PPOConfig,
     states: PPOState,
-    pool: Pool,
+    pool: VectorEnv,
     seeds: Sequence[int],
-    look: Look = look_at_vector,
+    look: Observe = observe_vector,
 ) -> tuple[PPOState, list[dict[str, float]]]:
     """One iteration of every expert, as `ppo.iterate` is of one. The states that go in are used up.
 
@@ -96,8 +96,8 @@ def iterate_experts(
     for number, (state, values, rollout) in enumerate(zip(unstack(states), told, rollouts, strict=True)):
         try:
             check_update(int(values.pop("fault")), int(values.pop("fault_minibatch")))
-        except Broken as error:
-            raise Broken(
+        except NonFiniteError as error:
+            raise NonFiniteError(
                 f"expert {number}: {error.quantity}", str(error).removeprefix(error.quantity).strip()
             ) from None
         finished.append(finish(state, values, rollout, seconds, time.perf_counter() - begin))

@@ -13,13 +13,13 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
-from rlgen.libero.envs.image_observer import Look, look_at_vector
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.image_observer import Observe, observe_vector
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.policies.base import Observed, Policy
 from rlgen.policies.critic import Critic
 from rlgen.rl import losses
 from rlgen.rl.losses import gae
-from rlgen.rl.numerics import check_finite, check_update, first_fault
+from rlgen.rl.numerics import check_finite, check_update, first_nonfinite
 from rlgen.rl.rollout import Rollout, collect
 from rlgen.rl.train_state import (
     PPOState,
@@ -72,10 +72,10 @@ def iterate(
     critic: Critic,
     config: PPOConfig,
     state: PPOState,
-    pool: Pool,
+    pool: VectorEnv,
     seed: int,
     on_chunk: Callable[[int], None] | None = None,
-    look: Look = look_at_vector,
+    look: Observe = observe_vector,
 ) -> tuple[PPOState, dict[str, float]]:
     """One iteration: play, estimate advantages, update. The state that goes in is used up.
 
@@ -323,7 +323,7 @@ def _step(
         "critic_grad_norm": optax.tree.norm(grads["critic"]),
     }
     sizes = {"policy_parameters": optax.tree.norm(state.net), "critic_parameters": optax.tree.norm(state.critic)}
-    return state, metrics, first_fault(metrics | sizes)
+    return state, metrics, first_nonfinite(metrics | sizes)
 
 
 def loss_config(policy: Policy, config: PPOConfig) -> losses.PPOLossConfig:

@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.core.types import Observation
-from rlgen.libero.envs.image_observer import Look, Looker
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.image_observer import ImageObserver, Observe
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.policies.base import Observed, Params, Policy, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import check_finite
@@ -85,8 +85,8 @@ def collect(
     critic: Critic,
     config: PPOConfig,
     state: PPOState,
-    pool: Pool,
-    look: Look,
+    pool: VectorEnv,
+    look: Observe,
     seed: int,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Rollout:
@@ -110,8 +110,8 @@ def collect(
 def play(
     player: Player,
     config: PPOConfig,
-    pool: Pool,
-    look: Look,
+    pool: VectorEnv,
+    look: Observe,
     randoms: Sequence[np.random.Generator],
     on_chunk: Callable[[int], None] | None = None,
 ) -> Rollout:
@@ -148,14 +148,14 @@ def play(
     return Rollout(*arrays, clock.seconds)
 
 
-def _look_back(look: Look, seen: Observed, final: Observation, ended: Bool[np.ndarray, " N"]) -> Observed:
+def _look_back(look: Observe, seen: Observed, final: Observation, ended: Bool[np.ndarray, " N"]) -> Observed:
     """What the final observations look like; only where an episode ended they are not what is seen now."""
-    if isinstance(look, Looker):
+    if isinstance(look, ImageObserver):
         return look.again(seen, final, np.flatnonzero(ended))
     return look(final)
 
 
-def _draw(pool: Pool, randoms: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
+def _draw(pool: VectorEnv, randoms: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
     """Initial states for training, each from its own scene's placements."""
     each = pool.count // len(randoms)
     blocks = []

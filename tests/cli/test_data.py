@@ -79,8 +79,8 @@ def test_merge_and_show_and_quality(capsys, tmp_path, dataset):
 def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path, cache, words, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RLGEN_CACHE", str(cache))
-    standins = ["--standins"] if words[0] == "export" else []
-    code, out, err = run(capsys, *words, *standins)
+    placeholders = ["--placeholders"] if words[0] == "export" else []
+    code, out, err = run(capsys, *words, *placeholders)
     assert code == 2 and out == ""
     assert err.splitlines()[-1].startswith("rlgen: ") and message in err
     assert list(tmp_path.iterdir()) == []

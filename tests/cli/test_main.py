@@ -44,7 +44,7 @@ def test_a_folder_of_something_else_is_left_alone(capsys, tmp_path, monkeypatch)
     monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years")
-    code, error = run_cli(capsys, "quickstart", "--standins", "--run", str(tmp_path / "run"))
+    code, error = run_cli(capsys, "quickstart", "--placeholders", "--run", str(tmp_path / "run"))
     assert code == 2 and "not an rlgen run" in error
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years"
 
@@ -86,10 +86,10 @@ def test_demos_from_a_file_is_an_import_and_not_a_stage(capsys, tmp_path, monkey
     monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RLGEN_OFFLINE", "1")
     for words in (["--from", str(tmp_path)], [f"--from={tmp_path}"]):
-        code, error = run_cli(capsys, "demos", *words, "--out", str(tmp_path / "out"), "--standins")
+        code, error = run_cli(capsys, "demos", *words, "--out", str(tmp_path / "out"), "--placeholders")
         assert code == 2 and "no .hdf5 or .h5 file" in error and one_line(error)
     assert not (tmp_path / "out").exists()
-    code, error = run_cli(capsys, "demos", "--from", str(tmp_path), "--no-replay", "--pictures", "--standins")
+    code, error = run_cli(capsys, "demos", "--from", str(tmp_path), "--no-replay", "--pictures", "--placeholders")
     assert code == 2 and "leave out --pictures or --no-replay" in error and one_line(error)
 
 

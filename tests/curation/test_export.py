@@ -11,7 +11,7 @@ from rlgen.core.stats import SuccessRate
 from rlgen.curation import render
 from rlgen.curation.compare import measure
 from rlgen.curation.export import ExportOptions, export_paths
-from rlgen.curation.render import Drawing
+from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Checker
 from rlgen.data import dataset
 from rlgen.data.card import read_card
@@ -22,11 +22,11 @@ from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.data.index import read_initial_states
 from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.data.verify import verify_dataset
-from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import replay
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
-from rlgen.libero.rendering.renderer import make_view, to_dataset
+from rlgen.libero.rendering.renderer import make_renderer, to_dataset
 from rlgen.libero.scenes.demo_info import demo_file_info
 
 SIZE = 32
@@ -38,16 +38,16 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def recorded(standin_scene):
+def recorded(placeholder_scene):
     """Two successes with no-ops, trembling otherwise, in `exact` physics."""
     trials = make_trials(2, 50, seed=8)
-    actor = Demonstrator(standin_scene, clean=True)
-    [episodes] = run_episodes(standin_scene, actor, trials, split="heldout", source="scripted", width=2)
-    return [tremble(standin_scene, episode) for episode in episodes]
+    actor = ScriptedExpert(placeholder_scene, clean=True)
+    [episodes] = run_episodes(placeholder_scene, actor, trials, split="heldout", source="scripted", width=2)
+    return [tremble(placeholder_scene, episode) for episode in episodes]
 
 
 @pytest.fixture(scope="module")
-def demos(tmp_path_factory, standin_scene, recorded):
+def demos(tmp_path_factory, placeholder_scene, recorded):
     """A file of four: two good ones, one that failed, one that fails when it is replayed."""
     folder = tmp_path_factory.mktemp("demos")
     failed = replace(recorded[0], success=False, rewards=np.zeros(len(recorded[0])), seed=100)
@@ -55,10 +55,10 @@ def demos(tmp_path_factory, standin_scene, recorded):
     still[:, 0] = 0.01
     wrong = replace(recorded[1], actions=still, seed=101)
     episodes = [recorded[0], failed, recorded[1], wrong]
-    robots = [Observer(standin_scene)(episode.states).robot for episode in episodes]
-    path = folder / standin_scene.task.suite / f"{standin_scene.task.name}_demo.hdf5"
+    robots = [Observer(placeholder_scene)(episode.states).robot for episode in episodes]
+    path = folder / placeholder_scene.task.suite / f"{placeholder_scene.task.name}_demo.hdf5"
     path.parent.mkdir()
-    write_demos(path, episodes, robots, demo_file_info(standin_scene))
+    write_demos(path, episodes, robots, demo_file_info(placeholder_scene))
     return folder
 
 
@@ -80,24 +80,26 @@ class Sketches(list):
 def sketched(monkeypatch):
     """Pictures that cost nothing."""
     sketches = Sketches()
-    monkeypatch.setattr(render, "draw_episodes", sketches.draw)
+    monkeypatch.setattr(render, "render_episodes", sketches.draw)
     return sketches
 
 
 def run(demos, out, scene, *, formats=("rlds",), heard=None, **checker):
-    options = ExportOptions(out, tuple(formats), shards=2, drawing=Drawing("fast", SIZE, 1), checker=Checker(**checker))
+    options = ExportOptions(
+        out, tuple(formats), shards=2, drawing=RenderOptions("fast", SIZE, 1), checker=Checker(**checker)
+    )
     tell = (lambda *parts: None) if heard is None else lambda *parts: heard.append(parts)
     return export_paths([demos], options, lambda task: scene, ASSETS, tell)
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory, demos, standin_scene):
+def exported(tmp_path_factory, demos, placeholder_scene):
     """Every format of one export."""
-    made = run(demos, tmp_path_factory.mktemp("out"), standin_scene, formats=FORMATS)
+    made = run(demos, tmp_path_factory.mktemp("out"), placeholder_scene, formats=FORMATS)
     return dict(zip(FORMATS, made, strict=True))
 
 
-def test_what_is_exported_was_replayed_without_its_noops(exported, recorded, standin_scene):
+def test_what_is_exported_was_replayed_without_its_noops(exported, recorded, placeholder_scene):
     read = open_dataset(exported["rlds"])
     assert len(read) == 2
     for got, given in zip(read, recorded, strict=True):
@@ -105,19 +107,19 @@ def test_what_is_exported_was_replayed_without_its_noops(exported, recorded, sta
         kept = actions[~noop_mask(actions)]
         assert len(actions) - len(kept) >= NOOPS.stop - NOOPS.start
         np.testing.assert_array_equal(got.action, kept)
-        states, rewards = replay(standin_scene, given.initial_state, got.action)
+        states, rewards = replay(placeholder_scene, given.initial_state, got.action)
         assert rewards[-1] == 1
-        expected = Observer(standin_scene)(states).robot
+        expected = Observer(placeholder_scene)(states).robot
         np.testing.assert_array_equal(got.state, expected.vla_state[:-1].astype(np.float32))
 
 
-def test_pictures_are_of_the_state_before_the_action_and_turned(exported, recorded, standin_scene):
+def test_images_are_of_the_state_before_the_action_and_turned(exported, recorded, placeholder_scene):
     """Drawn here one by one; JPEG is off by a few shades."""
     got = open_dataset(exported["hdf5"])[1]
-    states, _ = replay(standin_scene, recorded[1].initial_state, got.action)
-    view = make_view("fast", standin_scene.visual_model, size=SIZE)
+    states, _ = replay(placeholder_scene, recorded[1].initial_state, got.action)
+    view = make_renderer("fast", placeholder_scene.visual_model, size=SIZE)
     for step in (0, len(got) // 2, len(got) - 1):
-        qpos = states[step, 1 : 1 + standin_scene.model.nq]
+        qpos = states[step, 1 : 1 + placeholder_scene.model.nq]
         for drawn_one, exported_one in zip(to_dataset(view.draw(qpos)), (got.image, got.wrist_image), strict=True):
             difference = np.abs(drawn_one.astype(int) - exported_one[step])
             assert difference.mean() < 6
@@ -135,7 +137,7 @@ def test_all_formats_hold_the_same_episodes(exported):
             np.testing.assert_array_equal(np.asarray(one.wrist_image), np.asarray(two.wrist_image))
 
 
-def test_every_dataset_is_sound_and_its_card_tells_where_it_comes_from(exported, standin_scene):
+def test_every_dataset_is_sound_and_its_card_tells_where_it_comes_from(exported, placeholder_scene):
     for folder in exported.values():
         assert verify_dataset(folder) == []
         card = read_card(folder)
@@ -145,17 +147,20 @@ def test_every_dataset_is_sound_and_its_card_tells_where_it_comes_from(exported,
             "the goal was not reached when it was recorded": 1,
             "the goal is not reached when it is replayed": 1,
         }
-        assert list(card["tasks"]) == [standin_scene.task.id] and card["tasks"][standin_scene.task.id]["episodes"] == 2
+        assert (
+            list(card["tasks"]) == [placeholder_scene.task.id]
+            and card["tasks"][placeholder_scene.task.id]["episodes"] == 2
+        )
         assert card["quality"]["noops"] == 0 and card["quality"]["episodes"] == 2
     assert exported["rlds"].parent.name == "libero_object_no_noops"
     assert exported["hdf5"].name == "libero_object"
 
 
-def test_the_initial_states_lie_beside_it_and_success_can_be_measured_again(exported, recorded, standin_scene):
+def test_the_initial_states_lie_beside_it_and_success_can_be_measured_again(exported, recorded, placeholder_scene):
     for folder in exported.values():
         for state, given in zip(read_initial_states(folder, 2), recorded, strict=True):
             np.testing.assert_array_equal(state, given.initial_state)
-    found = measure(exported["array_record"], lambda task: standin_scene, again=True)
+    found = measure(exported["array_record"], lambda task: placeholder_scene, again=True)
     assert found.replay == SuccessRate(2, 2) == measure(exported["rlds"], lambda task: None).replay
 
 
@@ -168,26 +173,26 @@ def test_episodes_of_people_are_told_apart_by_what_they_did(recorded):
     assert episode_name(single) == names[0]
 
 
-def test_the_hdf5_is_demonstrations_again(exported, standin_scene):
+def test_the_hdf5_is_demonstrations_again(exported, placeholder_scene):
     [file] = exported["hdf5"].glob("*.hdf5")
-    assert file.name == f"{standin_scene.task.name}_demo.hdf5"
+    assert file.name == f"{placeholder_scene.task.name}_demo.hdf5"
     for episode, pair in zip(read_demos(file), open_dataset(exported["rlds"]), strict=True):
-        assert episode.success and episode.task == standin_scene.task.id
+        assert episode.success and episode.task == placeholder_scene.task.id
         np.testing.assert_array_equal(episode.actions, pair.action)
-        _, rewards = replay(standin_scene, episode.initial_state, episode.actions)
+        _, rewards = replay(placeholder_scene, episode.initial_state, episode.actions)
         assert rewards[-1] == 1
 
 
-def test_failed_replays_are_labelled_where_that_is_wanted(tmp_path, sketched, demos, standin_scene):
-    [folder] = run(demos, tmp_path, standin_scene, mode="label")
+def test_failed_replays_are_labelled_where_that_is_wanted(tmp_path, sketched, demos, placeholder_scene):
+    [folder] = run(demos, tmp_path, placeholder_scene, mode="label")
     told = read_card(folder)["replay"]
     assert (told["exported"], told["succeeded"]) == (3, 2)
-    assert told["failed but kept"] == [f"{standin_scene.task.name}_demo.hdf5: demo_3"]
+    assert told["failed but kept"] == [f"{placeholder_scene.task.name}_demo.hdf5: demo_3"]
     assert len(open_dataset(folder)) == 3
 
 
-def test_noops_stay_and_the_name_does_not_deny_it(tmp_path, sketched, demos, recorded, standin_scene):
-    [folder] = run(demos, tmp_path, standin_scene, keep_noops=True, mode="off")
+def test_noops_stay_and_the_name_does_not_deny_it(tmp_path, sketched, demos, recorded, placeholder_scene):
+    [folder] = run(demos, tmp_path, placeholder_scene, keep_noops=True, mode="off")
     assert folder.parent.name == "libero_object"
     first = open_dataset(folder)[0]
     np.testing.assert_array_equal(first.action, recorded[0].actions.astype(np.float32))
@@ -196,42 +201,42 @@ def test_noops_stay_and_the_name_does_not_deny_it(tmp_path, sketched, demos, rec
 
 
 def test_interrupted_it_goes_on_without_replaying_or_drawing_again(
-    tmp_path, demos, standin_scene, monkeypatch, sketched
+    tmp_path, demos, placeholder_scene, monkeypatch, sketched
 ):
     """Killed when the second shard is about to be drawn; the first is neither judged nor drawn again."""
-    [whole] = run(demos, tmp_path / "whole", standin_scene)
+    [whole] = run(demos, tmp_path / "whole", placeholder_scene)
     drawn_whole = len(sketched)
     sketched.limit = drawn_whole + 1
     with pytest.raises(Killed):
-        run(demos, tmp_path / "broken", standin_scene)
+        run(demos, tmp_path / "broken", placeholder_scene)
     sketched.limit = None
     assert (tmp_path / "broken/.libero_object.checked.jsonl").is_file()
     monkeypatch.setattr(Checker, "_judge", lambda *arguments: pytest.fail("judged again"))
-    [folder] = run(demos, tmp_path / "broken", standin_scene)
+    [folder] = run(demos, tmp_path / "broken", placeholder_scene)
     assert drawn_whole == 2 and len(sketched) == 4
     contents = [{path.name: path.read_bytes() for path in made.iterdir()} for made in (whole, folder)]
     assert contents[0] == contents[1]
     assert not (tmp_path / "broken/.libero_object.checked.jsonl").exists()
 
 
-def test_a_second_export_of_the_same_draws_nothing(demos, standin_scene, exported, sketched):
+def test_a_second_export_of_the_same_draws_nothing(demos, placeholder_scene, exported, sketched):
     out = exported["rlds"].parents[1]
-    assert run(demos, out, standin_scene, formats=FORMATS) == list(exported.values())
+    assert run(demos, out, placeholder_scene, formats=FORMATS) == list(exported.values())
     assert len(sketched) == 0
 
 
-def test_what_cannot_be_exported_is_one_line(tmp_path, standin_scene, recorded):
+def test_what_cannot_be_exported_is_one_line(tmp_path, placeholder_scene, recorded):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no HDF5 file of episodes in it and no run"):
-        run(tmp_path / "empty", tmp_path / "out", standin_scene)
-    people = write_peoples(tmp_path / "x_demo.hdf5", standin_scene, recorded[:1])
+        run(tmp_path / "empty", tmp_path / "out", placeholder_scene)
+    people = write_peoples(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
     with pytest.raises(UserError, match="replay it with `rlgen demos --from"):
-        run(people, tmp_path / "out", standin_scene)
+        run(people, tmp_path / "out", placeholder_scene)
     failed = replace(recorded[0], success=False)
     path = tmp_path / "failed_demo.hdf5"
-    write_demos(path, [failed], [Observer(standin_scene)(failed.states).robot], demo_file_info(standin_scene))
+    write_demos(path, [failed], [Observer(placeholder_scene)(failed.states).robot], demo_file_info(placeholder_scene))
     with pytest.raises(UserError, match=r"none of 1 episodes can be exported: the goal was not reached"):
-        run(path, tmp_path / "out", standin_scene)
+        run(path, tmp_path / "out", placeholder_scene)
     with pytest.raises(UserError, match="formats rlds, zip: expected some of"):
         ExportOptions(tmp_path, ("rlds", "zip"))
     assert dataset.FORMATS == FORMATS

@@ -35,9 +35,9 @@ def episode(number: int, steps: int = 6, size: int = SIZE, task: str = "push", s
     state[:, :3] = np.linspace(0, 0.1, steps)[:, None] + shake * noise.normal(size=(steps, 3))
     action = noise.uniform(-1, 1, (steps, 7)).astype(np.float32)
     action[:, 6] = -1
-    pictures = noise.integers(0, 256, (2, steps, size, size, 3), np.uint8)
+    images = noise.integers(0, 256, (2, steps, size, size, 3), np.uint8)
     joints = noise.normal(size=(steps, 7)).astype(np.float32)
-    return RldsEpisode(*pictures, state, joints, action, task, f"episode-{number}")
+    return RldsEpisode(*images, state, joints, action, task, f"episode-{number}")
 
 
 def write(folder, episodes, name="libero_goal_no_noops", layout=None):
@@ -103,7 +103,7 @@ def two(tmp_path):
     return first, second
 
 
-def test_merged_it_has_all_of_them_once_with_the_same_pictures(tmp_path, two):
+def test_merged_it_has_all_of_them_once_with_the_same_images(tmp_path, two):
     options = MergeOptions(tmp_path / "out", formats=("rlds", "array_record", "lerobot"), shards=2)
     made = merge_datasets(two, options, quiet)
     given = [open_dataset(two[0])[n] for n in range(3)] + [open_dataset(two[1])[1]]

@@ -8,9 +8,9 @@ import pytest
 from shared import shared_dir
 
 from rlgen.core.types import Episode
-from rlgen.curation.render import Drawing, DrawnEpisodes, OfOneScene
+from rlgen.curation.render import OfOneScene, RenderedEpisodes, RenderOptions
 from rlgen.libero.envs.observations import Observer
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 
@@ -22,14 +22,14 @@ def golden():
     return np.load(shared_dir() / "golden" / "rlds" / "libero_spatial_observation.npz")
 
 
-@pytest.fixture(scope="module", params=["benchmark", "standins"])
+@pytest.fixture(scope="module", params=["benchmark", "placeholders"])
 def shown(request, golden, cache):
     """Our state and pictures of the settled initial state that is nearest, as an export has them."""
-    folder = None if request.param == "standins" else shared_dir() / "libero" / "assets"
-    assets = find_assets(folder, standins=folder is None, cache=cache)
+    folder = None if request.param == "placeholders" else shared_dir() / "libero" / "assets"
+    assets = find_assets(folder, placeholders=folder is None, cache=cache)
     scene = load_scene(f"libero_spatial/{str(golden['task_description']).replace(' ', '_')}", assets, cache)
     assert scene.task.prompt == str(golden["task_description"])
-    pool = Pool([scene] * len(scene.stored), threads=2, mode="exact")
+    pool = VectorEnv([scene] * len(scene.stored), threads=2, mode="exact")
     settled = pool.reset(scene.stored).physics
     states = Observer(scene)(settled).robot.vla_state
     nearest = int(np.abs(states - golden["state"]).max(axis=1).argmin())
@@ -41,7 +41,7 @@ def _exported(scene, physics: np.ndarray):
     states = np.stack([physics, physics])
     action = np.array([[0, 0, 0, 0, 0, 0, -1.0]], np.float32)
     episode = Episode(scene.task.id, scene.task.prompt, "x", 0, "heldout", 0, physics, states, action, np.ones(1), True)
-    return DrawnEpisodes(OfOneScene(scene, [episode]), Drawing("fast", SIZE, 1))[0]
+    return RenderedEpisodes(OfOneScene(scene, [episode]), RenderOptions("fast", SIZE, 1))[0]
 
 
 def test_the_state_agrees_in_every_number(shown, golden):
@@ -50,11 +50,11 @@ def test_the_state_agrees_in_every_number(shown, golden):
     assert np.abs(ours.state[0] - golden["state"]).max() < 0.02
 
 
-def test_the_pictures_agree_in_orientation_and_camera(shown, golden):
+def test_the_images_agree_in_orientation_and_camera(shown, golden):
     """By correlation of coarse grey cells; of the eight ways to turn and mirror a picture ours is the nearest."""
     _, ours = shown
-    for picture, name in ((ours.image[0], "full_image"), (ours.wrist_image[0], "wrist_image")):
-        ways = [np.rot90(flipped, turn) for flipped in (picture, picture[:, ::-1]) for turn in range(4)]
+    for image, name in ((ours.image[0], "full_image"), (ours.wrist_image[0], "wrist_image")):
+        ways = [np.rot90(flipped, turn) for flipped in (image, image[:, ::-1]) for turn in range(4)]
         scores = [_likeness(way, golden[name]) for way in ways]
         assert scores[0] > 0.7, (name, scores)
         assert scores[0] > max(scores[1:]) + 0.15, (name, scores)
@@ -62,11 +62,11 @@ def test_the_pictures_agree_in_orientation_and_camera(shown, golden):
 
 def test_the_cameras_are_not_exchanged(shown, golden):
     _, ours = shown
-    for picture, own, other in (
+    for image, own, other in (
         (ours.image[0], "full_image", "wrist_image"),
         (ours.wrist_image[0], "wrist_image", "full_image"),
     ):
-        assert _likeness(picture, golden[own]) > _likeness(picture, golden[other]) + 0.3
+        assert _likeness(image, golden[own]) > _likeness(image, golden[other]) + 0.3
 
 
 def _likeness(one: np.ndarray, other: np.ndarray) -> float:

@@ -23,7 +23,7 @@ def dataset(tmp_path_factory):
     return export("rlds", tmp_path_factory.mktemp("shown"))
 
 
-def test_every_episode_has_a_page_with_its_pictures(tmp_path, dataset):
+def test_every_episode_has_a_page_with_its_images(tmp_path, dataset):
     first = write_pages(dataset, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "index.html", *(f"episode-{number:05d}.html" for number in range(COUNT))

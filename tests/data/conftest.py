@@ -41,8 +41,8 @@ def make_robot(episode: Episode) -> RobotState:
 def make_rlds(seed: int = 0, steps: int = 5, size: int = 16) -> RldsEpisode:
     random = np.random.default_rng(seed)
     episode = make_episode(seed, steps)
-    pictures = random.integers(0, 256, (2, steps, size, size, 3), dtype=np.uint8)
-    return pair_episode(episode, make_robot(episode), *pictures, f"episodes/{seed:04d}.npz")
+    images = random.integers(0, 256, (2, steps, size, size, 3), dtype=np.uint8)
+    return pair_episode(episode, make_robot(episode), *images, f"episodes/{seed:04d}.npz")
 
 
 def assert_same(left, right) -> None:

@@ -37,7 +37,7 @@ def test_the_same_episodes_in_the_same_order(threads):
         assert one.action is other.action
 
 
-def test_encoded_pictures_pass_through():
+def test_encoded_images_pass_through():
     given = episode(0)
     given = replace(given, image=encode_frames(given.image), wrist_image=encode_frames(given.wrist_image))
     with ThreadPoolExecutor(1) as pool:
@@ -45,7 +45,7 @@ def test_encoded_pictures_pass_through():
     assert got.image == given.image and isinstance(got.wrist_image, EncodedFrames)
 
 
-def test_the_next_pictures_are_encoded_meanwhile_and_no_more(monkeypatch):
+def test_the_next_images_are_encoded_meanwhile_and_no_more(monkeypatch):
     taken, encoded = [], threading.Semaphore(0)
 
     def source():
@@ -53,9 +53,9 @@ def test_the_next_pictures_are_encoded_meanwhile_and_no_more(monkeypatch):
             taken.append(number)
             yield episode(number, 1)
 
-    def heard(pictures):
+    def heard(images):
         encoded.release()
-        return encode_frames(pictures)
+        return encode_frames(images)
 
     monkeypatch.setattr(writer, "encode_frames", heard)
     with ThreadPoolExecutor(2) as pool:

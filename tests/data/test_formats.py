@@ -12,7 +12,7 @@ from rlgen.data.dataset import dataset_folders, dataset_format, open_dataset
 from rlgen.data.episode import pair_episode
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.hdf5.format import Hdf5Format, episode_name
-from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoPictures
+from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
 from rlgen.data.formats.lerobot.format import LeRobotFormat
 from rlgen.data.formats.rlds.writer import RldsFormat
 from rlgen.data.index import read_index
@@ -25,8 +25,8 @@ NUMBERS = ("state", "joint_state", "action")
 STREAMED = ("rlds", "array_record", "lerobot")
 
 
-def half_turn(pictures: np.ndarray) -> np.ndarray:
-    return pictures[:, ::-1, ::-1]
+def half_turn(images: np.ndarray) -> np.ndarray:
+    return images[:, ::-1, ::-1]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def episodes(episode_of, robot_of):
         second = number >= 4
         task = "libero_object/turn" if second else "libero_object/push"
         episode = episode_of(number, 3 + number, task=task, prompt=task[14:])
-        pictures = np.random.default_rng(number).integers(0, 256, (2, len(episode), SIZE, SIZE, 3), np.uint8)
+        images = np.random.default_rng(number).integers(0, 256, (2, len(episode), SIZE, SIZE, 3), np.uint8)
         robot = robot_of(episode)
-        pair = pair_episode(episode, robot, *map(half_turn, pictures), episode_name(episode))
-        made.append((Demo(episode, robot, DemoPictures(*pictures)), pair))
+        pair = pair_episode(episode, robot, *map(half_turn, images), episode_name(episode))
+        made.append((Demo(episode, robot, DemoImages(*images)), pair))
     return made
 
 
@@ -83,7 +83,7 @@ def test_every_format_gives_the_same_numbers(datasets, episodes, kind):
         read[COUNT]
 
 
-def test_pictures_are_the_same_bytes_in_all_that_keep_them_encoded(datasets, episodes):
+def test_images_are_the_same_bytes_in_all_that_keep_them_encoded(datasets, episodes):
     first, *others = (open_dataset(datasets[kind]) for kind in STREAMED)
     for other in others:
         for one, two in zip(first, other, strict=True):

@@ -5,30 +5,30 @@ import pytest
 from PIL import Image
 
 from rlgen.core.errors import UserError
-from rlgen.data.images import EncodedFrames, encode_frames, encode_picture
+from rlgen.data.images import EncodedFrames, encode_frames, encode_image
 
 
 def _smooth(count: int, size: int = 32) -> np.ndarray:
     ramp = np.linspace(0, 255, size)
-    picture = np.stack([ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, np.full((size, size), 40.0)], axis=-1)
-    return np.stack([np.roll(picture, 3 * index, axis=0) for index in range(count)]).astype(np.uint8)
+    image = np.stack([ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, np.full((size, size), 40.0)], axis=-1)
+    return np.stack([np.roll(image, 3 * index, axis=0) for index in range(count)]).astype(np.uint8)
 
 
-def test_colours_and_orientation_survive():
-    pictures = _smooth(3)
-    frames = encode_frames(pictures)
-    assert frames.shape == pictures.shape
+def test_colors_and_orientation_survive():
+    images = _smooth(3)
+    frames = encode_frames(images)
+    assert frames.shape == images.shape
     decoded = np.asarray(frames)
-    assert np.abs(decoded[0].astype(int) - pictures[0]).mean() < 3
+    assert np.abs(decoded[0].astype(int) - images[0]).mean() < 3
     np.testing.assert_array_equal(frames[1], decoded[1])
     np.testing.assert_array_equal(np.asarray(frames[1:]), decoded[1:])
 
 
 def test_the_bytes_are_a_common_jpeg(tmp_path):
-    (tmp_path / "x.jpg").write_bytes(encode_picture(_smooth(1)[0]))
-    with Image.open(tmp_path / "x.jpg") as picture:
-        assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (32, 32))
-        assert np.abs(np.asarray(picture).astype(int) - _smooth(1)[0]).mean() < 3
+    (tmp_path / "x.jpg").write_bytes(encode_image(_smooth(1)[0]))
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (32, 32))
+        assert np.abs(np.asarray(image).astype(int) - _smooth(1)[0]).mean() < 3
 
 
 def test_encoded_ones_pass_through_unchanged():
@@ -44,7 +44,7 @@ def test_unreadable(data):
 
 def test_another_size():
     with pytest.raises(UserError, match="expected"):
-        EncodedFrames((encode_picture(_smooth(1)[0]),), (16, 16))[0]
+        EncodedFrames((encode_image(_smooth(1)[0]),), (16, 16))[0]
 
 
 def test_other_arrays_are_refused():

@@ -12,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from rlgen.core.errors import UserError
-from rlgen.data.formats.hdf5.layout import DemoFileInfo, DemoPictures
+from rlgen.data.formats.hdf5.layout import DemoFileInfo, DemoImages
 from rlgen.data.formats.hdf5.reader import (
     observed_before_action,
     prompt_from_name,
@@ -86,13 +86,13 @@ def test_the_layout_is_the_benchmarks(demos):
     assert (rotation.inv() * expected).magnitude().max() < 1e-12
 
 
-def test_pictures_are_stored_when_given(tmp_path, episode_of, robot_of):
+def test_images_are_stored_when_given(tmp_path, episode_of, robot_of):
     episode = episode_of(0, steps=3)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 3), dtype=np.uint8)
-    write_demos(tmp_path / "x.hdf5", [episode], [robot_of(episode)], INFO, [DemoPictures(*pictures)])
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 3), dtype=np.uint8)
+    write_demos(tmp_path / "x.hdf5", [episode], [robot_of(episode)], INFO, [DemoImages(*images)])
     with h5py.File(tmp_path / "x.hdf5") as file:
-        np.testing.assert_array_equal(file["data/demo_0/obs/agentview_rgb"], pictures[0])
-        np.testing.assert_array_equal(file["data/demo_0/obs/eye_in_hand_rgb"], pictures[1])
+        np.testing.assert_array_equal(file["data/demo_0/obs/agentview_rgb"], images[0])
+        np.testing.assert_array_equal(file["data/demo_0/obs/eye_in_hand_rgb"], images[1])
 
 
 def _strip_to_peoples(path: Path) -> None:

@@ -13,7 +13,7 @@ from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.frames import FrameSource
 from rlgen.data.index import read_index
 from rlgen.data.loader import Loader, LoaderOptions
-from rlgen.data.resize import resize_picture
+from rlgen.data.resize import resize_image
 from rlgen.data.writer import write_dataset
 
 SIZE, HORIZON = 16, 4
@@ -62,12 +62,12 @@ def test_a_frame_is_what_the_episode_has_there(dataset, source):
     assert frame == len(source) == sum(LENGTHS)
 
 
-def test_pictures_are_of_the_wanted_size_and_the_same_from_the_cache(dataset, source):
+def test_images_are_of_the_wanted_size_and_the_same_from_the_cache(dataset, source):
     small, without = (FrameSource(dataset, horizon=1, size=7, cache=budget) for budget in (1 << 20, 0))
     half = FrameSource(dataset, horizon=1, size=7, cache=10 * 2 * 7 * 7 * 3)
     for _ in range(2):
         for frame in range(len(small)):
-            expected = resize_picture(np.asarray(source[frame]["image"]), 7)
+            expected = resize_image(np.asarray(source[frame]["image"]), 7)
             for one in (small, half, without):
                 np.testing.assert_array_equal(one[frame]["image"], expected)
 
@@ -152,9 +152,9 @@ def test_a_damaged_record_is_named_by_file_and_episode(tmp_path, rlds_of):
     path = directory / entry.file
     data = FrameSource(directory, horizon=1, cache=0)
     frame = sum(LENGTHS[:3])
-    picture = open_dataset(directory)[3].image.data[0]
+    image = open_dataset(directory)[3].image.data[0]
     content = bytearray(path.read_bytes())
-    content[content.index(picture) + len(picture) // 2] ^= 1
+    content[content.index(image) + len(image) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"{path.name}.*episode {entry.name}"):
         data[frame]

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.data.resize import resize_picture
+from rlgen.data.resize import resize_image
 from rlgen.vla.data.images import resize_with_pad
 
 JAX = {"linear": "linear", "lanczos3": "lanczos3"}
 
 
-def picture(height: int, width: int, hard: bool) -> np.ndarray:
+def image(height: int, width: int, hard: bool) -> np.ndarray:
     noise = np.random.default_rng(height * width).integers(0, 256, (height, width, 3))
     return (np.where(noise > 128, 255, 0) if hard else noise).astype(np.uint8)
 
@@ -20,9 +20,9 @@ def picture(height: int, width: int, hard: bool) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width", "size"), [(256, 256, 224), (64, 48, 97), (50, 90, 20), (8, 8, 1)])
 @pytest.mark.parametrize("hard", [False, True])
 def test_it_is_jaxs_to_a_rounding(kernel, height, width, size, hard):
-    given = picture(height, width, hard)
+    given = image(height, width, hard)
     exact = np.asarray(jax.image.resize(jnp.asarray(given, jnp.float32), (size, size, 3), JAX[kernel]))
-    got = resize_picture(given, size, kernel)
+    got = resize_image(given, size, kernel)
     assert got.dtype == np.uint8 and got.shape == (size, size, 3)
     assert np.abs(got - np.clip(exact, 0, 255)).max() <= 0.53
     assert (got == np.clip(np.round(exact), 0, 255)).mean() > 0.8  # the others are ties and their neighbours
@@ -30,23 +30,23 @@ def test_it_is_jaxs_to_a_rounding(kernel, height, width, size, hard):
 
 @pytest.mark.parametrize(("size", "side"), [(256, 224), (40, 17), (12, 30)])
 def test_pillows_is_what_evaluation_gives(size, side):
-    given = picture(size, size, False)
-    np.testing.assert_array_equal(resize_picture(given, side, "pillow"), resize_with_pad(given, side))
+    given = image(size, size, False)
+    np.testing.assert_array_equal(resize_image(given, side, "pillow"), resize_with_pad(given, side))
 
 
 def test_nothing_happens_at_the_right_size():
-    given = picture(12, 12, False)
-    assert resize_picture(given, 12) is given
+    given = image(12, 12, False)
+    assert resize_image(given, 12) is given
 
 
 def test_a_turned_view_gives_what_its_copy_gives():
-    given = picture(40, 30, False)[::-1, ::-1]
-    np.testing.assert_array_equal(resize_picture(given, 17), resize_picture(given.copy(), 17))
+    given = image(40, 30, False)[::-1, ::-1]
+    np.testing.assert_array_equal(resize_image(given, 17), resize_image(given.copy(), 17))
 
 
 @pytest.mark.parametrize("size", [17, 40])
 def test_a_place_given_is_filled(size):
-    given, pictures = picture(40, 40, False), np.zeros((3, size, size, 3), np.uint8)
-    assert np.shares_memory(resize_picture(given, size, out=pictures[1]), pictures)
-    np.testing.assert_array_equal(pictures[1], resize_picture(given, size))
-    assert not pictures[[0, 2]].any()
+    given, images = image(40, 40, False), np.zeros((3, size, size, 3), np.uint8)
+    assert np.shares_memory(resize_image(given, size, out=images[1]), images)
+    np.testing.assert_array_equal(images[1], resize_image(given, size))
+    assert not images[[0, 2]].any()

@@ -116,8 +116,8 @@ def test_a_real_dataset_of_another_project():
             assert steps["observation"]["state"].shape == (length, 7)
             assert steps["is_first"].tolist() == [True] + [False] * (length - 1)
             assert len(set(steps["language_instruction"])) == 1
-            picture = np.asarray(steps["observation"]["image_0"])
-            assert picture.shape == (length, 64, 64, 3) and picture.std() > 5
+            image = np.asarray(steps["observation"]["image_0"])
+            assert image.shape == (length, 64, 64, 3) and image.std() > 5
             assert example["episode_metadata"]["file_path"].endswith(".npy")
     with pytest.raises(UserError, match="no image, joint_state, wrist_image"):
         read_rlds(directory)

@@ -99,7 +99,7 @@ def test_what_is_missing_is_named(copy_of, tmp_path):
         verify_dataset(tmp_path)
 
 
-def test_pictures_are_decoded(tmp_path):
+def test_images_are_decoded(tmp_path):
     """A picture that was no picture before it was written: hashes cannot tell."""
     from dataclasses import replace
 
@@ -115,6 +115,6 @@ def test_pictures_are_decoded(tmp_path):
         write_card(work, facts)
 
     folder = write_dataset(tmp_path, NAME, [broken(0)], layout("rlds"), lengths=[1], size=SIZE, finish=finish)
-    assert verify_dataset(folder, pictures=False) == []
+    assert verify_dataset(folder, images=False) == []
     [fault] = verify_dataset(folder)
     assert "cannot be decoded" in fault and "noise/train-0-0" in fault

@@ -10,7 +10,7 @@ from rlgen.evaluation.loop import Drawer, EvaluationActor, evaluate
 from rlgen.evaluation.protocol import Protocol
 from rlgen.libero.tasks.suites import HORIZONS, find_task
 
-SHORT = Protocol(trials=3, replan=8, picture_size=32)
+SHORT = Protocol(trials=3, replan=8, image_size=32)
 
 
 class Stub:
@@ -70,13 +70,13 @@ def test_answers_shorter_than_what_is_executed_are_refused():
         actor(observe([0], np.zeros((1, 8))))
 
 
-def test_an_interrupted_evaluation_goes_on_to_the_same(standin_scene, tmp_path, monkeypatch):
-    monkeypatch.setitem(HORIZONS, standin_scene.task.suite, 24)
-    tasks = [standin_scene.task]
+def test_an_interrupted_evaluation_goes_on_to_the_same(placeholder_scene, tmp_path, monkeypatch):
+    monkeypatch.setitem(HORIZONS, placeholder_scene.task.suite, 24)
+    tasks = [placeholder_scene.task]
     options = {"width": 2, "threads": 2, "videos": 1, "tell": lambda line: None}
 
     def run(stub, folder):
-        return evaluate(stub, tasks, lambda task: standin_scene, SHORT, folder, **options)
+        return evaluate(stub, tasks, lambda task: placeholder_scene, SHORT, folder, **options)
 
     whole = run(Stub(), tmp_path / "whole")
     # The first wave of two episodes takes three looks.
@@ -92,9 +92,9 @@ def test_an_interrupted_evaluation_goes_on_to_the_same(standin_scene, tmp_path, 
     assert run(finished, tmp_path / "broken") == whole and not finished.asked
 
 
-def test_pictures_of_many_threads_stay_in_their_rows(standin_scene):
-    drawer = Drawer(standin_scene, "fast", 32, 3)
-    states = standin_scene.stored[:4]
+def test_images_of_many_threads_stay_in_their_rows(placeholder_scene):
+    drawer = Drawer(placeholder_scene, "fast", 32, 3)
+    states = placeholder_scene.stored[:4]
     together = drawer(states)
     for row in range(4):
         np.testing.assert_array_equal(drawer(states[row : row + 1])[0], together[row])

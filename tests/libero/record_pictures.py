@@ -27,14 +27,14 @@ def main() -> None:
         for job in arguments.jobs:
             name, _, file = job.partition("=")
             task = find_task(name)
-            env = official_environment(task, pictures=True)
-            drawn = [_pictures(env, qpos) for qpos in np.load(file)]
+            env = official_environment(task, images=True)
+            drawn = [_images(env, qpos) for qpos in np.load(file)]
             arrays = {str(size): np.stack([row[size] for row in drawn]) for size in (128, 256)}
             np.savez(arguments.out / f"{task.suite}-{task.index}.npz", **arrays)
             env.close()
 
 
-def _pictures(env, qpos: np.ndarray) -> dict[int, np.ndarray]:
+def _images(env, qpos: np.ndarray) -> dict[int, np.ndarray]:
     seen = env.set_init_state(np.concatenate([[0.0], qpos, np.zeros(env.sim.model.nv)]))
     return {
         128: np.stack([seen[f"{camera}_image"] for camera in CAMERAS]),

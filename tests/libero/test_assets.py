@@ -12,7 +12,7 @@ import pytest
 from shared import shared_dir
 
 from rlgen.core.errors import UserError
-from rlgen.libero.placeholders.tree import MARKER, standin_files, write_standins
+from rlgen.libero.placeholders.tree import MARKER, placeholder_files, write_placeholders
 from rlgen.libero.scenes import hub
 from rlgen.libero.scenes.assets import check_assets, find_assets, fingerprint, object_file, required_files
 
@@ -64,7 +64,7 @@ def tree(tmp_path):
 
 
 def plain_tree(path: Path) -> Path:
-    for name, data in standin_files().items():
+    for name, data in placeholder_files().items():
         if name != MARKER:
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).write_bytes(data)
@@ -86,7 +86,7 @@ def configure(folder: Path, text: str) -> None:
 def test_stand_ins_come_last_and_are_written_once(tmp_path, alone):
     first = find_assets(cache=tmp_path / "cache")
     stamp = (first.path / SCENE).stat().st_mtime_ns
-    again = find_assets(cache=tmp_path / "cache", standins=True)
+    again = find_assets(cache=tmp_path / "cache", placeholders=True)
     assert first == again and first.kind == "stand-in" and "stand-ins" in first.label
     assert (again.path / SCENE).stat().st_mtime_ns == stamp
     assert alone.calls == ["cache", "ask"]
@@ -105,7 +105,7 @@ def test_order(tmp_path, tree, monkeypatch):
     monkeypatch.setenv("RLGEN_LIBERO_ASSETS", str(tree))
     assert find_assets(cache=tmp_path).kind == "folder"
     assert find_assets(tmp_path / "cached", cache=tmp_path).path.name == "cached"
-    assert find_assets(tree, cache=tmp_path, standins=True).kind == "stand-in"
+    assert find_assets(tree, cache=tmp_path, placeholders=True).kind == "stand-in"
 
 
 @pytest.mark.parametrize("text", ["assets: /nowhere\n", "assets: [\n", "- a list\n", "assets: 7\n", "\x00"])
@@ -116,7 +116,7 @@ def test_a_configuration_that_leads_nowhere_is_passed_over(tmp_path, text):
 
 def test_stand_ins_never_pass_for_the_real_ones(tmp_path):
     """A configuration may point to the stand-ins of an earlier run."""
-    write_standins(tmp_path / "written")
+    write_placeholders(tmp_path / "written")
     configure(tmp_path, f"assets: {tmp_path / 'written'}\n")
     assert find_assets(cache=tmp_path).path != tmp_path / "written"
     assert find_assets(tmp_path / "written", cache=tmp_path).kind == "stand-in"
@@ -235,7 +235,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device") as caught:
-        find_assets(cache=tmp_path / "cache", standins=True)
+        find_assets(cache=tmp_path / "cache", placeholders=True)
     assert str(tmp_path / "cache") in str(caught.value)
 
 

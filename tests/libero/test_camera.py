@@ -12,10 +12,10 @@ from shared import shared_dir
 
 from rlgen.core.errors import UserError
 from rlgen.libero.rendering import gl
-from rlgen.libero.rendering.gl import BenchmarkView, find_gl
+from rlgen.libero.rendering.gl import OpenGLRenderer, find_gl
 from rlgen.libero.rendering.mesh import areas, box, capsule, cylinder, ellipsoid, simplify
-from rlgen.libero.rendering.renderer import make_view, to_dataset
-from rlgen.libero.rendering.software import FastView
+from rlgen.libero.rendering.renderer import make_renderer, to_dataset
+from rlgen.libero.rendering.software import SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
 
 SIZE = 128
@@ -34,11 +34,11 @@ def build(
 
 
 def look(model: mujoco.MjModel) -> np.ndarray:
-    return FastView(model, cameras=["eye"], size=SIZE).draw(model.qpos0)[0]
+    return SoftwareRenderer(model, cameras=["eye"], size=SIZE).draw(model.qpos0)[0]
 
 
-def covered(picture: np.ndarray) -> np.ndarray:
-    return picture.max(axis=-1) > 0
+def covered(image: np.ndarray) -> np.ndarray:
+    return image.max(axis=-1) > 0
 
 
 def test_sphere_is_where_and_as_large_as_perspective_says():
@@ -73,16 +73,16 @@ def test_nearer_hides_farther_whatever_the_order():
 
 
 def test_raw_row_0_is_the_bottom_and_datasets_are_turned_by_half():
-    picture = look(build("<geom type='sphere' size='.05' pos='.3 1 .2'/>"))
-    rows, columns = np.nonzero(covered(picture))
+    image = look(build("<geom type='sphere' size='.05' pos='.3 1 .2'/>"))
+    rows, columns = np.nonzero(covered(image))
     assert rows.mean() > SIZE / 2 and columns.mean() > SIZE / 2
-    turned = to_dataset(picture)
-    assert np.array_equal(turned[0, 0], picture[-1, -1]) and np.array_equal(turned[0, -1], picture[-1, 0])
-    assert np.array_equal(to_dataset(turned), picture)
-    assert np.array_equal(to_dataset(np.stack([picture, turned]))[1], picture)
+    turned = to_dataset(image)
+    assert np.array_equal(turned[0, 0], image[-1, -1]) and np.array_equal(turned[0, -1], image[-1, 0])
+    assert np.array_equal(to_dataset(turned), image)
+    assert np.array_equal(to_dataset(np.stack([image, turned]))[1], image)
 
 
-def test_colour_is_the_visual_one():
+def test_color_is_the_visual_one():
     wall = "<geom type='box' size='1 .1 1' pos='0 1.1 0' {}/>"
     assets = """<texture name="t" type="2d" builtin="flat" rgb1=".5 .25 1" width="8" height="8"/>
       <material name="plain" rgba=".2 .4 .6 1"/><material name="printed" texture="t" rgba="1 1 .5 1"/>"""
@@ -101,11 +101,11 @@ def test_light_falls_off_with_the_angle_and_within_the_cone():
     lamp = "<light pos='0 1 2' dir='0 0 -1' cutoff='30' exponent='0' diffuse='.6 .6 .6' castshadow='false'/>"
     floor = "<geom type='plane' size='4 4 .1' pos='0 1 -.4' rgba='1 1 1 1'/>"
     model = build(floor + lamp, head="active='0'")
-    picture = look(model)
-    below = np.nonzero(covered(picture))
+    image = look(model)
+    below = np.nonzero(covered(image))
     assert 0 < len(below[0]) < SIZE * SIZE / 2
     row = int(SIZE / 2 - FOCAL * 0.4 / 1.0)
-    assert picture[row, SIZE // 2, 0] / 255 == pytest.approx(0.6, abs=0.04)
+    assert image[row, SIZE // 2, 0] / 255 == pytest.approx(0.6, abs=0.04)
 
 
 def test_floor_under_and_behind_the_camera_reaches_the_horizon_only():
@@ -128,14 +128,14 @@ def test_texture_lies_as_mujoco_maps_it():
       <material name="m" texture="t" texrepeat="2 2" texuniform="false"/>"""
     wall = "<geom type='plane' size='.5 .5 .1' pos='0 2 0' xyaxes='1 0 0 0 0 1' material='m'/>"
     model = build(wall, assets)
-    picture = look(model)
+    image = look(model)
     texture = model.tex_data.reshape(64, 64, 3)
     for x in (-0.4, -0.1, 0.15, 0.35):
         for z in (-0.4, -0.15, 0.1, 0.35):
             u, v = 0.5 * 2 * x / 0.5 - 0.5, -0.5 * 2 * z / 0.5 - 0.5
             texel = texture[int(v % 1 * 64), int(u % 1 * 64)]
             row, column = int(SIZE / 2 + FOCAL * z / 2), int(SIZE / 2 + FOCAL * x / 2)
-            assert picture[row, column].argmax() == texel.argmax(), (x, z)
+            assert image[row, column].argmax() == texel.argmax(), (x, z)
 
 
 def test_hidden_geoms_and_sites_are_not_drawn():
@@ -150,15 +150,15 @@ def test_hidden_geoms_and_sites_are_not_drawn():
 
 def test_unknown_camera_is_named():
     with pytest.raises(ValueError, match=r"'agentview'.*eye"):
-        FastView(build("<geom size='1'/>"))
+        SoftwareRenderer(build("<geom size='1'/>"))
     with pytest.raises(UserError, match="fast or benchmark"):
-        make_view("pretty", build("<geom size='1'/>"))
+        make_renderer("pretty", build("<geom size='1'/>"))
 
 
 def test_same_state_same_bytes_whatever_was_drawn_before():
     model = build("<body pos='0 1 0'><freejoint/><geom type='capsule' size='.1 .2'/></body>")
     moved = model.qpos0 + np.array([0.2, 0.1, 0.1, 0, 0.5, 0, 0])
-    one, other = (FastView(model, cameras=["eye"], size=64) for _ in range(2))
+    one, other = (SoftwareRenderer(model, cameras=["eye"], size=64) for _ in range(2))
     first = one.draw(model.qpos0)
     one.draw(moved)
     assert np.array_equal(one.draw(model.qpos0), first)
@@ -168,7 +168,7 @@ def test_same_state_same_bytes_whatever_was_drawn_before():
 
 def test_a_state_that_is_not_a_number_does_no_harm():
     model = build("<body><freejoint/><geom size='.1'/></body><geom size='.1' pos='0 1 0'/>")
-    view = FastView(model, cameras=["eye"], size=32)
+    view = SoftwareRenderer(model, cameras=["eye"], size=32)
     assert view.draw(np.full(model.nq, np.nan)).shape == (1, 32, 32, 3)
 
 
@@ -219,7 +219,7 @@ def test_gl_is_found_out_without_harm(monkeypatch):
     finally:
         find_gl.cache_clear()
     with pytest.raises(UserError, match="libegl1"):
-        BenchmarkView(build("<geom size='1'/>"), cameras=["eye"], gl="none")
+        OpenGLRenderer(build("<geom size='1'/>"), cameras=["eye"], gl="none")
 
 
 _OFFICIAL = """
@@ -278,15 +278,13 @@ def _likeness(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(*cells)[0, 1])
 
 
-def test_fast_view_is_turned_as_a_real_benchmark_picture(official):
+def test_fast_view_is_turned_as_a_real_benchmark_image(official):
     model, seen = official
     golden = np.load(shared_dir() / "golden" / "rlds" / "libero_spatial_observation.npz")
-    drawn = to_dataset(FastView(model, size=224).draw(seen["state"][1 : 1 + model.nq]))
-    for picture, name in zip(drawn, ("full_image", "wrist_image"), strict=True):
+    drawn = to_dataset(SoftwareRenderer(model, size=224).draw(seen["state"][1 : 1 + model.nq]))
+    for image, name in zip(drawn, ("full_image", "wrist_image"), strict=True):
         scores = [
-            _likeness(np.rot90(flipped, turn), golden[name])
-            for flipped in (picture, picture[:, ::-1])
-            for turn in range(4)
+            _likeness(np.rot90(flipped, turn), golden[name]) for flipped in (image, image[:, ::-1]) for turn in range(4)
         ]
         assert scores[0] > 0.8, name
         assert scores[0] > max(scores[1:]) + 0.2, name
@@ -297,12 +295,12 @@ def test_benchmark_view_has_the_official_pixels(official, size):
     model, seen = official
     if find_gl() == "none":
         with pytest.raises(UserError, match="fast view"):
-            BenchmarkView(model, size=size)
+            OpenGLRenderer(model, size=size)
         return
-    with BenchmarkView(model, size=size) as view:
+    with OpenGLRenderer(model, size=size) as view:
         drawn = view.draw(seen["state"][1 : 1 + model.nq])
-    for picture, camera in zip(drawn, ("agentview", "robot0_eye_in_hand"), strict=True):
-        assert np.array_equal(picture, seen[f"{size}_{camera}"]), camera
-    quick = FastView(model, size=size).draw(seen["state"][1 : 1 + model.nq])
+    for image, camera in zip(drawn, ("agentview", "robot0_eye_in_hand"), strict=True):
+        assert np.array_equal(image, seen[f"{size}_{camera}"]), camera
+    quick = SoftwareRenderer(model, size=size).draw(seen["state"][1 : 1 + model.nq])
     assert np.abs(quick.astype(float) - drawn).mean() < 18
     assert np.corrcoef(quick.ravel(), drawn.ravel())[0, 1] > 0.9

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.libero.rendering.gl import BenchmarkView, find_gl
-from rlgen.libero.rendering.renderer import draw_episodes, draw_states
-from rlgen.libero.rendering.software import FastView
+from rlgen.libero.rendering.gl import OpenGLRenderer, find_gl
+from rlgen.libero.rendering.renderer import render_episodes, render_states
+from rlgen.libero.rendering.software import SoftwareRenderer
 
 XML = """<mujoco><worldbody><light pos="0 0 3"/>
   <camera name="agentview" pos="0 -1 0" xyaxes="1 0 0 0 0 1"/><geom type="box" size="1 .1 1" pos="0 1 0"
@@ -28,20 +28,20 @@ def states() -> np.ndarray:
     return np.stack([np.arange(count) / 20, np.linspace(-0.4, 0.4, count), np.ones(count)], axis=1)
 
 
-def test_pictures_follow_the_states_for_any_number_of_workers(model, states):
-    view = FastView(model, size=32)
+def test_images_follow_the_states_for_any_number_of_workers(model, states):
+    view = SoftwareRenderer(model, size=32)
     expected = np.stack([view.draw(state[1:2]) for state in states])
     for workers in (1, 3):
-        assert np.array_equal(draw_states(model, states, size=32, workers=workers), expected)
+        assert np.array_equal(render_states(model, states, size=32, workers=workers), expected)
     red = expected[:, 0, :, :, 0].astype(int) - expected[:, 0, :, :, 1] > 60
-    columns = [np.nonzero(picture)[1].mean() for picture in red]
+    columns = [np.nonzero(image)[1].mean() for image in red]
     assert (np.diff(columns) > 0).all()
 
 
 def test_episodes_come_one_by_one_and_progress_counts_all(model, states):
     seen: list[int] = []
-    drawn = list(draw_episodes(model, [states, states[:5]], size=16, workers=2, on_frame=seen.append))
-    assert [len(pictures) for pictures in drawn] == [41, 5]
+    drawn = list(render_episodes(model, [states, states[:5]], size=16, workers=2, on_frame=seen.append))
+    assert [len(images) for images in drawn] == [41, 5]
     assert np.array_equal(drawn[0][:5], drawn[1])
     assert seen == sorted(seen) and seen[-1] == 46
 
@@ -54,7 +54,7 @@ def test_episodes_are_drawn_only_when_asked_for(model, states):
             asked.append(number)
             yield states[:2]
 
-    drawn = draw_episodes(model, episodes(), size=16)
+    drawn = render_episodes(model, episodes(), size=16)
     next(drawn)
     assert asked == [0]
     drawn.close()
@@ -63,29 +63,29 @@ def test_episodes_are_drawn_only_when_asked_for(model, states):
 def test_what_cannot_be_drawn_is_refused(model, states):
     for wrong in (states[:, :2], states[0], np.zeros((3, 9))):
         with pytest.raises(UserError, match="rows of 3 numbers"):
-            draw_states(model, wrong, size=16)
+            render_states(model, wrong, size=16)
     with pytest.raises(UserError, match="fast or benchmark"):
-        draw_states(model, states, view="pretty")
+        render_states(model, states, view="pretty")
     with pytest.raises(UserError, match="at least 1"):
-        draw_states(model, states, workers=0)
-    assert draw_states(model, states[:0], size=16).shape == (0, 2, 16, 16, 3)
+        render_states(model, states, workers=0)
+    assert render_states(model, states[:0], size=16).shape == (0, 2, 16, 16, 3)
 
 
 def test_an_error_while_drawing_reaches_the_caller(model, states, monkeypatch):
     def fail(self, qpos):
         raise RuntimeError("lens cap on")
 
-    monkeypatch.setattr(FastView, "draw", fail)
+    monkeypatch.setattr(SoftwareRenderer, "draw", fail)
     with pytest.raises(RuntimeError, match="lens cap"):
-        draw_states(model, states, size=16, workers=2)
+        render_states(model, states, size=16, workers=2)
 
 
 def test_benchmark_view_is_drawn_by_processes(model, states):
     if find_gl() == "none":
         with pytest.raises(UserError, match="no GL library"):
-            draw_states(model, states, view="benchmark")
+            render_states(model, states, view="benchmark")
         return
-    drawn = draw_states(model, states[:20], view="benchmark", size=32, workers=1)
-    with BenchmarkView(model, size=32) as view:
+    drawn = render_states(model, states[:20], view="benchmark", size=32, workers=1)
+    with OpenGLRenderer(model, size=32) as view:
         expected = np.stack([view.draw(state[1:2]) for state in states[:20]])
     assert np.array_equal(drawn, expected)

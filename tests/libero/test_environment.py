@@ -3,7 +3,7 @@ import pytest
 from shared import shared_dir
 
 from rlgen.core.errors import UserError
-from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.environment import SETTLE_ACTION, Environment, model_for
 from rlgen.libero.physics import kernel
 from rlgen.libero.scenes.assets import find_assets
@@ -56,4 +56,4 @@ def test_above_the_plate_is_not_on_it(bowl_scene):
 
 def test_the_demonstrator_says_what_it_cannot_do(bowl_scene):
     with pytest.raises(UserError, match=r"put_the_bowl_on_the_plate is on akita_black_bowl_1 plate_1; choose"):
-        Demonstrator(bowl_scene)
+        ScriptedExpert(bowl_scene)

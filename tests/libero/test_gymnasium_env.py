@@ -9,21 +9,23 @@ from rlgen.libero.envs.gymnasium import LiberoEnv, LiberoVectorEnv
 
 
 @pytest.mark.parametrize("options", [{}, {"chunk": 4, "view": "fast", "size": 32, "mode": "exact"}])
-def test_gymnasiums_own_checker_has_nothing_to_say(standin_scene, options):
+def test_gymnasiums_own_checker_has_nothing_to_say(placeholder_scene, options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Distances and angles have no bounds, which the checker would rather have.
         warnings.filterwarnings("ignore", message=r".*(minimum|maximum) value is (-)?infinity.*")
-        env = LiberoEnv(standin_scene, **options)
+        env = LiberoEnv(placeholder_scene, **options)
         check_env(env, skip_render_check=True)
     env.close()
 
 
-def test_the_vector_environment_is_its_single_ones_side_by_side(standin_scene):
+def test_the_vector_environment_is_its_single_ones_side_by_side(placeholder_scene):
     """Gymnasium's own way of making many of one, over the ends of episodes."""
     options = {"horizon": 5, "chunk": 2}
-    ours = LiberoVectorEnv(standin_scene, 3, **options)
-    theirs = SyncVectorEnv([lambda: LiberoEnv(standin_scene, **options)] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    ours = LiberoVectorEnv(placeholder_scene, 3, **options)
+    theirs = SyncVectorEnv(
+        [lambda: LiberoEnv(placeholder_scene, **options)] * 3, autoreset_mode=AutoresetMode.SAME_STEP
+    )
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
     assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"]
@@ -45,8 +47,8 @@ def test_the_vector_environment_is_its_single_ones_side_by_side(standin_scene):
     theirs.close()
 
 
-def test_initial_states_can_be_named(standin_scene):
-    env = LiberoVectorEnv(standin_scene, 2, split="heldout")
+def test_initial_states_can_be_named(placeholder_scene):
+    env = LiberoVectorEnv(placeholder_scene, 2, split="heldout")
     first, _ = env.reset(options={"initial": [7, 8]})
     again, _ = env.reset(options={"initial": [8, 7]})
     np.testing.assert_array_equal(first["vector"], again["vector"][::-1])

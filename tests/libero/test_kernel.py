@@ -44,17 +44,17 @@ def test_cholesky_solve_against_numpy():
     np.testing.assert_allclose(found, np.linalg.solve(matrix, right), rtol=1e-10)
 
 
-def test_sleeping_islands_change_nothing_before_contact(standin_scene):
-    constants = kernel_arrays.make_constants(standin_scene)
+def test_sleeping_islands_change_nothing_before_contact(placeholder_scene):
+    constants = kernel_arrays.make_constants(placeholder_scene)
     ends = []
     for sleep in (False, True):
-        model = copy.copy(standin_scene.model)
+        model = copy.copy(placeholder_scene.model)
         if sleep:
             model.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
         data = mujoco.MjData(model)
-        data.qpos[:] = standin_scene.stored[2][1 : 1 + model.nq]
-        memory = kernel_arrays.make_controller_state(standin_scene)
-        rows = np.zeros((30, standin_scene.stored.shape[1]))
+        data.qpos[:] = placeholder_scene.stored[2][1 : 1 + model.nq]
+        memory = kernel_arrays.make_controller_state(placeholder_scene)
+        rows = np.zeros((30, placeholder_scene.stored.shape[1]))
         actions = np.tile([0.1, 0.2, 0.1, 0, 0, 0.05, -1], (30, 1))
         kernel.run_chunk(kernel_arrays.make_views(model, data), constants, memory, actions, 30, 0.0, rows)
         ends.append(data.qpos[:9].copy())

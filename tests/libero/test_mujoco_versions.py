@@ -31,12 +31,12 @@ def old_mujoco(tmp_path_factory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def test_this_version_moves_as_the_old_one_did(standin_scene):
+def test_this_version_moves_as_the_old_one_did(placeholder_scene):
     """What the old version was recorded to do; always there, also without a network."""
-    np.testing.assert_allclose(trajectory(standin_scene), np.load(RECORDED), rtol=0, atol=1e-8)
+    np.testing.assert_allclose(trajectory(placeholder_scene), np.load(RECORDED), rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("scene", ["standin_scene", "other_scene"])
+@pytest.mark.parametrize("scene", ["placeholder_scene", "other_scene"])
 def test_both_versions_agree_where_nothing_touches(scene, request, old_mujoco, tmp_path):
     scene = request.getfixturevalue(scene)
     program = fall_and_move.__file__

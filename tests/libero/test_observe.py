@@ -12,8 +12,8 @@ def test_axis_angle_is_the_rotation_vector_up_to_a_turn():
     assert np.abs(axis_angle(np.array([[1.0, 0, 0, 0]]))).max() == 0
 
 
-def test_the_vector_holds_hand_object_and_region(standin_scene):
-    scene = standin_scene
+def test_the_vector_holds_hand_object_and_region(placeholder_scene):
+    scene = placeholder_scene
     seen = Observer(scene)(scene.stored[:4])
     assert seen.vector.shape == (4, observation_size(scene))
     nq_start = 1

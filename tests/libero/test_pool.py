@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from rlgen.demos.scripted.simple import Demonstrator, clean_style, draw_style, plan
+from rlgen.demos.scripted.simple import ScriptedExpert, clean_style, draw_style, plan
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.vector_env import VectorEnv
 
 
 def random_chunks(count, seed, horizon=4):
@@ -11,11 +11,11 @@ def random_chunks(count, seed, horizon=4):
     return np.clip(random.normal(0, 0.4, (count, horizon, 7)), -1, 1)
 
 
-def test_results_do_not_depend_on_threads_or_neighbours(standin_scene):
+def test_results_do_not_depend_on_threads_or_neighbours(placeholder_scene):
     ends = []
     for threads, rows in ((1, [0, 1, 2]), (3, [0, 1, 2]), (2, [2, 0, 1])):
-        pool = Pool([standin_scene] * 3, threads=threads)
-        pool.reset(standin_scene.placements[rows])
+        pool = VectorEnv([placeholder_scene] * 3, threads=threads)
+        pool.reset(placeholder_scene.placements[rows])
         chunks = random_chunks(3, 0)[rows]
         for _ in range(3):
             result = pool.step(chunks)
@@ -25,32 +25,32 @@ def test_results_do_not_depend_on_threads_or_neighbours(standin_scene):
     np.testing.assert_array_equal(ends[0], ends[2])
 
 
-def test_a_reset_forgets_the_episode_before(standin_scene):
-    pool = Pool([standin_scene] * 1)
-    first = pool.reset(standin_scene.placements[:1]).physics
+def test_a_reset_forgets_the_episode_before(placeholder_scene):
+    pool = VectorEnv([placeholder_scene] * 1)
+    first = pool.reset(placeholder_scene.placements[:1]).physics
     for _ in range(5):
         pool.step(random_chunks(1, 1, 8))
-    np.testing.assert_array_equal(pool.reset(standin_scene.placements[:1]).physics, first)
+    np.testing.assert_array_equal(pool.reset(placeholder_scene.placements[:1]).physics, first)
     pool.close()
 
 
-def test_truncation_keeps_the_final_observation_and_resets(standin_scene):
-    pool = Pool([standin_scene] * 2, horizon=6)
-    pool.reset(standin_scene.placements[:2])
+def test_truncation_keeps_the_final_observation_and_resets(placeholder_scene):
+    pool = VectorEnv([placeholder_scene] * 2, horizon=6)
+    pool.reset(placeholder_scene.placements[:2])
     pool.step(random_chunks(2, 0))
-    result = pool.step(random_chunks(2, 0), replacements=standin_scene.placements[5:7])
+    result = pool.step(random_chunks(2, 0), replacements=placeholder_scene.placements[5:7])
     assert result.truncated.all() and not result.terminated.any()
     assert (result.steps == 2).all()
     assert (result.final_observation.step == 6).all() and (result.observation.step == 0).all()
     np.testing.assert_array_equal(result.final_observation.physics, result.states[:, 1])
-    fresh = Pool([standin_scene] * 2).reset(standin_scene.placements[5:7])
+    fresh = VectorEnv([placeholder_scene] * 2).reset(placeholder_scene.placements[5:7])
     np.testing.assert_array_equal(result.observation.physics, fresh.physics)
     pool.close()
 
 
-def test_inactive_environments_stand_still(standin_scene):
-    pool = Pool([standin_scene] * 2)
-    before = pool.reset(standin_scene.placements[:2]).physics
+def test_inactive_environments_stand_still(placeholder_scene):
+    pool = VectorEnv([placeholder_scene] * 2)
+    before = pool.reset(placeholder_scene.placements[:2]).physics
     result = pool.step(random_chunks(2, 0), active=np.array([False, True]))
     assert result.steps.tolist() == [0, 4]
     np.testing.assert_array_equal(result.observation.physics[0], before[0])
@@ -65,22 +65,22 @@ def test_inactive_environments_stand_still(standin_scene):
         (np.full((2, 4, 7), np.nan), r"environments \[0, 1\]"),
     ],
 )
-def test_bad_actions_are_refused(standin_scene, chunks, message):
-    pool = Pool([standin_scene] * 2)
-    pool.reset(standin_scene.placements[:2])
+def test_bad_actions_are_refused(placeholder_scene, chunks, message):
+    pool = VectorEnv([placeholder_scene] * 2)
+    pool.reset(placeholder_scene.placements[:2])
     with pytest.raises(ValueError, match=message):
         pool.step(chunks)
     pool.close()
 
 
-def test_the_clean_demonstrator_succeeds_and_its_actions_replay(standin_scene):
+def test_the_clean_demonstrator_succeeds_and_its_actions_replay(placeholder_scene):
     trials = make_trials(3, 50, seed=0)
-    demonstrator = Demonstrator(standin_scene, clean=True)
-    [episodes] = run_episodes(standin_scene, demonstrator, trials, split="heldout", source="scripted", width=3)
+    demonstrator = ScriptedExpert(placeholder_scene, clean=True)
+    [episodes] = run_episodes(placeholder_scene, demonstrator, trials, split="heldout", source="scripted", width=3)
     assert all(episode.success for episode in episodes)
     episode = episodes[1]
     assert episode.rewards.sum() == episode.rewards[-1] == 1
-    pool = Pool([standin_scene] * 1, mode="exact")
+    pool = VectorEnv([placeholder_scene] * 1, mode="exact")
     pool.reset(episode.initial_state[None])
     for action in episode.actions:
         result = pool.step(action[None, None])
@@ -99,42 +99,42 @@ def test_styles_differ_and_come_from_the_seed():
     assert len(plan(clean_style())) < max(len(plan(style)) for style in drawn)
 
 
-def test_a_failing_environment_is_reset_and_counted_and_harms_no_other(standin_scene):
-    placements = standin_scene.placements
-    pool = Pool([standin_scene] * 3)
+def test_a_failing_environment_is_reset_and_counted_and_harms_no_other(placeholder_scene):
+    placements = placeholder_scene.placements
+    pool = VectorEnv([placeholder_scene] * 3)
     pool.reset(placements[:3])
     pool._environments[1]._data.qvel[:] = 1e12
     result = pool.step(random_chunks(3, 0), replacements=placements[5:8])
     assert result.failed.tolist() == [False, True, False] == result.truncated.tolist()
     assert result.steps.tolist() == [4, 0, 4]
     assert np.isfinite(result.observation.vector).all() and not result.states[1].any()
-    assert len(pool.failures) == 1 and standin_scene.task.id in pool.failures[0]
-    alone = Pool([standin_scene] * 3)
+    assert len(pool.failures) == 1 and placeholder_scene.task.id in pool.failures[0]
+    alone = VectorEnv([placeholder_scene] * 3)
     alone.reset(placements[:3])
     np.testing.assert_array_equal(alone.step(random_chunks(3, 0)).states[::2], result.states[::2])
-    fresh = Pool([standin_scene]).reset(placements[6:7]).physics
+    fresh = VectorEnv([placeholder_scene]).reset(placements[6:7]).physics
     np.testing.assert_array_equal(result.observation.physics[1], fresh[0])
 
 
-def test_an_environment_that_failed_stays_ended_until_it_is_reset(standin_scene):
-    pool = Pool([standin_scene])
-    pool.reset(standin_scene.placements[:1])
+def test_an_environment_that_failed_stays_ended_until_it_is_reset(placeholder_scene):
+    pool = VectorEnv([placeholder_scene])
+    pool.reset(placeholder_scene.placements[:1])
     pool._environments[0]._data.qvel[:] = 1e12
     assert pool.step(random_chunks(1, 0)).failed.all()
     again = pool.step(random_chunks(1, 0))
     assert again.truncated.all() and not again.failed.any() and again.steps.tolist() == [0]
-    pool.reset(standin_scene.placements[:1])
+    pool.reset(placeholder_scene.placements[:1])
     assert pool.step(random_chunks(1, 0)).steps.tolist() == [4]
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_a_restored_pool_goes_on_as_the_saved_one(standin_scene, mode):
-    pool = Pool([standin_scene] * 2, mode=mode)
-    pool.reset(standin_scene.placements[:2])
+def test_a_restored_pool_goes_on_as_the_saved_one(placeholder_scene, mode):
+    pool = VectorEnv([placeholder_scene] * 2, mode=mode)
+    pool.reset(placeholder_scene.placements[:2])
     for seed in range(4):
         pool.step(random_chunks(2, seed))
     saved = pool.save()
-    other = Pool([standin_scene] * 2, mode=mode)
+    other = VectorEnv([placeholder_scene] * 2, mode=mode)
     restored = other.restore(saved)
     for seed in range(4, 8):
         first, second = pool.step(random_chunks(2, seed)), other.step(random_chunks(2, seed))
@@ -144,11 +144,11 @@ def test_a_restored_pool_goes_on_as_the_saved_one(standin_scene, mode):
         assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_saving_changes_nothing_in_exact_physics(standin_scene):
+def test_saving_changes_nothing_in_exact_physics(placeholder_scene):
     ends = []
     for save in (False, True):
-        pool = Pool([standin_scene], mode="exact")
-        pool.reset(standin_scene.placements[:1])
+        pool = VectorEnv([placeholder_scene], mode="exact")
+        pool.reset(placeholder_scene.placements[:1])
         pool.step(random_chunks(1, 0))
         if save:
             pool.save()
@@ -156,18 +156,18 @@ def test_saving_changes_nothing_in_exact_physics(standin_scene):
     np.testing.assert_array_equal(*ends)
 
 
-def test_tasks_of_different_sizes_share_a_pool(standin_scene, other_scene):
-    scenes = [standin_scene, other_scene, standin_scene]
-    assert standin_scene.model.nq != other_scene.model.nq
+def test_tasks_of_different_sizes_share_a_pool(placeholder_scene, other_scene):
+    scenes = [placeholder_scene, other_scene, placeholder_scene]
+    assert placeholder_scene.model.nq != other_scene.model.nq
     width = max(scene.stored.shape[1] for scene in scenes)
     initial = np.zeros((3, width))
     for row, scene in zip(initial, scenes, strict=True):
         row[: scene.stored.shape[1]] = scene.stored[4]
-    pool = Pool(scenes)
+    pool = VectorEnv(scenes)
     pool.reset(initial)
     result = pool.step(random_chunks(3, 0))
     for row, scene in enumerate(scenes):
-        alone = Pool([scene])
+        alone = VectorEnv([scene])
         alone.reset(scene.stored[4:5])
         single = alone.step(random_chunks(3, 0)[row : row + 1])
         numbers, wide = single.observation.vector.shape[1], scene.stored.shape[1]

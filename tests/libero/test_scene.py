@@ -30,16 +30,16 @@ print(scene.task.id, scene.task.prompt, scene.task.horizon, scene.assets)
 """
 
 
-def test_a_bundle_can_be_carried_to_where_the_benchmark_is_not(standin_scene, tmp_path):
-    shutil.copytree(standin_scene.folder, tmp_path / "bundle")
+def test_a_bundle_can_be_carried_to_where_the_benchmark_is_not(placeholder_scene, tmp_path):
+    shutil.copytree(placeholder_scene.folder, tmp_path / "bundle")
     command = [sys.executable, "-c", ALONE, str(tmp_path / "bundle")]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    task = standin_scene.task
-    assert result.stdout.strip() == f"{task.id} {task.prompt} {task.horizon} {standin_scene.assets}"
+    task = placeholder_scene.task
+    assert result.stdout.strip() == f"{task.id} {task.prompt} {task.horizon} {placeholder_scene.assets}"
 
 
-@pytest.mark.parametrize("scene", ["standin_scene", "real_scene", "other_scene"])
+@pytest.mark.parametrize("scene", ["placeholder_scene", "real_scene", "other_scene"])
 def test_the_light_model_makes_the_same_bits(scene, request):
     """Masses come from visible geoms, too; leaving those out must come after."""
     scene = request.getfixturevalue(scene)
@@ -54,17 +54,17 @@ def test_the_light_model_makes_the_same_bits(scene, request):
     assert mujoco.mj_sizeModel(scene.model) < 5e6 and not scene.model.ntex
 
 
-def test_every_file_that_the_scene_names_is_in_the_bundle(standin_scene):
-    root = ElementTree.parse(standin_scene.folder / "scene.xml").getroot()
+def test_every_file_that_the_scene_names_is_in_the_bundle(placeholder_scene):
+    root = ElementTree.parse(placeholder_scene.folder / "scene.xml").getroot()
     named = {element.attrib["file"] for element in root.iter() if "file" in element.attrib}
-    assert named and all((standin_scene.folder / name).is_file() for name in named)
+    assert named and all((placeholder_scene.folder / name).is_file() for name in named)
     assert all(name.startswith("assets/") and ".." not in name for name in named)
 
 
-def test_what_is_no_bundle_of_this_version_is_refused(standin_scene, tmp_path):
+def test_what_is_no_bundle_of_this_version_is_refused(placeholder_scene, tmp_path):
     with pytest.raises(UserError, match="is not a scene bundle"):
         load_bundle(tmp_path)
-    shutil.copytree(standin_scene.folder, tmp_path / "old")
+    shutil.copytree(placeholder_scene.folder, tmp_path / "old")
     path = tmp_path / "old" / "scene.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
     with pytest.raises(UserError, match="bundle format 1, expected"):

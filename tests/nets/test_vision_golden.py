@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from diffusion.goldens import below, config, load
-from nets.torch_vision import encoder_to_torch, picture_encoder
+from nets.torch_vision import encoder_to_torch, image_encoder
 from nets.torch_weights import flat_paths, residual_mlp, unet
 
-from rlgen.nets.image_encoder import PictureEncoder, Vit
+from rlgen.nets.image_encoder import ImageEncoder, Vit
 from rlgen.nets.mlp import clamped_sigma
 from rlgen.nets.unet1d import Unet1d
 
@@ -21,13 +21,13 @@ def setting(case: str):
     numbers = config(golden)
     cameras = numbers["unet"]["num_img"]
     batch, _, channels, height, width = golden["rgb"].shape
-    pictures = golden["rgb"].reshape(batch, cameras, channels // cameras, height, width).transpose(0, 1, 3, 4, 2)
-    return golden, numbers, jnp.asarray(pictures), jnp.asarray(golden["state"]).reshape(batch, -1)
+    images = golden["rgb"].reshape(batch, cameras, channels // cameras, height, width).transpose(0, 1, 3, 4, 2)
+    return golden, numbers, jnp.asarray(images), jnp.asarray(golden["state"]).reshape(batch, -1)
 
 
-def encoder(numbers, part: str) -> PictureEncoder:
+def encoder(numbers, part: str) -> ImageEncoder:
     vit = numbers["vit"]
-    return PictureEncoder(
+    return ImageEncoder(
         "vit",
         token=vit["embed_dim"],
         depth=vit["depth"],
@@ -50,20 +50,20 @@ def trunk(numbers) -> Unet1d:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_unet_on_pictures_matches_golden(case):
-    golden, numbers, pictures, robot = setting(case)
+def test_unet_on_images_matches_golden(case):
+    golden, numbers, images, robot = setting(case)
     cameras, state = numbers["unet"]["num_img"], below(golden, "unet_sd")
     eyes, net = encoder(numbers, "unet"), trunk(numbers["unet"])
     want = below(golden, "unet")
     x, timestep = jnp.asarray(want["x"]), jnp.asarray(want["t"])
-    seeing = picture_encoder(state, numbers["vit"], cameras)
-    code = jax.jit(eyes.apply)({"params": seeing}, pictures, robot)
+    seeing = image_encoder(state, numbers["vit"], cameras)
+    code = jax.jit(eyes.apply)({"params": seeing}, images, robot)
     shapes = jax.eval_shape(net.init, jax.random.key(0), x, timestep, code)["params"]
     walking, to_torch = unet(state, numbers["unet"], flat_paths(shapes))
     params = {"eyes": seeing, "net": walking}
 
     def loss(params, x):
-        code = eyes.apply({"params": params["eyes"]}, pictures, robot)
+        code = eyes.apply({"params": params["eyes"]}, images, robot)
         out = net.apply({"params": params["net"]}, x, timestep, code)
         return jnp.mean(jnp.square(out - want["target"])), out
 
@@ -78,24 +78,24 @@ def test_unet_on_pictures_matches_golden(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_tokens_of_the_first_picture_match_golden(case):
-    golden, numbers, pictures, _ = setting(case)
-    params = picture_encoder(below(golden, "unet_sd"), numbers["vit"], numbers["unet"]["num_img"])["backbone"]
+def test_tokens_of_the_first_image_match_golden(case):
+    golden, numbers, images, _ = setting(case)
+    params = image_encoder(below(golden, "unet_sd"), numbers["vit"], numbers["unet"]["num_img"])["backbone"]
     backbone = Vit(numbers["vit"]["embed_dim"], numbers["vit"]["depth"], numbers["vit"]["num_heads"])
-    found = jax.jit(backbone.apply)({"params": params}, pictures[:, 0])
+    found = jax.jit(backbone.apply)({"params": params}, images[:, 0])
     want = golden["unet/backbone_feat_img0"]
     np.testing.assert_allclose(found, want, atol=3e-6 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_critic_and_gaussian_on_pictures_match_golden(case):
-    golden, numbers, pictures, robot = setting(case)
+def test_critic_and_gaussian_on_images_match_golden(case):
+    golden, numbers, images, robot = setting(case)
     cameras = numbers["unet"]["num_img"]
 
     def output(part: str, prefix: str, head: str):
         state = below(golden, prefix)
-        seeing = picture_encoder(state, numbers["vit"], cameras)
-        code = jax.jit(encoder(numbers, part).apply)({"params": seeing}, pictures, robot)
+        seeing = image_encoder(state, numbers["vit"], cameras)
+        code = jax.jit(encoder(numbers, part).apply)({"params": seeing}, images, robot)
         network, params, _ = residual_mlp(state, head)
         return network.apply({"params": params}, code)
 

@@ -26,7 +26,7 @@ def linear_layers(depth: int) -> dict[str, tuple[str, ...]]:
     return paths
 
 
-def picture_encoder(state, numbers, cameras: int):
+def image_encoder(state, numbers, cameras: int):
     """Parameters of the encoder of pictures from a whole network's state dictionary."""
     below = {name.removeprefix("backbone."): array for name, array in state.items() if name.startswith("backbone.")}
     depth = numbers["depth"]

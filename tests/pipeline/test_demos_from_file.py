@@ -13,7 +13,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.progress import Progress
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.formats.hdf5.writer import write_demos
-from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.scenes.demo_info import demo_file_info
@@ -24,10 +24,10 @@ from rlgen.training.run import create_run, open_run
 
 
 @pytest.fixture(scope="module")
-def recorded(standin_scene):
-    actor, trials = Demonstrator(standin_scene, clean=True), make_trials(2, 50, seed=4)
-    [episodes] = run_episodes(standin_scene, actor, trials, split="heldout", source="scripted", width=2)
-    return [tremble(standin_scene, episode) for episode in episodes]
+def recorded(placeholder_scene):
+    actor, trials = ScriptedExpert(placeholder_scene, clean=True), make_trials(2, 50, seed=4)
+    [episodes] = run_episodes(placeholder_scene, actor, trials, split="heldout", source="scripted", width=2)
+    return [tremble(placeholder_scene, episode) for episode in episodes]
 
 
 def start(folder, scene, file, **demos) -> Context:
@@ -44,36 +44,36 @@ def record(context: Context) -> dict:
     return context.run.result("demos")
 
 
-def test_peoples_are_replayed_and_cloned(tmp_path, standin_scene, recorded):
-    path = write_peoples(tmp_path / "x_demo.hdf5", standin_scene, recorded)
-    context = start(tmp_path / "run", standin_scene, path)
+def test_peoples_are_replayed_and_cloned(tmp_path, placeholder_scene, recorded):
+    path = write_peoples(tmp_path / "x_demo.hdf5", placeholder_scene, recorded)
+    context = start(tmp_path / "run", placeholder_scene, path)
     result = record(context)
     assert (result["episodes"], result["tried"], result["source"]) == (2, 2, str(path))
     episodes = bc.read_demonstrations(context)
     assert [episode.source for episode in episodes] == ["human"] * 2
     assert result["mean_length"] == np.mean([len(episode) for episode in episodes])
-    data = bc.demonstration_data(context, policy.make_policy(context.run.config, standin_scene))
+    data = bc.demonstration_data(context, policy.make_policy(context.run.config, placeholder_scene))
     assert np.isfinite(data.observation).all() and np.isfinite(data.chunk).all()
     before = (tmp_path / "run/demos/demos.hdf5").stat().st_mtime_ns
     run_stages(context, ("demos",), Progress(("demos",)))
     assert (tmp_path / "run/demos/demos.hdf5").stat().st_mtime_ns == before
 
 
-def test_ours_are_taken_as_they_are_successes_only(tmp_path, standin_scene, recorded):
+def test_ours_are_taken_as_they_are_successes_only(tmp_path, placeholder_scene, recorded):
     path = tmp_path / "ours.hdf5"
     failed = replace(recorded[0], success=False, rewards=np.zeros(len(recorded[0])))
     episodes = [failed, *recorded]
-    robots = [Observer(standin_scene)(episode.states).robot for episode in episodes]
-    write_demos(path, episodes, robots, demo_file_info(standin_scene))
-    result = record(start(tmp_path / "run", standin_scene, path, episodes=1))
+    robots = [Observer(placeholder_scene)(episode.states).robot for episode in episodes]
+    write_demos(path, episodes, robots, demo_file_info(placeholder_scene))
+    result = record(start(tmp_path / "run", placeholder_scene, path, episodes=1))
     assert (result["episodes"], result["tried"]) == (1, 3)
     [taken] = read_demos(tmp_path / "run/demos/demos.hdf5")
     np.testing.assert_array_equal(taken.states, recorded[0].states)
     np.testing.assert_array_equal(taken.actions, recorded[0].actions)
 
 
-def test_what_cannot_be_used_is_said_and_leaves_nothing(tmp_path, standin_scene, recorded):
-    path = write_peoples(tmp_path / "x_demo.hdf5", standin_scene, recorded[:1])
+def test_what_cannot_be_used_is_said_and_leaves_nothing(tmp_path, placeholder_scene, recorded):
+    path = write_peoples(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
     other = tmp_path / "other_demo.hdf5"
     other.write_bytes(path.read_bytes())
     with h5py.File(other, "r+") as file:
@@ -92,7 +92,7 @@ def test_what_cannot_be_used_is_said_and_leaves_nothing(tmp_path, standin_scene,
     ):
         run = tmp_path / file.stem
         with pytest.raises(UserError, match=message):
-            record(start(run, standin_scene, file))
+            record(start(run, placeholder_scene, file))
         assert not (run / "demos/demos.hdf5").exists() and not (run / "demos/done.json").exists()
 
 

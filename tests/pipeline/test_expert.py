@@ -18,7 +18,7 @@ from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.pipeline import bc, ppo
 from rlgen.pipeline.context import Context, run_stages
 from rlgen.rl import ppo as rl_ppo
-from rlgen.rl.numerics import Broken
+from rlgen.rl.numerics import NonFiniteError
 from rlgen.training.checkpoints import digest
 from rlgen.training.metrics import read_metrics
 from rlgen.training.run import create_run
@@ -77,10 +77,10 @@ def run(context: Context, *stages: str) -> None:
     run_stages(context, stages, Progress(stages))
 
 
-def test_cloning_stops_at_a_rate_and_ppo_where_rate_and_interval_are_reached(tmp_path, standin_scene, monkeypatch):
+def test_cloning_stops_at_a_rate_and_ppo_where_rate_and_interval_are_reached(tmp_path, placeholder_scene, monkeypatch):
     # 18 of 20 reaches 90 %, but its interval begins at 69.9 %.
     scores(monkeypatch, [4, 11, 11, 18, 19])
-    context = start(tmp_path / "run", standin_scene)
+    context = start(tmp_path / "run", placeholder_scene)
     run(context, "bc", "ppo")
     cloned, trained = context.run.result("bc"), context.run.result("ppo")
     assert cloned["steps"] == 8 and cloned["stopped"]["successes"] == 11
@@ -101,18 +101,18 @@ def _leaves(params):
     return jax.tree.leaves(params)
 
 
-def test_a_fault_costs_an_iteration_and_the_same_command_goes_on(tmp_path, standin_scene, monkeypatch):
+def test_a_fault_costs_an_iteration_and_the_same_command_goes_on(tmp_path, placeholder_scene, monkeypatch):
     config = replace(CONFIG, ppo=replace(CONFIG.ppo, target=None, iterations=3, evaluate_every=9))
     iterate, ends = rl_ppo.iterate, {}
     for name in ("unbroken", "broken"):
         scores(monkeypatch, [11] * 9)
-        context = start(tmp_path / name, standin_scene, config)
+        context = start(tmp_path / name, placeholder_scene, config)
         run(context, "bc")
         if name == "broken":
 
             def fail(policy, critic, config, state, *rest):
                 if int(state.iteration) == 2:
-                    raise Broken("value_loss")
+                    raise NonFiniteError("value_loss")
                 return iterate(policy, critic, config, state, *rest)
 
             monkeypatch.setattr(rl_ppo, "iterate", fail)
@@ -128,10 +128,10 @@ def test_a_fault_costs_an_iteration_and_the_same_command_goes_on(tmp_path, stand
     assert ends["broken"] == ends["unbroken"]
 
 
-def test_ended_in_the_first_iteration_the_cloned_policy_is_scored_once(tmp_path, standin_scene, monkeypatch):
+def test_ended_in_the_first_iteration_the_cloned_policy_is_scored_once(tmp_path, placeholder_scene, monkeypatch):
     scores(monkeypatch, [11, 12, 13])
     config = replace(CONFIG, ppo=replace(CONFIG.ppo, target=None, iterations=1, evaluate_every=9))
-    context = start(tmp_path / "run", standin_scene, config)
+    context = start(tmp_path / "run", placeholder_scene, config)
     run(context, "bc")
 
     def interrupt(*_):

@@ -33,7 +33,7 @@ PATIENCE = 600
 
 def start(folder: Path, cache: Path) -> subprocess.Popen:
     environment = {**os.environ, "RLGEN_CACHE": str(cache), "RLGEN_OFFLINE": "1"}
-    words = [sys.executable, "-m", "rlgen", "quickstart", "--preset", "smoke", "--standins", "--run", str(folder)]
+    words = [sys.executable, "-m", "rlgen", "quickstart", "--preset", "smoke", "--placeholders", "--run", str(folder)]
     log = open(folder.with_suffix(".log"), "a")  # noqa: SIM115
     return subprocess.Popen(words, env=environment, stdout=log, stderr=log)
 

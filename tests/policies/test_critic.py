@@ -35,7 +35,7 @@ def test_it_reads_the_code_without_moving_the_encoder_or_the_physics():
     random = np.random.default_rng(0)
     vector = random.normal(40.0, 3.0, (16, 5)).astype(np.float32)
     params = {"normalizer": fit_normalizer(vector, vector[:, :2])}
-    sight = Sight(pictures=np.zeros((16, 1, 4, 4, 3), np.uint8), vector=vector)
+    sight = Sight(images=np.zeros((16, 1, 4, 4, 3), np.uint8), vector=vector)
     code = jnp.asarray(random.normal(size=(16, 3)), jnp.float32)
     by_code, by_physics = Critic(3), Critic(5, physics=True)
     np.testing.assert_array_equal(by_code.inputs(params, sight, code), code)

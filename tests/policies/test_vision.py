@@ -14,11 +14,11 @@ from rlgen.policies.base import Sight
 from rlgen.policies.critic import Critic
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
-from rlgen.policies.network import Eyes
+from rlgen.policies.network import ImageEncoder
 from rlgen.rl.ppo import Samples, minibatch_loss, pick
 from rlgen.rl.train_state import init_state, minibatch_shape
 
-EYES = Eyes(size=32, robot_size=2, widths=(8, 16), points=4)
+EYES = ImageEncoder(size=32, robot_size=2, widths=(8, 16), points=4)
 SMALL = {"observation_size": 5, "horizon": 4, "action_size": 3, "architecture": "mlp", "widths": (16,)}
 POLICY = DiffusionPolicy(**SMALL, time_size=8, steps=3, eyes=EYES)
 BATCH = 4
@@ -27,8 +27,8 @@ BATCH = 4
 def sight(policy=POLICY, batch: int = BATCH) -> Sight:
     random = np.random.default_rng(0)
     size, cameras = policy.eyes.size, policy.eyes.cameras
-    pictures = random.integers(0, 256, (batch, cameras, size, size, 3), np.uint8)
-    return Sight(pictures, random.normal(size=(batch, policy.observation_size)).astype(np.float32))
+    images = random.integers(0, 256, (batch, cameras, size, size, 3), np.uint8)
+    return Sight(images, random.normal(size=(batch, policy.observation_size)).astype(np.float32))
 
 
 class Scene:
@@ -74,9 +74,9 @@ def test_both_cameras_and_the_robot_count_and_object_poses_do_not(policy):
     code = encode(params, seen)
     assert code.shape == (BATCH, policy.code_size) and code.dtype == jnp.float32
     for camera in range(2):
-        pictures = seen.pictures.copy()
-        pictures[:, camera] = 255 - pictures[:, camera]
-        changed = encode(params, seen.replace(pictures=pictures))
+        images = seen.images.copy()
+        images[:, camera] = 255 - images[:, camera]
+        changed = encode(params, seen.replace(images=images))
         assert (np.abs(changed - code).max(axis=1) > 1e-5).all()
     robot, poses = seen.vector.copy(), seen.vector.copy()
     robot[:, :2] += 1
@@ -91,7 +91,7 @@ def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
 
     class Spy(DiffusionPolicy):
         def encode(self, params, observation):
-            seen_shapes.append(observation.pictures.shape[0])
+            seen_shapes.append(observation.images.shape[0])
             return super().encode(params, observation)
 
     policy = Spy(**{field.name: getattr(POLICY, field.name) for field in dataclasses.fields(POLICY)})
@@ -109,7 +109,7 @@ def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
     _, metrics = minibatch_loss(policy, critic, config, state, {"net": state.net, "critic": state.critic}, batch)
     assert seen_shapes == [2]
     assert float(metrics["ratio"]) == pytest.approx(1.0, abs=1e-5)
-    assert batch.observation.pictures.dtype == jnp.uint8
+    assert batch.observation.images.dtype == jnp.uint8
 
 
 def test_half_precision_is_near_single_and_parameters_stay_single():
@@ -132,10 +132,10 @@ def test_half_precision_is_near_single_and_parameters_stay_single():
     assert 0 < difference < 0.05 * scale
 
 
-def test_cloning_shifts_pictures_and_acting_does_not():
+def test_cloning_shifts_images_and_acting_does_not():
     seen = sight()
     moved = POLICY.augment(jax.random.key(0), seen, 3)
-    assert moved.pictures.dtype == jnp.uint8 and (np.asarray(moved.pictures) != seen.pictures).any()
+    assert moved.images.dtype == jnp.uint8 and (np.asarray(moved.images) != seen.images).any()
     np.testing.assert_array_equal(moved.vector, seen.vector)
     params = POLICY.init(jax.random.key(0))
     act = jax.jit(POLICY.act)

@@ -119,13 +119,13 @@ def test_the_page_refers_to_nothing_outside_itself(tmp_path):
     assert "url(" not in source and "@import" not in source
 
 
-def test_every_picture_decodes(tmp_path):
+def test_every_image_decodes(tmp_path):
     formats = []
     for address in Page(rendered(full(tmp_path), tmp_path)).addresses:
         kind, data = address.removeprefix("data:").split(";base64,")
-        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as picture:
-            picture.load()
-            formats.append(f"image/{picture.format.lower()}")
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as image:
+            image.load()
+            formats.append(f"image/{image.format.lower()}")
             assert formats[-1] == kind
     assert sorted(formats) == ["image/gif", *["image/png"] * 3]
 
@@ -175,7 +175,7 @@ def test_each_part_may_be_absent(tmp_path, field):
     assert "52 points" in page.words
 
 
-def test_a_picture_that_is_not_there_is_not_run(tmp_path):
+def test_a_image_that_is_not_there_is_not_run(tmp_path):
     data = full(tmp_path)
     (tmp_path / "success.png").unlink()
     (tmp_path / "a.gif").unlink()

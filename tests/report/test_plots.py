@@ -47,8 +47,8 @@ def test_success_bars_have_the_rates_and_the_wilson_ends():
 def test_saved_figures_have_their_numbers_beside_them(tmp_path):
     plot = plots.success_bars({"bc": SuccessRate(22, 50), "vla": None})
     path = save(plot, tmp_path / "deep" / "success.png")
-    with Image.open(path) as picture:
-        assert picture.format == "PNG" and picture.width == 1260
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.width == 1260
     assert path.stat().st_size < 60_000
     bc, vla = rows(path.with_suffix(".csv"))
     assert (bc["actor"], bc["successes"], bc["trials"]) == ("bc", "22", "50")

@@ -36,25 +36,25 @@ def test_frames_come_in_order_with_the_first_and_the_last():
 
 
 def test_it_plays_at_the_speed_of_the_episode_and_rests_on_the_end():
-    picture = opened(episode_gif(flat_frames(7), caption="x", success=True, every=2, control_hz=20))
-    times = [frame.info["duration"] for frame in ImageSequence.Iterator(picture)]
+    image = opened(episode_gif(flat_frames(7), caption="x", success=True, every=2, control_hz=20))
+    times = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
     assert times == [100, 100, 100, 1000]
-    assert picture.info["loop"] == 0
+    assert image.info["loop"] == 0
 
 
 def test_it_is_upright_and_scaled_in_proportion():
-    picture = opened(episode_gif(flat_frames(1), caption="x", success=None, size=96))
-    assert picture.width == 96 + 2 * BORDER
-    picture = picture.convert("RGB")
-    assert min(picture.getpixel((BORDER + 4, BORDER + 4))) > 240
-    assert max(picture.getpixel((BORDER + 4, BORDER + 60))) < 10
+    image = opened(episode_gif(flat_frames(1), caption="x", success=None, size=96))
+    assert image.width == 96 + 2 * BORDER
+    image = image.convert("RGB")
+    assert min(image.getpixel((BORDER + 4, BORDER + 4))) > 240
+    assert max(image.getpixel((BORDER + 4, BORDER + 60))) < 10
 
 
 @pytest.mark.parametrize(("success", "colour"), [(True, REACHED), (False, MISSED)])
-def test_the_border_tells_the_outcome(success, colour):
-    picture = opened(episode_gif(flat_frames(3), caption="x", success=success)).convert("RGB")
-    assert picture.getpixel((0, 0)) == colour
-    strip = np.asarray(picture)[-18:-4, -20:]
+def test_the_border_tells_the_outcome(success, color):
+    image = opened(episode_gif(flat_frames(3), caption="x", success=success)).convert("RGB")
+    assert image.getpixel((0, 0)) == color
+    strip = np.asarray(image)[-18:-4, -20:]
     assert (strip > 240).all(axis=-1).any(), "a white tick or cross"
 
 

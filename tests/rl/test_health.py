@@ -10,7 +10,7 @@ from rl.test_ppo import CONFIG, CRITIC, DIFFUSION, ENVIRONMENTS, make_state
 from rl.worlds import PointPool
 
 from rlgen.rl import ppo
-from rlgen.rl.numerics import QUANTITIES, Broken, first_fault
+from rlgen.rl.numerics import QUANTITIES, NonFiniteError, first_nonfinite
 
 
 def spoil(tree, value: float):
@@ -22,7 +22,7 @@ def spoil(tree, value: float):
 
 
 def broken(state, config=CONFIG) -> str:
-    with pytest.raises(Broken) as raised:
+    with pytest.raises(NonFiniteError) as raised:
         ppo.iterate(DIFFUSION, CRITIC, config, state, PointPool(ENVIRONMENTS), seed=5)
     assert "\n" not in str(raised.value)
     return raised.value.quantity
@@ -43,8 +43,8 @@ def test_a_rate_that_is_far_too_high_is_told_by_what_explodes():
 
 def test_the_first_in_the_order_of_causes_is_named():
     fine = {name: jnp.ones(3) for name in QUANTITIES}
-    assert int(first_fault(fine)) == 0
+    assert int(first_nonfinite(fine)) == 0
     for place, name in enumerate(QUANTITIES):
         later = {other: jnp.full(3, np.nan) for other in QUANTITIES[place:]}
-        assert QUANTITIES[int(first_fault(fine | later)) - 1] == name
-    assert QUANTITIES[int(first_fault(fine | {"value_loss": jnp.float32(1e9)})) - 1] == "value_loss"
+        assert QUANTITIES[int(first_nonfinite(fine | later)) - 1] == name
+    assert QUANTITIES[int(first_nonfinite(fine | {"value_loss": jnp.float32(1e9)})) - 1] == "value_loss"

@@ -9,7 +9,7 @@ import pytest
 from rl.worlds import SIZE, PointPool
 
 from rlgen.configs.schema import PPOConfig
-from rlgen.libero.envs.image_observer import look_at_vector
+from rlgen.libero.envs.image_observer import observe_vector
 from rlgen.policies.critic import Critic
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
@@ -57,7 +57,7 @@ def run(state, iterations: int, config: PPOConfig = CONFIG, policy=DIFFUSION, se
 
 
 def rollout_of(state: PPOState, config: PPOConfig = CONFIG, policy=DIFFUSION):
-    return collect(policy, CRITIC, config, state, PointPool(config.environments), look_at_vector, 5)
+    return collect(policy, CRITIC, config, state, PointPool(config.environments), observe_vector, 5)
 
 
 def assert_same(first, second):

@@ -77,8 +77,8 @@ def params(part: str = "pi0"):
 def inputs(part: str = "pi0") -> Inputs:
     given = arrays("inputs", part)
     return Inputs(
-        pictures={name: jnp.asarray(given[f"image/{name}"]) for name in config(part).cameras},
-        picture_mask={name: jnp.asarray(given[f"image_mask/{name}"]) for name in config(part).cameras},
+        images={name: jnp.asarray(given[f"image/{name}"]) for name in config(part).cameras},
+        image_mask={name: jnp.asarray(given[f"image_mask/{name}"]) for name in config(part).cameras},
         prompt=jnp.asarray(given["tokenized_prompt"]),
         prompt_mask=jnp.asarray(given["tokenized_prompt_mask"]),
         state=jnp.asarray(given["state"]),

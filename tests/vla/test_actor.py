@@ -34,24 +34,24 @@ def actor():
 @pytest.fixture(scope="module")
 def scene():
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 255, (COUNT, 2, 32, 32, 3), dtype=np.uint8)
-    return random.normal(size=(COUNT, 8)), pictures, "pick up the butter", jax.random.key(4)
+    images = random.integers(0, 255, (COUNT, 2, 32, 32, 3), dtype=np.uint8)
+    return random.normal(size=(COUNT, 8)), images, "pick up the butter", jax.random.key(4)
 
 
 def test_actions_do_not_depend_on_how_environments_are_grouped(actor, scene):
-    state, pictures, prompt, key = scene
-    together = actor(observe(state), pictures, prompt, key)
+    state, images, prompt, key = scene
+    together = actor(observe(state), images, prompt, key)
     assert together.shape == (COUNT, 7, 7)
     assert np.abs(together).max() <= 1 and set(np.unique(together[..., 6])) <= {-1.0, 1.0}
     again = dataclasses.replace(actor, policy=dataclasses.replace(actor.policy, batch=3))
-    np.testing.assert_allclose(again(observe(state), pictures, prompt, key), together, atol=1e-5)
+    np.testing.assert_allclose(again(observe(state), images, prompt, key), together, atol=1e-5)
 
 
 def test_the_key_decides_the_noise(actor, scene):
-    state, pictures, prompt, key = scene
-    first, second = (actor(observe(state), pictures, prompt, key) for _ in range(2))
+    state, images, prompt, key = scene
+    first, second = (actor(observe(state), images, prompt, key) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert np.abs(actor(observe(state), pictures, prompt, jax.random.key(5)) - first).max() > 1e-3
+    assert np.abs(actor(observe(state), images, prompt, jax.random.key(5)) - first).max() > 1e-3
 
 
 def test_seeds_decide_the_noise_one_by_one(actor):
@@ -60,16 +60,16 @@ def test_seeds_decide_the_noise_one_by_one(actor):
     assert np.abs(noise[0] - noise[1]).max() > 0.1
 
 
-def test_prompt_state_and_both_pictures_matter(actor, scene):
-    state, pictures, prompt, key = scene
-    base = actor(observe(state), pictures, prompt, key)
-    other_base, other_wrist = pictures.copy(), pictures.copy()
+def test_prompt_state_and_both_images_matter(actor, scene):
+    state, images, prompt, key = scene
+    base = actor(observe(state), images, prompt, key)
+    other_base, other_wrist = images.copy(), images.copy()
     other_base[:, 0], other_wrist[:, 1] = 0, 0
     changed = [
-        actor(observe(state + 0.3), pictures, prompt, key),
+        actor(observe(state + 0.3), images, prompt, key),
         actor(observe(state), other_base, prompt, key),
         actor(observe(state), other_wrist, prompt, key),
-        actor(observe(state), pictures, "open the drawer", key),
+        actor(observe(state), images, "open the drawer", key),
     ]
     assert all(np.abs(x - base).max() > 1e-4 for x in changed)
 

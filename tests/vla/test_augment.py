@@ -13,10 +13,10 @@ def ramp(side: int = 21) -> jnp.ndarray:
     return jnp.broadcast_to((x[None, :] + 0.5 * x[:, None])[None, :, :, None], (1, side, side, 3))
 
 
-def changed(picture, options=None, fixed=True, **at):
+def changed(image, options=None, fixed=True, **at):
     names = ("down", "right", "angle", "brightness", "contrast", "saturation")
     numbers = NEUTRAL.at[0, jnp.array([names.index(name) for name in at], int)].set(jnp.array(list(at.values()), float))
-    return np.asarray(augment(picture, numbers, options or Augmentation(crop=1.0), fixed_camera=fixed))[0]
+    return np.asarray(augment(image, numbers, options or Augmentation(crop=1.0), fixed_camera=fixed))[0]
 
 
 def test_neutral_numbers_change_nothing_but_the_crop():
@@ -40,27 +40,27 @@ def test_a_quarter_turn_is_exact():
     np.testing.assert_allclose(turned, np.rot90(ramp()[0], -1), atol=1e-5)
 
 
-def test_a_camera_at_the_hand_is_only_recoloured():
+def test_a_camera_at_the_hand_is_only_recolored():
     options = Augmentation()
     same = changed(ramp(), options, fixed=False, down=1.0, right=0.0, angle=1.0)
     np.testing.assert_allclose(same, ramp()[0], atol=1e-6)
     assert np.abs(changed(ramp(), options, fixed=False, brightness=1.0) - ramp()[0]).max() > 0.05
 
 
-def test_colours_change_as_named():
+def test_colors_change_as_named():
     light = lambda x: (np.asarray(x) + 1) / 2  # noqa: E731
-    picture = jnp.stack([jnp.full((4, 4), v) for v in (-0.5, 0.0, 0.2)], -1)[None]
-    np.testing.assert_allclose(light(changed(picture, brightness=1.0)), 1.3 * light(picture[0]), rtol=1e-5)
-    mean = light(picture).mean()
-    wanted = mean + 0.6 * (light(picture[0]) - mean)
-    np.testing.assert_allclose(light(changed(picture, contrast=0.0)), wanted, rtol=1e-5)
-    grey = light(picture[0]) @ np.array([0.299, 0.587, 0.114])
-    wanted = grey[..., None] + 1.5 * (light(picture[0]) - grey[..., None])
-    np.testing.assert_allclose(light(changed(picture, saturation=1.0)), wanted, rtol=1e-5)
+    image = jnp.stack([jnp.full((4, 4), v) for v in (-0.5, 0.0, 0.2)], -1)[None]
+    np.testing.assert_allclose(light(changed(image, brightness=1.0)), 1.3 * light(image[0]), rtol=1e-5)
+    mean = light(image).mean()
+    wanted = mean + 0.6 * (light(image[0]) - mean)
+    np.testing.assert_allclose(light(changed(image, contrast=0.0)), wanted, rtol=1e-5)
+    grey = light(image[0]) @ np.array([0.299, 0.587, 0.114])
+    wanted = grey[..., None] + 1.5 * (light(image[0]) - grey[..., None])
+    np.testing.assert_allclose(light(changed(image, saturation=1.0)), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_pictures_stay_in_their_range(value):
+def test_images_stay_in_their_range(value):
     noise = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 9, 9, 3)))
     out = augment(noise, jnp.full((2, 6), value), Augmentation(), fixed_camera=True)
     assert float(jnp.abs(out).max()) <= 1 and bool(jnp.isfinite(out).all())

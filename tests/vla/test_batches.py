@@ -9,7 +9,7 @@ from rlgen.core.errors import UserError
 from rlgen.vla.data.batches import BatchOptions, batches, make_batch, shift
 from rlgen.vla.data.frames import ItemFrames, take
 from rlgen.vla.data.mixture import PERIOD, Mixture, Part, hold_out, mixture_statistics
-from rlgen.vla.data.normalize import unnormalise
+from rlgen.vla.data.normalize import unnormalize
 
 SIDE8 = dataclasses.replace(CONFIG, image_size=8, vision=dataclasses.replace(CONFIG.vision, patch=8))
 
@@ -28,7 +28,7 @@ def make(data, step, **options):
 def numbers(data, batch):
     """Which frames a batch has, by its states."""
     stats = data[1].transforms[1].stats
-    return np.round(unnormalise(stats.state, batch.state[:, :8])[:, 0]).astype(int)
+    return np.round(unnormalize(stats.state, batch.state[:, :8])[:, 0]).astype(int)
 
 
 def steps_of(mixture, batch, seed, step):
@@ -97,9 +97,9 @@ def test_chunks_repeat_the_last_action_and_say_so():
 def test_columns_of_a_batch_belong_to_the_same_frames(data):
     batch = make(data, 3)
     seen = numbers(data, batch)
-    np.testing.assert_array_equal(batch.pictures["base_0_rgb"][:, 0, 0, 0], seen)
-    np.testing.assert_array_equal(batch.pictures["left_wrist_0_rgb"][:, 0, 0, 0], seen + 100)
-    actions = unnormalise(data[1].transforms[1].stats.actions, batch.actions[..., :7])
+    np.testing.assert_array_equal(batch.images["base_0_rgb"][:, 0, 0, 0], seen)
+    np.testing.assert_array_equal(batch.images["left_wrist_0_rgb"][:, 0, 0, 0], seen + 100)
+    actions = unnormalize(data[1].transforms[1].stats.actions, batch.actions[..., :7])
     np.testing.assert_allclose(actions[:, 0, 0], seen, atol=1e-3)
 
 
@@ -126,31 +126,31 @@ def test_batches_made_ahead_are_those_of_their_steps(data):
     assert len(stream) == 3
 
 
-def test_shifting_moves_pictures_and_repeats_their_border():
-    picture = np.arange(36, dtype=np.uint8).reshape(6, 6, 1).repeat(3, -1)
-    out = shift(np.stack([picture] * 2), np.array([[2, -1], [0, 0]]))
+def test_shifting_moves_images_and_repeats_their_border():
+    image = np.arange(36, dtype=np.uint8).reshape(6, 6, 1).repeat(3, -1)
+    out = shift(np.stack([image] * 2), np.array([[2, -1], [0, 0]]))
     assert out[0, :, :, 0].tolist()[0] == [12, 12, 13, 14, 15, 16]
     assert out[0, :, :, 0].tolist()[5] == [30, 30, 31, 32, 33, 34]
-    np.testing.assert_array_equal(out[1], picture)
+    np.testing.assert_array_equal(out[1], image)
 
 
 @pytest.mark.parametrize(("height", "width", "most"), [(6, 9, 3), (4, 4, 7)])
 def test_shifting_is_what_its_definition_says(height, width, most):
     random = np.random.default_rng(most)
-    pictures = random.integers(0, 256, (30, height, width, 3), np.uint8)
+    images = random.integers(0, 256, (30, height, width, 3), np.uint8)
     moves = random.integers(-most, most + 1, (30, 2))
     rows = np.clip(np.arange(height) + moves[:, :1], 0, height - 1)
     columns = np.clip(np.arange(width) + moves[:, 1:], 0, width - 1)
-    expected = pictures[np.arange(30)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    np.testing.assert_array_equal(shift(pictures, moves), expected)
+    expected = images[np.arange(30)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    np.testing.assert_array_equal(shift(images, moves), expected)
 
 
 def test_cameras_are_shifted_each_by_itself():
     frames = numbered_frames([64])
     ramp = np.arange(8, dtype=np.uint8)[None, :, None, None].repeat(64, 0).repeat(8, 2).repeat(3, 3)
     mixture = whole(dataclasses.replace(frames, image=ramp, wrist_image=ramp))
-    pictures = make((mixture, pipeline_for(SIDE8, mixture)), 0, batch=64, shift=2).pictures
-    base, wrist = (pictures[name][:, 4, 4, 0].astype(int) - 4 for name in CONFIG.cameras)
+    images = make((mixture, pipeline_for(SIDE8, mixture)), 0, batch=64, shift=2).images
+    base, wrist = (images[name][:, 4, 4, 0].astype(int) - 4 for name in CONFIG.cameras)
     assert set(base) == set(wrist) == {-2, -1, 0, 1, 2}
     assert 0.05 < np.mean(base == wrist) < 0.4
 

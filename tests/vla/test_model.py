@@ -38,13 +38,13 @@ def test_sampling_with_the_cached_prefix_equals_whole_passes():
     assert relative(cached, np.asarray(pi0.euler(whole, noise, 3))) < 1e-5
 
 
-def test_a_masked_picture_is_as_good_as_none():
+def test_a_masked_image_is_as_good_as_none():
     """Neither its pixels nor its positions leave a trace, so a camera may be left out of the configuration."""
     params, inputs, x, t = mini()
     absent = "right_wrist_0_rgb"
     masked = inputs.replace(
-        picture_mask=inputs.picture_mask | {absent: jnp.zeros(2, bool)},
-        pictures=inputs.pictures | {absent: jnp.full((2, 28, 28, 3), 0.7)},
+        image_mask=inputs.image_mask | {absent: jnp.zeros(2, bool)},
+        images=inputs.images | {absent: jnp.full((2, 28, 28, 3), 0.7)},
     )
     velocity = jax.jit(pi0.velocity, static_argnums=0)
     more = dataclasses.replace(MINI, cameras=CONFIG.cameras)

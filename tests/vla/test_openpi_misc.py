@@ -14,7 +14,7 @@ from rlgen.vla.data import images, normalize, tokens
 from rlgen.vla.data.normalize import NormStats, RunningStatistics, Statistics
 from rlgen.vla.model.parameters import join
 from rlgen.vla.training.config import TrainConfig
-from rlgen.vla.training.optimizer import apply_gradients, begin, kernel_norm, optimiser, schedule
+from rlgen.vla.training.optimizer import apply_gradients, begin, kernel_norm, optimizer, schedule
 
 
 def reference_statistics() -> Statistics:
@@ -28,7 +28,7 @@ def test_normalising_and_back_are_the_references(dtype, kind):
     given, stats, seen = arrays("normalize", "misc"), reference_statistics(), 0
     for name, theirs in given.items():
         if name.startswith(f"{dtype}/") and name.endswith(kind):
-            function = normalize.unnormalise if "/unnormalize" in name else normalize.normalise
+            function = normalize.unnormalize if "/unnormalize" in name else normalize.normalize
             x = given[f"{dtype}/{name.split('/')[1]}/x"]
             assert relative(function(stats, x, kind), theirs) < 1e-6, name
             assert relative(function(stats, jnp.asarray(x), kind), theirs) < 1e-5, name
@@ -157,18 +157,18 @@ def test_updates_are_the_references():
     given, train = arrays("optim", "misc"), toy_config()
     names = [key.removeprefix("adamw/param0/") for key in given if key.startswith("adamw/param0/")]
     start = {name: given[f"adamw/param0/{name}"] for name in names}
-    params, state = start, optimiser(train).init(start)
+    params, state = start, optimizer(train).init(start)
     for step, rate in enumerate(given["adamw/lr"]):
         assert float(schedule(train)(step)) == pytest.approx(float(rate), rel=1e-6)
         grads = {name: given[f"adamw/grad{step}/{name}"] for name in names}
-        updates, state = optimiser(train).update(grads, state, params)
+        updates, state = optimizer(train).update(grads, state, params)
         params = optax.apply_updates(params, updates)
         for name in names:
             np.testing.assert_allclose(updates[name], given[f"adamw/update{step}/{name}"], rtol=1e-5, atol=1e-8)
             np.testing.assert_allclose(params[name], given[f"adamw/param{step + 1}/{name}"], rtol=1e-5, atol=1e-7)
     decayed = dataclasses.replace(train, weight_decay=0.1, schedule="constant", peak_rate=0.01, warmup=0)
     grads = {name: given[f"adamw/grad1/{name}"] for name in names}
-    updates, _ = optimiser(decayed).update(grads, optimiser(decayed).init(start), start)
+    updates, _ = optimizer(decayed).update(grads, optimizer(decayed).init(start), start)
     for name in names:
         np.testing.assert_allclose(updates[name], given[f"adamw_wd0.1_lr0.01/update_of_grad1/{name}"], rtol=1e-5)
 

@@ -35,9 +35,9 @@ def joint_run(part):
 
     def run(params, inputs):
         parts = partial(pi0.apply, config, params)
-        pictures = parts(jnp.concatenate(list(inputs.pictures.values())), method=picture_parts)
+        images = parts(jnp.concatenate(list(inputs.images.values())), method=image_parts)
         joint = parts(inputs, out["loss/x_t"], given["time"], method="joint")
-        return pictures, parts(inputs, method="prefix"), joint
+        return images, parts(inputs, method="prefix"), joint
 
     return quick_jit(run)(openpi.params(part), openpi.inputs(part))
 
@@ -65,7 +65,7 @@ def sampling_run(part):
     return quick_jit(run)(openpi.params(part), openpi.inputs(part))
 
 
-def picture_parts(net, x):
+def image_parts(net, x):
     img = net.PaliGemma.img
     embedded = img.embed(x)
     encoded = img.Transformer(embedded)
@@ -105,12 +105,12 @@ def test_presets_have_the_published_settings(family):
 
 @pytest.mark.parametrize("part", FAMILIES)
 def test_tokens_are_the_references(part):
-    pictures, prefix, _ = joint_run(part)
+    images, prefix, _ = joint_run(part)
     _, (_, x, suffix) = gradient_run(part)[0]
     given, out = arrays("inputs", part), arrays("outputs", part)
     count = len(given["time"])
     for i, camera in enumerate(openpi.config(part).cameras):
-        embedded, encoded, tokens = (stage[i * count : (i + 1) * count] for stage in pictures)
+        embedded, encoded, tokens = (stage[i * count : (i + 1) * count] for stage in images)
         assert relative(tokens, out[f"siglip/{camera}"]) < 1e-5
         if f"siglip_intermediate/{camera}/encoded" in out:
             assert relative(embedded, out[f"siglip_intermediate/{camera}/with_posemb"]) < 1e-5

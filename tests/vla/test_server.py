@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 
 from rlgen.bench.serve import load, make_requests, send_garbage
 from rlgen.core.errors import UserError
-from rlgen.evaluation.backends import Remote
+from rlgen.evaluation.backends import ServerBackend
 from rlgen.vla.data.normalize import NormStats, Statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model import pi0
@@ -99,7 +99,7 @@ def test_an_error_names_what_is_wrong_and_closes_only_that_connection(policy, ad
 
 def test_an_evaluation_asks_over_several_connections_and_keeps_the_order(policy, address):
     requests, expected = make_requests(policy, 10)
-    remote = Remote(address, 3)
+    remote = ServerBackend(address, 3)
     np.testing.assert_allclose(remote(requests, range(10)), expected, atol=1e-4)
     assert remote.name == f"server {address}: action_horizon {CONFIG.horizon}"
     remote.close()

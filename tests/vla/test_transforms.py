@@ -10,7 +10,7 @@ from rlgen.vla.data import spec
 from rlgen.vla.data.images import resize_with_pad, upright
 from rlgen.vla.data.normalize import NormStats, Statistics, statistics
 from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline, released_spec
-from rlgen.vla.data.transforms import LIBERO_DELTA, DeltaActions, Normalise, Pad, Repack
+from rlgen.vla.data.transforms import LIBERO_DELTA, DeltaActions, Normalize, Pad, Repack
 from rlgen.vla.model import presets
 from rlgen.vla.serving.actor import legal_actions, robot_sample
 
@@ -46,7 +46,7 @@ def test_actions_survive_the_way_to_the_model_and_back(kind, delta):
 
 def test_transforms_run_in_this_order():
     assert make_pipeline(THREE, InputSpec(delta=True, actions="absolute"), stats_of()).names == [
-        "repack", "delta actions", "normalise", "resize", "tokenise", "pad",
+        "repack", "delta actions", "normalize", "resize", "tokenize", "pad",
     ]  # fmt: skip
 
 
@@ -57,22 +57,22 @@ def test_one_sample_and_a_batch_of_it_are_the_same():
     for key in ("state", "tokens", "token_mask"):
         np.testing.assert_array_equal(together[key], np.stack([alone[key]] * 3))
     for camera in THREE.cameras:
-        np.testing.assert_array_equal(together["pictures"][camera][1], alone["pictures"][camera])
+        np.testing.assert_array_equal(together["images"][camera][1], alone["images"][camera])
 
 
 def test_a_camera_that_the_robot_lacks_is_black_and_masked():
     inside = make_pipeline(THREE, InputSpec(), stats_of()).inputs(observation())
-    assert list(inside["pictures"]) == list(THREE.cameras)
-    masks = [bool(inside["picture_mask"][name]) for name in THREE.cameras]
-    assert masks == [True, True, False] and not inside["pictures"]["right_wrist_0_rgb"].any()
+    assert list(inside["images"]) == list(THREE.cameras)
+    masks = [bool(inside["image_mask"][name]) for name in THREE.cameras]
+    assert masks == [True, True, False] and not inside["images"]["right_wrist_0_rgb"].any()
 
 
 def test_a_camera_that_the_model_lacks_is_left_out():
     one = dataclasses.replace(CONFIG, cameras=("base_0_rgb",))
-    assert list(make_pipeline(one, InputSpec(), stats_of()).inputs(observation())["pictures"]) == ["base_0_rgb"]
+    assert list(make_pipeline(one, InputSpec(), stats_of()).inputs(observation())["images"]) == ["base_0_rgb"]
 
 
-def test_the_state_enters_the_prompt_normalised_and_not_padded():
+def test_the_state_enters_the_prompt_normalized_and_not_padded():
     config = dataclasses.replace(THREE, state_in_prompt=True, prompt_length=80)
     told = []
     pipeline = make_pipeline(
@@ -104,12 +104,12 @@ def test_what_the_model_cannot_read_is_refused_by_its_key(change, message):
     assert "\n" not in str(error.value)
 
 
-def test_pictures_of_floats_and_of_channels_first_are_understood():
+def test_images_of_floats_and_of_channels_first_are_understood():
     sample = observation(side=(8, 8))
     floats = sample["observation/image"].astype(np.float32) / 255
     repack = Repack(CONFIG.cameras, 7)
     for other in (floats, np.moveaxis(sample["observation/image"], -1, 0)):
-        packed = repack.inputs({**sample, "observation/image": other})["pictures"]["base_0_rgb"]
+        packed = repack.inputs({**sample, "observation/image": other})["images"]["base_0_rgb"]
         assert np.abs(packed.astype(int) - sample["observation/image"]).max() <= 1
 
 
@@ -120,12 +120,12 @@ def test_resizing_pads_to_a_square_in_the_middle():
 
 
 def test_upright_turns_by_half_a_circle():
-    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    assert upright(picture)[0, 0].tolist() == picture[1, 1].tolist()
-    np.testing.assert_array_equal(upright(upright(picture)), picture)
-    pictures = np.stack([picture, picture + 100])
-    named = robot_sample(np.zeros(8), pictures, "x")
-    np.testing.assert_array_equal(named["observation/wrist_image"], upright(picture + 100))
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    assert upright(image)[0, 0].tolist() == image[1, 1].tolist()
+    np.testing.assert_array_equal(upright(upright(image)), image)
+    images = np.stack([image, image + 100])
+    named = robot_sample(np.zeros(8), images, "x")
+    np.testing.assert_array_equal(named["observation/wrist_image"], upright(image + 100))
 
 
 def test_actions_for_the_robot_are_legal_whatever_the_model_says():
@@ -135,7 +135,7 @@ def test_actions_for_the_robot_are_legal_whatever_the_model_says():
 
 def test_a_state_far_from_all_data_is_limited():
     narrow = Statistics(np.zeros(8), np.full(8, 1e-4), np.zeros(8), np.zeros(8))
-    limited = Normalise(NormStats(narrow, narrow), "zscore", 5.0).inputs({"state": np.full((1, 8), -0.1)})
+    limited = Normalize(NormStats(narrow, narrow), "zscore", 5.0).inputs({"state": np.full((1, 8), -0.1)})
     assert limited["state"].tolist() == [[-5.0] * 8]
 
 

@@ -65,14 +65,14 @@ def numbered_frames(lengths: list[int], side: int = 8, first: int = 0) -> Memory
     """Episodes of these lengths; step i has pictures, state and action of value `first` + i."""
     count = sum(lengths)
     numbers = first + np.arange(count)
-    picture = np.tile(numbers[:, None, None, None] % 100, (1, side, side, 3)).astype(np.uint8)
+    image = np.tile(numbers[:, None, None, None] % 100, (1, side, side, 3)).astype(np.uint8)
     table = frame_table(
         state=numbers[:, None].repeat(8, 1).astype(np.float32),
         action=numbers[:, None].repeat(7, 1).astype(np.float32),
         lengths=lengths,
         instructions=["count"] * len(lengths),
     )
-    return MemoryFrames(table, picture, picture + 100)
+    return MemoryFrames(table, image, image + 100)
 
 
 def whole(frames: MemoryFrames) -> Mixture:

@@ -11,7 +11,7 @@ from rlgen.core.files import atomic_folder
 from rlgen.core.types import Episode
 from rlgen.data.episode import save_episode
 from rlgen.data.formats.hdf5.guard import FileCheck, GuardedReader
-from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoPictures
+from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
 from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action, read_info, read_model_files
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.demos.imports.options import Options, SceneOf
@@ -20,7 +20,7 @@ from rlgen.demos.imports.replay import Replayed, check_states, replay_episodes
 from rlgen.demos.imports.sources import Source, task_of
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import fixture_offset
-from rlgen.libero.rendering.renderer import draw_episodes
+from rlgen.libero.rendering.renderer import render_episodes
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.scenes.scene import Scene
 
@@ -143,14 +143,12 @@ def write_successes(out: Path, scene: Scene, episodes: Iterator[Episode], info: 
         yield first
         yield from episodes
 
-    drawn = _with_pictures(scene, rest(), options) if options.pictures else ((episode, None) for episode in rest())
-    demos = (Demo(episode, observer(episode.states).robot, pictures) for episode, pictures in drawn)
+    drawn = _with_images(scene, rest(), options) if options.images else ((episode, None) for episode in rest())
+    demos = (Demo(episode, observer(episode.states).robot, images) for episode, images in drawn)
     return stream_demos(out, demos, info)
 
 
-def _with_pictures(
-    scene: Scene, episodes: Iterable[Episode], options: Options
-) -> Iterator[tuple[Episode, DemoPictures]]:
+def _with_images(scene: Scene, episodes: Iterable[Episode], options: Options) -> Iterator[tuple[Episode, DemoImages]]:
     waiting: deque[Episode] = deque()
 
     def states() -> Iterator:
@@ -158,6 +156,6 @@ def _with_pictures(
             waiting.append(episode)
             yield episode.states[:-1]
 
-    drawn = draw_episodes(scene.visual_model, states(), view=options.view, size=options.size, workers=options.threads)
-    for pictures in drawn:
-        yield waiting.popleft(), DemoPictures(pictures[:, 0], pictures[:, 1])
+    drawn = render_episodes(scene.visual_model, states(), view=options.view, size=options.size, workers=options.threads)
+    for images in drawn:
+        yield waiting.popleft(), DemoImages(images[:, 0], images[:, 1])

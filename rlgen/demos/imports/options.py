@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rlgen.core.errors import UserError
-from rlgen.libero.rendering.renderer import ViewName
+from rlgen.libero.rendering.renderer import RendererName
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
 
@@ -32,9 +32,9 @@ class Options:
     skip_bad: bool = False
     replay: bool = True
     drop_noops: bool = True
-    pictures: bool = False
+    images: bool = False
     size: int = 256
-    view: ViewName = "fast"
+    view: RendererName = "fast"
     count: int | None = None
     threads: int = 2
 
@@ -43,7 +43,7 @@ class Options:
             raise UserError(f"{self.count} episodes: expected 1 or more")
         if self.threads < 1 or self.size < 1:
             raise UserError(f"{self.threads} threads, pictures of {self.size} pixels: expected 1 or more of each")
-        if self.pictures and not self.replay:
+        if self.images and not self.replay:
             raise UserError("pictures are drawn of replayed episodes; leave out --pictures or --no-replay")
 
     def identity(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode, RobotState
 from rlgen.data.episode import RldsEpisode, check_actions
-from rlgen.data.formats.hdf5.layout import Demo, DemoPictures
+from rlgen.data.formats.hdf5.layout import Demo, DemoImages
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.formats.rlds.reader import RldsDataset, read_rlds
 from rlgen.demos.imports.hdf5 import write_successes
@@ -184,8 +184,8 @@ def _without_physics(recorded: RldsEpisode, task: Task, options: Options) -> Dem
     episode = _episode(task, recorded, actions, rewards, none, Origin("human", "train", -1, -1), none[0])
     state = recorded.state.astype(np.float64)
     robot = RobotState(state[:, :3], state[:, 3:6], state[:, 6:8], recorded.joint_state.astype(np.float64))
-    pictures = (to_dataset(np.asarray(view)) for view in (recorded.image, recorded.wrist_image))
-    return Demo(episode, robot, DemoPictures(*pictures))
+    images = (to_dataset(np.asarray(view)) for view in (recorded.image, recorded.wrist_image))
+    return Demo(episode, robot, DemoImages(*images))
 
 
 def _episode(

@@ -158,7 +158,7 @@ def _order(scene: Scene) -> list[int]:
     return sorted(range(len(goal.kinds)), key=rank)
 
 
-class Demonstrator:
+class ScriptedExpert:
     """An actor that performs a task by scripted skills; chunk of one step.
 
     Everything an episode does depends on its seed and its physics states alone.

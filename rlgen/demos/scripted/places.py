@@ -75,14 +75,14 @@ class Places:
         found = []
         for turn in TURNS:
             lower = turned_map(under, -turn).height
-            standing = Rotation.from_rotvec([0, 0, turn]).as_matrix() @ rotation
+            placeholderg = Rotation.from_rotvec([0, 0, turn]).as_matrix() @ rotation
             for offset in _offsets(half):
                 row, column = (round(step / CELL) for step in offset)
                 height, lean = rest(floor, lower, row + middle[0], column + middle[1])
                 if np.isfinite(height):
                     away = float(np.linalg.norm(offset / np.maximum(half[:2], 0.02)))
                     away = abs(away - SHARED) if shared else away
-                    pose = Pose(np.array([*(centre[:2] + offset), height]), standing)
+                    pose = Pose(np.array([*(centre[:2] + offset), height]), placeholderg)
                     found.append(Place(pose, 0.5 * away + 0.3 * abs(turn) + 15 * CELL * lean))
         found.sort(key=lambda place: place.cost)
         return list(islice((place for place in found if self._holds(atom, body, place.body)), ENOUGH))

@@ -196,7 +196,7 @@ class _Performer:
         return np.clip(np.concatenate([wanted, turning]) + self._noise, -1.0, 1.0)
 
 
-class Demonstrator:
+class ScriptedExpert:
     """An actor that performs the scripted pick-and-place; chunk of one step.
 
     Args:

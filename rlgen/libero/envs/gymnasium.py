@@ -9,21 +9,21 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
+from gymnasium import spaces, vector
 from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from rlgen.core.types import ACTION_SIZE, Observation
 from rlgen.libero.envs.environment import Mode
 from rlgen.libero.envs.observations import observation_size
-from rlgen.libero.envs.vector_env import ChunkResult, Pool
-from rlgen.libero.rendering.renderer import ViewName, make_view
+from rlgen.libero.envs.vector_env import ChunkResult, VectorEnv
+from rlgen.libero.rendering.renderer import RendererName, make_renderer
 from rlgen.libero.rendering.software import CAMERAS
 from rlgen.libero.scenes.scene import Scene
 
 
-class LiberoVectorEnv(VectorEnv):
+class LiberoVectorEnv(vector.VectorEnv):
     """N environments of one task; an episode that ends is followed by a new one in the same step.
 
     A step runs a chunk of H actions, `[N, H, 7]`, or one, `[N, 7]`, where `chunk` is None. The reward is 1 when the
@@ -40,7 +40,7 @@ class LiberoVectorEnv(VectorEnv):
         *,
         split: str = "train",
         chunk: int | None = None,
-        view: ViewName | None = None,
+        view: RendererName | None = None,
         size: int = 128,
         threads: int = 2,
         mode: Mode = "fast",
@@ -61,8 +61,8 @@ class LiberoVectorEnv(VectorEnv):
         """
         self.num_envs, self._scene, self._chunk = count, scene, chunk
         self._states = scene.initial_states(split)
-        self._view = make_view(view, scene.visual_model, size=size) if view else None
-        self._pool = Pool([scene] * count, threads=threads, mode=mode, horizon=horizon)
+        self._view = make_renderer(view, scene.visual_model, size=size) if view else None
+        self._pool = VectorEnv([scene] * count, threads=threads, mode=mode, horizon=horizon)
         self._random = [seeding.np_random(None)[0] for _ in range(count)]
         self.single_observation_space = observation_space(scene, size if view else None)
         shape = (ACTION_SIZE,) if chunk is None else (chunk, ACTION_SIZE)
@@ -127,8 +127,8 @@ class LiberoVectorEnv(VectorEnv):
             "vector": seen.vector[row].astype(np.float32),
         }
         if self._view is not None:
-            pictures = self._view.draw(seen.physics[row, 1 : 1 + self._scene.model.nq])
-            out |= dict(zip(CAMERAS, pictures, strict=True))
+            images = self._view.draw(seen.physics[row, 1 : 1 + self._scene.model.nq])
+            out |= dict(zip(CAMERAS, images, strict=True))
         return out
 
     def _batch(self, rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

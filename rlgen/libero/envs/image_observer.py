@@ -8,21 +8,21 @@ import numpy as np
 from jaxtyping import Int
 
 from rlgen.core.types import Observation
-from rlgen.libero.rendering.software import FastView
+from rlgen.libero.rendering.software import SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
 from rlgen.libero.scenes.scene import Scene
 from rlgen.policies.base import Observed, Sight
-from rlgen.policies.network import Trunk
+from rlgen.policies.network import NetworkPolicy
 
-Look = Callable[[Observation], Observed]
+Observe = Callable[[Observation], Observed]
 
 
-def look_at_vector(observation: Observation) -> Observed:
+def observe_vector(observation: Observation) -> Observed:
     """The vector."""
     return observation.vector
 
 
-class Looker:
+class ImageObserver:
     """Draws both cameras by the fast view, in threads; one thread has a view of a scene at a time."""
 
     def __init__(self, scenes: Sequence[Scene], size: int, *, threads: int = 2):
@@ -34,25 +34,25 @@ class Looker:
           threads: of drawing.
         """
         self._scenes, self._threads = tuple(scenes), ThreadPoolExecutor(threads)
-        self._views: dict[int, queue.SimpleQueue[FastView]] = {}
+        self._views: dict[int, queue.SimpleQueue[SoftwareRenderer]] = {}
         for scene in {id(scene): scene for scene in scenes}.values():
             views, triangles = queue.SimpleQueue(), read_triangles(scene.visual_model)
             for _ in range(threads):
-                views.put(FastView(scene.visual_model, size=size, triangles=triangles))
+                views.put(SoftwareRenderer(scene.visual_model, size=size, triangles=triangles))
             self._views[id(scene)] = views
 
     def __call__(self, observation: Observation) -> Sight:
         """Pictures and vector of every row."""
         rows = np.arange(len(observation.vector))
-        return Sight(pictures=self._draw(observation, rows), vector=whole_vector(observation))
+        return Sight(images=self._draw(observation, rows), vector=full_vector(observation))
 
     def again(self, seen: Sight, observation: Observation, rows: Int[np.ndarray, " M"]) -> Sight:
         """What was seen, drawn anew in some rows."""
-        pictures = seen.pictures
+        images = seen.images
         if len(rows):
-            pictures = pictures.copy()
-            pictures[rows] = self._draw(observation, rows)
-        return Sight(pictures=pictures, vector=whole_vector(observation))
+            images = images.copy()
+            images[rows] = self._draw(observation, rows)
+        return Sight(images=images, vector=full_vector(observation))
 
     def close(self) -> None:
         """Ends the threads."""
@@ -71,13 +71,13 @@ class Looker:
             views.put(view)
 
 
-def whole_vector(observation: Observation) -> np.ndarray:
+def full_vector(observation: Observation) -> np.ndarray:
     """The robot's own state, then the physics vector: `[N, P + O]`."""
     return np.concatenate([observation.robot.vla_state, observation.vector], axis=-1).astype(np.float32)
 
 
-def make_look(policy: Trunk, scenes: Sequence[Scene], *, threads: int = 2) -> Look:
+def make_observe(policy: NetworkPolicy, scenes: Sequence[Scene], *, threads: int = 2) -> Observe:
     """What a policy is to be shown in these scenes."""
     if policy.eyes is None:
-        return look_at_vector
-    return Looker(scenes, policy.eyes.size, threads=threads)
+        return observe_vector
+    return ImageObserver(scenes, policy.eyes.size, threads=threads)

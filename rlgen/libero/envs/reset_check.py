@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.libero.envs.environment import SETTLE_ACTION
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import STACKED, UNDER, Goal, contacts_hold
 from rlgen.libero.scenes.scene import Scene
@@ -25,7 +25,7 @@ DRIFT = 0.05
 REST = np.tile(SETTLE_ACTION, (20, 1))
 
 
-def check_premises(scene: Scene, *, threads: int = 1) -> dict[int, tuple[str, ...]]:
+def check_reset_states(scene: Scene, *, threads: int = 1) -> dict[int, tuple[str, ...]]:
     """The stored states that are not what the task file says once they have come to rest (30 control steps).
 
     Args:
@@ -35,14 +35,14 @@ def check_premises(scene: Scene, *, threads: int = 1) -> dict[int, tuple[str, ..
     Returns:
       By the state's number, the atoms that do not hold, e.g. `On akita_black_bowl_1 glazed_rim_porcelain_ramekin_1`.
     """
-    pool = Pool([scene] * len(scene.stored), threads=threads, mode="exact")
+    pool = VectorEnv([scene] * len(scene.stored), threads=threads, mode="exact")
     pool.reset(scene.stored)
     settled = pool.step(np.tile(REST, (pool.count, 1, 1))).observation.physics
     pool.close()
-    return broken_premises(scene, scene.stored, settled)
+    return broken_reset_conditions(scene, scene.stored, settled)
 
 
-def broken_premises(
+def broken_reset_conditions(
     scene: Scene, placed: Float[np.ndarray, "S D"], settled: Float[np.ndarray, "S D"]
 ) -> dict[int, tuple[str, ...]]:
     """The states, by row, that are not what the task file says, with the atoms that do not hold.

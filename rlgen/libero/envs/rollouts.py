@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from rlgen.core.types import Episode, Observation
 from rlgen.libero.envs.environment import Mode
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.scene import Scene
 
 
@@ -60,7 +60,7 @@ def run_episodes(
     batch, which is why the last wave is filled up with repeated trials. `on_chunk` hears after every chunk
     how many episodes of the wave are still going.
     """
-    pool = Pool([scene] * width, threads=threads, mode=mode)
+    pool = VectorEnv([scene] * width, threads=threads, mode=mode)
     states = scene.initial_states(split)
     try:
         for start in range(0, len(trials), width):
@@ -73,7 +73,7 @@ def run_episodes(
 
 
 def _run_wave(
-    pool: Pool,
+    pool: VectorEnv,
     actor: Actor,
     trials: list[Trial],
     states: np.ndarray,

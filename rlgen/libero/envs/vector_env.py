@@ -40,7 +40,7 @@ class ChunkResult:
     states: Float[np.ndarray, "N H D"]
 
 
-class Pool:
+class VectorEnv:
     """N environments, of one task or of several. Results do not depend on the number of threads.
 
     Rows of observations and states are as long as the longest task needs, filled up with zeros.

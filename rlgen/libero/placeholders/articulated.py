@@ -7,7 +7,7 @@ from rlgen.libero.placeholders.compounds import disc, paint
 from rlgen.libero.placeholders.mjcf import CONTACT
 from rlgen.libero.placeholders.shapes import (
     Box,
-    Colour,
+    Color,
     Cylinder,
     Fixture,
     Glow,
@@ -19,14 +19,14 @@ from rlgen.libero.placeholders.shapes import (
     Turn,
 )
 
-WALNUT: Colour = (0.26, 0.19, 0.14)
-CHESTNUT: Colour = (0.36, 0.27, 0.20)
-IVORY: Colour = (0.86, 0.86, 0.84)
-LINEN: Colour = (0.95, 0.94, 0.92)
-STEEL: Colour = (0.62, 0.63, 0.65)
-IRON: Colour = (0.30, 0.31, 0.33)
-COAL: Colour = (0.12, 0.12, 0.13)
-RED: Colour = (0.9, 0.05, 0.05)
+WALNUT: Color = (0.26, 0.19, 0.14)
+CHESTNUT: Color = (0.36, 0.27, 0.20)
+IVORY: Color = (0.86, 0.86, 0.84)
+LINEN: Color = (0.95, 0.94, 0.92)
+STEEL: Color = (0.62, 0.63, 0.65)
+IRON: Color = (0.30, 0.31, 0.33)
+COAL: Color = (0.12, 0.12, 0.13)
+RED: Color = (0.9, 0.05, 0.05)
 # Regions of shelves and drawers are boxes whose first edge is upright.
 UPRIGHT = (0.70711, 0.0, 0.70711, 0.0)
 # What MuJoCo takes where nothing is said, which the benchmark leaves its stove plate and its microwave at.
@@ -37,7 +37,7 @@ BODY |= {"contype": "0", "conaffinity": "1"}
 SMALL = Reach(bottom=-0.045, top=0.045, radius=0.045)
 
 
-def _drawer(name: str, level: float, handle: float, region: Region, body: Colour) -> Part:
+def _drawer(name: str, level: float, handle: float, region: Region, body: Color) -> Part:
     """A box without a lid; `level` is the height of its middle, `handle` that of the bar to pull it by."""
     walls = (
         Box((0.1093, 0.0065, 0.0343), (0.0033, -0.0714, level - 0.0005)),
@@ -54,7 +54,7 @@ def _drawer(name: str, level: float, handle: float, region: Region, body: Colour
     return Part(f"cabinet_{name}", (*walls, bar), look, contact=CONTACT, regions=(region,), joint=joint)
 
 
-def _cabinet(name: str, case: Colour, front: Colour) -> Fixture:
+def _cabinet(name: str, case: Color, front: Color) -> Fixture:
     """A chest of drawers, open towards -y."""
     panels = (
         Box((0.1254, 0.0941, 0.0014), (0.0039, 0.0158, 0.2216)),

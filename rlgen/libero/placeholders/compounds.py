@@ -3,16 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from rlgen.libero.placeholders.shapes import Box, Colour, Lean, Paint, Turn, Vector
+from rlgen.libero.placeholders.shapes import Box, Color, Lean, Paint, Turn, Vector
 
 # Degrees by which the walls of a ring are off the eighths of a circle. Things start out square to each other, and of a
 # leaning box with an edge parallel to another box's MuJoCo 3.8 reports contacts that are decimetres deep.
 SKEWS = (1.0, -2.0, 3.0, -1.0, 2.5, -3.0, 0.5, -0.5)
 
 
-def paint(boxes: Sequence[Box], colour: Colour) -> tuple[Paint, ...]:
+def paint(boxes: Sequence[Box], color: Color) -> tuple[Paint, ...]:
     """Shows boxes as they are, in one colour."""
-    return tuple(Paint(box, colour) for box in boxes)
+    return tuple(Paint(box, color) for box in boxes)
 
 
 def octagonal_prism(apothem: float, half_height: float, at: Vector) -> tuple[Box, ...]:

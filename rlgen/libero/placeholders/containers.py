@@ -1,11 +1,11 @@
 """Things that other things are put into."""
 
 from rlgen.libero.placeholders.compounds import paint
-from rlgen.libero.placeholders.shapes import Box, Colour, Region, StandIn, Turn
+from rlgen.libero.placeholders.shapes import Box, Color, Placeholder, Region, Turn
 
 FAMILY = "stable_scanned_objects"
-STRAW: Colour = (0.66, 0.45, 0.22)
-WICKER: Colour = (0.78, 0.60, 0.36)
+STRAW: Color = (0.66, 0.45, 0.22)
+WICKER: Color = (0.78, 0.60, 0.36)
 # The walls lean outwards by three degrees or so, as the benchmark's do: what lands on the rim slides in.
 _FLOOR = (Box((0.0766, 0.0724, 0.0085), (0.0025, 0.0, 0.0131)),)
 _WALLS = (
@@ -15,7 +15,7 @@ _WALLS = (
     Box((0.0724, 0.0067, 0.0637), (0.0, 0.0688, 0.0818), Turn("x", -2.6)),
 )
 _INSIDE = Region("contain_region", (0.06108, 0.06108, 0.06949), (0.0, 0.0, 0.07185), (0.0, 0.0, 0.0, 1.0))
-BASKET = StandIn(
+BASKET = Placeholder(
     "basket",
     FAMILY,
     mass=0.136,

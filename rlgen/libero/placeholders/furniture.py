@@ -4,27 +4,27 @@ Regions are the benchmark's to the last digit. Outer dimensions, frames and mass
 """
 
 from rlgen.libero.placeholders.compounds import paint
-from rlgen.libero.placeholders.shapes import Box, Colour, Cylinder, Paint, Region, StandIn, Turn
+from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Paint, Placeholder, Region, Turn
 
 FAMILY = "turbosquid_objects"
-PINE: Colour = (0.88, 0.74, 0.52)
-CHERRY: Colour = (0.60, 0.33, 0.33)
-TEAK: Colour = (0.45, 0.28, 0.15)
-BEECH: Colour = (0.74, 0.50, 0.36)
-INK: Colour = (0.05, 0.05, 0.08)
-PAPER: Colour = (0.93, 0.91, 0.84)
-AMBER: Colour = (0.75, 0.60, 0.0)
-GLASS: Colour = (0.05, 0.30, 0.12)
-LABEL: Colour = (0.90, 0.86, 0.75)
+PINE: Color = (0.88, 0.74, 0.52)
+CHERRY: Color = (0.60, 0.33, 0.33)
+TEAK: Color = (0.45, 0.28, 0.15)
+BEECH: Color = (0.74, 0.50, 0.36)
+INK: Color = (0.05, 0.05, 0.08)
+PAPER: Color = (0.93, 0.91, 0.84)
+AMBER: Color = (0.75, 0.60, 0.0)
+GLASS: Color = (0.05, 0.30, 0.12)
+LABEL: Color = (0.90, 0.86, 0.75)
 UPRIGHT = (0.70711, 0.0, 0.70711, 0.0)
 HALF_ROUND = (0.0, 0.0, 1.0, 0.0)
 
 
-def _book(name: str, mass: float, block: Box, cover: Colour) -> StandIn:
+def _book(name: str, mass: float, block: Box, cover: Color) -> Placeholder:
     """Standing, with its back towards -y."""
     x, y, z = block.half
     pages = Box((0.8 * x, 0.05 * y, 0.97 * z), (block.at[0], block.at[1] + 0.96 * y, block.at[2]))
-    return StandIn(name, FAMILY, mass, (block,), (Paint(block, cover), Paint(pages, PAPER)))
+    return Placeholder(name, FAMILY, mass, (block,), (Paint(block, cover), Paint(pages, PAPER)))
 
 
 BOOKS = (
@@ -38,7 +38,7 @@ _BODY = tuple(
 )
 _SHOULDER = Box((0.0125, 0.0125, 0.0075), (0.0002, 0.0, 0.0856), density=2.5)
 _NECK = Box((0.0066, 0.0066, 0.0325), (0.0002, 0.0, 0.1255), density=3.5)
-WINE_BOTTLE = StandIn(
+WINE_BOTTLE = Placeholder(
     "wine_bottle",
     FAMILY,
     0.01539,
@@ -59,7 +59,7 @@ _TRAY = (
     Box((0.0067, 0.0786, 0.0012), (0.1471, -0.0049, 0.0797)),
 )
 _POSTS = tuple(Box((0.0055, 0.0055, 0.0392), (x, y, 0.0408)) for x in (-0.1320, 0.1453) for y in (-0.0780, 0.0685))
-TRAY = StandIn(
+TRAY = Placeholder(
     "wooden_tray",
     FAMILY,
     0.05715,
@@ -76,7 +76,7 @@ _RACK = (
     Box((0.0930, 0.1269, 0.0075), (0.0, 0.0025, 0.0053)),
     Box((0.0091, 0.0076, 0.1616), (0.0, 0.0089, 0.1703), Turn("x", -15.8)),
 )
-WINE_RACK = StandIn(
+WINE_RACK = Placeholder(
     "wine_rack",
     FAMILY,
     0.15275,
@@ -103,7 +103,7 @@ _CADDY = (
     *_panel(0.2084),
 )
 _NOOK = (0.06196, 0.06216, 0.06046)
-CADDY = StandIn(
+CADDY = Placeholder(
     "desk_caddy",
     FAMILY,
     0.27796,
@@ -128,7 +128,7 @@ _SHELF = (
     Box((0.1532, 0.0894, 0.0010), (0.0052, 0.0187, 0.0699)),
     Box((0.1757, 0.0951, 0.0021), (0.0050, 0.0164, 0.2082)),
 )
-SHELF = StandIn(
+SHELF = Placeholder(
     "wooden_two_layer_shelf",
     FAMILY,
     0.20633,

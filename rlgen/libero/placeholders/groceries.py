@@ -5,32 +5,32 @@ Cans, cartons and tall bottles have y along their height; packets and the barbec
 """
 
 from rlgen.libero.placeholders.compounds import octagonal_prism, paint
-from rlgen.libero.placeholders.shapes import Box, Colour, Cylinder, Paint, Reach, StandIn, Turn
+from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Paint, Placeholder, Reach, Turn
 
 FAMILY = "stable_hope_objects"
-WHITE: Colour = (0.93, 0.93, 0.90)
-SILVER: Colour = (0.72, 0.72, 0.74)
-RED: Colour = (0.80, 0.10, 0.07)
-GREEN: Colour = (0.07, 0.45, 0.20)
-LIME: Colour = (0.72, 0.82, 0.48)
-BLUE: Colour = (0.20, 0.36, 0.75)
-SKY: Colour = (0.55, 0.74, 0.92)
-YELLOW: Colour = (0.97, 0.83, 0.25)
-ORANGE: Colour = (0.96, 0.55, 0.10)
-BROWN: Colour = (0.33, 0.16, 0.09)
-MAROON: Colour = (0.55, 0.12, 0.03)
-OLIVE: Colour = (0.42, 0.48, 0.10)
-PINE: Colour = (0.05, 0.25, 0.14)
-NAVY: Colour = (0.10, 0.14, 0.42)
-TAN: Colour = (0.80, 0.65, 0.42)
-VIOLET: Colour = (0.38, 0.36, 0.72)
+WHITE: Color = (0.93, 0.93, 0.90)
+SILVER: Color = (0.72, 0.72, 0.74)
+RED: Color = (0.80, 0.10, 0.07)
+GREEN: Color = (0.07, 0.45, 0.20)
+LIME: Color = (0.72, 0.82, 0.48)
+BLUE: Color = (0.20, 0.36, 0.75)
+SKY: Color = (0.55, 0.74, 0.92)
+YELLOW: Color = (0.97, 0.83, 0.25)
+ORANGE: Color = (0.96, 0.55, 0.10)
+BROWN: Color = (0.33, 0.16, 0.09)
+MAROON: Color = (0.55, 0.12, 0.03)
+OLIVE: Color = (0.42, 0.48, 0.10)
+PINE: Color = (0.05, 0.25, 0.14)
+NAVY: Color = (0.10, 0.14, 0.42)
+TAN: Color = (0.80, 0.65, 0.42)
+VIOLET: Color = (0.38, 0.36, 0.72)
 # How far a label stands off the surface it is on, so that the two do not flicker in pictures.
 LABEL = 0.0004
 # Where placement takes most of these to end, whatever their shape.
 TALL = Reach()
 
 
-def _can(name: str, mass: float, reach: Reach, *, apothem: float, z: float, label: Colour, band: Colour) -> StandIn:
+def _can(name: str, mass: float, reach: Reach, *, apothem: float, z: float, label: Color, band: Color) -> Placeholder:
     """A tin along y, with a label of two colours."""
     centre, upright = (-0.0001, -0.0005, z), Turn("x", 90.0)
     look = (
@@ -38,23 +38,23 @@ def _can(name: str, mass: float, reach: Reach, *, apothem: float, z: float, labe
         Paint(Cylinder(apothem + 2 * LABEL, 0.0090, (-0.0001, -0.0160, z), upright), band),
         Paint(Cylinder(apothem, 0.0380, centre, upright), SILVER),
     )
-    return StandIn(name, FAMILY, mass, octagonal_prism(apothem, 0.0380, centre), look, reach=reach)
+    return Placeholder(name, FAMILY, mass, octagonal_prism(apothem, 0.0380, centre), look, reach=reach)
 
 
-def _carton(name: str, mass: float, reach: Reach, *, x: float, body: Colour, band: Colour, roof: Colour) -> StandIn:
+def _carton(name: str, mass: float, reach: Reach, *, x: float, body: Color, band: Color, roof: Color) -> Placeholder:
     """A litre of something along y: a square trunk, and a roof that is a bar lying on its edge."""
     trunk = Box((0.02625, 0.05475, 0.02625), (x, -0.0150, 0.0))
     gable = Box((0.0264, 0.01535, 0.01535), (0.0, 0.0397, 0.0), Turn("x", 45.0), density=0.35)
     belt = Box((0.02625 + LABEL, 0.0200, 0.02625 + LABEL), (x, -0.0240, 0.0))
     look = (Paint(trunk, body), Paint(gable, roof), Paint(belt, band))
-    return StandIn(name, FAMILY, mass, (trunk, gable), look, reach=reach)
+    return Placeholder(name, FAMILY, mass, (trunk, gable), look, reach=reach)
 
 
-def _packet(name: str, mass: float, reach: Reach, *, box: Box, edge: Colour, face: Colour) -> StandIn:
+def _packet(name: str, mass: float, reach: Reach, *, box: Box, edge: Color, face: Color) -> Placeholder:
     """A flat cardboard box with a patch on both faces."""
     x, y, z = box.half
     patch = Box((0.62 * x, 0.70 * y, z + LABEL), box.at)
-    return StandIn(name, FAMILY, mass, (box,), (Paint(box, edge), Paint(patch, face)), reach=reach)
+    return Placeholder(name, FAMILY, mass, (box,), (Paint(box, edge), Paint(patch, face)), reach=reach)
 
 
 def _bottle(
@@ -65,14 +65,14 @@ def _bottle(
     glass: tuple[Box, ...],
     cap: Box,
     label: Box,
-    colours: tuple[Colour, Colour, Colour],
-) -> StandIn:
-    """A stack of boxes; `colours` are those of the glass, the cap and the label, which is only seen."""
-    look = (*paint(glass, colours[0]), Paint(cap, colours[1]), Paint(label, colours[2]))
-    return StandIn(name, FAMILY, mass, (*glass, cap), look, reach=reach)
+    colors: tuple[Color, Color, Color],
+) -> Placeholder:
+    """A stack of boxes; `colors` are those of the glass, the cap and the label, which is only seen."""
+    look = (*paint(glass, colors[0]), Paint(cap, colors[1]), Paint(label, colors[2]))
+    return Placeholder(name, FAMILY, mass, (*glass, cap), look, reach=reach)
 
 
-def _dressing(name: str, y: float, colours: tuple[Colour, Colour, Colour]) -> StandIn:
+def _dressing(name: str, y: float, colors: tuple[Color, Color, Color]) -> Placeholder:
     """A bottle of salad dressing, its middle at `y`."""
     return _bottle(
         name,
@@ -85,7 +85,7 @@ def _dressing(name: str, y: float, colours: tuple[Colour, Colour, Colour]) -> St
         ),
         cap=Box((0.0158, 0.0187, 0.0156), (0.0001, y + 0.0542, 0.0), density=1.6),
         label=Box((0.0180, 0.0170, 0.0173 + LABEL), (-0.0010, y - 0.0305, 0.0002)),
-        colours=colours,
+        colors=colors,
     )
 
 
@@ -128,7 +128,7 @@ GROCERIES = (
         ),
         cap=Box((0.0158, 0.0185, 0.0160), (0.0004, 0.0547, 0.0008)),
         label=Box((0.0170, 0.0240, 0.0170 + LABEL), (0.0004, -0.0393, 0.0008)),
-        colours=(RED, WHITE, WHITE),
+        colors=(RED, WHITE, WHITE),
     ),
     _dressing("salad_dressing", 0.0, (LIME, GREEN, WHITE)),
     _dressing("new_salad_dressing", 0.05, (OLIVE, PINE, YELLOW)),
@@ -143,6 +143,6 @@ GROCERIES = (
         ),
         cap=Box((0.0131, 0.0134, 0.0134), (0.0, 0.0, 0.0391)),
         label=Box((0.0150, 0.0145 + LABEL, 0.0180), (0.0, 0.0, -0.0278)),
-        colours=(MAROON, ORANGE, YELLOW),
+        colors=(MAROON, ORANGE, YELLOW),
     ),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from rlgen.libero.placeholders.shapes import Box, Cylinder, Fixture, Paint, Part, Reach, Region, StandIn
+from rlgen.libero.placeholders.shapes import Box, Cylinder, Fixture, Paint, Part, Placeholder, Reach, Region
 
 # Contact constants of every object of the benchmark: stiff, little slip, and much torsional friction.
 CONTACT = {"solimp": "0.998 0.998 0.001", "solref": "0.001 1", "friction": "0.95 0.3 0.1"}
@@ -20,7 +20,7 @@ def to_text(root: ElementTree.Element) -> str:
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def object_xml(row: StandIn) -> str:
+def object_xml(row: Placeholder) -> str:
     """One object: collision boxes in group 0, painted shapes in group 1, and the sites that placement reads.
 
     The benchmark takes the body named `object`, adds a free joint, and prefixes names with the instance's.
@@ -30,11 +30,11 @@ def object_xml(row: StandIn) -> str:
     _regions(body, row.regions)
     _look(body, row.look)
     # The object's first colour, so that a view of the collision geometry alone still tells objects apart.
-    colour = numbers((*row.look[0].colour, 1.0))
+    color = numbers((*row.look[0].color, 1.0))
     total = sum(box.weight for box in row.solid)
     for box in row.solid:
         share = numbers([row.mass * box.weight / total])
-        _geom(body, box, rgba=colour, group="0", mass=share, **CONTACT)
+        _geom(body, box, rgba=color, group="0", mass=share, **CONTACT)
     return to_text(root)
 
 
@@ -72,15 +72,15 @@ def _part(parent: ElementTree.Element, part: Part) -> None:
             ElementTree.SubElement(body, "inertial", pos="0 0 0", mass="3", diaginertia="1 1 1")
     _regions(body, part.regions)
     if part.glow is not None:
-        lamp = {"type": "cylinder", "pos": numbers(part.glow.at), "rgba": numbers((*part.glow.colour, 1.0))}
+        lamp = {"type": "cylinder", "pos": numbers(part.glow.at), "rgba": numbers((*part.glow.color, 1.0))}
         size = numbers((part.glow.radius, part.glow.half_height))
         ElementTree.SubElement(body, "site", lamp, name=part.glow.name, size=size)
     _look(body, part.look)
     total = sum(box.weight for box in part.solid)
     for box in part.solid:
         share = {} if part.mass is None else {"mass": numbers([part.mass * box.weight / total])}
-        colour = numbers((*part.look[0].colour, 1.0))
-        _geom(body, box, rgba=colour, group="0", **share, **part.contact)
+        color = numbers((*part.look[0].color, 1.0))
+        _geom(body, box, rgba=color, group="0", **share, **part.contact)
     for child in part.parts:
         _part(body, child)
 
@@ -94,7 +94,7 @@ def _regions(body: ElementTree.Element, regions: Sequence[Region]) -> None:
 def _look(body: ElementTree.Element, look: Sequence[Paint]) -> None:
     for paint in look:
         painted = {"group": "1", "mass": "0", "contype": "0", "conaffinity": "0", "material": "plain"}
-        _geom(body, paint.shape, rgba=numbers((*paint.colour, 1.0)), **painted)
+        _geom(body, paint.shape, rgba=numbers((*paint.color, 1.0)), **painted)
 
 
 def _geom(body: ElementTree.Element, shape: Box | Cylinder, **attributes: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Vector = tuple[float, float, float]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Paint:
     """A shape that is seen but not felt."""
 
     shape: Box | Cylinder
-    colour: Colour
+    color: Color
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Glow:
     radius: float
     half_height: float
     at: Vector
-    colour: Colour
+    color: Color
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class StandIn:
+class Placeholder:
     """One thing in one piece.
 
     Attributes:

@@ -5,27 +5,27 @@ benchmark's.
 """
 
 from rlgen.libero.placeholders.compounds import disc, paint, ring
-from rlgen.libero.placeholders.shapes import Box, Colour, Paint, StandIn, Turn
+from rlgen.libero.placeholders.shapes import Box, Color, Paint, Placeholder, Turn
 
 SCANNED = "stable_scanned_objects"
 SQUID = "turbosquid_objects"
-BLACK: Colour = (0.16, 0.16, 0.17)
-CHALK: Colour = (0.98, 0.98, 0.98)
-PEARL: Colour = (0.84, 0.80, 0.90)
-CREAM: Colour = (0.90, 0.86, 0.78)
-SLATE: Colour = (0.33, 0.37, 0.43)
-BRICK: Colour = (0.66, 0.06, 0.22)
-SAND: Colour = (0.85, 0.66, 0.30)
-ICE: Colour = (0.75, 0.88, 0.75)
-ROSE: Colour = (1.0, 0.80, 0.84)
-CHROME: Colour = (0.50, 0.56, 0.64)
-RIM: Colour = (0.35, 0.20, 0.12)
+BLACK: Color = (0.16, 0.16, 0.17)
+CHALK: Color = (0.98, 0.98, 0.98)
+PEARL: Color = (0.84, 0.80, 0.90)
+CREAM: Color = (0.90, 0.86, 0.78)
+SLATE: Color = (0.33, 0.37, 0.43)
+BRICK: Color = (0.66, 0.06, 0.22)
+SAND: Color = (0.85, 0.66, 0.30)
+ICE: Color = (0.75, 0.88, 0.75)
+ROSE: Color = (1.0, 0.80, 0.84)
+CHROME: Color = (0.50, 0.56, 0.64)
+RIM: Color = (0.35, 0.20, 0.12)
 
 
 def _dish(
-    name: str, mass: float, floor: tuple[Box, ...], walls: tuple[Box, ...], inside: Colour, out: Colour
-) -> StandIn:
-    return StandIn(name, SCANNED, mass, (*floor, *walls), (*paint(walls, out), *paint(floor, inside)))
+    name: str, mass: float, floor: tuple[Box, ...], walls: tuple[Box, ...], inside: Color, out: Color
+) -> Placeholder:
+    return Placeholder(name, SCANNED, mass, (*floor, *walls), (*paint(walls, out), *paint(floor, inside)))
 
 
 # A bowl is a small disc, a flat cone that opens up from it, and a steep wall. In some stored states it overlaps with
@@ -65,7 +65,7 @@ PLATE = _dish(
     CHALK,
     PEARL,
 )
-PAN = StandIn(
+PAN = Placeholder(
     "chefmate_8_frypan",
     SCANNED,
     0.05025,
@@ -85,11 +85,11 @@ def _mug(
     floor: tuple[Box, ...],
     walls: tuple[Box, ...],
     handle: tuple[Box, ...],
-    colours: tuple[Colour, Colour],
-) -> StandIn:
+    colors: tuple[Color, Color],
+) -> Placeholder:
     """Colours are those of the wall and of the rest."""
-    look = (*paint(walls, colours[0]), *paint((*floor, *handle), colours[1]))
-    return StandIn(name, SQUID, mass, (*floor, *walls, *handle), look)
+    look = (*paint(walls, colors[0]), *paint((*floor, *handle), colors[1]))
+    return Placeholder(name, SQUID, mass, (*floor, *walls, *handle), look)
 
 
 # Handles are an upright bar and the arm that carries it.
@@ -103,7 +103,7 @@ MUGS = (
             Box((0.0040, 0.0060, 0.0260), (-0.0600, -0.0010, 0.0540)),
             Box((0.0120, 0.0060, 0.0040), (-0.0480, -0.0010, 0.0780)),
         ),
-        colours=(ROSE, CHALK),
+        colors=(ROSE, CHALK),
     ),
     _mug(
         "red_coffee_mug",
@@ -114,7 +114,7 @@ MUGS = (
             Box((0.0030, 0.0070, 0.0340), (0.0590, 0.0011, 0.0760)),
             Box((0.0150, 0.0070, 0.0030), (0.0440, 0.0011, 0.1070)),
         ),
-        colours=(BRICK, BRICK),
+        colors=(BRICK, BRICK),
     ),
     _mug(
         "white_yellow_mug",
@@ -125,7 +125,7 @@ MUGS = (
             Box((0.0045, 0.0060, 0.0320), (0.0640, 0.0, 0.0540)),
             Box((0.0150, 0.0060, 0.0045), (0.0480, 0.0, 0.0800)),
         ),
-        colours=((0.95, 0.80, 0.10), CHALK),
+        colors=((0.95, 0.80, 0.10), CHALK),
     ),
 )
 _TRUNK = (
@@ -138,7 +138,7 @@ _HANDLE = (
     Box((0.0060, 0.0235, 0.0070), (0.0, 0.0580, 0.0600)),
     Box((0.0060, 0.0060, 0.0390), (0.0, 0.0850, 0.0240)),
 )
-POT = StandIn(
+POT = Placeholder(
     "moka_pot",
     SQUID,
     0.06824,

@@ -13,24 +13,22 @@ PIXELS = 64
 
 def texture_files() -> dict[str, bytes]:
     """Every texture as PNG bytes, by its name in the asset tree."""
-    floors = {name: _png(floor_pixels(colour)) for name, colour in FLOOR_TEXTURES.items()}
-    walls = {
-        name: _png(np.broadcast_to(np.array(colour, np.uint8), (8, 8, 3))) for name, colour in WALL_TEXTURES.items()
-    }
+    floors = {name: _png(floor_pixels(color)) for name, color in FLOOR_TEXTURES.items()}
+    walls = {name: _png(np.broadcast_to(np.array(color, np.uint8), (8, 8, 3))) for name, color in WALL_TEXTURES.items()}
     return floors | walls
 
 
-def floor_pixels(colour: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def floor_pixels(color: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """Four courses of planks, each shifted against the next and a shade apart, with light joints."""
-    picture = np.empty((PIXELS, PIXELS, 3), np.uint8)
-    joint_colour = np.minimum(np.array(colour) + 34, 255)
+    image = np.empty((PIXELS, PIXELS, 3), np.uint8)
+    joint_color = np.minimum(np.array(color) + 34, 255)
     height = PIXELS // 4
     for course, (joint, shade) in enumerate(zip((60, 15, 31, 47), (2, -7, 4, -3), strict=True)):
         rows = slice(course * height, (course + 1) * height)
-        picture[rows] = np.array(colour) + shade
-        picture[course * height] = joint_colour
-        picture[rows, joint] = joint_colour
-    return picture
+        image[rows] = np.array(color) + shade
+        image[course * height] = joint_color
+        image[rows, joint] = joint_color
+    return image
 
 
 def _png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:

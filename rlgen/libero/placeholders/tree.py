@@ -22,12 +22,12 @@ MARKER = "STAND-INS.txt"
 MARKER_TEXT = "Plain geometry written by rlgen in place of the LIBERO object assets.\n"
 
 
-def standin_objects() -> frozenset[str]:
+def placeholder_objects() -> frozenset[str]:
     """The categories, as BDDL files name them, that have a stand-in."""
     return frozenset(row.name for row in (*OBJECTS, *FIXTURES))
 
 
-def standin_files() -> dict[str, bytes]:
+def placeholder_files() -> dict[str, bytes]:
     """The whole tree: contents by path relative to its root, the marker included."""
     files = {row.file: object_xml(row).encode() for row in OBJECTS}
     files |= {row.file: fixture_xml(row).encode() for row in FIXTURES}
@@ -38,18 +38,18 @@ def standin_files() -> dict[str, bytes]:
 def content_key() -> str:
     """A short name for this version of the stand-ins, made from their contents."""
     digest = hashlib.sha256()
-    for name, data in sorted(standin_files().items()):
+    for name, data in sorted(placeholder_files().items()):
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()[:12]
 
 
-def write_standins(directory: Path) -> None:
+def write_placeholders(directory: Path) -> None:
     """Writes the tree to `directory`, whole or not at all; a tree that is already there and whole is kept.
 
     Raises:
       OSError: the place cannot be written, or holds something else; what was there before is still there.
     """
-    directory, files = Path(directory), standin_files()
+    directory, files = Path(directory), placeholder_files()
     if _holds(directory, files):
         return
     if directory.exists() and not (directory / MARKER).exists():

@@ -57,7 +57,7 @@ def _works(gl: str) -> bool:
     return result.returncode == 0 and result.stdout.strip() == b"True"
 
 
-class BenchmarkView:
+class OpenGLRenderer:
     """Draws as LIBERO's `OffScreenRenderEnv` does: same pixels with the same GL library and MuJoCo.
 
     One view belongs to the thread that made it, as GL contexts do. Sites are hidden, as LIBERO hides them at
@@ -117,14 +117,14 @@ class BenchmarkView:
         window = mujoco.MjrRect(0, 0, self.size, self.size)
         camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()
         camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        pictures = np.empty((len(self._cameras), self.size, self.size, 3), np.uint8)
+        images = np.empty((len(self._cameras), self.size, self.size, 3), np.uint8)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        for number, picture in zip(self._cameras, pictures, strict=True):
+        for number, image in zip(self._cameras, images, strict=True):
             camera.fixedcamid = number
             mujoco.mjv_updateScene(model, data, self._option, nothing, camera, everything, self._scene)
             mujoco.mjr_render(window, self._scene, self._context)
-            mujoco.mjr_readPixels(picture, None, window, self._context)
-        return pictures
+            mujoco.mjr_readPixels(image, None, window, self._context)
+        return images
 
     def close(self) -> None:
         """Gives the GL context back; the view draws no more."""
@@ -134,7 +134,7 @@ class BenchmarkView:
             self._gl.free()
             self._context = None
 
-    def __enter__(self) -> "BenchmarkView":
+    def __enter__(self) -> "OpenGLRenderer":
         return self
 
     def __exit__(self, *_: object) -> None:

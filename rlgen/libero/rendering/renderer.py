@@ -19,14 +19,14 @@ from jaxtyping import Float, UInt8
 
 from rlgen.core.errors import UserError
 from rlgen.core.process import worker_pool
-from rlgen.libero.rendering.gl import BenchmarkView, find_gl
-from rlgen.libero.rendering.software import CAMERAS, FastView
+from rlgen.libero.rendering.gl import OpenGLRenderer, find_gl
+from rlgen.libero.rendering.software import CAMERAS, SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
 
-ViewName = Literal["fast", "benchmark"]
+RendererName = Literal["fast", "benchmark"]
 
 
-class View(Protocol):
+class Renderer(Protocol):
     """Draws one model."""
 
     def draw(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
@@ -34,27 +34,29 @@ class View(Protocol):
         ...
 
 
-def make_view(name: ViewName, model: mujoco.MjModel, *, cameras: Sequence[str] = CAMERAS, size: int = 128) -> View:
+def make_renderer(
+    name: RendererName, model: mujoco.MjModel, *, cameras: Sequence[str] = CAMERAS, size: int = 128
+) -> Renderer:
     """Makes a view by name.
 
     Raises:
       UserError: for an unknown name, or without a GL library for `benchmark`.
     """
     if name == "fast":
-        return FastView(model, cameras=cameras, size=size)
+        return SoftwareRenderer(model, cameras=cameras, size=size)
     if name == "benchmark":
-        return BenchmarkView(model, cameras=cameras, size=size)
+        return OpenGLRenderer(model, cameras=cameras, size=size)
     raise UserError(f"unknown view {name!r}: expected fast or benchmark")
 
 
-def to_dataset(pictures: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
+def to_dataset(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
     """Rotates raw pictures by 180 degrees, as the LIBERO community's datasets and evaluations do."""
-    return np.ascontiguousarray(pictures[..., ::-1, ::-1, :])
+    return np.ascontiguousarray(images[..., ::-1, ::-1, :])
 
 
-def to_upright(pictures: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
+def to_upright(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
     """Turns raw pictures into what a person beside the camera would see: top row first, not mirrored."""
-    return np.ascontiguousarray(pictures[..., ::-1, :, :])
+    return np.ascontiguousarray(images[..., ::-1, :, :])
 
 
 _BATCH = 16  # states a worker takes at a time: small enough to share out, large enough to be worth it
@@ -62,11 +64,11 @@ Batch = UInt8[np.ndarray, "n cameras size size 3"]
 Submit = Callable[[Float[np.ndarray, "n nq"]], "Future[Batch]"]
 
 
-def draw_states(
+def render_states(
     model: mujoco.MjModel,
     states: Float[np.ndarray, "T D"],
     *,
-    view: ViewName = "fast",
+    view: RendererName = "fast",
     size: int = 128,
     cameras: Sequence[str] = CAMERAS,
     workers: int = 1,
@@ -86,17 +88,17 @@ def draw_states(
     Raises:
       UserError: for states of another model, an unknown view, or no GL library for `benchmark`.
     """
-    (pictures,) = draw_episodes(
+    (images,) = render_episodes(
         model, [states], view=view, size=size, cameras=cameras, workers=workers, on_frame=on_frame
     )
-    return pictures
+    return images
 
 
-def draw_episodes(
+def render_episodes(
     model: mujoco.MjModel,
     episodes: Iterable[Float[np.ndarray, "T D"]],
     *,
-    view: ViewName = "fast",
+    view: RendererName = "fast",
     size: int = 128,
     cameras: Sequence[str] = CAMERAS,
     workers: int = 1,
@@ -104,22 +106,22 @@ def draw_episodes(
 ) -> Iterator[UInt8[np.ndarray, "T cameras size size 3"]]:
     """Draws episode after episode, one in memory at a time, with workers that are started once.
 
-    Takes and raises what `draw_states` does; `on_frame` counts over all episodes.
+    Takes and raises what `render_states` does; `on_frame` counts over all episodes.
     """
     done = 0
     with _workers(model, view, size, tuple(cameras), workers) as submit:
         for states in episodes:
             qpos = _positions(model, states)
-            pictures = np.empty((len(qpos), len(cameras), size, size, 3), np.uint8)
+            images = np.empty((len(qpos), len(cameras), size, size, 3), np.uint8)
             starts = range(0, len(qpos), _BATCH)
             tasks = {submit(qpos[start : start + _BATCH]): start for start in starts}
             for task in as_completed(tasks):
                 batch = task.result()
-                pictures[tasks[task] : tasks[task] + len(batch)] = batch
+                images[tasks[task] : tasks[task] + len(batch)] = batch
                 done += len(batch)
                 if on_frame:
                     on_frame(done)
-            yield pictures
+            yield images
 
 
 def _positions(model: mujoco.MjModel, states: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T nq"]:
@@ -135,7 +137,7 @@ def _positions(model: mujoco.MjModel, states: Float[np.ndarray, "T D"]) -> Float
 
 @contextmanager
 def _workers(
-    model: mujoco.MjModel, view: ViewName, size: int, cameras: tuple[str, ...], workers: int
+    model: mujoco.MjModel, view: RendererName, size: int, cameras: tuple[str, ...], workers: int
 ) -> Iterator[Submit]:
     if workers < 1:
         raise UserError(f"{workers} workers: expected at least 1")
@@ -157,7 +159,7 @@ def _workers(
 def _share_views(pool: Executor, model: mujoco.MjModel, size: int, cameras: tuple[str, ...], workers: int) -> Submit:
     triangles, views = read_triangles(model), queue.SimpleQueue()
     for _ in range(workers):
-        views.put(FastView(model, cameras=cameras, size=size, triangles=triangles))
+        views.put(SoftwareRenderer(model, cameras=cameras, size=size, triangles=triangles))
 
     def draw(qpos: Float[np.ndarray, "n nq"]) -> Batch:
         view = views.get()
@@ -169,18 +171,18 @@ def _share_views(pool: Executor, model: mujoco.MjModel, size: int, cameras: tupl
     return lambda qpos: pool.submit(draw, qpos)
 
 
-def _draw(view: View, qpos: Float[np.ndarray, "n nq"]) -> Batch:
+def _draw(view: Renderer, qpos: Float[np.ndarray, "n nq"]) -> Batch:
     return np.stack([view.draw(row) for row in qpos])
 
 
 class _Process:
     """What a worker process holds; a process pool's initialiser has nowhere else to put it."""
 
-    view: View
+    view: Renderer
 
 
 def _start_process(path: str, size: int, cameras: tuple[str, ...], gl: str) -> None:
-    _Process.view = BenchmarkView(mujoco.MjModel.from_binary_path(path), cameras=cameras, size=size, gl=gl)
+    _Process.view = OpenGLRenderer(mujoco.MjModel.from_binary_path(path), cameras=cameras, size=size, gl=gl)
 
 
 def _draw_in_process(qpos: Float[np.ndarray, "n nq"]) -> Batch:

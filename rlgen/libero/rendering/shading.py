@@ -111,15 +111,15 @@ def shade(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def finish(sums, background, picture):
+def finish(sums, background, image):
     """Fills what nothing covers with `background` and rounds to bytes.
 
     Args:
       sums: `[P, 4]` from `shade`; background: `[3]` in 0..1.
       picture: out, uint8 `[H, W, 3]` with H W = P.
     """
-    width = picture.shape[1]
+    width = image.shape[1]
     for n in range(len(sums)):
         for i in range(3):
             value = sums[n, i] + (1.0 - sums[n, 3]) * background[i]
-            picture[n // width, n % width, i] = np.uint8(min(max(value, 0.0), 1.0) * 255.0 + 0.5)
+            image[n // width, n % width, i] = np.uint8(min(max(value, 0.0), 1.0) * 255.0 + 0.5)

@@ -65,7 +65,7 @@ def _buffers(vertices: int, faces: int, size: int) -> _Buffers:
     )
 
 
-class FastView:
+class SoftwareRenderer:
     """Draws what the benchmark shows as lit, simplified triangles: no shadows, no gloss, nothing see-through.
 
     Four samples a pixel. One view serves one thread at a time; views of one model may share `triangles`.
@@ -106,12 +106,12 @@ class FastView:
         self._lamps.put_out(data)
         frames = data.geom_xpos, data.geom_xmat
         raster.place(t.vertices, t.normals, t.geoms, *frames, self._lights(), b.world, b.facing, b.shade)
-        pictures = np.empty((len(self._cameras), self.size, self.size, 3), np.uint8)
-        for camera, picture in zip(self._cameras, pictures, strict=True):
-            self._draw_camera(camera, picture)
-        return pictures
+        images = np.empty((len(self._cameras), self.size, self.size, 3), np.uint8)
+        for camera, image in zip(self._cameras, images, strict=True):
+            self._draw_camera(camera, image)
+        return images
 
-    def _draw_camera(self, camera: int, picture: UInt8[np.ndarray, "size size 3"]) -> None:
+    def _draw_camera(self, camera: int, image: UInt8[np.ndarray, "size size 3"]) -> None:
         t, b, samples = self.triangles, self._buffers, 2 * self.size
         position, rotation = self._data.cam_xpos[camera], self._data.cam_xmat[camera]
         step = float(2 * np.tan(np.deg2rad(self.model.cam_fovy[camera]) / 2) / samples)
@@ -124,7 +124,7 @@ class FastView:
         listed = count, b.owners, b.rays, b.pixels, step, b.edges, t.faces
         looks = b.light, t.paint, t.tint, t.texture, t.density, t.textures.texels, t.textures.levels
         shading.shade(*listed, *looks, b.sums)
-        shading.finish(b.sums, t.background, picture)
+        shading.finish(b.sums, t.background, image)
 
     def _head(self) -> tuple[float, float]:
         """Light that the camera casts, and light that is everywhere."""

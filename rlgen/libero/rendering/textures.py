@@ -37,12 +37,12 @@ def read_textures(model: mujoco.MjModel) -> Textures:
     """Reads and reduces all textures of `model`; of a cube's six faces the first stands for all."""
     texels, levels, start = [], np.zeros((model.ntex, LEVELS, 3), np.int64), 0
     for texture in range(model.ntex):
-        picture = _pixels(model, texture)
-        width, height = (min(LARGEST, n) for n in picture.size)
+        image = _pixels(model, texture)
+        width, height = (min(LARGEST, n) for n in image.size)
         for level in range(LEVELS):
             size = max(1, width >> level), max(1, height >> level)
-            picture = picture.resize(size, Image.Resampling.BOX)
-            small = np.asarray(picture)
+            image = image.resize(size, Image.Resampling.BOX)
+            small = np.asarray(image)
             small = _linear(small) if _is_srgb(model, texture) else small
             levels[texture, level] = start, *size
             texels.append(small.reshape(-1, 3))
@@ -72,8 +72,8 @@ def _is_srgb(model: mujoco.MjModel, texture: int) -> bool:
     )
 
 
-def _linear(colour: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+def _linear(color: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """sRGB to linear light."""
-    part = colour / 255
+    part = color / 255
     part = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
     return np.round(255 * part).astype(np.uint8)

@@ -107,8 +107,8 @@ def _shape(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, bu
     return _painted(shape, textures.mean(look.texture) if look.texture >= 0 else np.ones(3)), -1
 
 
-def _painted(shape: Shape, colour: np.ndarray) -> Shape:
-    return Shape(shape.vertices, shape.normals, np.tile(colour, (len(shape.vertices), 1)), shape.faces)
+def _painted(shape: Shape, color: np.ndarray) -> Shape:
+    return Shape(shape.vertices, shape.normals, np.tile(color, (len(shape.vertices), 1)), shape.faces)
 
 
 def _mapped(shape: Shape, size: np.ndarray, look: _Look) -> Shape:
@@ -129,8 +129,8 @@ def _mesh(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, bud
         return shape, look.texture
     if textured:
         return simplify(shape, budget, _FINEST), look.texture
-    colour = textures.mean(look.texture) if look.texture >= 0 else np.ones(3)
-    return simplify(_painted(shape, colour), budget // 3, _FINEST), -1
+    color = textures.mean(look.texture) if look.texture >= 0 else np.ones(3)
+    return simplify(_painted(shape, color), budget // 3, _FINEST), -1
 
 
 def _corners(model: mujoco.MjModel, mesh: int, textured: bool) -> Shape:

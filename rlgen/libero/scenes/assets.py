@@ -14,7 +14,7 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from rlgen.core.errors import UserError
-from rlgen.libero.placeholders.tree import MARKER, content_key, standin_files, write_standins
+from rlgen.libero.placeholders.tree import MARKER, content_key, placeholder_files, write_placeholders
 from rlgen.libero.scenes.hub import HUB_DATASET, hub_assets
 
 FOLDER_VARIABLE = "RLGEN_LIBERO_ASSETS"
@@ -49,7 +49,7 @@ LABELS = {
 def find_assets(
     folder: Path | None = None,
     *,
-    standins: bool = False,
+    placeholders: bool = False,
     cache: Path,
     download: bool = True,
     needed: Iterable[str] | None = None,
@@ -71,11 +71,11 @@ def find_assets(
     tell = tell or (lambda line: None)
     wanted = required_files() if needed is None else tuple(needed)
     named = folder or os.environ.get(FOLDER_VARIABLE)
-    if named and not standins:
+    if named and not placeholders:
         path = Path(named).expanduser().absolute()
         check_assets(path, wanted)
         return _source("folder", path)
-    if not standins:
+    if not placeholders:
         for path in _installed():
             if _usable(path, wanted):
                 return _source("installed", path)
@@ -84,7 +84,7 @@ def find_assets(
             return _source("hub", path)
     path = Path(cache).absolute() / f"standins-{content_key()}"
     try:
-        write_standins(path)
+        write_placeholders(path)
     except OSError as error:
         raise UserError(
             f"the built-in stand-ins cannot be written to {path}: {error.strerror or error}; "
@@ -100,7 +100,7 @@ def _source(kind: Literal["folder", "installed", "hub", "stand-in"], path: Path)
 
 def required_files() -> tuple[str, ...]:
     """What the benchmark's 130 tasks need: arenas, textures, objects, relative to the tree."""
-    return tuple(sorted(name for name in standin_files() if name != MARKER))
+    return tuple(sorted(name for name in placeholder_files() if name != MARKER))
 
 
 def object_file(path: Path, category: str) -> str | None:

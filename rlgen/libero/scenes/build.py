@@ -31,7 +31,7 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
 from rlgen.libero.scenes.build_goal import goal_atoms, premise_atoms
-from rlgen.libero.scenes.build_placements import fixture_poses, sample_placements
+from rlgen.libero.scenes.build_placements import fixture_poses, sample_reset_states
 from rlgen.libero.scenes.lamps import add_lamps
 from rlgen.libero.scenes.scene import physics_model
 from rlgen.libero.tasks.initial_states import read_initial_states
@@ -102,7 +102,7 @@ def prepare(assets: str, configuration: Path, gl: str = "disable") -> None:
     libero.libero._assets_path_cache = str(assets)
 
 
-def official_environment(task: Task, *, pictures: bool = False) -> Any:
+def official_environment(task: Task, *, images: bool = False) -> Any:
     """The benchmark's `ControlEnv` after a reset, with its two cameras or without; `prepare` comes first.
 
     Where the fixtures stand is drawn at every reset, a centimetre or two apart; here always from seed 0.
@@ -110,7 +110,7 @@ def official_environment(task: Task, *, pictures: bool = False) -> Any:
     from libero.libero.envs.env_wrapper import ControlEnv
 
     np.random.seed(0)
-    env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=pictures, use_camera_obs=pictures)
+    env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=images, use_camera_obs=images)
     env.reset()
     return env
 
@@ -127,7 +127,7 @@ def _write_bundle(
     if stored.shape[1] != 1 + model.nq + model.nv:
         raise UserError(f"stored states have {stored.shape[1]} numbers, the model {1 + model.nq + model.nv}")
     np.save(out / "stored.npy", stored)
-    np.save(out / "placements.npy", sample_placements(env, placements, seed))
+    np.save(out / "placements.npy", sample_reset_states(env, placements, seed))
     physics_model(out)
 
 

@@ -27,7 +27,7 @@ def fixture_poses(env: Any) -> Poses:
     return poses
 
 
-def sample_placements(env: Any, count: int, seed: int) -> Float[np.ndarray, "P D"]:
+def sample_reset_states(env: Any, count: int, seed: int) -> Float[np.ndarray, "P D"]:
     """Initial states as a reset draws them, not settled; the fixtures stay where they are.
 
     Args:
@@ -36,16 +36,16 @@ def sample_placements(env: Any, count: int, seed: int) -> Float[np.ndarray, "P D
       seed: of the samplers, which draw from NumPy's global generator.
     """
     np.random.seed(seed)
-    standing = fixture_poses(env)
+    placeholderg = fixture_poses(env)
     # The benchmark reads where its sites are before the first reset puts the fixtures anywhere, and adds where they go.
-    _put_fixtures(env, _poses_as_loaded(env, standing))
+    _put_fixtures(env, _poses_as_loaded(env, placeholderg))
     try:
-        return np.stack([_sample_one(env, standing) for _ in range(count)])
+        return np.stack([_sample_one(env, placeholderg) for _ in range(count)])
     finally:
-        _put_fixtures(env, standing)
+        _put_fixtures(env, placeholderg)
 
 
-def _sample_one(env: Any, standing: Poses) -> Float[np.ndarray, " D"]:
+def _sample_one(env: Any, placeholderg: Poses) -> Float[np.ndarray, " D"]:
     problem, sim, robot = env.env, env.sim, env.robots[0]
     sim.reset()
     noise = np.random.randn(len(robot.robot_model.init_qpos)) * JOINT_NOISE
@@ -57,8 +57,8 @@ def _sample_one(env: Any, standing: Poses) -> Float[np.ndarray, " D"]:
     mujoco.mj_kinematics(sim.model._model, sim.data._data)
     placed = problem.placement_initializer.sample()
     for name, (_, _, body) in placed.items():
-        if body.name in problem.fixtures_dict and body.root_body in standing:
-            placed[name] = (*standing[body.root_body], body)
+        if body.name in problem.fixtures_dict and body.root_body in placeholderg:
+            placed[name] = (*placeholderg[body.root_body], body)
     placed = problem.conditional_placement_initializer.sample(sim, placed)
     placed = problem.conditional_placement_on_objects_initializer.sample(placed)
     for position, quaternion, body in placed.values():
@@ -67,12 +67,12 @@ def _sample_one(env: Any, standing: Poses) -> Float[np.ndarray, " D"]:
     return np.concatenate([[0.0], sim.data.qpos, sim.data.qvel])
 
 
-def _poses_as_loaded(env: Any, standing: Poses) -> Poses:
+def _poses_as_loaded(env: Any, placeholderg: Poses) -> Poses:
     """Where the model's description has the fixtures."""
     described = {body.get("name"): body for body in ElementTree.fromstring(env.env.model.get_xml()).iter("body")}
     return {
         name: (_numbers(described[name].get("pos", "0 0 0")), _numbers(described[name].get("quat", "1 0 0 0")))
-        for name in standing
+        for name in placeholderg
     }
 
 

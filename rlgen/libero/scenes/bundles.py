@@ -67,7 +67,7 @@ def build_bundles(
                 lines = (Path(logs) / str(number)).read_text(errors="replace").strip().splitlines() or ["no output"]
                 raise UserError(
                     f"scenes cannot be built from {assets.label} at {assets.path}: {lines[-1]}; "
-                    "check the assets folder, or use --standins"
+                    "check the assets folder, or use --placeholders"
                 )
     return list(folders.values())
 

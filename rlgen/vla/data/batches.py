@@ -40,8 +40,8 @@ class Batch:
       augment: camera name -> uniform numbers `[B, 6]`; empty without augmentation.
     """
 
-    pictures: dict[str, Array]
-    picture_mask: dict[str, Array]
+    images: dict[str, Array]
+    image_mask: dict[str, Array]
     state: Array
     actions: Array
     chunk_mask: Array
@@ -82,16 +82,16 @@ class BatchOptions:
         return slice(self.process * size, (self.process + 1) * size)
 
 
-def shift(pictures: UInt8[np.ndarray, "B h w 3"], moves: Int[np.ndarray, "B 2"]) -> UInt8[np.ndarray, "B h w 3"]:
+def shift(images: UInt8[np.ndarray, "B h w 3"], moves: Int[np.ndarray, "B 2"]) -> UInt8[np.ndarray, "B h w 3"]:
     """Moves each picture up and left by `moves` pixels, repeating its border."""
-    out = np.empty_like(pictures)
-    height, width = pictures.shape[1:3]
+    out = np.empty_like(images)
+    height, width = images.shape[1:3]
     most = np.array([height - 1, width - 1])
-    for picture, target, (down, right) in zip(pictures, out, np.clip(moves, -most, most).tolist(), strict=True):
+    for image, target, (down, right) in zip(images, out, np.clip(moves, -most, most).tolist(), strict=True):
         # Blocks instead of numbered rows and columns, which take several times as long.
         top, bottom = max(-down, 0), height - max(down, 0)
         left, end = max(-right, 0), width - max(right, 0)
-        target[top:bottom, left:end] = picture[top + down : bottom + down, left + right : end + right]
+        target[top:bottom, left:end] = image[top + down : bottom + down, left + right : end + right]
         target[top:bottom, :left] = target[top:bottom, left : left + 1]
         target[top:bottom, end:] = target[top:bottom, end - 1 : end]
         target[:top], target[bottom:] = target[top], target[bottom - 1]
@@ -109,10 +109,10 @@ def make_batch(config: VlaConfig, mixture: Mixture, pipeline: Pipeline, options:
     augment = _for_cameras(config, options.augment, lambda: random.random((count, NUMBERS), np.float32))
     drawn = mixture.draw(count, options.seed, step)[rows]
     sample = pipeline.inputs(mixture.sample(drawn, config.horizon))
-    pictures = sample["pictures"]
+    images = sample["images"]
     return Batch(
-        pictures={name: shift(p, moves[name][rows]) if moves else p for name, p in pictures.items()},
-        picture_mask=sample["picture_mask"],
+        images={name: shift(p, moves[name][rows]) if moves else p for name, p in images.items()},
+        image_mask=sample["image_mask"],
         state=sample["state"],
         actions=sample["actions"],
         chunk_mask=sample["action_mask"],

@@ -29,7 +29,7 @@ class Frames(Protocol):
     def table(self) -> FrameTable:
         """The numbers of all steps."""
 
-    def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+    def images(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """`image` and `wrist_image` of steps, upright."""
 
 
@@ -56,7 +56,7 @@ class MemoryFrames:
     pool: ThreadPoolExecutor | None = field(default=None, compare=False)
     side: int | None = None
 
-    def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+    def images(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """`image` and `wrist_image` of steps, upright."""
         return {name: self._some(getattr(self, name), index) for name in KEYS}
 
@@ -86,27 +86,27 @@ class ItemFrames:
         """The numbers of all steps."""
         return self.source.table
 
-    def pictures(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+    def images(self, index: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """`image` and `wrist_image` of steps, upright."""
-        items = list(self.pool.map(self._pictures, index))
+        items = list(self.pool.map(self._images, index))
         return {name: np.stack([item[name] for item in items]) for name in KEYS}
 
-    def _pictures(self, number: int) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    def _images(self, number: int) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
         item = self.source[int(number)]
         return {name: _squares(item[name], self.side) for name in KEYS}
 
 
-def _squares(pictures: UInt8[np.ndarray, "*B h w 3"], side: int | None) -> UInt8[np.ndarray, "*B h w 3"]:
-    return pictures if side is None else resize_with_pad(pictures, side)
+def _squares(images: UInt8[np.ndarray, "*B h w 3"], side: int | None) -> UInt8[np.ndarray, "*B h w 3"]:
+    return images if side is None else resize_with_pad(images, side)
 
 
 def take(frames: Frames, index: Int[np.ndarray, " B"], horizon: int) -> Sample:
     """Steps as a robot would send them, with the actions that follow."""
     table = frames.table
     actions, mask = table.chunks(index, horizon)
-    pictures = {KEYS[name]: picture for name, picture in frames.pictures(index).items()}
+    images = {KEYS[name]: image for name, image in frames.images(index).items()}
     prompts = [table.prompts[number] for number in table.prompt[index]]
-    return {**pictures, STATE: table.state[index], PROMPT: prompts, "actions": actions, "action_mask": mask}
+    return {**images, STATE: table.state[index], PROMPT: prompts, "actions": actions, "action_mask": mask}
 
 
 def from_rlds(episodes: Iterable[RldsEpisode], side: int, *, threads: int = 1) -> MemoryFrames:

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 
-def upright(pictures: UInt8[np.ndarray, "*B h w 3"]) -> UInt8[np.ndarray, "*B h w 3"]:
+def upright(images: UInt8[np.ndarray, "*B h w 3"]) -> UInt8[np.ndarray, "*B h w 3"]:
     """The benchmark's pictures turned by 180 degrees, as every dataset has them; its own inverse."""
-    return pictures[..., ::-1, ::-1, :]
+    return images[..., ::-1, ::-1, :]
 
 
 def fitted(height: int, width: int, side: int) -> tuple[int, int]:
@@ -21,29 +21,29 @@ def fitted(height: int, width: int, side: int) -> tuple[int, int]:
     return int(height / ratio), int(width / ratio)
 
 
-def resize_with_pad(pictures: UInt8[np.ndarray, "*B h w 3"], side: int) -> UInt8[np.ndarray, "*B side side 3"]:
+def resize_with_pad(images: UInt8[np.ndarray, "*B h w 3"], side: int) -> UInt8[np.ndarray, "*B side side 3"]:
     """Pillow's bilinear resize into the middle of a black square, bit for bit openpi's; nothing where it fits."""
-    h, w = pictures.shape[-3:-1]
+    h, w = images.shape[-3:-1]
     if h == w == side:
-        return pictures
+        return images
     height, width = fitted(h, w, side)
     top, left = max(0, (side - height) // 2), max(0, (side - width) // 2)
-    flat = pictures.reshape(-1, h, w, 3)
+    flat = images.reshape(-1, h, w, 3)
     out = np.zeros((len(flat), side, side, 3), np.uint8)
-    for picture, target in zip(flat, out, strict=True):
-        small = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+    for image, target in zip(flat, out, strict=True):
+        small = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
         target[top : top + height, left : left + width] = np.asarray(small)
-    return out.reshape(*pictures.shape[:-3], side, side, 3)
+    return out.reshape(*images.shape[:-3], side, side, 3)
 
 
-def resize_on_device(pictures: Array, side: int) -> Array:
+def resize_on_device(images: Array, side: int) -> Array:
     """The same in JAX: uint8 `[B, h, w, 3]` with black around, or floats in [-1, 1] with -1 around."""
-    h, w = pictures.shape[1:3]
+    h, w = images.shape[1:3]
     if h == w == side:
-        return pictures
+        return images
     height, width = fitted(h, w, side)
-    small = jax.image.resize(jnp.asarray(pictures, jnp.float32), (len(pictures), height, width, 3), "linear")
-    if pictures.dtype == jnp.uint8:
+    small = jax.image.resize(jnp.asarray(images, jnp.float32), (len(images), height, width, 3), "linear")
+    if images.dtype == jnp.uint8:
         small, empty = jnp.clip(jnp.round(small), 0, 255).astype(jnp.uint8), 0
     else:
         small, empty = jnp.clip(small, -1, 1), -1.0
@@ -52,14 +52,14 @@ def resize_on_device(pictures: Array, side: int) -> Array:
     return jnp.pad(small, around, constant_values=empty)
 
 
-def to_uint8(picture: np.ndarray) -> UInt8[np.ndarray, "*B h w 3"]:
+def to_uint8(image: np.ndarray) -> UInt8[np.ndarray, "*B h w 3"]:
     """Floats in [0, 1] as bytes, cut and not rounded; bytes stay."""
-    return (255 * picture).astype(np.uint8) if np.issubdtype(picture.dtype, np.floating) else picture
+    return (255 * image).astype(np.uint8) if np.issubdtype(image.dtype, np.floating) else image
 
 
-def to_floats(picture: UInt8[Array, "*B h w 3"]) -> Float[Array, "*B h w 3"]:
+def to_floats(image: UInt8[Array, "*B h w 3"]) -> Float[Array, "*B h w 3"]:
     """Bytes as the model reads them, in [-1, 1]."""
-    return jnp.asarray(picture, jnp.float32) / 255 * 2 - 1
+    return jnp.asarray(image, jnp.float32) / 255 * 2 - 1
 
 
 NUMBERS = 6
@@ -86,7 +86,7 @@ class Augmentation:
 
 
 def augment(
-    pictures: Float[Array, "B h w 3"], numbers: Float[Array, "B 6"], options: Augmentation, *, fixed_camera: bool
+    images: Float[Array, "B h w 3"], numbers: Float[Array, "B 6"], options: Augmentation, *, fixed_camera: bool
 ) -> Float[Array, "B h w 3"]:
     """Changes pictures in [-1, 1].
 
@@ -97,8 +97,8 @@ def augment(
       fixed_camera: whether the camera stands still; one at the hand is not cropped or turned.
     """
     if fixed_camera:
-        pictures = jax.vmap(lambda picture, u: _moved(picture, u, options))(pictures, numbers)
-    light = (pictures + 1) / 2
+        images = jax.vmap(lambda image, u: _moved(image, u, options))(images, numbers)
+    light = (images + 1) / 2
     strength = jnp.array([options.brightness, options.contrast, options.saturation])
     brightness, contrast, saturation = (1 + strength * (2 * numbers[:, 3:] - 1)).T[:, :, None, None, None]
     light = light * brightness
@@ -109,9 +109,9 @@ def augment(
     return jnp.clip(light, 0, 1) * 2 - 1
 
 
-def _moved(picture: Float[Array, "h w 3"], u: Float[Array, " 6"], options: Augmentation) -> Float[Array, "h w 3"]:
+def _moved(image: Float[Array, "h w 3"], u: Float[Array, " 6"], options: Augmentation) -> Float[Array, "h w 3"]:
     """A turned crop at the picture's own size, by one bilinear look-up."""
-    h, w, _ = picture.shape
+    h, w, _ = image.shape
     angle = options.angle * (2 * u[2] - 1)
     y, x = jnp.meshgrid(jnp.arange(h) - (h - 1) / 2, jnp.arange(w) - (w - 1) / 2, indexing="ij")
     sin, cos = jnp.sin(angle), jnp.cos(angle)
@@ -119,4 +119,4 @@ def _moved(picture: Float[Array, "h w 3"], u: Float[Array, " 6"], options: Augme
     # The middle of the crop may move by half of what it leaves out.
     room = (1 - options.crop) * jnp.array([h, w])
     at = [y + (h - 1) / 2 + room[0] * (u[0] - 0.5), x + (w - 1) / 2 + room[1] * (u[1] - 0.5)]
-    return jnp.stack([map_coordinates(picture[..., c], at, order=1, mode="nearest") for c in range(3)], axis=-1)
+    return jnp.stack([map_coordinates(image[..., c], at, order=1, mode="nearest") for c in range(3)], axis=-1)

@@ -137,7 +137,7 @@ Kind = Literal["zscore", "quantile"]
 EPSILON = 1e-6
 
 
-def normalise(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
+def normalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
     """Numbers of mean 0 and deviation 1, or of which 98 % lie in [-1, 1]; longer statistics are cut."""
     size = x.shape[-1]
     if kind == "zscore":
@@ -146,7 +146,7 @@ def normalise(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore")
     return (x - low) / (high - low + EPSILON) * 2 - 1
 
 
-def unnormalise(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
+def unnormalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
     """The inverse. Dimensions beyond the statistics have mean 0 and deviation 1, or stay as they are."""
     size, numpy = stats.mean.shape[-1], jnp if isinstance(x, jax.Array) else np
     known, beyond = x[..., :size], x[..., size:]

@@ -11,7 +11,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.types import ACTION_SIZE
 from rlgen.vla.data.normalize import Kind, NormStats
 from rlgen.vla.data.tokens import Encode, hashed_words, sentencepiece
-from rlgen.vla.data.transforms import LIBERO_DELTA, DeltaActions, Normalise, Pad, Pipeline, Repack, Resize, Tokenise
+from rlgen.vla.data.transforms import LIBERO_DELTA, DeltaActions, Normalize, Pad, Pipeline, Repack, Resize, Tokenize
 from rlgen.vla.model.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
 
 Semantics = Literal["relative", "absolute"]
@@ -88,9 +88,9 @@ def make_pipeline(config: VlaConfig, spec: InputSpec, stats: NormStats, encode: 
         (
             Repack(config.cameras, ACTION_SIZE),
             *delta,
-            Normalise(stats, spec.normalisation, config.state_limit),
+            Normalize(stats, spec.normalisation, config.state_limit),
             Resize(config.image_size),
-            Tokenise(encode, config.prompt_length, config.state_in_prompt),
+            Tokenize(encode, config.prompt_length, config.state_in_prompt),
             Pad(config.action_size, len(np.asarray(stats.state.mean))),
         )
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.vla.data.images import resize_with_pad, to_uint8
-from rlgen.vla.data.normalize import Kind, NormStats, add_state, normalise, pad_last, subtract_state, unnormalise
+from rlgen.vla.data.normalize import Kind, NormStats, add_state, normalize, pad_last, subtract_state, unnormalize
 from rlgen.vla.data.tokens import Encode, tokenize
 
 Sample = dict[str, Any]
@@ -53,19 +53,19 @@ class Repack:
         for key in (*self.cameras, STATE, PROMPT):
             if key not in sample:
                 raise UserError(f"the observation has no {key!r}; expected {', '.join((*self.cameras, STATE, PROMPT))}")
-        given = {camera: _picture(key, sample[key]) for key, camera in self.cameras.items()}
+        given = {camera: _image(key, sample[key]) for key, camera in self.cameras.items()}
         state = _numbers(STATE, sample[STATE])
         batch = state.shape[:-1]
         some = next(iter(given.values()))
         packed = {
-            "pictures": {camera: given.get(camera, np.zeros_like(some)) for camera in self.wanted},
-            "picture_mask": {camera: np.full(batch, camera in given) for camera in self.wanted},
+            "images": {camera: given.get(camera, np.zeros_like(some)) for camera in self.wanted},
+            "image_mask": {camera: np.full(batch, camera in given) for camera in self.wanted},
             "state": state,
             "prompt": _prompt(sample[PROMPT], batch),
         }
-        for camera, picture in packed["pictures"].items():
-            if picture.shape[:-3] != batch:
-                raise UserError(f"picture {camera} has shape {list(picture.shape)}, the state {list(state.shape)}")
+        for camera, image in packed["images"].items():
+            if image.shape[:-3] != batch:
+                raise UserError(f"picture {camera} has shape {list(image.shape)}, the state {list(state.shape)}")
         rest = {key: sample[key] for key in ("actions", "action_mask") if key in sample}
         return {**packed, **rest}
 
@@ -90,10 +90,10 @@ class DeltaActions:
 
 
 @dataclass(frozen=True)
-class Normalise:
+class Normalize:
     """State and actions by a dataset's statistics, states kept within plus and minus `limit`."""
 
-    name: ClassVar[str] = "normalise"
+    name: ClassVar[str] = "normalize"
     stats: NormStats
     kind: Kind = "zscore"
     limit: float = float("inf")
@@ -102,17 +102,17 @@ class Normalise:
         size = len(self.stats.state.mean)
         if sample["state"].shape[-1] != size:
             raise UserError(f"the state has {sample['state'].shape[-1]} numbers, the model was trained with {size}")
-        state = np.clip(normalise(self.stats.state, sample["state"], self.kind), -self.limit, self.limit)
+        state = np.clip(normalize(self.stats.state, sample["state"], self.kind), -self.limit, self.limit)
         out = {**sample, "state": np.asarray(state, np.float32)}
         if "actions" in sample:
-            out["actions"] = np.asarray(normalise(self.stats.actions, sample["actions"], self.kind), np.float32)
+            out["actions"] = np.asarray(normalize(self.stats.actions, sample["actions"], self.kind), np.float32)
         return out
 
     def outputs(self, sample: Sample) -> Sample:
         return {
             **sample,
-            "state": unnormalise(self.stats.state, sample["state"], self.kind),
-            "actions": unnormalise(self.stats.actions, sample["actions"], self.kind),
+            "state": unnormalize(self.stats.state, sample["state"], self.kind),
+            "actions": unnormalize(self.stats.actions, sample["actions"], self.kind),
         }
 
 
@@ -124,17 +124,17 @@ class Resize:
     side: int
 
     def inputs(self, sample: Sample) -> Sample:
-        return {**sample, "pictures": {name: resize_with_pad(p, self.side) for name, p in sample["pictures"].items()}}
+        return {**sample, "images": {name: resize_with_pad(p, self.side) for name, p in sample["images"].items()}}
 
     def outputs(self, sample: Sample) -> Sample:
         return sample
 
 
 @dataclass(frozen=True)
-class Tokenise:
+class Tokenize:
     """The prompt as ids, with the normalised state in it if `with_state`."""
 
-    name: ClassVar[str] = "tokenise"
+    name: ClassVar[str] = "tokenize"
     encode: Encode
     length: int
     with_state: bool = False
@@ -192,14 +192,14 @@ class Pipeline:
         return [transform.name for transform in self.transforms]
 
 
-def _picture(key: str, value: Any) -> np.ndarray:
-    picture = np.asarray(value)
-    if picture.ndim >= 3 and picture.shape[-1] != 3 and picture.shape[-3] == 3:
-        picture = np.moveaxis(picture, -3, -1)
-    numbers = picture.dtype == np.uint8 or np.issubdtype(picture.dtype, np.floating)
-    if picture.ndim < 3 or picture.shape[-1] != 3 or not numbers or 0 in picture.shape:
-        raise UserError(f"{key} is {picture.dtype} {list(picture.shape)}, expected a picture [h, w, 3] of uint8")
-    return to_uint8(picture)
+def _image(key: str, value: Any) -> np.ndarray:
+    image = np.asarray(value)
+    if image.ndim >= 3 and image.shape[-1] != 3 and image.shape[-3] == 3:
+        image = np.moveaxis(image, -3, -1)
+    numbers = image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)
+    if image.ndim < 3 or image.shape[-1] != 3 or not numbers or 0 in image.shape:
+        raise UserError(f"{key} is {image.dtype} {list(image.shape)}, expected a picture [h, w, 3] of uint8")
+    return to_uint8(image)
 
 
 def _numbers(key: str, value: Any) -> np.ndarray:

@@ -138,11 +138,11 @@ class VlaConfig:
             raise ValueError("cameras is empty; name at least one")
 
     @property
-    def picture_tokens(self) -> int:
+    def image_tokens(self) -> int:
         """Tokens of one picture."""
         return (self.image_size // self.vision.patch) ** 2
 
     @property
     def prefix_tokens(self) -> int:
         """Tokens of all pictures and the text."""
-        return len(self.cameras) * self.picture_tokens + self.prompt_length
+        return len(self.cameras) * self.image_tokens + self.prompt_length

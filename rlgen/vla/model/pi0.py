@@ -74,8 +74,8 @@ class Inputs:
       state: normalised and padded to `action_size`; pi0.5's network does not look at it.
     """
 
-    pictures: dict[str, Float[Array, "B h w 3"]]
-    picture_mask: dict[str, Bool[Array, " B"]]
+    images: dict[str, Float[Array, "B h w 3"]]
+    image_mask: dict[str, Bool[Array, " B"]]
     prompt: Int[Array, "B L"]
     prompt_mask: Bool[Array, "B L"]
     state: Float[Array, "B A"]
@@ -113,7 +113,7 @@ class PaliGemma(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.img = SigLip(c.vision, c.picture_tokens, c.language.width, jnp.dtype(c.dtype), c.unroll, c.remat)
+        self.img = SigLip(c.vision, c.image_tokens, c.language.width, jnp.dtype(c.dtype), c.unroll, c.remat)
         self.llm = Gemma(c)
 
 
@@ -137,13 +137,13 @@ class Pi0(nn.Module):
 
     def prefix(self, inputs: Inputs) -> Block:
         names = self.config.cameras
-        count, tokens = len(inputs.prompt), self.config.picture_tokens
+        count, tokens = len(inputs.prompt), self.config.image_tokens
         # All cameras share the encoder, so they go through it as one batch.
-        pictures = self.PaliGemma.img(jnp.concatenate([inputs.pictures[name] for name in names]))
-        pictures = pictures.reshape(len(names), count, tokens, -1).swapaxes(0, 1)
-        pictures = pictures.reshape(count, len(names) * tokens, -1)
-        seen = jnp.repeat(jnp.stack([inputs.picture_mask[name] for name in names], axis=1), tokens, axis=1)
-        both = jnp.concatenate([pictures, self.PaliGemma.llm.embed(inputs.prompt)], axis=1)
+        images = self.PaliGemma.img(jnp.concatenate([inputs.images[name] for name in names]))
+        images = images.reshape(len(names), count, tokens, -1).swapaxes(0, 1)
+        images = images.reshape(count, len(names) * tokens, -1)
+        seen = jnp.repeat(jnp.stack([inputs.image_mask[name] for name in names], axis=1), tokens, axis=1)
+        both = jnp.concatenate([images, self.PaliGemma.llm.embed(inputs.prompt)], axis=1)
         return Block(both, jnp.concatenate([seen, inputs.prompt_mask], axis=1), jnp.zeros(both.shape[1], bool))
 
     def suffix(self, state: Float[Array, "B A"], x: Actions, t: Float[Array, " B"]) -> Block:
@@ -212,8 +212,8 @@ def example_inputs(config: VlaConfig, count: int = 1) -> Inputs:
     """Zeros of the right shapes."""
     side = config.image_size
     return Inputs(
-        pictures={name: jnp.zeros((count, side, side, 3)) for name in config.cameras},
-        picture_mask={name: jnp.ones(count, bool) for name in config.cameras},
+        images={name: jnp.zeros((count, side, side, 3)) for name in config.cameras},
+        image_mask={name: jnp.ones(count, bool) for name in config.cameras},
         prompt=jnp.zeros((count, config.prompt_length), jnp.int32),
         prompt_mask=jnp.ones((count, config.prompt_length), bool),
         state=jnp.zeros((count, config.action_size)),

@@ -22,7 +22,7 @@ class ConvStem(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, pictures: Float[Array, "B h w 3"]) -> Float[Array, "B h/p w/p W"]:
+    def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B h/p w/p W"]:
         channels, cell = self.config.stem_width, self.config.stem_cell
 
         def dense(width):
@@ -31,7 +31,7 @@ class ConvStem(nn.Module):
         def norm(x):
             return nn.relu(nn.LayerNorm(dtype=self.dtype)(x))
 
-        x = dense(channels)(space_to_depth(pictures, cell))
+        x = dense(channels)(space_to_depth(images, cell))
         while cell < self.config.patch:
             x = x + nn.Conv(channels, (3, 3), dtype=self.dtype)(norm(x))
             channels, cell = min(2 * channels, self.config.width), 2 * cell
@@ -47,11 +47,11 @@ class PatchEmbedding(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, pictures: Float[Array, "B h w 3"]) -> Float[Array, "B h/p w/p W"]:
-        shape = (self.patch, self.patch, pictures.shape[-1], self.width)
+    def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B h/p w/p W"]:
+        shape = (self.patch, self.patch, images.shape[-1], self.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        cells = space_to_depth(pictures, self.patch).astype(self.dtype)
+        cells = space_to_depth(images, self.patch).astype(self.dtype)
         return project(cells, kernel.reshape(-1, self.width)) + bias.astype(self.dtype)
 
 
@@ -156,15 +156,15 @@ class SigLip(nn.Module):
         self.Transformer = Encoder(c, self.dtype, self.unroll, self.remat)
         self.head = Dense([self.out_width], self.dtype)
 
-    def embed(self, pictures: Float[Array, "B h w 3"]) -> Float[Array, "B T W"]:
-        """Patch tokens with their positions; `pictures` in [-1, 1]."""
-        grid = self.embedding(pictures) if self.config.stem == "linear" else self.stem(pictures)
+    def embed(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B T W"]:
+        """Patch tokens with their positions; `images` in [-1, 1]."""
+        grid = self.embedding(images) if self.config.stem == "linear" else self.stem(images)
         return grid.reshape(grid.shape[0], -1, grid.shape[-1]) + self.pos_embedding.astype(self.dtype)
 
-    def encode(self, pictures: Float[Array, "B h w 3"]) -> Float[Array, "B T W"]:
+    def encode(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B T W"]:
         """Tokens after the last norm, before the projection."""
-        return self.Transformer(self.embed(pictures))
+        return self.Transformer(self.embed(images))
 
-    def __call__(self, pictures: Float[Array, "B h w 3"]) -> Float[Array, "B T out"]:
-        """Tokens for the language expert; `pictures` in [-1, 1]."""
-        return self.head(self.encode(pictures))
+    def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B T out"]:
+        """Tokens for the language expert; `images` in [-1, 1]."""
+        return self.head(self.encode(images))

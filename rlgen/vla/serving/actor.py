@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from rlgen.core.types import Observation
-from rlgen.libero.rendering.software import FastView
+from rlgen.libero.rendering.software import SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
 from rlgen.libero.scenes.scene import Scene
 from rlgen.vla.data.images import upright
@@ -20,10 +20,10 @@ CAMERA_ORDER = ("observation/image", "observation/wrist_image")
 
 
 def robot_sample(
-    state: Float[np.ndarray, "*B 8"], pictures: UInt8[np.ndarray, "*B cameras h w 3"], prompt: str | list[str]
+    state: Float[np.ndarray, "*B 8"], images: UInt8[np.ndarray, "*B cameras h w 3"], prompt: str | list[str]
 ) -> Sample:
     """An observation by the keys of openpi's LIBERO clients; pictures come as the benchmark draws them."""
-    named = {name: upright(pictures[..., i, :, :, :]) for i, name in enumerate(CAMERA_ORDER)}
+    named = {name: upright(images[..., i, :, :, :]) for i, name in enumerate(CAMERA_ORDER)}
     return {**named, STATE: np.asarray(state, np.float32), PROMPT: prompt}
 
 
@@ -52,7 +52,7 @@ class VlaActor:
     def __call__(
         self,
         observation: Observation,
-        pictures: UInt8[np.ndarray, "N cameras h w 3"],
+        images: UInt8[np.ndarray, "N cameras h w 3"],
         prompt: str,
         key: Array,
     ) -> Float[np.ndarray, "N H 7"]:
@@ -68,8 +68,8 @@ class VlaActor:
           Actions in [-1, 1], the gripper -1 (open) or +1 (close).
         """
         config = self.policy.config
-        noise = np.asarray(jax.random.normal(key, (len(pictures), config.horizon, config.action_size)))
-        sample = robot_sample(observation.robot.vla_state, pictures, [prompt] * len(pictures))
+        noise = np.asarray(jax.random.normal(key, (len(images), config.horizon, config.action_size)))
+        sample = robot_sample(observation.robot.vla_state, images, [prompt] * len(images))
         actions = self.policy.act(self.policy.prepare(sample), noise)
         return legal_actions(actions)[:, : self.chunk]
 
@@ -81,7 +81,7 @@ def fast_views(scene: Scene, size: int, threads: int) -> list[Draw]:
     """Functions from a physics state to the fast view's pictures of `size` pixels a side, one a thread."""
     nq, model = scene.model.nq, scene.visual_model
     triangles = read_triangles(model)
-    views = [FastView(model, size=size, triangles=triangles) for _ in range(threads)]
+    views = [SoftwareRenderer(model, size=size, triangles=triangles) for _ in range(threads)]
     return [lambda state, view=view: view.draw(state[1 : 1 + nq]) for view in views]
 
 
@@ -91,10 +91,10 @@ def draw_all(
     """Pictures of every state, shared over the views."""
     count = len(views)
     shares = threads.map(lambda number: [views[number](state) for state in physics[number::count]], range(count))
-    pictures: list = [None] * len(physics)
+    images: list = [None] * len(physics)
     for number, share in enumerate(shares):
-        pictures[number::count] = share
-    return np.stack(pictures)
+        images[number::count] = share
+    return np.stack(images)
 
 
 class PoolVlaActor:
@@ -121,5 +121,5 @@ class PoolVlaActor:
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
         key = jax.random.fold_in(jax.random.PRNGKey(self._seed), self._looks)
         self._looks += 1
-        pictures = draw_all(self._threads, self._views, observation.physics)
-        return self._actor(observation, pictures, self._prompt, key)
+        images = draw_all(self._threads, self._views, observation.physics)
+        return self._actor(observation, images, self._prompt, key)

@@ -73,8 +73,8 @@ class Policy:
 
     def _sample(self, prepared: Sample, noise: np.ndarray) -> jax.Array:
         inputs = Inputs(
-            pictures={name: to_floats(prepared["pictures"][name]) for name in self.config.cameras},
-            picture_mask={name: jnp.asarray(mask) for name, mask in prepared["picture_mask"].items()},
+            images={name: to_floats(prepared["images"][name]) for name in self.config.cameras},
+            image_mask={name: jnp.asarray(mask) for name, mask in prepared["image_mask"].items()},
             prompt=jnp.asarray(prepared["tokens"]),
             prompt_mask=jnp.asarray(prepared["token_mask"]),
             state=jnp.asarray(prepared["state"]),

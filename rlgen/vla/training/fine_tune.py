@@ -36,10 +36,10 @@ def describe_inputs(job: Job) -> list[str]:
     """Transforms, cameras, state, prompt and masks of the first batch."""
     batch = make_batch(job.config, job.mixture, job.pipeline, job.options, 0)
     lines = [f"transforms: {', '.join(job.pipeline.names)}"]
-    for name, pictures in batch.pictures.items():
-        mask = np.asarray(batch.picture_mask[name])
-        seen = f"mean {pictures[mask].mean():.0f} of 255" if mask.any() else "masked: the data has no such camera"
-        lines.append(f"camera {name}: {list(pictures.shape[1:])}, {seen}")
+    for name, images in batch.images.items():
+        mask = np.asarray(batch.image_mask[name])
+        seen = f"mean {images[mask].mean():.0f} of 255" if mask.any() else "masked: the data has no such camera"
+        lines.append(f"camera {name}: {list(images.shape[1:])}, {seen}")
     size = job.pipeline.transforms[-1].state_size
     state, actions = batch.state[:, :size], batch.actions[..., :7]
     where = "in the prompt" if job.config.state_in_prompt else "not read by the network"

@@ -42,13 +42,13 @@ def init_state(config: VlaConfig, train: TrainConfig, params: PyTree | None = No
 
 def batch_inputs(config: VlaConfig, train: TrainConfig, batch: Batch, *, changed: bool = True) -> Inputs:
     """A batch as the network reads it, with augmentation and noise on the state unless `changed` is False."""
-    pictures = {name: to_floats(batch.pictures[name]) for name in config.cameras}
+    images = {name: to_floats(batch.images[name]) for name in config.cameras}
     state = batch.state
     if changed:
         for name, numbers in batch.augment.items():
-            pictures[name] = augment(pictures[name], numbers, Augmentation(), fixed_camera="wrist" not in name)
+            images[name] = augment(images[name], numbers, Augmentation(), fixed_camera="wrist" not in name)
         state = state + train.state_noise * batch.state_noise
-    return Inputs(pictures, batch.picture_mask, batch.prompt, batch.prompt_mask, state)
+    return Inputs(images, batch.image_mask, batch.prompt, batch.prompt_mask, state)
 
 
 def loss_sum(

@@ -83,7 +83,7 @@ def suffix_tokens(config: VlaConfig) -> int:
 def activation_bytes(config: VlaConfig, draws: int = 1) -> int:
     """Roughly what one frame's pass keeps for its gradient."""
     size = 2 if config.dtype == "bfloat16" else 4
-    vision, patches = config.vision, config.picture_tokens
+    vision, patches = config.vision, config.image_tokens
     prefix, suffix = config.prefix_tokens, draws * suffix_tokens(config)
     heads = config.heads * config.head_size
     # Of a block: what goes in, what its layers keep for themselves, and scores in float32 besides their softmax.
@@ -150,7 +150,7 @@ def forward_flops(config: VlaConfig, draws: int = 1) -> float:
 
 def _forward_flops(config: VlaConfig, train: TrainConfig) -> tuple[float, float]:
     """Of a frame: forward, and those of its products whose weights are trained plus all of the attention's."""
-    seen, patches = len(config.cameras) * config.picture_tokens, config.picture_tokens
+    seen, patches = len(config.cameras) * config.image_tokens, config.image_tokens
     prefix, suffix = config.prefix_tokens, train.draws * suffix_tokens(config)
     total = trained = 0.0
     for name, shape in tree_shapes(expected_params(config)).items():

@@ -56,7 +56,7 @@ def schedule(train: TrainConfig) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(first, peak, warmup), after], [warmup])
 
 
-def optimiser(train: TrainConfig) -> optax.GradientTransformation:
+def optimizer(train: TrainConfig) -> optax.GradientTransformation:
     """AdamW behind a clip of the global norm."""
     adamw = optax.adamw(
         schedule(train), train.beta1, train.beta2, train.eps, weight_decay=train.weight_decay, mu_dtype=train.moments
@@ -68,14 +68,14 @@ def begin(train: TrainConfig, trained: PyTree, frozen: PyTree) -> TrainState:
     """A state before the first step."""
     average = None if train.ema is None else jax.tree.map(jnp.array, trained)
     frozen = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), frozen)
-    return TrainState(jnp.int32(0), trained, frozen, average, optimiser(train).init(trained))
+    return TrainState(jnp.int32(0), trained, frozen, average, optimizer(train).init(trained))
 
 
 def apply_gradients(
     train: TrainConfig, state: TrainState, grads: PyTree
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """One optimiser step; also returns the norms of the gradient and, after the step, of the kernels."""
-    updates, opt_state = optimiser(train).update(grads, state.opt_state, state.trained)
+    updates, opt_state = optimizer(train).update(grads, state.opt_state, state.trained)
     trained, average = optax.apply_updates(state.trained, updates), None
     if train.ema is not None:
         average = jax.tree.map(lambda old, new: train.ema * old + (1 - train.ema) * new, state.ema, trained)

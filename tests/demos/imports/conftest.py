@@ -6,23 +6,28 @@ import pytest
 from peoples_files import tremble, write_peoples
 
 from rlgen.core.types import Episode
-from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 
 
 @pytest.fixture(scope="session")
-def recorded(standin_scene) -> list[Episode]:
+def recorded(placeholder_scene) -> list[Episode]:
     """Two successes."""
     trials = make_trials(2, 50, seed=3)
     [episodes] = run_episodes(
-        standin_scene, Demonstrator(standin_scene, clean=True), trials, split="heldout", source="scripted", width=2
+        placeholder_scene,
+        ScriptedExpert(placeholder_scene, clean=True),
+        trials,
+        split="heldout",
+        source="scripted",
+        width=2,
     )
-    return [tremble(standin_scene, episode) for episode in episodes]
+    return [tremble(placeholder_scene, episode) for episode in episodes]
 
 
 @pytest.fixture
-def peoples(tmp_path, standin_scene, recorded) -> Path:
+def peoples(tmp_path, placeholder_scene, recorded) -> Path:
     """A folder with one file of two demonstrations."""
-    suite = tmp_path / "people" / standin_scene.task.suite
-    write_peoples(suite / f"{standin_scene.task.name}_demo.hdf5", standin_scene, recorded)
+    suite = tmp_path / "people" / placeholder_scene.task.suite
+    write_peoples(suite / f"{placeholder_scene.task.name}_demo.hdf5", placeholder_scene, recorded)
     return tmp_path / "people"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.curation.render import Drawing, DrawnEpisodes, OfOneScene
+from rlgen.curation.render import OfOneScene, RenderedEpisodes, RenderOptions
 from rlgen.data.episode import RldsEpisode
 from rlgen.data.formats.hdf5.reader import iterate_demos, read_demos, read_robot_states
 from rlgen.data.formats.rlds.writer import export_rlds
@@ -17,7 +17,7 @@ from rlgen.demos.imports.for_run import take_demonstrations
 from rlgen.demos.imports.importer import import_demonstrations
 from rlgen.demos.imports.options import Options
 from rlgen.demos.imports.rlds import episode_task
-from rlgen.demos.scripted.simple import Demonstrator
+from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 
 NAME = "libero_object_no_noops"
@@ -33,17 +33,17 @@ def record(out) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def collected(standin_scene):
+def collected(placeholder_scene):
     """Two episodes from the training placements, as the collection stage makes them."""
-    actor, trials = Demonstrator(standin_scene, clean=True), make_trials(2, 256, seed=1)
-    [episodes] = run_episodes(standin_scene, actor, trials, split="train", source="ppo", width=2)
+    actor, trials = ScriptedExpert(placeholder_scene, clean=True), make_trials(2, 256, seed=1)
+    [episodes] = run_episodes(placeholder_scene, actor, trials, split="train", source="ppo", width=2)
     # The dataset's gripper is exact, and so is the policy's.
     return [replace(e, actions=np.c_[e.actions[:, :6], np.sign(e.actions[:, 6])].astype(np.float32)) for e in episodes]
 
 
 @pytest.fixture(scope="module")
-def exported(collected, standin_scene, tmp_path_factory):
-    drawn = DrawnEpisodes(OfOneScene(standin_scene, collected), Drawing("fast", 16, 1))
+def exported(collected, placeholder_scene, tmp_path_factory):
+    drawn = RenderedEpisodes(OfOneScene(placeholder_scene, collected), RenderOptions("fast", 16, 1))
     return export_rlds(tmp_path_factory.mktemp("ours"), NAME, drawn, size=16, description="x", shards=1)
 
 
@@ -73,8 +73,8 @@ def peoples(tmp_path):
     return directory, episodes
 
 
-def test_ours_gets_its_physics_back_to_the_bit(exported, collected, tmp_path, standin_scene):
-    total = run(exported, tmp_path / "out", standin_scene)
+def test_ours_gets_its_physics_back_to_the_bit(exported, collected, tmp_path, placeholder_scene):
+    total = run(exported, tmp_path / "out", placeholder_scene)
     assert (total["kept"], total["failed"], total["bad"]) == (2, 0, 0)
     got = read_demos(tmp_path / "out" / NAME / f"{BUTTER}_demo.hdf5")
     for one, other in zip(got, collected, strict=True):
@@ -85,17 +85,17 @@ def test_ours_gets_its_physics_back_to_the_bit(exported, collected, tmp_path, st
         np.testing.assert_array_equal(one.actions, other.actions)
 
 
-def test_in_another_world_ours_is_not_taken_for_the_same(exported, tmp_path, standin_scene):
-    moved = replace(standin_scene, placements=standin_scene.placements[::-1].copy())
+def test_in_another_world_ours_is_not_taken_for_the_same(exported, tmp_path, placeholder_scene):
+    moved = replace(placeholder_scene, placements=placeholder_scene.placements[::-1].copy())
     total = run(exported, tmp_path / "out", moved)
     assert (total["kept"], total["failed"]) == (0, 2)
     assert "leaves the recorded path at step 0" in record(tmp_path / "out")[0]["failed"]["episode 0"]
     assert not list((tmp_path / "out").rglob("*.hdf5"))
 
 
-def test_peoples_has_robot_actions_and_pictures_but_no_physics(peoples, tmp_path, standin_scene):
+def test_peoples_has_robot_actions_and_images_but_no_physics(peoples, tmp_path, placeholder_scene):
     directory, given = peoples
-    total = run(directory.parent.parent, tmp_path / "out", standin_scene)
+    total = run(directory.parent.parent, tmp_path / "out", placeholder_scene)
     assert total["kept"] == 3 and record(tmp_path / "out")[0]["physics"] is False
     [path] = (tmp_path / "out").rglob("*.hdf5")
     assert path.name == f"{BUTTER}_demo.hdf5"
@@ -105,25 +105,25 @@ def test_peoples_has_robot_actions_and_pictures_but_no_physics(peoples, tmp_path
             assert not episode.has_physics and episode.success and episode.source == "human"
             np.testing.assert_array_equal(episode.actions, source.action)
             np.testing.assert_array_equal(robot.vla_state, source.state)
-            picture = file[f"data/demo_{number}/obs/agentview_rgb"][2]
+            image = file[f"data/demo_{number}/obs/agentview_rgb"][2]
             # as the renderer gives it, which is the dataset's turned by half a turn
-            assert np.abs(picture[::-1, ::-1].astype(int) - source.image[2]).max() < 8
+            assert np.abs(image[::-1, ::-1].astype(int) - source.image[2]).max() < 8
             assert "states" not in file[f"data/demo_{number}"]
     assert dataset_quality(episodes, robots).episodes == 3
     with pytest.raises(UserError, match=r"demo_0/states: no physics states.*cloning need them"):
-        take_demonstrations(path, tmp_path / "run.hdf5", standin_scene, count=3)
+        take_demonstrations(path, tmp_path / "run.hdf5", placeholder_scene, count=3)
     assert not (tmp_path / "run.hdf5").exists()
 
 
-def test_a_damaged_record_is_named_or_counted(peoples, tmp_path, standin_scene):
+def test_a_damaged_record_is_named_or_counted(peoples, tmp_path, placeholder_scene):
     directory, _ = peoples
     shard = sorted(directory.glob("*.tfrecord-*"))[1]
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     with pytest.raises(UserError, match=r"00001-of-00003: record 0 is damaged.*--skip-bad"):
-        run(directory, tmp_path / "out", standin_scene)
-    total = run(directory, tmp_path / "out", standin_scene, skip_bad=True)
+        run(directory, tmp_path / "out", placeholder_scene)
+    total = run(directory, tmp_path / "out", placeholder_scene, skip_bad=True)
     assert (total["read"], total["kept"], total["bad"]) == (3, 2, 1)
     [path] = (tmp_path / "out").rglob("*.hdf5")
     assert [len(episode) for _, episode in iterate_demos(path)] == [6, 8]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlgen.demos.scripted.geometry import Sight
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene
@@ -16,7 +16,7 @@ from rlgen.libero.scenes.scene import Scene
 @pytest.fixture(scope="session")
 def scene_of(cache: Path) -> Callable[[str], Scene]:
     """A task's scene by its name."""
-    assets, kept = find_assets(standins=True, cache=cache), {}
+    assets, kept = find_assets(placeholders=True, cache=cache), {}
 
     def load(task: str) -> Scene:
         if task not in kept:
@@ -31,7 +31,7 @@ def settled() -> Callable[[Scene], np.ndarray]:
     """Time, qpos, qvel of a task's first stored state, come to rest."""
 
     def settle(scene: Scene) -> np.ndarray:
-        pool = Pool([scene], mode="exact", threads=1)
+        pool = VectorEnv([scene], mode="exact", threads=1)
         pool.reset(scene.stored[:1])
         still = np.tile([0, 0, 0, 0, 0, 0, -1.0], (1, 20, 1))
         physics = pool.step(still).observation.physics[0].copy()

@@ -23,7 +23,7 @@ def fails(capsys, *words: str) -> str:
 @pytest.fixture
 def options(cache: Path, tmp_path: Path, monkeypatch) -> list[str]:
     monkeypatch.setenv("RLGEN_CACHE", str(cache))
-    return ["--standins", "--clean", "--mode", "fast", "--out", str(tmp_path)]
+    return ["--placeholders", "--clean", "--mode", "fast", "--out", str(tmp_path)]
 
 
 def test_a_task_is_recorded_once(options, tmp_path, capsys):

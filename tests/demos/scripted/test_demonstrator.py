@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from rlgen.data.metrics.smoothness import noop_mask
-from rlgen.demos.scripted.expert import Demonstrator, _order
+from rlgen.demos.scripted.expert import ScriptedExpert, _order
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
-from rlgen.libero.envs.vector_env import Pool
+from rlgen.libero.envs.vector_env import VectorEnv
 
 # In a box, at the rim onto another thing, a handle pulled, a knob turned, a door pushed, a book into a slot.
 TASKS = ("libero_object/6", "libero_spatial/0", "libero_goal/0", "libero_goal/7", "libero_90/33", "libero_90/75")
 
 
 def episodes(scene, count, *, clean, seed=0, width=2, mode="fast"):
-    demonstrator, trials = Demonstrator(scene, clean=clean), make_trials(count, 50, seed=seed)
+    demonstrator, trials = ScriptedExpert(scene, clean=clean), make_trials(count, 50, seed=seed)
     waves = run_episodes(scene, demonstrator, trials, split="heldout", source="scripted", width=width, mode=mode)
     return [episode for wave in waves for episode in wave]
 
@@ -48,7 +48,7 @@ def test_without_the_no_ops_the_actions_still_succeed(scene_of):
     scene = scene_of("libero_object/6")
     [episode, *_] = episodes(scene, 1, clean=False, mode="exact")
     kept = episode.actions[~noop_mask(episode.actions)]
-    pool = Pool([scene], mode="exact", threads=1)
+    pool = VectorEnv([scene], mode="exact", threads=1)
     pool.reset(episode.initial_state[None])
     result = pool.step(np.concatenate([kept, np.tile([0, 0, 0, 0, 0, 0, -1.0], (20, 1))])[None])
     pool.close()

@@ -106,7 +106,7 @@ class StepParser:
         """Whether an episode begins with this step."""
         return bool(self._example.FromString(record).features.feature["is_first"].int64_list.value[0])
 
-    def pictures(self, record: bytes, where: str = "") -> tuple[bytes, bytes]:
+    def images(self, record: bytes, where: str = "") -> tuple[bytes, bytes]:
         """The encoded pictures of both cameras."""
         feature = self._features(record, where)
         names = ("observation/image", "observation/wrist_image")

@@ -10,8 +10,8 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
 from rlgen.data.episode import RldsEpisode, pair_episode
-from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoPictures
-from rlgen.data.formats.hdf5.reader import read_demos, read_pictures, read_robot_states
+from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
+from rlgen.data.formats.hdf5.reader import read_demos, read_images, read_robot_states
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.index import IndexEntry, read_index, write_index
 from rlgen.data.shards import Shard, file_sha256, read_plan
@@ -108,5 +108,5 @@ def _episodes(folder: Path, files: Sequence[str]) -> Iterator[RldsEpisode]:
 
 def _rotated(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Both cameras' pictures as RLDS has them: the stored ones rotated by 180 degrees."""
-    pictures: DemoPictures = read_pictures(path, name)
-    return tuple(np.ascontiguousarray(p[:, ::-1, ::-1]) for p in (pictures.agentview, pictures.eye_in_hand))
+    images: DemoImages = read_images(path, name)
+    return tuple(np.ascontiguousarray(p[:, ::-1, ::-1]) for p in (images.agentview, images.eye_in_hand))

@@ -59,7 +59,7 @@ class DemoFileInfo:
 
 
 @dataclass(frozen=True)
-class DemoPictures:
+class DemoImages:
     """Pictures of T observations as the renderer gives them: rows from the bottom up, not rotated."""
 
     agentview: UInt8[np.ndarray, "T h w 3"]
@@ -75,7 +75,7 @@ class Demo:
 
     episode: Episode
     robot: RobotState
-    pictures: DemoPictures | None = None
+    images: DemoImages | None = None
 
 
 # What h5py, NumPy and the json module raise for damaged contents.

@@ -19,7 +19,7 @@ from rlgen.data.formats.hdf5.layout import (
     ROBOT_KEYS,
     ROBOT_SIZES,
     DemoFileInfo,
-    DemoPictures,
+    DemoImages,
     array,
     attribute,
     child,
@@ -248,7 +248,7 @@ def _demo(data: h5py.Group, name: str, present: set[str], path: Path) -> h5py.Gr
     return child(data, name, path)
 
 
-def read_pictures(path: Path, name: str) -> DemoPictures:
+def read_images(path: Path, name: str) -> DemoImages:
     """The pictures of demonstration `name`, as the renderer gave them; `UserError` where there are none."""
     with opened(path) as file:
         obs = child(child(child(file, "data", path), name, path), "obs", path)
@@ -257,4 +257,4 @@ def read_pictures(path: Path, name: str) -> DemoPictures:
         raise UserError(
             f"{path}: /data/{name}/obs: pictures of {[view.shape for view in views]}, expected (T, h, w, 3)"
         )
-    return DemoPictures(*views)
+    return DemoImages(*views)

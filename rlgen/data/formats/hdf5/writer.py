@@ -22,7 +22,7 @@ from rlgen.data.formats.hdf5.layout import (
     ROBOT_KEYS,
     Demo,
     DemoFileInfo,
-    DemoPictures,
+    DemoImages,
 )
 
 
@@ -31,7 +31,7 @@ def write_demos(
     episodes: Sequence[Episode],
     robot_states: Sequence[RobotState],
     info: DemoFileInfo,
-    pictures: Iterable[DemoPictures] | None = None,
+    images: Iterable[DemoImages] | None = None,
 ) -> None:
     """Writes episodes of one task to `path`, whole or not at all.
 
@@ -45,7 +45,7 @@ def write_demos(
     Raises:
       UserError: an episode is malformed, or the disk refuses.
     """
-    views = [None] * len(episodes) if pictures is None else pictures
+    views = [None] * len(episodes) if images is None else images
     stream_demos(path, (Demo(*parts) for parts in zip(episodes, robot_states, views, strict=True)), info)
 
 
@@ -58,7 +58,7 @@ def stream_demos(path: Path, demos: Iterable[Demo], info: DemoFileInfo) -> int:
         for demo in demos:
             first = first or demo.episode
             _check(demo.episode, first, path, count)
-            _write_demo(data.create_group(f"demo_{count}"), info, demo.episode, demo.robot, demo.pictures)
+            _write_demo(data.create_group(f"demo_{count}"), info, demo.episode, demo.robot, demo.images)
             count, total = count + 1, total + len(demo.episode)
         if first is None:
             raise UserError(f"{path}: episodes of no task, expected at least one")
@@ -91,7 +91,7 @@ def _write_info(data: h5py.Group, info: DemoFileInfo, first: Episode, count: int
 
 
 def _write_demo(
-    group: h5py.Group, info: DemoFileInfo, episode: Episode, robot: RobotState, pictures: DemoPictures | None
+    group: h5py.Group, info: DemoFileInfo, episode: Episode, robot: RobotState, images: DemoImages | None
 ) -> None:
     steps = len(episode)
     rows = len(robot.position)
@@ -122,9 +122,9 @@ def _write_demo(
         _store(obs, key, getattr(robot, name)[:steps])
         if rows > steps:
             _store(group, f"final_obs/{key}", getattr(robot, name)[steps:])
-    if pictures is not None:
-        _store_pictures(obs, "agentview_rgb", pictures.agentview, steps)
-        _store_pictures(obs, "eye_in_hand_rgb", pictures.eye_in_hand, steps)
+    if images is not None:
+        _store_images(obs, "agentview_rgb", images.agentview, steps)
+        _store_images(obs, "eye_in_hand_rgb", images.eye_in_hand, steps)
 
 
 def _store(group: h5py.Group, key: str, values: np.ndarray) -> h5py.Dataset:
@@ -134,10 +134,10 @@ def _store(group: h5py.Group, key: str, values: np.ndarray) -> h5py.Dataset:
     return group.create_dataset(key, data=values, chunks=values.shape, fletcher32=True, fillvalue=fill)
 
 
-def _store_pictures(obs: h5py.Group, key: str, pictures: UInt8[np.ndarray, "T h w 3"], steps: int) -> None:
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or len(pictures) != steps:
-        raise ValueError(f"{obs.name}/{key}: {pictures.dtype} {pictures.shape}, expected uint8 ({steps}, h, w, 3)")
-    obs.create_dataset(key, data=pictures, chunks=(1, *pictures.shape[1:]), fletcher32=True)
+def _store_images(obs: h5py.Group, key: str, images: UInt8[np.ndarray, "T h w 3"], steps: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != steps:
+        raise ValueError(f"{obs.name}/{key}: {images.dtype} {images.shape}, expected uint8 ({steps}, h, w, 3)")
+    obs.create_dataset(key, data=images, chunks=(1, *images.shape[1:]), fletcher32=True)
 
 
 def _as_bytes_if_binary(rewards: Float[np.ndarray, " T"]) -> np.ndarray:

@@ -116,10 +116,10 @@ def _read_group(path: Path, entry: IndexEntry, size: int) -> RldsEpisode:
     def numbers(name: str) -> np.ndarray:
         return np.array(table[name].to_pylist(), np.float32)
 
-    def pictures(name: str) -> EncodedFrames:
+    def images(name: str) -> EncodedFrames:
         return EncodedFrames(tuple(row["bytes"] for row in table[name].to_pylist()), (size, size))
 
-    image, wrist = (pictures(name) for name in IMAGES)
+    image, wrist = (images(name) for name in IMAGES)
     return RldsEpisode(
         image=image,
         wrist_image=wrist,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from rlgen.core.files import write_bytes, write_json
 from rlgen.data.formats.lerobot.table import IMAGES, SCALARS, VECTORS, features
-from rlgen.data.images import decode_picture
+from rlgen.data.images import decode_image
 from rlgen.data.metrics.smoothness import CONTROL_STEP
 from rlgen.data.shards import Shard
 from rlgen.data.writer import Plan
@@ -19,7 +19,7 @@ from rlgen.data.writer import Plan
 VERSION = "v3.0"
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 # Statistics of pictures need no more: of each camera and episode, and of each side of a picture.
-PICTURES_LOOKED_AT, PIXELS_LOOKED_AT = 4, 32
+IMAGES_LOOKED_AT, PIXELS_LOOKED_AT = 4, 32
 
 
 def write_meta(folder: Path, plan: Plan, shards: Sequence[Shard], tasks: Mapping[str, int]) -> None:
@@ -82,12 +82,12 @@ def _episode_row(table: Any, values: Mapping[str, np.ndarray], before: Sequence[
 
 def _numbers(table: Any, size: int) -> dict[str, Float[np.ndarray, "T D"]]:
     """All columns of numbers, and of each camera some pixels of a few pictures, `[n, 3]` in [0, 1]."""
-    chosen = np.unique(np.linspace(0, table.num_rows - 1, PICTURES_LOOKED_AT).astype(int))
+    chosen = np.unique(np.linspace(0, table.num_rows - 1, IMAGES_LOOKED_AT).astype(int))
     values: dict[str, np.ndarray] = {}
     for name in IMAGES:
-        pictures = [decode_picture(table[name][int(row)].as_py()["bytes"], (size, size)) for row in chosen]
+        images = [decode_image(table[name][int(row)].as_py()["bytes"], (size, size)) for row in chosen]
         apart = max(1, size // PIXELS_LOOKED_AT)
-        values[name] = np.stack(pictures)[:, ::apart, ::apart].reshape(-1, 3) / 255
+        values[name] = np.stack(images)[:, ::apart, ::apart].reshape(-1, 3) / 255
     for name in (*VECTORS, *SCALARS):
         values[name] = np.array(table[name].to_pylist(), np.float64).reshape(table.num_rows, -1)
     return values

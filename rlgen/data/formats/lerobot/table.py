@@ -45,8 +45,8 @@ def table_schema() -> pyarrow.Schema:
     """The same for arrow, with what the `datasets` library keeps in a schema's metadata."""
     import pyarrow
 
-    picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    fields = [pyarrow.field(name, picture) for name in IMAGES]
+    image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    fields = [pyarrow.field(name, image) for name in IMAGES]
     fields += [pyarrow.field(name, pyarrow.list_(pyarrow.float32(), width)) for name, width in VECTORS.items()]
     fields += [pyarrow.field(name, pyarrow.string()) for name in TEXTS]
     fields += [pyarrow.field(name, kind) for name, kind in SCALARS.items()]
@@ -72,7 +72,7 @@ def episode_table(episode: RldsEpisode, number: int, first: int, tasks: Mapping[
     import pyarrow
 
     steps = np.arange(len(episode))
-    columns = [_pictures(view) for view in (episode.image, episode.wrist_image)]
+    columns = [_images(view) for view in (episode.image, episode.wrist_image)]
     for name, values in (
         ("observation.state", episode.state),
         ("joint_state", episode.joint_state),
@@ -87,7 +87,7 @@ def episode_table(episode: RldsEpisode, number: int, first: int, tasks: Mapping[
     return pyarrow.Table.from_arrays(columns, schema=table_schema())
 
 
-def _pictures(frames: EncodedFrames) -> pyarrow.StructArray:
+def _images(frames: EncodedFrames) -> pyarrow.StructArray:
     import pyarrow
 
     names = pyarrow.array([None] * len(frames), pyarrow.string())

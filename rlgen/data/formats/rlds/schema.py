@@ -28,15 +28,15 @@ def libero_features(size: int) -> FeaturesDict:
 
     kinds = tfds.features
 
-    def picture(doc: str) -> Any:
+    def image(doc: str) -> Any:
         return kinds.Image(shape=(size, size, 3), dtype=np.uint8, encoding_format="jpeg", doc=doc)
 
     def numbers(length: int, doc: str) -> Any:
         return kinds.Tensor(shape=(length,), dtype=np.float32, doc=doc)
 
     observation = {
-        "image": picture("Front camera, rotated by 180 degrees."),
-        "wrist_image": picture("Camera in the hand, rotated by 180 degrees."),
+        "image": image("Front camera, rotated by 180 degrees."),
+        "wrist_image": image("Camera in the hand, rotated by 180 degrees."),
         "state": numbers(STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."),
         "joint_state": numbers(JOINTS, "Arm joint positions (rad)."),
     }

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.libero.rendering.gl import BenchmarkView, find_gl
-from rlgen.libero.rendering.software import FastView
+from rlgen.libero.rendering.gl import OpenGLRenderer, find_gl
+from rlgen.libero.rendering.software import SoftwareRenderer
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 
@@ -52,7 +52,7 @@ def official(scenes, tmp_path_factory):
 @pytest.mark.parametrize("size", [128, 256])
 def test_bundles_have_the_benchmarks_pixels(scenes, official, task, size):
     scene = scenes[task]
-    with BenchmarkView(scene.visual_model, size=size) as view:
+    with OpenGLRenderer(scene.visual_model, size=size) as view:
         drawn = [view.draw(qpos) for qpos in positions(scene, task == STOVE)]
     np.testing.assert_array_equal(drawn, official[task][str(size)])
 
@@ -60,9 +60,9 @@ def test_bundles_have_the_benchmarks_pixels(scenes, official, task, size):
 def test_a_stove_glows_while_it_is_on_and_only_then(scenes):
     """Seen from the shoulder camera, in the view that needs no GL library."""
     scene = scenes[STOVE]
-    view, (off, on) = FastView(scene.visual_model, size=128), positions(scene, lit=True)
-    pictures = [view.draw(qpos)[0].astype(int) for qpos in (off, on, off)]
-    red = [int(np.sum((p[..., 0] > 120) & (p[..., 1] < 60))) for p in pictures]
+    view, (off, on) = SoftwareRenderer(scene.visual_model, size=128), positions(scene, lit=True)
+    images = [view.draw(qpos)[0].astype(int) for qpos in (off, on, off)]
+    red = [int(np.sum((p[..., 0] > 120) & (p[..., 1] < 60))) for p in images]
     assert red[1] > red[0] + 20 and red[2] == red[0]
     just_below = on.copy()
     just_below[scene.goal.joints[0, 0]] = 0.4999

@@ -11,9 +11,9 @@ from libero_worlds import ARM, broken_premise, place, rest, solve, succeeds
 from shared import shared_dir
 
 from rlgen.libero.placeholders import tree
-from rlgen.libero.placeholders.tree import standin_objects, write_standins
+from rlgen.libero.placeholders.tree import placeholder_objects, write_placeholders
 from rlgen.libero.scenes.build import official_environment
-from rlgen.libero.scenes.build_placements import sample_placements
+from rlgen.libero.scenes.build_placements import sample_reset_states
 from rlgen.libero.tasks.initial_states import read_initial_states
 from rlgen.libero.tasks.suites import all_tasks, find_task, package_folder
 
@@ -45,9 +45,9 @@ SAMPLE = (
 
 
 @pytest.fixture(scope="module")
-def standins(tmp_path_factory):
+def placeholders(tmp_path_factory):
     path = tmp_path_factory.mktemp("assets") / "standins"
-    write_standins(path)
+    write_placeholders(path)
     return path
 
 
@@ -91,13 +91,13 @@ def test_every_object_and_fixture_of_the_benchmark_is_covered():
             named |= set(re.findall(r"-\s+(\w+)", block))
     rooms = {name for name in named if name == "floor" or name.endswith("table")}
     assert len(rooms) == 5
-    assert named - rooms == standin_objects()
+    assert named - rooms == placeholder_objects()
 
 
 @pytest.mark.parametrize("task", all_tasks(), ids=lambda task: f"{task.suite}-{task.index}")
-def test_a_task_builds_comes_to_rest_and_can_be_solved(benchmark, standins, task):
+def test_a_task_builds_comes_to_rest_and_can_be_solved(benchmark, placeholders, task):
     """The goal's state, set by hand, is one that the benchmark accepts and that physics leaves alone."""
-    env = benchmark(task, standins, keep=False)
+    env = benchmark(task, placeholders, keep=False)
     model = env.sim.model._model
     states = read_initial_states(task.initial_states_file)
     assert states.shape[1] == 1 + model.nq + model.nv
@@ -115,7 +115,7 @@ def check_placements(env, states):
     """Placements for training lie where the stored states do, and drawing them moves no fixture."""
     model = env.sim.model._model
     before = model.body_pos.copy(), model.body_quat.copy()
-    placements = sample_placements(env, 30, seed=0)
+    placements = sample_reset_states(env, 30, seed=0)
     np.testing.assert_array_equal(model.body_pos, before[0])
     np.testing.assert_array_equal(model.body_quat, before[1])
     free = model.jnt_qposadr[model.jnt_type == mujoco.mjtJoint.mjJNT_FREE]
@@ -125,9 +125,9 @@ def check_placements(env, states):
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_the_scene_has_the_benchmarks_layout_and_is_lighter(benchmark, standins, name):
+def test_the_scene_has_the_benchmarks_layout_and_is_lighter(benchmark, placeholders, name):
     task = find_task(name)
-    ours = benchmark(task, standins).sim.model._model
+    ours = benchmark(task, placeholders).sim.model._model
     real = benchmark(task, shared_dir() / "libero/assets").sim.model._model
     assert (ours.nq, ours.nv, ours.nu) == (real.nq, real.nv, real.nu)
     for kind, count in (("joint", "njnt"), ("site", "nsite"), ("camera", "ncam"), ("light", "nlight")):
@@ -173,9 +173,9 @@ def compiled(file: Path) -> tuple[mujoco.MjModel, mujoco.MjData]:
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
-def test_each_object_has_the_benchmarks_outline_mass_and_sites(standins, name):
+def test_each_object_has_the_benchmarks_outline_mass_and_sites(placeholders, name):
     file = ROWS[name].file
-    (ours, here), (real, there) = (compiled(path / file) for path in (standins, shared_dir() / "libero/assets"))
+    (ours, here), (real, there) = (compiled(path / file) for path in (placeholders, shared_dir() / "libero/assets"))
     np.testing.assert_allclose(outline(ours, here), outline(real, there), atol=0.0025)
     bodies = [model.body_mass.argmax() for model in (ours, real)]
     assert ours.body_mass[bodies[0]] == pytest.approx(real.body_mass[bodies[1]], rel=0.02)
@@ -199,7 +199,7 @@ def test_each_object_has_the_benchmarks_outline_mass_and_sites(standins, name):
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_objects_come_to_rest_where_the_real_ones_do(benchmark, standins, name):
+def test_objects_come_to_rest_where_the_real_ones_do(benchmark, placeholders, name):
     """Within a centimetre, an eighth of what the hand can open to, and within three degrees.
 
     Bowls and cans that land on their edge slide by 8 mm at most in the states looked at. The one pair left out
@@ -208,7 +208,7 @@ def test_objects_come_to_rest_where_the_real_ones_do(benchmark, standins, name):
     """
     task = find_task(name)
     states = read_initial_states(task.initial_states_file)
-    models = [benchmark(task, path).sim.model._model for path in (standins, shared_dir() / "libero/assets")]
+    models = [benchmark(task, path).sim.model._model for path in (placeholders, shared_dir() / "libero/assets")]
     for index in (0, 17):
         ours, real = (rest(model, place(model, states[index]), 250) for model in models)
         for joint in (models[0].joint(i) for i in range(ARM.stop, models[0].njnt)):
@@ -223,9 +223,9 @@ def test_objects_come_to_rest_where_the_real_ones_do(benchmark, standins, name):
             assert np.degrees(np.linalg.norm(turn)) < 3.0, (index, joint.name)
 
 
-def test_a_bowl_stays_on_the_ramekin(benchmark, standins):
+def test_a_bowl_stays_on_the_ramekin(benchmark, placeholders):
     task = find_task("libero_spatial/5")
-    model = benchmark(task, standins).sim.model._model
+    model = benchmark(task, placeholders).sim.model._model
     for state in read_initial_states(task.initial_states_file)[::10]:
         data = rest(model, place(model, state), 500)
         bowl, ramekin = data.body("akita_black_bowl_1_main"), data.body("glazed_rim_porcelain_ramekin_1_main")
@@ -249,10 +249,10 @@ HANDLES = {
 
 
 @pytest.mark.parametrize("kind", HANDLES)
-def test_a_force_at_the_handle_moves(benchmark, standins, kind):
+def test_a_force_at_the_handle_moves(benchmark, placeholders, kind):
     name, prefix, joint, at, force, start = HANDLES[kind]
     task = find_task(name)
-    model = benchmark(task, standins).sim.model._model
+    model = benchmark(task, placeholders).sim.model._model
     data = place(model, read_initial_states(task.initial_states_file)[0])
     index = model.joint(prefix.format(joint)).id
     body, address = model.jnt_bodyid[index], model.jnt_qposadr[index]
@@ -298,13 +298,13 @@ def carry(env, state, name) -> bool:
     return any(act(np.zeros(3), -1) for _ in range(25))
 
 
-def test_the_butter_can_be_gripped_and_put_into_the_basket(benchmark, standins):
+def test_the_butter_can_be_gripped_and_put_into_the_basket(benchmark, placeholders):
     task = find_task("libero_object/pick_up_the_butter_and_place_it_in_the_basket")
     state = read_initial_states(task.initial_states_file)[5]
-    assert carry(benchmark(task, standins), state, "butter")
+    assert carry(benchmark(task, placeholders), state, "butter")
 
 
-def test_colours_tell_objects_apart():
-    colours = {row.name: np.array(row.look[0].colour) for row in tree.OBJECTS}
-    for one, other in combinations(colours, 2):
-        assert np.linalg.norm(colours[one] - colours[other]) > 0.15, (one, other)
+def test_colors_tell_objects_apart():
+    colors = {row.name: np.array(row.look[0].color) for row in tree.OBJECTS}
+    for one, other in combinations(colors, 2):
+        assert np.linalg.norm(colors[one] - colors[other]) > 0.15, (one, other)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from rlgen.libero.placeholders import tree
-from rlgen.libero.placeholders.tree import content_key, standin_files, write_standins
+from rlgen.libero.placeholders.tree import content_key, placeholder_files, write_placeholders
 
 
 def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch):
-    write_standins(tmp_path / "tree")
+    write_placeholders(tmp_path / "tree")
     (tmp_path / "tree/STAND-INS.txt").write_text("of an earlier version")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     written = []
@@ -23,17 +23,17 @@ def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fills_up)
     with pytest.raises(OSError, match="full"):
-        write_standins(tmp_path / "tree")
+        write_placeholders(tmp_path / "tree")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
 
 def test_a_damaged_tree_is_written_anew(tmp_path):
-    write_standins(tmp_path / "tree")
+    write_placeholders(tmp_path / "tree")
     (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("")
-    write_standins(tmp_path / "tree")
-    files = {name: (tmp_path / "tree" / name).read_bytes() for name in standin_files()}
-    assert files == standin_files()
+    write_placeholders(tmp_path / "tree")
+    files = {name: (tmp_path / "tree" / name).read_bytes() for name in placeholder_files()}
+    assert files == placeholder_files()
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
 
@@ -41,12 +41,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("years of work")
     with pytest.raises(FileExistsError, match="mine"):
-        write_standins(tmp_path / "mine")
+        write_placeholders(tmp_path / "mine")
     assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
 
 
 def test_a_rename_that_fails_puts_the_old_tree_back(tmp_path, monkeypatch):
-    write_standins(tmp_path / "tree")
+    write_placeholders(tmp_path / "tree")
     (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("of an earlier version")
     rename = os.rename
 
@@ -57,7 +57,7 @@ def test_a_rename_that_fails_puts_the_old_tree_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "rename", fails_for_the_new_one)
     with pytest.raises(OSError, match="broken disk"):
-        write_standins(tmp_path / "tree")
+        write_placeholders(tmp_path / "tree")
     assert (tmp_path / "tree/stable_hope_objects/milk/milk.xml").read_text() == "of an earlier version"
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
@@ -68,13 +68,13 @@ def test_another_process_may_write_the_same_tree_meanwhile(tmp_path, monkeypatch
 
     def and_so_does_another(path, data):
         monkeypatch.setattr(tree, "_write_durably", write)
-        write_standins(tmp_path / "tree")
+        write_placeholders(tmp_path / "tree")
         write(path, data)
 
     monkeypatch.setattr(tree, "_write_durably", and_so_does_another)
-    write_standins(tmp_path / "tree")
+    write_placeholders(tmp_path / "tree")
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
-    assert (tmp_path / "tree/STAND-INS.txt").read_bytes() == standin_files()["STAND-INS.txt"]
+    assert (tmp_path / "tree/STAND-INS.txt").read_bytes() == placeholder_files()["STAND-INS.txt"]
 
 
 def test_the_key_goes_by_contents(monkeypatch):
