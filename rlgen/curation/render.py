@@ -14,8 +14,9 @@ from rlgen.curation.validate import Candidate, Checker
 from rlgen.data.episode import RldsEpisode, pair_episode
 from rlgen.data.formats.hdf5.format import episode_name
 from rlgen.data.formats.hdf5.layout import Demo, DemoImages
+from rlgen.data.images import rotate_180
 from rlgen.libero.envs.observations import Observer
-from rlgen.libero.rendering.renderer import RendererName, render_episodes, to_dataset
+from rlgen.libero.rendering.renderer import RendererName, render_episodes
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
 
@@ -111,7 +112,7 @@ class RenderedEpisodes(Sequence[RldsEpisode]):
 
     def __getitem__(self, number: int) -> RldsEpisode:
         episode, robot, images = self.demo_parts(number)
-        turned = to_dataset(images)
+        turned = rotate_180(images)
         return pair_episode(episode, robot, turned[:, 0], turned[:, 1], episode_name(episode))
 
     def demo_parts(self, number: int) -> tuple[Episode, RobotState, Raw]:
@@ -172,5 +173,5 @@ class DemosWithStoredImages(Sequence[Demo]):
         if episode_name(episode) != shown.file_path:
             raise ValueError(f"episode {number} is {episode_name(episode)}, its pictures are of {shown.file_path}")
         robot = Observer(self._episodes.scene(number))(episode.states).robot
-        views = (to_dataset(np.asarray(view)) for view in (shown.image, shown.wrist_image))
+        views = (rotate_180(np.asarray(view)) for view in (shown.image, shown.wrist_image))
         return Demo(episode, robot, DemoImages(*views))

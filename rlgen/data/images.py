@@ -1,4 +1,13 @@
-"""Pictures of an episode, kept encoded until somebody looks."""
+"""Images of episodes: their orientation, their encoding, and a cache of decoded ones.
+
+Images have one of three orientations:
+  raw: the benchmark's own (robosuite's "opengl"): row 0 is the bottom of what the camera sees. Renderers return it
+    and LIBERO's HDF5 files hold it.
+  of datasets: raw rotated by 180 degrees (`rotate_180`): the right way up, but mirrored left to right. RLDS,
+    array_record and LeRobot datasets hold it, and a VLA trained on them takes it.
+  for people: raw flipped vertically (`flip_vertical`), as somebody beside the camera sees the scene. Videos and
+    web pages show it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +19,31 @@ from jaxtyping import UInt8
 
 from rlgen.core.errors import UserError
 
-JPEG_QUALITY = 95  # what TensorFlow's own encoder takes unless told otherwise
+JPEG_QUALITY = 95  # the default of TensorFlow's encoder
+
+
+def rotate_180(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
+    """Rotates images by 180 degrees: from the benchmark's raw orientation to that of datasets, or back.
+
+    Args:
+      images: any number of images; raw ones have the bottom of the view in row 0 (robosuite's "opengl").
+
+    Returns:
+      A contiguous copy.
+    """
+    return np.ascontiguousarray(images[..., ::-1, ::-1, :])
+
+
+def flip_vertical(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
+    """Reverses the order of the rows: from the benchmark's raw orientation to that for people, or back.
+
+    Args:
+      images: any number of images; raw ones have the bottom of the view in row 0 (robosuite's "opengl").
+
+    Returns:
+      A contiguous copy.
+    """
+    return np.ascontiguousarray(images[..., ::-1, :, :])
 
 
 @dataclass(frozen=True)

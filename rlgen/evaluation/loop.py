@@ -11,12 +11,13 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import write_bytes
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode, Observation
+from rlgen.data.images import flip_vertical
 from rlgen.evaluation.backends import PolicyBackend
 from rlgen.evaluation.confusion import reached_instead
 from rlgen.evaluation.protocol import Protocol
 from rlgen.evaluation.records import Records, Trial, write_report
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
-from rlgen.libero.rendering.renderer import Renderer, RendererName, make_renderer, render_states, to_upright
+from rlgen.libero.rendering.renderer import Renderer, RendererName, make_renderer, render_states
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
 from rlgen.report.video import clip_name, episode_gif
@@ -186,5 +187,5 @@ def _trial(scene: Scene, others: Sequence[Scene], number: int, episode: Episode)
 
 def _keep_video(folder: Path, scene: Scene, number: int, episode: Episode, threads: int) -> None:
     images = render_states(scene.visual_model, episode.states[::2], size=VIDEO_SIZE, workers=threads)
-    gif = episode_gif(to_upright(images[:, 0]), caption=scene.task.prompt, success=False, every=1, control_hz=10.0)
+    gif = episode_gif(flip_vertical(images[:, 0]), caption=scene.task.prompt, success=False, every=1, control_hz=10.0)
     write_bytes(folder / f"{clip_name('policy', scene.task.id, number, False)}.gif", gif)

@@ -12,7 +12,8 @@ from rlgen.configs.schema import STAGES, to_json
 from rlgen.core.files import read_json, write_json
 from rlgen.core.stats import SuccessRate
 from rlgen.curation.card import VIEWS, package_versions
-from rlgen.libero.rendering.renderer import render_episodes, to_upright
+from rlgen.data.images import flip_vertical
+from rlgen.libero.rendering.renderer import render_episodes
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.evaluate import ACTORS, first_episode
 from rlgen.report import plots, style
@@ -114,7 +115,7 @@ def _draw_clips(context: Context, folder: Path) -> list[Clip]:
         caption = f"stored state {episode.initial_index}, {len(episode)} steps"
         write_gif(
             path,
-            to_upright(images[:, 0]),
+            flip_vertical(images[:, 0]),
             caption=caption,
             success=episode.success,
             size=CLIP_SIZE,

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.data.episode import RldsEpisode
-from rlgen.data.images import EncodedFrames, encode_image
+from rlgen.data.images import EncodedFrames, encode_image, flip_vertical, rotate_180
 from rlgen.data.index import IndexEntry
 from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.report.html import page_environment
@@ -70,8 +70,8 @@ def episode_page(name: str, number: int, count: int, entry: IndexEntry, episode:
 
 def image_uri(view: EncodedFrames | np.ndarray, step: int) -> str:
     """A picture as people see it: not mirrored, as a `data:` address."""
-    # Datasets hold pictures rotated by half a turn, which is upright, but mirrored left to right.
-    data = encode_image(np.ascontiguousarray(np.asarray(view[step])[:, ::-1]))
+    # Datasets hold images rotated by 180 degrees: rotating once more gives the benchmark's raw order back.
+    data = encode_image(flip_vertical(rotate_180(np.asarray(view[step]))))
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 

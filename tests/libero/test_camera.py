@@ -11,10 +11,11 @@ import pytest
 from shared import shared_dir
 
 from rlgen.core.errors import UserError
+from rlgen.data.images import rotate_180
 from rlgen.libero.rendering import gl
 from rlgen.libero.rendering.gl import OpenGLRenderer, find_gl
 from rlgen.libero.rendering.mesh import areas, box, capsule, cylinder, ellipsoid, simplify
-from rlgen.libero.rendering.renderer import make_renderer, to_dataset
+from rlgen.libero.rendering.renderer import make_renderer
 from rlgen.libero.rendering.software import SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
 
@@ -76,10 +77,10 @@ def test_raw_row_0_is_the_bottom_and_datasets_are_turned_by_half():
     image = look(build("<geom type='sphere' size='.05' pos='.3 1 .2'/>"))
     rows, columns = np.nonzero(covered(image))
     assert rows.mean() > SIZE / 2 and columns.mean() > SIZE / 2
-    turned = to_dataset(image)
+    turned = rotate_180(image)
     assert np.array_equal(turned[0, 0], image[-1, -1]) and np.array_equal(turned[0, -1], image[-1, 0])
-    assert np.array_equal(to_dataset(turned), image)
-    assert np.array_equal(to_dataset(np.stack([image, turned]))[1], image)
+    assert np.array_equal(rotate_180(turned), image)
+    assert np.array_equal(rotate_180(np.stack([image, turned]))[1], image)
 
 
 def test_color_is_the_visual_one():
@@ -281,7 +282,7 @@ def _likeness(one: np.ndarray, other: np.ndarray) -> float:
 def test_fast_view_is_turned_as_a_real_benchmark_image(official):
     model, seen = official
     golden = np.load(shared_dir() / "golden" / "rlds" / "libero_spatial_observation.npz")
-    drawn = to_dataset(SoftwareRenderer(model, size=224).draw(seen["state"][1 : 1 + model.nq]))
+    drawn = rotate_180(SoftwareRenderer(model, size=224).draw(seen["state"][1 : 1 + model.nq]))
     for image, name in zip(drawn, ("full_image", "wrist_image"), strict=True):
         scores = [
             _likeness(np.rot90(flipped, turn), golden[name]) for flipped in (image, image[:, ::-1]) for turn in range(4)

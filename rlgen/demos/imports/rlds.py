@@ -15,6 +15,7 @@ from rlgen.data.episode import RldsEpisode, check_actions
 from rlgen.data.formats.hdf5.layout import Demo, DemoImages
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.formats.rlds.reader import RldsDataset, read_rlds
+from rlgen.data.images import rotate_180
 from rlgen.demos.imports.hdf5 import write_successes
 from rlgen.demos.imports.options import Options, SceneOf
 from rlgen.demos.imports.record import Imported
@@ -22,7 +23,6 @@ from rlgen.demos.imports.sources import Source, task_of
 from rlgen.libero.envs.environment import Diverged
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
-from rlgen.libero.rendering.renderer import to_dataset
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task, all_tasks
@@ -184,7 +184,7 @@ def _without_physics(recorded: RldsEpisode, task: Task, options: Options) -> Dem
     episode = _episode(task, recorded, actions, rewards, none, Origin("human", "train", -1, -1), none[0])
     state = recorded.state.astype(np.float64)
     robot = RobotState(state[:, :3], state[:, 3:6], state[:, 6:8], recorded.joint_state.astype(np.float64))
-    images = (to_dataset(np.asarray(view)) for view in (recorded.image, recorded.wrist_image))
+    images = (rotate_180(np.asarray(view)) for view in (recorded.image, recorded.wrist_image))
     return Demo(episode, robot, DemoImages(*images))
 
 

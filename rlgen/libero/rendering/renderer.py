@@ -1,8 +1,8 @@
 """Pictures of a scene: the benchmark's own, and a fast view that needs no GL library.
 
 Both views turn joint positions into pictures in the benchmark's raw convention (robosuite's "opengl"): row 0
-is the bottom of what the camera sees, as in `agentview_image`. Datasets hold pictures rotated by half a turn
-(`to_dataset`): upright, and mirrored left to right. `to_upright` is for people.
+is the bottom of what the camera sees, as in `agentview_image`. `rlgen.data.images` turns them into
+the orientation of datasets (`rotate_180`) and of people (`flip_vertical`).
 """
 
 import queue
@@ -47,16 +47,6 @@ def make_renderer(
     if name == "benchmark":
         return OpenGLRenderer(model, cameras=cameras, size=size)
     raise UserError(f"unknown view {name!r}: expected fast or benchmark")
-
-
-def to_dataset(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
-    """Rotates raw pictures by 180 degrees, as the LIBERO community's datasets and evaluations do."""
-    return np.ascontiguousarray(images[..., ::-1, ::-1, :])
-
-
-def to_upright(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
-    """Turns raw pictures into what a person beside the camera would see: top row first, not mirrored."""
-    return np.ascontiguousarray(images[..., ::-1, :, :])
 
 
 _BATCH = 16  # states a worker takes at a time: small enough to share out, large enough to be worth it

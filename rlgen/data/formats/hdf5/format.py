@@ -13,6 +13,7 @@ from rlgen.data.episode import RldsEpisode, pair_episode
 from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
 from rlgen.data.formats.hdf5.reader import read_demos, read_images, read_robot_states
 from rlgen.data.formats.hdf5.writer import stream_demos
+from rlgen.data.images import rotate_180
 from rlgen.data.index import IndexEntry, read_index, write_index
 from rlgen.data.shards import Shard, file_sha256, read_plan
 from rlgen.data.writer import Place, Plan
@@ -107,6 +108,6 @@ def _episodes(folder: Path, files: Sequence[str]) -> Iterator[RldsEpisode]:
 
 
 def _rotated(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both cameras' pictures as RLDS has them: the stored ones rotated by 180 degrees."""
+    """Returns the stored images of both cameras in the orientation of datasets."""
     images: DemoImages = read_images(path, name)
-    return tuple(np.ascontiguousarray(p[:, ::-1, ::-1]) for p in (images.agentview, images.eye_in_hand))
+    return rotate_180(images.agentview), rotate_180(images.eye_in_hand)
