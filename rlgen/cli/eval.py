@@ -24,8 +24,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"), help="folder (runs/evaluation)")
     parser.add_argument("--trials", type=int, default=50, help="episodes of each task (50)")
     parser.add_argument("--replan", type=int, default=5, help="actions before the policy is asked again (5)")
-    parser.add_argument("--picture-size", type=int, default=256, help="pixels a side as drawn (256)")
-    parser.add_argument("--view", choices=["fast", "benchmark"], default="fast", help="how pictures are drawn (fast)")
+    parser.add_argument("--image-size", type=int, default=256, help="pixels a side as drawn (256)")
+    parser.add_argument("--renderer", choices=["fast", "benchmark"], default="fast", help="of the images (fast)")
     parser.add_argument("--physics", choices=["exact", "fast"], default="exact", help="(exact)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--width", type=int, default=25, help="environments at once (25)")
@@ -48,13 +48,13 @@ def run_evaluate(words: Sequence[str]) -> None:
             raise UserError(f"--{name} is {getattr(arguments, name)}, expected 1 or more")
     prepare_process()
     from rlgen.evaluation.backends import InProcessBackend, ServerBackend
-    from rlgen.evaluation.loop import evaluate
+    from rlgen.evaluation.evaluate import evaluate
     from rlgen.evaluation.protocol import Protocol
     from rlgen.libero.scenes.assets import find_assets
     from rlgen.libero.scenes.bundles import load_scene
     from rlgen.libero.tasks.suites import find_tasks
 
-    fields = ("trials", "replan", "image_size", "view", "physics", "seed")
+    fields = ("trials", "replan", "image_size", "renderer", "physics", "seed")
     protocol = Protocol(**{name: getattr(arguments, name) for name in fields})
     tasks = list(dict.fromkeys(task for name in arguments.tasks for task in find_tasks(name)))
     cache = cache_folder()
@@ -72,7 +72,7 @@ def run_evaluate(words: Sequence[str]) -> None:
         width=arguments.width,
         threads=arguments.threads,
         videos=arguments.videos,
-        tell=_tell,
+        log=_tell,
     )
     asked.close()
     print(json.dumps(told["all"]))

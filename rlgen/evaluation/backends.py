@@ -1,29 +1,42 @@
-"""Whom an evaluation asks: a policy in this process, or a server through several connections."""
+"""Policies that an evaluation asks for actions: in this process, or behind a server; and the actor that asks them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 
 from rlgen.core.errors import UserError
+from rlgen.core.types import Observation
 from rlgen.vla.data.transforms import Sample
+from rlgen.vla.serving.actor import legal_actions, robot_sample
 from rlgen.vla.serving.client import PolicyClient
 from rlgen.vla.serving.policy import Policy
 from rlgen.vla.serving.server import stack
 
+Render = Callable[[Float[np.ndarray, "N D"]], UInt8[np.ndarray, "N cameras h w 3"]]
+
 
 class PolicyBackend(Protocol):
-    """Answers observations."""
+    """A policy that turns observations into action chunks.
+
+    Attributes:
+      name: shown in reports; an evaluation resumes only with the same one.
+    """
 
     name: str
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:
-        """Actions for each sample; `seeds` decide the noise where it is drawn here."""
+        """Returns a chunk of actions for each sample.
+
+        Args:
+          samples: N observations, each in openpi's format for LIBERO.
+          seeds: one for each sample; they decide the noise where it is drawn in this process.
+        """
 
     def close(self) -> None:
-        """No more questions."""
+        """Ends what the backend started; it is not asked again."""
 
 
 class InProcessBackend:
@@ -37,26 +50,35 @@ class InProcessBackend:
         return self._policy.act(prepared, self._policy.draw_noise(list(seeds)))
 
     def close(self) -> None:
-        """No more questions."""
+        """Does nothing: the policy belongs to the caller."""
 
 
 class ServerBackend:
-    """A server, asked through `connections` at once, so that it can batch."""
+    """A policy server, asked through several connections at once, so that it can batch their requests.
+
+    It draws its own noise, so that seeds are not sent.
+    """
 
     def __init__(self, address: str, connections: int):
+        """Connects to a server.
+
+        Args:
+          address: `host:port`.
+          connections: requests that are under way at once, at least 1.
+        """
         self._clients = [PolicyClient(address) for _ in range(connections)]
         self._threads = ThreadPoolExecutor(connections)
-        self.name = f"server {address}: {_shown(self._clients[0].metadata)}"
+        self.name = f"server {address}: {_describe(self._clients[0].metadata)}"
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:
         count = len(self._clients)
 
-        def ask(number: int) -> list[np.ndarray]:
-            return [np.asarray(self._clients[number].infer(s)["actions"]) for s in samples[number::count]]
+        def infer(client: int) -> list[np.ndarray]:
+            return [np.asarray(self._clients[client].infer(sample)["actions"]) for sample in samples[client::count]]
 
         answers: list = [None] * len(samples)
-        for number, share in enumerate(self._threads.map(ask, range(count))):
-            answers[number::count] = share
+        for client, chunks in enumerate(self._threads.map(infer, range(count))):
+            answers[client::count] = chunks
         actions = np.stack(answers)
         if actions.shape[-1] < 7 or not np.isfinite(actions).all():
             raise UserError(f"{self.name} answers actions {list(actions.shape[1:])}, expected finite ones of 7 numbers")
@@ -69,5 +91,56 @@ class ServerBackend:
         self._threads.shutdown()
 
 
-def _shown(metadata: Any) -> str:
+def _describe(metadata: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in metadata.items()) if isinstance(metadata, dict) else str(metadata)
+
+
+class BackendActor:
+    """A backend as an actor in environments of one task: asked only for the episodes that are not over."""
+
+    def __init__(self, backend: PolicyBackend, prompt: str, render: Render, replan: int):
+        """Makes the actor.
+
+        Args:
+          backend: the policy.
+          prompt: the instruction.
+          render: images of states, in the benchmark's raw orientation.
+          replan: actions of a chunk that are executed before the backend is asked again.
+        """
+        self._backend, self._prompt, self._render, self._replan = backend, prompt, render, replan
+        self._seeds: list[int] = []
+        self._steps: np.ndarray | None = None
+        self._chunks = 0
+
+    @property
+    def chunk(self) -> int:
+        """Actions that are executed of a chunk."""
+        return self._replan
+
+    def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
+        """Starts new episodes in all rows."""
+        self._seeds, self._steps, self._chunks = [int(seed) for seed in seeds], None, 0
+
+    def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
+        """Returns actions for the rows that have moved since the last call, and zeros for those that are over."""
+        rows = np.arange(len(observation.step))
+        if self._steps is not None:
+            rows = np.flatnonzero(observation.step != self._steps)
+        self._steps = np.array(observation.step)
+        out = np.zeros((len(observation.step), self._replan, 7), np.float32)
+        if len(rows):
+            samples = self._samples(observation, rows)
+            actions = self._backend(samples, [self._noise_seed(row) for row in rows])
+            if actions.shape[1] < self._replan:
+                raise UserError(f"{self._backend.name} answers {actions.shape[1]} actions, --replan is {self._replan}")
+            out[rows] = legal_actions(actions[:, : self._replan])
+        self._chunks += 1
+        return out
+
+    def _samples(self, observation: Observation, rows: Int[np.ndarray, " M"]) -> list[Sample]:
+        images, states = self._render(observation.physics[rows]), observation.robot.vla_state[rows]
+        return [robot_sample(state, each, self._prompt) for state, each in zip(states, images, strict=True)]
+
+    def _noise_seed(self, row: int) -> int:
+        """Returns the seed of the noise of a row's next chunk, whichever other rows are asked for."""
+        return int(np.random.SeedSequence((self._seeds[row], self._chunks)).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""How success is measured, as one object: compared when an evaluation goes on, printed in its report."""
+"""The settings of an evaluation: stored with it, compared when it resumes, printed in its report."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from rlgen.core.errors import UserError
 from rlgen.libero.envs.environment import SETTLE_STEPS
 from rlgen.libero.tasks.suites import HORIZONS
 
-_STORED = {"image_size": "picture_size"}
+# Names under which evaluations have always been stored, by those used here.
+_STORED = {"image_size": "picture_size", "renderer": "view"}
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,10 @@ class Protocol:
     """The public evaluation of VLAs on LIBERO; the defaults are openpi's.
 
     Attributes:
-      trials: episodes of a task, from its stored initial states in order, beginning anew after the last.
+      trials: episodes of a task, from its stored initial states in order, beginning again after the last.
       replan: actions executed before the policy is asked again.
-      picture_size: pixels a side as drawn; policies resize with padding.
-      view: `fast` needs no GL library; `benchmark` draws the official pixels.
+      image_size: height and width as rendered, pixels; policies resize with padding.
+      renderer: `fast` needs no GL library, `benchmark` gives the official pixels.
       physics: `exact` equals the benchmark's environment.
       seed: of the noise, by task and trial; a server draws its own.
     """
@@ -27,7 +28,7 @@ class Protocol:
     trials: int = 50
     replan: int = 5
     image_size: int = 256
-    view: Literal["fast", "benchmark"] = "fast"
+    renderer: Literal["fast", "benchmark"] = "fast"
     physics: Literal["exact", "fast"] = "exact"
     seed: int = 0
 
@@ -37,9 +38,8 @@ class Protocol:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 1 or more")
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, what the benchmark fixes included."""
+        """Returns all settings, including those that the benchmark fixes."""
         return {
-            # The names under which evaluations have always been stored.
             **{_STORED.get(name, name): value for name, value in dataclasses.asdict(self).items()},
             "initial_states": "stored, in order",
             "settling_steps": SETTLE_STEPS,

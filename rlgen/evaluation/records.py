@@ -1,4 +1,8 @@
-"""Finished episodes, one JSON line each, only ever appended: what an evaluation goes on from."""
+"""Records of an evaluation by the public protocol: finished trials as JSON lines, and the report made of them.
+
+`episodes.jsonl` is only ever appended to, so that an interrupted evaluation resumes after its last line;
+`evaluation.json` says what is evaluated and how, so that another evaluation is not mixed in.
+"""
 
 import json
 import os
@@ -14,20 +18,20 @@ from rlgen.core.stats import SuccessRate
 from rlgen.evaluation.protocol import Protocol
 from rlgen.training.metrics import read_metrics
 
-EPISODES, RECORD = "episodes.jsonl", "evaluation.json"
+EPISODES, DESCRIPTION = "episodes.jsonl", "evaluation.json"
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A finished episode.
+class TrialRecord:
+    """A finished trial. The fields are the keys of its line.
 
     Attributes:
       task: `<suite>/<name>`.
-      trial: number of the trial of its task.
-      initial_index: stored initial state.
+      trial: index of the trial within its task.
+      initial_index: index of the stored initial state.
       success: whether the goal was reached.
       steps: control steps taken.
-      reached: of a failure, tasks of the same scene whose goal holds at the end.
+      reached: for a failure, the tasks of the same scene whose goal holds at the end.
     """
 
     task: str
@@ -39,35 +43,45 @@ class Trial:
 
 
 class Records:
-    """The episodes of an evaluation in a folder.
+    """The finished trials of an evaluation in a folder.
 
-    Raises:
-      UserError: the folder holds another evaluation, or something else.
+    Attributes:
+      folder: of the evaluation.
+      trials: in the order in which they finished.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any]):
+        """Opens a folder, or starts an evaluation in one that is empty or absent.
+
+        Args:
+          folder: of the evaluation.
+          description: what is evaluated and how; must be that of the folder.
+
+        Raises:
+          UserError: the folder holds another evaluation, or something else.
+        """
         self.folder = Path(folder)
-        described = self.folder / RECORD
+        described = self.folder / DESCRIPTION
         if described.is_file():
             before = read_json(described)
             changed = [k for k in sorted(set(before) | set(description)) if before.get(k) != description.get(k)]
             if changed:
                 raise UserError(f"{folder} holds an evaluation with another {changed[0]}; choose another --out")
         elif self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(f"{folder} is there and is no evaluation; choose another --out")
+            raise UserError(f"{folder} exists and is no evaluation; choose another --out")
         else:
             write_json(described, description)
         self._path = self.folder / EPISODES
-        self.trials = [Trial(**{**line, "reached": tuple(line["reached"])}) for line in read_metrics(self._path)]
-        # A line that was cut off when the process was killed is written again.
+        self.trials = [TrialRecord(**{**line, "reached": tuple(line["reached"])}) for line in read_metrics(self._path)]
+        # Without a line that was cut off when the process was killed.
         self._path.write_text("".join(_line(trial) for trial in self.trials))
 
     def done(self, task: str) -> set[int]:
-        """Numbers of the finished trials of a task."""
+        """Returns the indices of a task's finished trials."""
         return {trial.trial for trial in self.trials if trial.task == task}
 
-    def append(self, trials: list[Trial]) -> None:
-        """Adds finished episodes; on the disk before this returns."""
+    def append(self, trials: list[TrialRecord]) -> None:
+        """Adds finished trials; they are on disk when this returns."""
         with open(self._path, "a") as file:
             file.write("".join(_line(trial) for trial in trials))
             file.flush()
@@ -75,14 +89,20 @@ class Records:
         self.trials += trials
 
 
-def _line(trial: Trial) -> str:
+def _line(trial: TrialRecord) -> str:
     return json.dumps(asdict(trial)) + "\n"
 
 
-def summary(name: str, protocol: Protocol, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Success by task, by suite and in all, each with its interval, and what was done instead."""
+def summary(name: str, protocol: Protocol, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Returns success by task, by suite and in all, each with its interval, and which other goals failures reached.
 
-    def rate(chosen: Sequence[Trial]) -> dict[str, Any]:
+    Args:
+      name: of the policy.
+      protocol: how success was measured.
+      trials: the finished ones, at least one.
+    """
+
+    def rate(chosen: Sequence[TrialRecord]) -> dict[str, Any]:
         return SuccessRate(sum(trial.success for trial in chosen), len(chosen)).to_json()
 
     tasks = list(dict.fromkeys(trial.task for trial in trials))
@@ -101,24 +121,34 @@ def summary(name: str, protocol: Protocol, trials: Sequence[Trial]) -> dict[str,
     }
 
 
-def write_report(folder: Path, name: str, protocol: Protocol, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Writes `report.json` and `report.md`; returns the first."""
-    told = summary(name, protocol, trials)
-    write_json(Path(folder) / "report.json", told)
-    write_bytes(Path(folder) / "report.md", markdown(told).encode())
-    return told
+def write_report(folder: Path, name: str, protocol: Protocol, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Writes `report.json` and `report.md`.
+
+    Args:
+      folder: where to.
+      name: of the policy.
+      protocol: how success was measured.
+      trials: the finished ones, at least one.
+
+    Returns:
+      The content of `report.json`.
+    """
+    report = summary(name, protocol, trials)
+    write_json(Path(folder) / "report.json", report)
+    write_bytes(Path(folder) / "report.md", markdown(report).encode())
+    return report
 
 
-def markdown(told: dict[str, Any]) -> str:
-    """The report as a page of text."""
-    lines = [f"# {told['policy']}", "", "| | success, 95 % Wilson interval |", "| --- | --- |"]
-    rows = {"all": told["all"], **told["suites"], **told["tasks"]}
+def markdown(report: dict[str, Any]) -> str:
+    """Returns a report as a page of Markdown."""
+    lines = [f"# {report['policy']}", "", "| | success, 95 % Wilson interval |", "| --- | --- |"]
+    rows = {"all": report["all"], **report["suites"], **report["tasks"]}
     lines += [f"| {name} | {SuccessRate.from_json(rate)} |" for name, rate in rows.items()]
-    if told["confusion"]:
+    if report["confusion"]:
         lines += ["", "## Failures that reached another task's goal", "", "| task | reached | episodes |"]
         lines += ["| --- | --- | --- |"]
-        pairs = [(task, other, n) for task, others in told["confusion"].items() for other, n in others.items()]
+        pairs = [(task, other, n) for task, others in report["confusion"].items() for other, n in others.items()]
         lines += [f"| {task} | {other} | {count} |" for task, other, count in pairs]
     lines += ["", "## Protocol", "", "| | |", "| --- | --- |"]
-    lines += [f"| {key.replace('_', ' ')} | {value} |" for key, value in told["protocol"].items()]
+    lines += [f"| {key.replace('_', ' ')} | {value} |" for key, value in report["protocol"].items()]
     return "\n".join(lines) + "\n"

@@ -8,8 +8,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
 from rlgen.pipeline import ppo
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import make_actor
-from rlgen.pipeline.waves import gather
+from rlgen.pipeline.policy import gather, make_actor
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         split="train",
         source="ppo",
         seed=context.seed("collect"),
-        attempts=config.attempts,
+        trials=config.attempts,
         wanted=config.episodes,
     )
     if not episodes:

@@ -12,7 +12,7 @@ from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.waves import gather
+from rlgen.pipeline.policy import gather
 
 FILE = "demos.hdf5"
 
@@ -33,7 +33,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         split="train",
         source="scripted",
         seed=context.seed("demos"),
-        attempts=4 * config.episodes + 20,
+        trials=4 * config.episodes + 20,
         wanted=config.episodes,
         mode="fast",
     )

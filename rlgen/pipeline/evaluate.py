@@ -8,12 +8,13 @@ from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
 from rlgen.demos.scripted.simple import ScriptedExpert
+from rlgen.evaluation.loop import WIDTH
 from rlgen.libero.envs.environment import SETTLE_STEPS
 from rlgen.libero.envs.rollouts import Actor
 from rlgen.pipeline import bc, ppo, vla_train
 from rlgen.pipeline.context import Context, Work
+from rlgen.pipeline.policy import gather
 from rlgen.pipeline.policy import make_actor as make_policy_actor
-from rlgen.pipeline.waves import WAVE, gather
 
 ACTORS = ("demonstrator", "bc", "ppo", "vla")
 
@@ -50,8 +51,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             split="heldout",
             source=name,
             seed=context.seed("evaluate", name),
-            attempts=counts[name],
-            width=min(WAVE, counts[name]),
+            trials=counts[name],
+            width=min(WIDTH, counts[name]),
         )
         rate = SuccessRate(sum(episode.success for episode in episodes), len(episodes))
         work.progress.say(f"{name}: {rate}")

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from rlgen.configs.schema import Config
 from rlgen.core.stats import SuccessRate
+from rlgen.core.types import Episode
+from rlgen.evaluation.loop import WIDTH, EpisodeFolder, run_trials, success_rate
 from rlgen.libero.envs.environment import Mode
 from rlgen.libero.envs.image_observer import make_observe
 from rlgen.libero.envs.observations import observation_size
-from rlgen.libero.envs.rollouts import make_trials, run_episodes
+from rlgen.libero.envs.rollouts import Actor
 from rlgen.libero.scenes.scene import Scene
-from rlgen.pipeline.context import Context
+from rlgen.pipeline.context import Context, Work
 from rlgen.policies.actor import PolicyActor
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic
@@ -19,8 +22,6 @@ from rlgen.policies.gaussian import GaussianPolicy
 from rlgen.policies.network import ImageEncoder
 
 AnyPolicy = DiffusionPolicy | GaussianPolicy
-# Environments that are stepped together in a test.
-WIDTH = 25
 
 
 def make_policy(config: Config, scene: Scene) -> AnyPolicy:
@@ -80,18 +81,92 @@ def measure(
     source: str,
     on_chunk: Callable[[int], None] | None = None,
 ) -> SuccessRate:
-    """Success of the policy without noise; held-out states in the physics of the final evaluation."""
+    """Returns the success rate of a policy without noise, measured in the run's scene.
+
+    Args:
+      context: of the run.
+      policy: the policy.
+      params: its parameters.
+      split: initial states to start from; those of `heldout` are tried in the exact physics of the final evaluation,
+        those of `train` in the fast physics of training.
+      episodes: number of episodes.
+      seed: root of the episodes' seeds.
+      source: who acts.
+      on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
+    """
     mode: Mode = "exact" if split == "heldout" else "fast"
-    waves = run_episodes(
+    return success_rate(
         context.scene,
         make_actor(context, policy, params),
-        make_trials(episodes, len(context.scene.initial_states(split)), seed=seed),
+        episodes,
+        seed=seed,
         split=split,
         source=source,
-        width=min(WIDTH, episodes),
         threads=context.run.config.threads,
         mode=mode,
         on_chunk=on_chunk,
     )
-    found = [episode.success for wave in waves for episode in wave]
-    return SuccessRate(sum(found), len(found))
+
+
+def gather(
+    context: Context,
+    work: Work,
+    folder: Path,
+    actor: Actor,
+    *,
+    trials: int,
+    seed: int,
+    split: str,
+    source: str,
+    wanted: int | None = None,
+    width: int = WIDTH,
+    mode: Mode = "exact",
+) -> tuple[list[Episode], int]:
+    """Runs up to `trials` episodes of an actor, each wave stored before the next one starts.
+
+    Args:
+      context: of the run.
+      work: the stage at work, whose progress and clock follow the waves.
+      folder: of the episodes; what an interrupted stage left there is kept.
+      actor: turns observations into action chunks.
+      trials: number of episodes, or the most of them with `wanted`.
+      seed: root of the episodes' seeds.
+      split: initial states to start from, `train` or `heldout`.
+      source: who acts, as stored in the episodes.
+      wanted: number of successes to stop after; then failures are not stored.
+      width: environments that are stepped together.
+      mode: physics, `exact` or `fast`.
+
+    Returns:
+      The episodes, in order, at most `wanted` of them; and how many were tried for them.
+    """
+    stored = EpisodeFolder(folder, wanted)
+    kept = 0
+
+    def on_chunk(active: int) -> None:
+        first, last = stored.tried + 1, min(stored.tried + width, trials)
+        work.progress.update(advance=0, note=f"trials {first}-{last}, {active} unfinished")
+
+    def on_wave() -> None:
+        nonlocal kept
+        new, kept = len(stored.names) - kept, len(stored.names)
+        work.progress.update(advance=new, note=f"{kept} kept of {stored.tried} tried")
+        work.clock.save()
+
+    if stored.tried:
+        on_wave()
+    run_trials(
+        context.scene,
+        actor,
+        trials,
+        stored,
+        seed=seed,
+        split=split,
+        source=source,
+        width=width,
+        threads=context.run.config.threads,
+        mode=mode,
+        on_chunk=on_chunk,
+        on_wave=on_wave,
+    )
+    return stored.load(), stored.tried

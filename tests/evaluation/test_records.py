@@ -4,17 +4,17 @@ import pytest
 
 from rlgen.core.errors import UserError
 from rlgen.evaluation.protocol import Protocol
-from rlgen.evaluation.records import Records, Trial, write_report
+from rlgen.evaluation.records import Records, TrialRecord, write_report
 
 TRIALS = [
-    Trial("libero_goal/a", 0, 0, True, 80),
-    Trial("libero_goal/a", 1, 1, False, 300, ("libero_goal/b",)),
-    Trial("libero_goal/b", 0, 0, True, 90),
-    Trial("libero_object/c", 0, 0, False, 280),
+    TrialRecord("libero_goal/a", 0, 0, True, 80),
+    TrialRecord("libero_goal/a", 1, 1, False, 300, ("libero_goal/b",)),
+    TrialRecord("libero_goal/b", 0, 0, True, 90),
+    TrialRecord("libero_object/c", 0, 0, False, 280),
 ]
 
 
-def test_what_was_finished_is_there_again_and_a_cut_line_is_not(tmp_path):
+def test_finished_trials_are_read_again_and_a_cut_line_is_not(tmp_path):
     first = Records(tmp_path / "e", {"policy": "p"})
     first.append(TRIALS[:2])
     first.append(TRIALS[2:3])
@@ -37,18 +37,18 @@ def test_another_evaluation_is_not_mixed_in(tmp_path):
 
 
 def test_the_report_has_rates_intervals_confusion_and_the_protocol(tmp_path):
-    told = write_report(tmp_path, "p", Protocol(), TRIALS)
-    assert told == json.loads((tmp_path / "report.json").read_text())
-    assert (told["all"]["successes"], told["all"]["trials"]) == (2, 4)
-    assert told["suites"]["libero_goal"]["successes"] == 2 and told["suites"]["libero_goal"]["trials"] == 3
-    assert told["tasks"]["libero_goal/a"]["low"] < 0.5 < told["tasks"]["libero_goal/a"]["high"]
-    assert told["confusion"] == {"libero_goal/a": {"libero_goal/b": 1}}
+    report = write_report(tmp_path, "p", Protocol(), TRIALS)
+    assert report == json.loads((tmp_path / "report.json").read_text())
+    assert (report["all"]["successes"], report["all"]["trials"]) == (2, 4)
+    assert report["suites"]["libero_goal"]["successes"] == 2 and report["suites"]["libero_goal"]["trials"] == 3
+    assert report["tasks"]["libero_goal/a"]["low"] < 0.5 < report["tasks"]["libero_goal/a"]["high"]
+    assert report["confusion"] == {"libero_goal/a": {"libero_goal/b": 1}}
     page = (tmp_path / "report.md").read_text()
     for words in ("| settling steps | 10 |", "| replan | 5 |", "180 degrees", "1/2 = 50 %", "libero_goal/b | 1"):
         assert words in page
 
 
-@pytest.mark.parametrize("name", ["trials", "replan", "picture_size"])
-def test_a_protocol_of_nothing_is_refused(name):
+@pytest.mark.parametrize("name", ["trials", "replan", "image_size"])
+def test_settings_of_zero_are_refused(name):
     with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is 0"):
         Protocol(**{name: 0})

@@ -5,8 +5,9 @@ import pytest
 
 from rlgen.core.errors import UserError
 from rlgen.core.types import Observation, RobotState
+from rlgen.evaluation.backends import BackendActor
 from rlgen.evaluation.confusion import comparable, reached_instead
-from rlgen.evaluation.loop import Drawer, EvaluationActor, evaluate
+from rlgen.evaluation.evaluate import Drawer, evaluate
 from rlgen.evaluation.protocol import Protocol
 from rlgen.libero.tasks.suites import HORIZONS, find_task
 
@@ -14,82 +15,83 @@ SHORT = Protocol(trials=3, replan=8, image_size=32)
 
 
 class Stub:
-    """Answers with what it is asked, so that a mistake in rows or seeds shows."""
+    """A backend whose actions follow from samples and seeds, so that a mistake in rows or seeds shows."""
 
     name = "stub"
 
     def __init__(self, horizon=8, stop_after=None):
-        self.horizon, self.asked, self.stop_after = horizon, [], stop_after
+        self.horizon, self.requests, self.stop_after = horizon, [], stop_after
 
     def __call__(self, samples, seeds):
-        if self.stop_after is not None and len(self.asked) >= self.stop_after:
+        if self.stop_after is not None and len(self.requests) >= self.stop_after:
             raise KeyboardInterrupt
-        self.asked.append((list(samples), list(seeds)))
+        self.requests.append((list(samples), list(seeds)))
         first = [sample["observation/state"][:1] for sample in samples]
-        wiggle = [np.random.default_rng(seed).normal(0, 0.3, (self.horizon, 7)) for seed in seeds]
-        return np.stack([w + f for w, f in zip(wiggle, first, strict=True)])
+        noise = [np.random.default_rng(seed).normal(0, 0.3, (self.horizon, 7)) for seed in seeds]
+        return np.stack([n + f for n, f in zip(noise, first, strict=True)])
 
 
-def observe(steps, states):
+def make_observation(steps, states):
     count = len(states)
     robot = RobotState(states[:, :3], states[:, 3:6], states[:, 6:], np.zeros((count, 7)))
     return Observation(np.zeros((count, 1)), np.arange(count)[:, None] * 1.0, robot, np.array(steps))
 
 
-def draw(physics):
+def render(physics):
     return np.stack([np.full((2, 4, 4, 3), int(row[0]), np.uint8) for row in physics])
 
 
-def test_only_episodes_that_go_on_are_asked_for():
+def test_only_episodes_that_are_not_over_are_asked_for():
     stub = Stub()
-    actor = EvaluationActor(stub, "open it", draw, replan=5)
+    actor = BackendActor(stub, "open it", render, replan=5)
     actor.begin(np.array([7, 8, 9]))
     states = np.arange(24.0).reshape(3, 8) / 100
-    assert actor(observe([0, 0, 0], states)).shape == (3, 5, 7)
-    actions = actor(observe([5, 3, 5], states))
-    assert len(stub.asked[1][0]) == 3
-    # The second came to its end after three steps; it does not move any more.
-    actions = actor(observe([10, 3, 10], states))
-    samples, _ = stub.asked[2]
+    assert actor(make_observation([0, 0, 0], states)).shape == (3, 5, 7)
+    actions = actor(make_observation([5, 3, 5], states))
+    assert len(stub.requests[1][0]) == 3
+    # The second episode ended after three steps; it does not move any more.
+    actions = actor(make_observation([10, 3, 10], states))
+    samples, _ = stub.requests[2]
     assert [sample["observation/image"][0, 0, 0] for sample in samples] == [0, 2]
     assert [sample["prompt"] for sample in samples] == ["open it"] * 2
     assert not actions[1].any() and actions[0].any() and np.abs(actions).max() <= 1
     assert set(np.unique(actions[[0, 2], :, 6])) <= {-1.0, 1.0}
-    # Noise follows from the episode's seed and the look, not from who else is asked for.
-    alone = EvaluationActor(Stub(), "open it", draw, replan=5)
+    # Noise follows from the episode's seed and the chunk, not from the other rows that are asked for.
+    alone = BackendActor(Stub(), "open it", render, replan=5)
     alone.begin(np.array([9]))
     for step in (0, 5, 10):
-        last = alone(observe([step], states[2:]))
+        last = alone(make_observation([step], states[2:]))
     np.testing.assert_array_equal(last[0], actions[2])
 
 
-def test_answers_shorter_than_what_is_executed_are_refused():
-    actor = EvaluationActor(Stub(horizon=4), "open it", draw, replan=5)
+def test_chunks_shorter_than_what_is_executed_are_refused():
+    actor = BackendActor(Stub(horizon=4), "open it", render, replan=5)
     actor.begin(np.array([0]))
     with pytest.raises(UserError, match="answers 4 actions, --replan is 5"):
-        actor(observe([0], np.zeros((1, 8))))
+        actor(make_observation([0], np.zeros((1, 8))))
 
 
-def test_an_interrupted_evaluation_goes_on_to_the_same(placeholder_scene, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_resumes_to_the_same_results(placeholder_scene, tmp_path, monkeypatch):
     monkeypatch.setitem(HORIZONS, placeholder_scene.task.suite, 24)
     tasks = [placeholder_scene.task]
-    options = {"width": 2, "threads": 2, "videos": 1, "tell": lambda line: None}
+    options = {"width": 2, "threads": 2, "videos": 1, "log": lambda line: None}
 
     def run(stub, folder):
         return evaluate(stub, tasks, lambda task: placeholder_scene, SHORT, folder, **options)
 
     whole = run(Stub(), tmp_path / "whole")
-    # The first wave of two episodes takes three looks.
+    # The first wave of two episodes takes three chunks.
     with pytest.raises(KeyboardInterrupt):
         run(Stub(stop_after=4), tmp_path / "broken")
     again = Stub()
     assert run(again, tmp_path / "broken") == whole
-    assert {len(samples) for samples, _ in again.asked} == {1}
+    assert {len(samples) for samples, _ in again.requests} == {1}
     assert (tmp_path / "broken/episodes.jsonl").read_text() == (tmp_path / "whole/episodes.jsonl").read_text()
     assert whole["all"]["trials"] == 3
-    assert len(list((tmp_path / "broken/videos").glob("*.gif"))) == 1
+    [video] = (tmp_path / "broken/videos").iterdir()
+    assert video.name.count(".gif") == 1
     finished = Stub()
-    assert run(finished, tmp_path / "broken") == whole and not finished.asked
+    assert run(finished, tmp_path / "broken") == whole and not finished.requests
 
 
 def test_images_of_many_threads_stay_in_their_rows(placeholder_scene):
@@ -101,7 +103,7 @@ def test_images_of_many_threads_stay_in_their_rows(placeholder_scene):
     drawer.close()
 
 
-def test_a_failure_that_reached_another_goal_is_told(other_scene):
+def test_a_failure_that_reached_another_goal_is_recorded(other_scene):
     """The goal of libero_goal/0 is an open drawer: another task of the same scene, by its goal."""
     other = dataclasses.replace(other_scene, task=find_task("libero_goal/1"))
     before = other_scene.stored[0]

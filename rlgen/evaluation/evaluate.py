@@ -1,0 +1,170 @@
+"""Success of a policy on tasks by the public protocol: what `rlgen eval` runs, without a run directory."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from rlgen.core.files import write_bytes
+from rlgen.core.stats import SuccessRate
+from rlgen.core.types import Episode
+from rlgen.data.images import flip_vertical
+from rlgen.evaluation.backends import BackendActor, PolicyBackend
+from rlgen.evaluation.confusion import reached_instead
+from rlgen.evaluation.loop import WIDTH, run_trials
+from rlgen.evaluation.protocol import Protocol
+from rlgen.evaluation.records import Records, TrialRecord, write_report
+from rlgen.libero.rendering.renderer import Renderer, RendererName, make_renderer, render_states
+from rlgen.libero.scenes.scene import Scene
+from rlgen.libero.tasks.suites import Task
+from rlgen.report.video import clip_name, episode_gif
+
+
+class Drawer:
+    """Images of a scene's states by several threads, each with a renderer that it made itself."""
+
+    def __init__(self, scene: Scene, view: RendererName, size: int, threads: int):
+        self._nq = scene.model.nq
+        self._threads = [ThreadPoolExecutor(1) for _ in range(threads)]
+        made = [thread.submit(make_renderer, view, scene.visual_model, size=size) for thread in self._threads]
+        self._views: list[Renderer] = [view.result() for view in made]
+
+    def __call__(self, physics: Float[np.ndarray, "N D"]) -> UInt8[np.ndarray, "N cameras h w 3"]:
+        count, out = len(self._views), [None] * len(physics)
+
+        def share(number: int) -> list[np.ndarray]:
+            return [self._views[number].draw(state[1 : 1 + self._nq]) for state in physics[number::count]]
+
+        shares = [thread.submit(share, number) for number, thread in enumerate(self._threads)]
+        for number, images in enumerate(shares):
+            out[number::count] = images.result()
+        return np.stack(out)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        for thread in self._threads:
+            thread.shutdown()
+
+
+VIDEO_SIZE = 128  # pixels
+VIDEO_EVERY = 2  # one frame of so many control steps
+CONTROL_HZ = 20.0
+
+
+def evaluate(
+    backend: PolicyBackend,
+    tasks: Sequence[Task],
+    load: Callable[[Task], Scene],
+    protocol: Protocol,
+    out: Path,
+    *,
+    width: int = WIDTH,
+    threads: int = 2,
+    videos: int = 3,
+    log: Callable[[str], None] = print,
+) -> dict:
+    """Runs the missing trials of an evaluation and writes its report.
+
+    Args:
+      backend: the policy.
+      tasks: tasks to evaluate.
+      load: returns a task's scene.
+      protocol: how success is measured.
+      out: folder of the results; with the same settings the evaluation resumes there.
+      width: environments of a task that are stepped together, and so the most observations in a request.
+      threads: threads that step environments and render images.
+      videos: failures of each task to keep as GIFs.
+      log: called with a line of progress after every wave and every task.
+
+    Returns:
+      The report, as stored in `report.json`.
+
+    Raises:
+      UserError: `out` holds another evaluation, or the backend's answers do not fit the protocol.
+    """
+    names = [task.id for task in tasks]
+    records = Records(out, {"policy": backend.name, "tasks": names, "protocol": protocol.to_json()})
+    for task in tasks:
+        if len(records.done(task.id)) < protocol.trials:
+            scene = load(task)
+            others = [load(other) for other in tasks if other.suite == task.suite and other is not task]
+            sink = _TaskSink(records, scene, others, videos, threads)
+            _run_task(backend, scene, protocol, sink, min(width, protocol.trials - len(sink.finished)), threads, log)
+        results = [trial.success for trial in records.trials if trial.task == task.id]
+        log(f"{task.id}: {SuccessRate(sum(results), len(results))}")
+    return write_report(out, backend.name, protocol, records.trials)
+
+
+def _run_task(
+    backend: PolicyBackend,
+    scene: Scene,
+    protocol: Protocol,
+    sink: "_TaskSink",
+    width: int,
+    threads: int,
+    log: Callable[[str], None],
+) -> None:
+    drawer = Drawer(scene, protocol.renderer, protocol.image_size, threads)
+    try:
+        run_trials(
+            scene,
+            BackendActor(backend, scene.task.prompt, drawer, protocol.replan),
+            protocol.trials,
+            sink,
+            seed=protocol.seed * 1000 + scene.task.index,
+            split="heldout",
+            source="policy",
+            width=width,
+            threads=threads,
+            mode=protocol.physics,
+            on_wave=lambda: log(f"{scene.task.id}: {len(sink.finished)} of {protocol.trials} episodes"),
+        )
+    finally:
+        drawer.close()
+
+
+@dataclass(frozen=True)
+class _TaskSink:
+    """The records of one task, with videos of its first failures."""
+
+    records: Records
+    scene: Scene
+    others: Sequence[Scene]
+    videos: int
+    threads: int
+
+    full = False
+
+    @property
+    def finished(self) -> set[int]:
+        return self.records.done(self.scene.task.id)
+
+    def add(self, trials: Sequence[int], episodes: Sequence[Episode]) -> None:
+        """Stores a wave; its videos come first, so that a trial with a record has its video."""
+        task = self.scene.task.id
+        failures = sum(not trial.success for trial in self.records.trials if trial.task == task)
+        for trial, episode in zip(trials, episodes, strict=True):
+            if not episode.success and failures < self.videos:
+                self._write_video(trial, episode)
+                failures += 1
+        self.records.append([self._record(*pair) for pair in zip(trials, episodes, strict=True)])
+
+    def _record(self, trial: int, episode: Episode) -> TrialRecord:
+        success, (first, last) = bool(episode.success), episode.states[[0, -1]]
+        reached = () if success else reached_instead(self.scene, self.others, first, last)
+        return TrialRecord(self.scene.task.id, trial, episode.initial_index, success, len(episode), reached)
+
+    def _write_video(self, trial: int, episode: Episode) -> None:
+        states = episode.states[::VIDEO_EVERY]
+        images = render_states(self.scene.visual_model, states, size=VIDEO_SIZE, workers=self.threads)
+        gif = episode_gif(
+            flip_vertical(images[:, 0]),
+            caption=self.scene.task.prompt,
+            success=False,
+            every=1,
+            control_hz=CONTROL_HZ / VIDEO_EVERY,
+        )
+        write_bytes(self.records.folder / "videos" / clip_name("policy", self.scene.task.id, trial, False), gif)
