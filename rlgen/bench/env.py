@@ -199,7 +199,8 @@ def _images(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any
     """Pictures a second of one thread: the benchmark's renderer, and our views."""
     states = scene.stored[:IMAGES, 1 : 1 + scene.model.nq]
     views = {
-        name: make_renderer(name, scene.visual_model, size=SIZE) for name in (VIEWS if gl != "none" else VIEWS[:1])
+        name: make_renderer(name, scene.visual_model, image_size=SIZE)
+        for name in (VIEWS if gl != "none" else VIEWS[:1])
     }
     works = {name: Work(_nothing, lambda view=view: _draw(view, states)) for name, view in views.items()}
     with _benchmark(scene, images=gl != "none") as env:
@@ -219,7 +220,7 @@ def _nothing() -> None:
 
 def _draw(view: Renderer, states: np.ndarray) -> int:
     for state in states:
-        view.draw(state)
+        view.render(state)
     return len(states) * len(CAMERAS)
 
 
@@ -238,13 +239,16 @@ def _vision(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any
     The benchmark's environment draws at every step; ours draws, with the fast view, where the policy looks.
     """
     steps = 3 * LOOK_EVERY
-    pool, view = VectorEnv([scene], threads=1, horizon=_ENDLESS), make_renderer("fast", scene.visual_model, size=SIZE)
+    pool, view = (
+        VectorEnv([scene], threads=1, horizon=_ENDLESS),
+        make_renderer("fast", scene.visual_model, image_size=SIZE),
+    )
     chunks = np.split(_actions(scene, steps), steps // LOOK_EVERY)
 
     def run() -> int:
         for chunk in chunks:
             seen = pool.step(chunk[None]).observation.physics[0]
-            view.draw(seen[1 : 1 + scene.model.nq])
+            view.render(seen[1 : 1 + scene.model.nq])
         return steps
 
     works = {"ours": Work(lambda: pool.reset(scene.stored[:1]), run)}

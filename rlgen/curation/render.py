@@ -16,7 +16,8 @@ from rlgen.data.formats.hdf5.format import episode_name
 from rlgen.data.formats.hdf5.layout import Demo, DemoImages
 from rlgen.data.images import rotate_180
 from rlgen.libero.envs.observations import Observer
-from rlgen.libero.rendering.renderer import RendererName, render_episodes
+from rlgen.libero.rendering.pool import RenderPool
+from rlgen.libero.rendering.renderer import RendererName
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
 
@@ -31,7 +32,7 @@ class RenderOptions:
     Attributes:
       view: `fast`, or the benchmark's own.
       size: pixels a side.
-      workers: threads (`fast`) or processes.
+      workers: threads.
     """
 
     view: RendererName = "fast"
@@ -129,20 +130,15 @@ class RenderedEpisodes(Sequence[RldsEpisode]):
         return episode, observer(episode.states).robot, images
 
     def _draw_from(self, number: int) -> Iterator[tuple[Episode, Raw]]:
-        """The episodes of one task from `number` on."""
-        task, drawing, given = self._episodes.task(number), self._drawing, []
-
-        def states() -> Iterator[np.ndarray]:
+        """Renders the episodes of one task from `number` on, one at a time."""
+        task, drawing = self._episodes.task(number), self._drawing
+        scene = self._episodes.scene(number)
+        with RenderPool(scene, drawing.view, image_size=drawing.size, workers=drawing.workers) as pool:
             for index in range(number, len(self)):
                 if self._episodes.task(index) != task:
                     return
-                given.append(self._episodes[index])
-                yield given[-1].states[:-1]
-
-        model = self._episodes.scene(number).visual_model
-        options = {"view": drawing.view, "size": drawing.size, "workers": drawing.workers}
-        for images in render_episodes(model, states(), **options):
-            yield given.pop(0), images
+                episode = self._episodes[index]
+                yield episode, pool.render(episode.states[:-1])
 
 
 class RenderedDemos(Sequence[Demo]):

@@ -1,12 +1,8 @@
 """Success of a policy on tasks by the public protocol: what `rlgen eval` runs, without a run directory."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from jaxtyping import Float, UInt8
 
 from rlgen.core.files import write_bytes
 from rlgen.core.stats import SuccessRate
@@ -17,37 +13,10 @@ from rlgen.evaluation.confusion import reached_instead
 from rlgen.evaluation.loop import WIDTH, run_trials
 from rlgen.evaluation.protocol import Protocol
 from rlgen.evaluation.records import Records, TrialRecord, write_report
-from rlgen.libero.rendering.renderer import Renderer, RendererName, make_renderer, render_states
+from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
 from rlgen.report.video import clip_name, episode_gif
-
-
-class Drawer:
-    """Images of a scene's states by several threads, each with a renderer that it made itself."""
-
-    def __init__(self, scene: Scene, view: RendererName, size: int, threads: int):
-        self._nq = scene.model.nq
-        self._threads = [ThreadPoolExecutor(1) for _ in range(threads)]
-        made = [thread.submit(make_renderer, view, scene.visual_model, size=size) for thread in self._threads]
-        self._views: list[Renderer] = [view.result() for view in made]
-
-    def __call__(self, physics: Float[np.ndarray, "N D"]) -> UInt8[np.ndarray, "N cameras h w 3"]:
-        count, out = len(self._views), [None] * len(physics)
-
-        def share(number: int) -> list[np.ndarray]:
-            return [self._views[number].draw(state[1 : 1 + self._nq]) for state in physics[number::count]]
-
-        shares = [thread.submit(share, number) for number, thread in enumerate(self._threads)]
-        for number, images in enumerate(shares):
-            out[number::count] = images.result()
-        return np.stack(out)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        for thread in self._threads:
-            thread.shutdown()
-
 
 VIDEO_SIZE = 128  # pixels
 VIDEO_EVERY = 2  # one frame of so many control steps
@@ -107,11 +76,10 @@ def _run_task(
     threads: int,
     log: Callable[[str], None],
 ) -> None:
-    drawer = Drawer(scene, protocol.renderer, protocol.image_size, threads)
-    try:
+    with RenderPool(scene, protocol.renderer, image_size=protocol.image_size, workers=threads) as pool:
         run_trials(
             scene,
-            BackendActor(backend, scene.task.prompt, drawer, protocol.replan),
+            BackendActor(backend, scene.task.prompt, pool.render, protocol.replan),
             protocol.trials,
             sink,
             seed=protocol.seed * 1000 + scene.task.index,
@@ -122,8 +90,6 @@ def _run_task(
             mode=protocol.physics,
             on_wave=lambda: log(f"{scene.task.id}: {len(sink.finished)} of {protocol.trials} episodes"),
         )
-    finally:
-        drawer.close()
 
 
 @dataclass(frozen=True)
@@ -158,8 +124,8 @@ class _TaskSink:
         return TrialRecord(self.scene.task.id, trial, episode.initial_index, success, len(episode), reached)
 
     def _write_video(self, trial: int, episode: Episode) -> None:
-        states = episode.states[::VIDEO_EVERY]
-        images = render_states(self.scene.visual_model, states, size=VIDEO_SIZE, workers=self.threads)
+        with RenderPool(self.scene, image_size=VIDEO_SIZE, workers=self.threads) as pool:
+            images = pool.render(episode.states[::VIDEO_EVERY])
         gif = episode_gif(
             flip_vertical(images[:, 0]),
             caption=self.scene.task.prompt,

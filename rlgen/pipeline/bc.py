@@ -13,7 +13,7 @@ from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.metrics.smoothness import idle_mask
 from rlgen.libero.envs.image_observer import full_vector
 from rlgen.libero.envs.observations import Observer
-from rlgen.libero.rendering.renderer import render_states
+from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline import demos
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.policy import AnyPolicy, make_policy, measure
@@ -49,7 +49,7 @@ def read_demonstrations(context: Context) -> list[Episode]:
 def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
     """Chunks of brisk demonstrations, without their pauses, with what was seen before them."""
     observer = Observer(context.scene)
-    seen, actions, images = [], [], []
+    seen, actions, states = [], [], []
     for episode in _brisk(read_demonstrations(context))[: context.run.config.bc.episodes]:
         path = observer(episode.states)
         busy = ~idle_mask(episode.actions, path.robot.gripper)
@@ -58,17 +58,13 @@ def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
         vector = path.vector if policy.eyes is None else full_vector(path)
         seen.append(vector[:-1][busy])
         actions.append(episode.actions[busy])
-        if policy.eyes is not None:
-            images.append(_draw(context, policy, episode.states[:-1][busy]))
+        states.append(episode.states[:-1][busy])
     data = bc.chunk_data(seen, actions, policy.horizon)
     if policy.eyes is None:
         return data
-    return data.replace(observation=Sight(images=np.concatenate(images), vector=data.observation))
-
-
-def _draw(context: Context, policy: AnyPolicy, states: np.ndarray) -> np.ndarray:
-    """Pictures of states by the view that the policy will be shown."""
-    return render_states(context.scene.visual_model, states, size=policy.eyes.size, workers=context.run.config.threads)
+    with RenderPool(context.scene, image_size=policy.eyes.size, workers=context.run.config.threads) as pool:
+        images = pool.render(np.concatenate(states))
+    return data.replace(observation=Sight(images=images, vector=data.observation))
 
 
 def _brisk(episodes: list[Episode]) -> list[Episode]:

@@ -63,10 +63,15 @@ def make_critic(config: Config, policy: AnyPolicy) -> Critic:
     return Critic(size, config.policy.critic_widths, physics=physics)
 
 
+def image_size(policy: AnyPolicy) -> int | None:
+    """Returns the size of the images that a policy reads, pixels; None for one on vectors."""
+    return None if policy.eyes is None else policy.eyes.size
+
+
 def make_actor(context: Context, policy: AnyPolicy, params: Params) -> PolicyActor:
     """The policy as an actor in the run's scene."""
     config = context.run.config
-    look = make_observe(policy, [context.scene], threads=config.threads)
+    look = make_observe([context.scene], image_size(policy), threads=config.threads)
     return PolicyActor(policy, params, look, executed=config.ppo.executed)
 
 

@@ -12,7 +12,7 @@ from rlgen.libero.envs.image_observer import make_observe
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.pipeline import bc
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import AnyPolicy, make_critic, measure
+from rlgen.pipeline.policy import AnyPolicy, image_size, make_critic, measure
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic
 from rlgen.rl import ppo
@@ -33,7 +33,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     critic = make_critic(context.run.config, policy)
     state = _start(context, policy, critic, params)
     pool = VectorEnv([context.scene] * config.environments, threads=context.run.config.threads)
-    look = make_observe(policy, pool.scenes, threads=context.run.config.threads)
+    look = make_observe(pool.scenes, image_size(policy), threads=context.run.config.threads)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(state)

@@ -13,7 +13,7 @@ from rlgen.core.files import read_json, write_json
 from rlgen.core.stats import SuccessRate
 from rlgen.curation.card import VIEWS, package_versions
 from rlgen.data.images import flip_vertical
-from rlgen.libero.rendering.renderer import render_episodes
+from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.evaluate import ACTORS, first_episode
 from rlgen.report import plots, style
@@ -106,23 +106,22 @@ def _draw_clips(context: Context, folder: Path) -> list[Clip]:
     """The first evaluated episode of each actor as a GIF."""
     episodes = {name: first_episode(context, name) for name in ACTORS}
     shown = {name: episode for name, episode in episodes.items() if episode is not None}
-    states = [episode.states[::EVERY] for episode in shown.values()]
-    workers = context.run.config.threads
-    drawn = render_episodes(context.scene.visual_model, states, cameras=("agentview",), size=CLIP_SIZE, workers=workers)
     clips = {name: Clip(name, None) for name in ACTORS}
-    for (name, episode), images in zip(shown.items(), drawn, strict=True):
-        path = folder / clip_name(name, episode.task, episode.seed, episode.success)
-        caption = f"stored state {episode.initial_index}, {len(episode)} steps"
-        write_gif(
-            path,
-            flip_vertical(images[:, 0]),
-            caption=caption,
-            success=episode.success,
-            size=CLIP_SIZE,
-            every=1,
-            control_hz=CONTROL_HZ / EVERY,
-        )
-        clips[name] = Clip(name, path, caption, episode.success)
+    workers = context.run.config.threads
+    with RenderPool(context.scene, cameras=("agentview",), image_size=CLIP_SIZE, workers=workers) as pool:
+        for name, episode in shown.items():
+            path = folder / clip_name(name, episode.task, episode.seed, episode.success)
+            caption = f"stored state {episode.initial_index}, {len(episode)} steps"
+            write_gif(
+                path,
+                flip_vertical(pool.render(episode.states[::EVERY])[:, 0]),
+                caption=caption,
+                success=episode.success,
+                size=CLIP_SIZE,
+                every=1,
+                control_hz=CONTROL_HZ / EVERY,
+            )
+            clips[name] = Clip(name, path, caption, episode.success)
     return list(clips.values())
 
 

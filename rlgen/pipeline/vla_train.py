@@ -9,6 +9,7 @@ import numpy as np
 from rlgen.configs.schema import Config
 from rlgen.core.files import read_json, write_json
 from rlgen.data.formats.rlds.reader import read_rlds
+from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline.bc import count_parameters
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.export import dataset_folder
@@ -20,7 +21,7 @@ from rlgen.vla.data.normalize import NormStats
 from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline
 from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
-from rlgen.vla.serving.actor import PoolVlaActor, VlaActor, fast_views
+from rlgen.vla.serving.actor import PoolVlaActor, VlaActor
 from rlgen.vla.serving.policy import Policy
 from rlgen.vla.training.config import TrainConfig, quickstart, smoke
 from rlgen.vla.training.loop import Job, init_state, run_blocks
@@ -88,5 +89,5 @@ def load_actor(context: Context) -> PoolVlaActor:
     stats = NormStats.from_json(read_json(folder / STATS))
     chunk = min(config.policy.horizon, model.horizon)
     policy = Policy(model, state.best, make_pipeline(model, SPEC, stats))
-    draws = fast_views(context.scene, config.export.size, config.threads)
-    return PoolVlaActor(VlaActor(policy, chunk), context.scene.task.prompt, draws)
+    renderers = RenderPool(context.scene, image_size=config.export.size, workers=config.threads)
+    return PoolVlaActor(VlaActor(policy, chunk), context.scene.task.prompt, renderers)

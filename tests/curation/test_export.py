@@ -1,5 +1,6 @@
 """Recorded episodes as datasets: what is exported, what not, and that no frame is drawn twice."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -68,20 +69,24 @@ class Sketches(list):
 
     limit: int | None = None
 
-    def draw(self, model, episodes, *, view, size, workers):
-        for states in episodes:
-            if self.limit is not None and len(self) >= self.limit:
-                raise Killed
-            self.append(len(states))
-            noise = np.random.default_rng(abs(int(1e9 * states[0, 1])))
-            yield noise.integers(0, 256, (len(states), 2, size, size, 3), np.uint8)
+    @contextmanager
+    def pool(self, scene, renderer, *, image_size, workers):
+        self.size = image_size
+        yield self
+
+    def render(self, states):
+        if self.limit is not None and len(self) >= self.limit:
+            raise Killed
+        self.append(len(states))
+        noise = np.random.default_rng(abs(int(1e9 * states[0, 1])))
+        return noise.integers(0, 256, (len(states), 2, self.size, self.size, 3), np.uint8)
 
 
 @pytest.fixture
 def sketched(monkeypatch):
     """Pictures that cost nothing."""
     sketches = Sketches()
-    monkeypatch.setattr(render, "render_episodes", sketches.draw)
+    monkeypatch.setattr(render, "RenderPool", sketches.pool)
     return sketches
 
 
@@ -118,10 +123,10 @@ def test_images_are_of_the_state_before_the_action_and_turned(exported, recorded
     """Drawn here one by one; JPEG is off by a few shades."""
     got = open_dataset(exported["hdf5"])[1]
     states, _ = replay(placeholder_scene, recorded[1].initial_state, got.action)
-    view = make_renderer("fast", placeholder_scene.visual_model, size=SIZE)
+    view = make_renderer("fast", placeholder_scene.visual_model, image_size=SIZE)
     for step in (0, len(got) // 2, len(got) - 1):
         qpos = states[step, 1 : 1 + placeholder_scene.model.nq]
-        for drawn_one, exported_one in zip(rotate_180(view.draw(qpos)), (got.image, got.wrist_image), strict=True):
+        for drawn_one, exported_one in zip(rotate_180(view.render(qpos)), (got.image, got.wrist_image), strict=True):
             difference = np.abs(drawn_one.astype(int) - exported_one[step])
             assert difference.mean() < 6
             assert difference.mean() < np.abs(drawn_one[::-1, ::-1].astype(int) - exported_one[step]).mean() / 2

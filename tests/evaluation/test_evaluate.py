@@ -7,7 +7,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.types import Observation, RobotState
 from rlgen.evaluation.backends import BackendActor
 from rlgen.evaluation.confusion import comparable, reached_instead
-from rlgen.evaluation.evaluate import Drawer, evaluate
+from rlgen.evaluation.evaluate import evaluate
 from rlgen.evaluation.protocol import Protocol
 from rlgen.libero.tasks.suites import HORIZONS, find_task
 
@@ -92,15 +92,6 @@ def test_an_interrupted_evaluation_resumes_to_the_same_results(placeholder_scene
     assert video.name.count(".gif") == 1
     finished = Stub()
     assert run(finished, tmp_path / "broken") == whole and not finished.requests
-
-
-def test_images_of_many_threads_stay_in_their_rows(placeholder_scene):
-    drawer = Drawer(placeholder_scene, "fast", 32, 3)
-    states = placeholder_scene.stored[:4]
-    together = drawer(states)
-    for row in range(4):
-        np.testing.assert_array_equal(drawer(states[row : row + 1])[0], together[row])
-    drawer.close()
 
 
 def test_a_failure_that_reached_another_goal_is_recorded(other_scene):

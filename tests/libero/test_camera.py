@@ -35,7 +35,7 @@ def build(
 
 
 def look(model: mujoco.MjModel) -> np.ndarray:
-    return SoftwareRenderer(model, cameras=["eye"], size=SIZE).draw(model.qpos0)[0]
+    return SoftwareRenderer(model, cameras=["eye"], image_size=SIZE).render(model.qpos0)[0]
 
 
 def covered(image: np.ndarray) -> np.ndarray:
@@ -159,18 +159,18 @@ def test_unknown_camera_is_named():
 def test_same_state_same_bytes_whatever_was_drawn_before():
     model = build("<body pos='0 1 0'><freejoint/><geom type='capsule' size='.1 .2'/></body>")
     moved = model.qpos0 + np.array([0.2, 0.1, 0.1, 0, 0.5, 0, 0])
-    one, other = (SoftwareRenderer(model, cameras=["eye"], size=64) for _ in range(2))
-    first = one.draw(model.qpos0)
-    one.draw(moved)
-    assert np.array_equal(one.draw(model.qpos0), first)
-    assert np.array_equal(other.draw(model.qpos0), first)
-    assert not np.array_equal(one.draw(moved), first)
+    one, other = (SoftwareRenderer(model, cameras=["eye"], image_size=64) for _ in range(2))
+    first = one.render(model.qpos0)
+    one.render(moved)
+    assert np.array_equal(one.render(model.qpos0), first)
+    assert np.array_equal(other.render(model.qpos0), first)
+    assert not np.array_equal(one.render(moved), first)
 
 
 def test_a_state_that_is_not_a_number_does_no_harm():
     model = build("<body><freejoint/><geom size='.1'/></body><geom size='.1' pos='0 1 0'/>")
-    view = SoftwareRenderer(model, cameras=["eye"], size=32)
-    assert view.draw(np.full(model.nq, np.nan)).shape == (1, 32, 32, 3)
+    view = SoftwareRenderer(model, cameras=["eye"], image_size=32)
+    assert view.render(np.full(model.nq, np.nan)).shape == (1, 32, 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ if gl == "none":  # robosuite imports EGL whether it draws or not
     context = types.ModuleType("robosuite.renderers.context.egl_context")
     context.EGLGLContext = None
     sys.modules[context.__name__] = context
-from rlgen.libero.tasks import find_task, package_folder
-from rlgen.libero.initial_states import read_initial_states
+from rlgen.libero.tasks.suites import find_task, package_folder
+from rlgen.libero.tasks.initial_states import read_initial_states
 import mujoco, numpy as np
 root = package_folder()
 folders = dict(benchmark_root=root, bddl_files=root / "bddl_files", init_states=root / "init_files",
@@ -282,7 +282,7 @@ def _likeness(one: np.ndarray, other: np.ndarray) -> float:
 def test_fast_view_is_turned_as_a_real_benchmark_image(official):
     model, seen = official
     golden = np.load(shared_dir() / "golden" / "rlds" / "libero_spatial_observation.npz")
-    drawn = rotate_180(SoftwareRenderer(model, size=224).draw(seen["state"][1 : 1 + model.nq]))
+    drawn = rotate_180(SoftwareRenderer(model, image_size=224).render(seen["state"][1 : 1 + model.nq]))
     for image, name in zip(drawn, ("full_image", "wrist_image"), strict=True):
         scores = [
             _likeness(np.rot90(flipped, turn), golden[name]) for flipped in (image, image[:, ::-1]) for turn in range(4)
@@ -296,12 +296,12 @@ def test_benchmark_view_has_the_official_pixels(official, size):
     model, seen = official
     if find_gl() == "none":
         with pytest.raises(UserError, match="fast view"):
-            OpenGLRenderer(model, size=size)
+            OpenGLRenderer(model, image_size=size)
         return
-    with OpenGLRenderer(model, size=size) as view:
-        drawn = view.draw(seen["state"][1 : 1 + model.nq])
+    with OpenGLRenderer(model, image_size=size) as view:
+        drawn = view.render(seen["state"][1 : 1 + model.nq])
     for image, camera in zip(drawn, ("agentview", "robot0_eye_in_hand"), strict=True):
         assert np.array_equal(image, seen[f"{size}_{camera}"]), camera
-    quick = SoftwareRenderer(model, size=size).draw(seen["state"][1 : 1 + model.nq])
+    quick = SoftwareRenderer(model, image_size=size).render(seen["state"][1 : 1 + model.nq])
     assert np.abs(quick.astype(float) - drawn).mean() < 18
     assert np.corrcoef(quick.ravel(), drawn.ravel())[0, 1] > 0.9

@@ -52,19 +52,19 @@ def official(scenes, tmp_path_factory):
 @pytest.mark.parametrize("size", [128, 256])
 def test_bundles_have_the_benchmarks_pixels(scenes, official, task, size):
     scene = scenes[task]
-    with OpenGLRenderer(scene.visual_model, size=size) as view:
-        drawn = [view.draw(qpos) for qpos in positions(scene, task == STOVE)]
+    with OpenGLRenderer(scene.visual_model, image_size=size) as view:
+        drawn = [view.render(qpos) for qpos in positions(scene, task == STOVE)]
     np.testing.assert_array_equal(drawn, official[task][str(size)])
 
 
 def test_a_stove_glows_while_it_is_on_and_only_then(scenes):
     """Seen from the shoulder camera, in the view that needs no GL library."""
     scene = scenes[STOVE]
-    view, (off, on) = SoftwareRenderer(scene.visual_model, size=128), positions(scene, lit=True)
-    images = [view.draw(qpos)[0].astype(int) for qpos in (off, on, off)]
+    view, (off, on) = SoftwareRenderer(scene.visual_model, image_size=128), positions(scene, lit=True)
+    images = [view.render(qpos)[0].astype(int) for qpos in (off, on, off)]
     red = [int(np.sum((p[..., 0] > 120) & (p[..., 1] < 60))) for p in images]
     assert red[1] > red[0] + 20 and red[2] == red[0]
     just_below = on.copy()
     just_below[scene.goal.joints[0, 0]] = 0.4999
-    below = view.draw(just_below)[0].astype(int)
+    below = view.render(just_below)[0].astype(int)
     assert int(np.sum((below[..., 0] > 120) & (below[..., 1] < 60))) == red[0]

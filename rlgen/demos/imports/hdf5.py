@@ -1,6 +1,6 @@
 """One HDF5 file of people's: checked, replayed, and written as ours."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -20,7 +20,7 @@ from rlgen.demos.imports.replay import Replayed, check_states, replay_episodes
 from rlgen.demos.imports.sources import Source, task_of
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import fixture_offset
-from rlgen.libero.rendering.renderer import render_episodes
+from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.scenes.scene import Scene
 
@@ -149,13 +149,7 @@ def write_successes(out: Path, scene: Scene, episodes: Iterator[Episode], info: 
 
 
 def _with_images(scene: Scene, episodes: Iterable[Episode], options: Options) -> Iterator[tuple[Episode, DemoImages]]:
-    waiting: deque[Episode] = deque()
-
-    def states() -> Iterator:
+    with RenderPool(scene, options.view, image_size=options.size, workers=options.threads) as pool:
         for episode in episodes:
-            waiting.append(episode)
-            yield episode.states[:-1]
-
-    drawn = render_episodes(scene.visual_model, states(), view=options.view, size=options.size, workers=options.threads)
-    for images in drawn:
-        yield waiting.popleft(), DemoImages(images[:, 0], images[:, 1])
+            images = pool.render(episode.states[:-1])
+            yield episode, DemoImages(images[:, 0], images[:, 1])

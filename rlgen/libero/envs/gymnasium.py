@@ -61,7 +61,7 @@ class LiberoVectorEnv(vector.VectorEnv):
         """
         self.num_envs, self._scene, self._chunk = count, scene, chunk
         self._states = scene.initial_states(split)
-        self._view = make_renderer(view, scene.visual_model, size=size) if view else None
+        self._view = make_renderer(view, scene.visual_model, image_size=size) if view else None
         self._pool = VectorEnv([scene] * count, threads=threads, mode=mode, horizon=horizon)
         self._random = [seeding.np_random(None)[0] for _ in range(count)]
         self.single_observation_space = observation_space(scene, size if view else None)
@@ -127,7 +127,7 @@ class LiberoVectorEnv(vector.VectorEnv):
             "vector": seen.vector[row].astype(np.float32),
         }
         if self._view is not None:
-            images = self._view.draw(seen.physics[row, 1 : 1 + self._scene.model.nq])
+            images = self._view.render(seen.physics[row, 1 : 1 + self._scene.model.nq])
             out |= dict(zip(CAMERAS, images, strict=True))
         return out
 

@@ -1,83 +1,69 @@
-"""What a policy is shown of an environment: its vector, or pictures drawn from its physics."""
+"""What a policy reads of an environment: its vector, or images rendered from its physics state as well."""
 
-import queue
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from rlgen.core.types import Observation
-from rlgen.libero.rendering.software import SoftwareRenderer
-from rlgen.libero.rendering.triangles import read_triangles
+from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.scene import Scene
 from rlgen.policies.base import Observed, Sight
-from rlgen.policies.network import NetworkPolicy
 
 Observe = Callable[[Observation], Observed]
 
 
 def observe_vector(observation: Observation) -> Observed:
-    """The vector."""
+    """Returns the vector."""
     return observation.vector
 
 
 class ImageObserver:
-    """Draws both cameras by the fast view, in threads; one thread has a view of a scene at a time."""
+    """Renders both cameras of each environment with the fast renderer, and adds the vector."""
 
-    def __init__(self, scenes: Sequence[Scene], size: int, *, threads: int = 2):
-        """Makes the views.
+    def __init__(self, scenes: Sequence[Scene], image_size: int, *, threads: int = 2):
+        """Starts the workers.
 
         Args:
-          scenes: scene of each row of the observations; equal ones share their views.
-          size: height and width, pixels.
-          threads: of drawing.
+          scenes: scene of each row of the observations; a single one is that of every row.
+          image_size: width and height, pixels.
+          threads: that render.
         """
-        self._scenes, self._threads = tuple(scenes), ThreadPoolExecutor(threads)
-        self._views: dict[int, queue.SimpleQueue[SoftwareRenderer]] = {}
-        for scene in {id(scene): scene for scene in scenes}.values():
-            views, triangles = queue.SimpleQueue(), read_triangles(scene.visual_model)
-            for _ in range(threads):
-                views.put(SoftwareRenderer(scene.visual_model, size=size, triangles=triangles))
-            self._views[id(scene)] = views
+        self._scenes = tuple(scenes)
+        self._pool = RenderPool(self._scenes, image_size=image_size, workers=threads)
 
     def __call__(self, observation: Observation) -> Sight:
-        """Pictures and vector of every row."""
+        """Returns the images and the vector of every row."""
         rows = np.arange(len(observation.vector))
-        return Sight(images=self._draw(observation, rows), vector=full_vector(observation))
+        return Sight(images=self._render(observation, rows), vector=full_vector(observation))
 
     def again(self, seen: Sight, observation: Observation, rows: Int[np.ndarray, " M"]) -> Sight:
-        """What was seen, drawn anew in some rows."""
+        """Returns `seen` with some rows rendered anew from `observation`, and the vector of `observation`."""
         images = seen.images
         if len(rows):
             images = images.copy()
-            images[rows] = self._draw(observation, rows)
+            images[rows] = self._render(observation, rows)
         return Sight(images=images, vector=full_vector(observation))
 
     def close(self) -> None:
-        """Ends the threads."""
-        self._threads.shutdown()
+        """Ends the workers."""
+        self._pool.close()
 
-    def _draw(self, observation: Observation, rows: Int[np.ndarray, " M"]) -> np.ndarray:
-        return np.stack(list(self._threads.map(lambda row: self._draw_one(row, observation.physics[row]), rows)))
-
-    def _draw_one(self, row: int, physics: np.ndarray) -> np.ndarray:
-        scene = self._scenes[row % len(self._scenes)]
-        views = self._views[id(scene)]
-        view = views.get()
-        try:
-            return view.draw(physics[1 : 1 + scene.model.nq])
-        finally:
-            views.put(view)
+    def _render(self, observation: Observation, rows: Int[np.ndarray, " M"]) -> UInt8[np.ndarray, "M V h w 3"]:
+        return self._pool.render(observation.physics[rows], rows % len(self._scenes))
 
 
 def full_vector(observation: Observation) -> np.ndarray:
-    """The robot's own state, then the physics vector: `[N, P + O]`."""
+    """Returns the robot's own state, then the physics vector: `[N, P + O]`."""
     return np.concatenate([observation.robot.vla_state, observation.vector], axis=-1).astype(np.float32)
 
 
-def make_observe(policy: NetworkPolicy, scenes: Sequence[Scene], *, threads: int = 2) -> Observe:
-    """What a policy is to be shown in these scenes."""
-    if policy.eyes is None:
-        return observe_vector
-    return ImageObserver(scenes, policy.eyes.size, threads=threads)
+def make_observe(scenes: Sequence[Scene], image_size: int | None, *, threads: int = 2) -> Observe:
+    """Makes the function from environments' observations to what a policy reads.
+
+    Args:
+      scenes: scene of each row; a single one is that of every row.
+      image_size: width and height of the images that the policy reads, pixels; None for a policy on vectors.
+      threads: that render.
+    """
+    return observe_vector if image_size is None else ImageObserver(scenes, image_size, threads=threads)

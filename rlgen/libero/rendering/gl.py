@@ -69,7 +69,7 @@ class OpenGLRenderer:
         model: mujoco.MjModel,
         *,
         cameras: Sequence[str] = CAMERAS,
-        size: int = 128,
+        image_size: int = 128,
         gl: Gl | None = None,
     ):
         """Opens a GL context and loads the model into it.
@@ -77,17 +77,17 @@ class OpenGLRenderer:
         Args:
           model: the scene.
           cameras: names, in the order of the pictures.
-          size: width and height in pixels.
+          image_size: width and height, pixels.
           gl: the library; None finds one.
 
         Raises:
           UserError: if there is no GL library, or this process has already loaded another one.
           ValueError: for an unknown camera.
         """
-        self.model, self.size = model, size
+        self.model, self.image_size = model, image_size
         self._cameras = camera_ids(model, cameras)
         self._data, self._lamps = mujoco.MjData(model), Lamps(model)
-        self._gl = _open(gl or find_gl(), size)
+        self._gl = _open(gl or find_gl(), image_size)
         self._scene = mujoco.MjvScene(model, maxgeom=_MOST_GEOMS)
         self._option = mujoco.MjvOption()
         self._option.geomgroup[_COLLISIONS] = 0
@@ -99,25 +99,25 @@ class OpenGLRenderer:
         buffer = self.model.vis.global_
         kept = buffer.offwidth, buffer.offheight
         try:
-            if self.size > min(kept):
-                buffer.offwidth, buffer.offheight = (max(side, self.size) for side in kept)
+            if self.image_size > min(kept):
+                buffer.offwidth, buffer.offheight = (max(side, self.image_size) for side in kept)
             context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_150)
         finally:
             buffer.offwidth, buffer.offheight = kept
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
         return context
 
-    def draw(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
-        """Pictures of the scene at joint positions `qpos`, in the benchmark's raw orientation."""
+    def render(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
+        """Renders the scene at joint positions `qpos`, in the benchmark's raw orientation."""
         model, data = self.model, self._data
         data.qpos[:] = qpos
         mujoco.mj_fwdPosition(model, data)
         self._lamps.put_out(data)
         self._gl.make_current()
-        window = mujoco.MjrRect(0, 0, self.size, self.size)
+        window = mujoco.MjrRect(0, 0, self.image_size, self.image_size)
         camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()
         camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        images = np.empty((len(self._cameras), self.size, self.size, 3), np.uint8)
+        images = np.empty((len(self._cameras), self.image_size, self.image_size, 3), np.uint8)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         for number, image in zip(self._cameras, images, strict=True):
             camera.fixedcamid = number
@@ -144,8 +144,8 @@ class OpenGLRenderer:
 def _open(gl: Gl, size: int) -> Any:
     if gl == "none":
         raise UserError(
-            "the benchmark view needs a GL library and none was found: "
-            "install libegl1 or libosmesa6, or use the fast view"
+            "the benchmark renderer needs a GL library and none was found: "
+            "install libegl1 or libosmesa6, or use the fast renderer"
         )
     try:
         context = importlib.import_module(f"mujoco.{gl}").GLContext(size, size)

@@ -77,7 +77,7 @@ class SoftwareRenderer:
         model: mujoco.MjModel,
         *,
         cameras: Sequence[str] = CAMERAS,
-        size: int = 128,
+        image_size: int = 128,
         triangles: Triangles | None = None,
     ):
         """Builds the view.
@@ -85,20 +85,20 @@ class SoftwareRenderer:
         Args:
           model: the scene; visible geoms are in group 1 or 2.
           cameras: names, in the order of the pictures.
-          size: width and height in pixels.
+          image_size: width and height, pixels.
           triangles: of the same model, from another view, to save building them.
 
         Raises:
           ValueError: for an unknown camera, or a model with nothing to see.
         """
-        self.model, self.size = model, size
+        self.model, self.image_size = model, image_size
         self._cameras = camera_ids(model, cameras)
         self.triangles = triangles or read_triangles(model)
         self._data, self._lamps = mujoco.MjData(model), Lamps(model)
-        self._buffers = _buffers(len(self.triangles.vertices), len(self.triangles.faces), size)
+        self._buffers = _buffers(len(self.triangles.vertices), len(self.triangles.faces), image_size)
 
-    def draw(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
-        """Pictures of the scene at joint positions `qpos`, in the benchmark's raw orientation."""
+    def render(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
+        """Renders the scene at joint positions `qpos`, in the benchmark's raw orientation."""
         t, b, data = self.triangles, self._buffers, self._data
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self.model, data)
@@ -106,13 +106,16 @@ class SoftwareRenderer:
         self._lamps.put_out(data)
         frames = data.geom_xpos, data.geom_xmat
         raster.place(t.vertices, t.normals, t.geoms, *frames, self._lights(), b.world, b.facing, b.shade)
-        images = np.empty((len(self._cameras), self.size, self.size, 3), np.uint8)
+        images = np.empty((len(self._cameras), self.image_size, self.image_size, 3), np.uint8)
         for camera, image in zip(self._cameras, images, strict=True):
-            self._draw_camera(camera, image)
+            self._render_camera(camera, image)
         return images
 
-    def _draw_camera(self, camera: int, image: UInt8[np.ndarray, "size size 3"]) -> None:
-        t, b, samples = self.triangles, self._buffers, 2 * self.size
+    def close(self) -> None:
+        """Does nothing; there is nothing to free."""
+
+    def _render_camera(self, camera: int, image: UInt8[np.ndarray, "size size 3"]) -> None:
+        t, b, samples = self.triangles, self._buffers, 2 * self.image_size
         position, rotation = self._data.cam_xpos[camera], self._data.cam_xmat[camera]
         step = float(2 * np.tan(np.deg2rad(self.model.cam_fovy[camera]) / 2) / samples)
         near = float(self.model.vis.map.znear * self.model.stat.extent)

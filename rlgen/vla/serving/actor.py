@@ -1,7 +1,5 @@
 """A trained model that acts in our environments."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
@@ -9,9 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from rlgen.core.types import Observation
-from rlgen.libero.rendering.software import SoftwareRenderer
-from rlgen.libero.rendering.triangles import read_triangles
-from rlgen.libero.scenes.scene import Scene
+from rlgen.libero.rendering.pool import RenderPool
 from rlgen.vla.data.images import upright
 from rlgen.vla.data.transforms import PROMPT, STATE, Sample
 from rlgen.vla.serving.policy import Policy
@@ -74,41 +70,17 @@ class VlaActor:
         return legal_actions(actions)[:, : self.chunk]
 
 
-Draw = Callable[[Float[np.ndarray, " D"]], UInt8[np.ndarray, "cameras h w 3"]]
-
-
-def fast_views(scene: Scene, size: int, threads: int) -> list[Draw]:
-    """Functions from a physics state to the fast view's pictures of `size` pixels a side, one a thread."""
-    nq, model = scene.model.nq, scene.visual_model
-    triangles = read_triangles(model)
-    views = [SoftwareRenderer(model, size=size, triangles=triangles) for _ in range(threads)]
-    return [lambda state, view=view: view.draw(state[1 : 1 + nq]) for view in views]
-
-
-def draw_all(
-    threads: ThreadPoolExecutor, views: list[Draw], physics: Float[np.ndarray, "N D"]
-) -> UInt8[np.ndarray, "N cameras h w 3"]:
-    """Pictures of every state, shared over the views."""
-    count = len(views)
-    shares = threads.map(lambda number: [views[number](state) for state in physics[number::count]], range(count))
-    images: list = [None] * len(physics)
-    for number, share in enumerate(shares):
-        images[number::count] = share
-    return np.stack(images)
-
-
 class PoolVlaActor:
-    """Draws a picture of each environment where the model looks, and asks the model.
+    """Renders the images of each environment before a chunk, and asks the model.
 
     Args:
       actor: the model.
       prompt: the instruction.
-      views: functions from a physics state to its pictures, one a thread.
+      renderers: of the environments' scene, with images of the size that the model was trained on.
     """
 
-    def __init__(self, actor: VlaActor, prompt: str, views: list[Draw]):
-        self._actor, self._prompt, self._views = actor, prompt, views
-        self._threads = ThreadPoolExecutor(len(views))
+    def __init__(self, actor: VlaActor, prompt: str, renderers: RenderPool):
+        self._actor, self._prompt, self._renderers = actor, prompt, renderers
         self._seed = self._looks = 0
 
     @property
@@ -121,5 +93,5 @@ class PoolVlaActor:
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
         key = jax.random.fold_in(jax.random.PRNGKey(self._seed), self._looks)
         self._looks += 1
-        images = draw_all(self._threads, self._views, observation.physics)
+        images = self._renderers.render(observation.physics)
         return self._actor(observation, images, self._prompt, key)
