@@ -19,8 +19,9 @@ OURS_OF_A_DEMO = ("source", "seed", "split", "initial_index", "success", "rlgen_
 
 
 def tremble(scene, episode: Episode) -> Episode:
-    """With six no-ops, and a hand that never quite stands still otherwise."""
-    actions = np.concatenate([episode.actions.astype(np.float64), np.tile(episode.actions[-1], (20, 1))])
+    """Returns an episode with a late start, six no-ops, and a hand that never quite stands still otherwise."""
+    late = np.tile([0, 0, 0, 0, 0, 0, -1.0], (LOST, 1))
+    actions = np.concatenate([late, episode.actions.astype(np.float64), np.tile(episode.actions[-1], (20, 1))])
     actions[:, 0] = np.clip(actions[:, 0] + 0.002 * (-1.0) ** np.arange(len(actions)), -1, 1)
     pause = np.zeros((NOOPS.stop - NOOPS.start, 7))
     pause[:, 6] = actions[NOOPS.start - 1, 6]

@@ -54,7 +54,7 @@ def record_demos(words: Sequence[str]) -> None:
         mode=arguments.mode,
         clean=arguments.clean,
     )
-    short = recorder.record(tasks, assets, cache, overwrite=arguments.overwrite, tell=_tell)
+    short = recorder.record(tasks, assets, cache, overwrite=arguments.overwrite, log=_tell)
     if short:
         raise UserError(f"fewer than {arguments.count} demonstrations of {', '.join(short)}; allow more --attempts")
 

@@ -132,7 +132,7 @@ def _record(
         mode="exact",
         clean=run.config.demos.clean,
     )
-    if recorder.record([task], assets, cache_folder(), overwrite=False, tell=tell):
+    if recorder.record([task], assets, cache_folder(), overwrite=False, log=tell):
         raise UserError(
             f"fewer than {count} demonstrations of {task.id} succeeded; lower --demos.episodes, or give a file of "
             "people's with --demos.file"

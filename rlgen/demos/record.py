@@ -1,9 +1,15 @@
-"""Many attempts of the demonstrator at one task, over processes; what was done stays done."""
+"""Recording of scripted demonstrations: trials of the expert over processes, successes written as LIBERO's HDF5.
+
+`Recorder` records the files of whole tasks for `rlgen demos`; a run's `demos` stage records its own task with
+`run_trials` and `write_recording`. Every finished trial is on disk at once, so that an interrupted recording resumes
+with the next trial, and a trial depends on its job and its index alone, not on the number of processes.
+"""
 
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,14 +19,13 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json, write_json
 from rlgen.core.process import worker_pool
-from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode, save_episode
 from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.data.shards import only_writer
 from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.environment import Mode
 from rlgen.libero.envs.observations import Observer
-from rlgen.libero.envs.rollouts import Trial, run_episodes
+from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.scenes.assets import AssetSource
 from rlgen.libero.scenes.bundles import build_bundles
 from rlgen.libero.scenes.demo_info import demo_file_info
@@ -28,17 +33,19 @@ from rlgen.libero.scenes.scene import Scene, load_bundle
 from rlgen.libero.tasks.suites import Task
 
 SOURCE = "scripted"
+# Trials between two lines of the log.
+LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all attempts at a task have in common.
+    """The settings that all trials of a recording share.
 
     Attributes:
-      bundle: folder of the scene.
-      split: `train` (sampled placements) or `heldout` (stored states), gone through in order.
-      seed: of the whole; an attempt's own seed comes from it and its number.
-      mode: physics.
+      bundle: folder of the scene bundle.
+      split: initial states: `train` (sampled placements) or `heldout` (stored states), taken in order.
+      seed: of the recording; a trial's own seed is derived from it and the trial's index.
+      mode: physics, `exact` or `fast`.
       clean: straight and steady instead of human-like.
     """
 
@@ -50,187 +57,44 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """How one attempt ended.
+class TrialResult:
+    """The outcome of one trial.
 
     Attributes:
-      number: from zero.
+      index: position of the trial in the recording, from zero.
       success: whether the goal was reached.
-      steps: control steps.
-      seconds: of processor time; what else runs on the machine does not count.
+      control_steps: length of the episode.
+      seconds: processor time; other programs on the machine do not count.
     """
 
-    number: int
+    index: int
     success: bool
-    steps: int
+    control_steps: int
     seconds: float
 
+    def to_json(self) -> dict[str, object]:
+        """Returns the trial's record."""
+        return {
+            "number": self.index,
+            "success": self.success,
+            "steps": self.control_steps,
+            "seconds": self.seconds,
+        }
 
-def make_attempts(
-    job: Job,
-    folder: Path,
-    *,
-    enough: Callable[[Sequence[Attempt]], bool],
-    limit: int,
-    pool: ProcessPoolExecutor,
-    workers: int,
-) -> Iterator[Attempt]:
-    """Attempts in order, until there are enough.
-
-    Each leaves a record in `folder`, and its episode where it succeeded; those that are there are not made again.
-    What an attempt does depends on the job and its number alone, not on how many processes there are.
-
-    Args:
-      job: the task and how it is performed.
-      folder: for episodes and records; another job needs another one.
-      enough: whether these attempts will do.
-      limit: attempts at most.
-      pool: `rlgen.core.process.worker_pool(workers)`.
-      workers: attempts at a time.
-    """
-    _claim(job, folder)
-    done: list[Attempt] = []
-    running: dict[int, Future[Attempt]] = {}
-    try:
-        while len(done) < limit and not enough(done):
-            for number in range(len(done), min(len(done) + 2 * workers, limit)):
-                if number not in running:
-                    running[number] = pool.submit(attempt, job, folder, number)
-            done.append(running.pop(len(done)).result())
-            yield done[-1]
-    finally:
-        # What has begun ends before the folder is anybody else's.
-        wait([future for future in running.values() if not future.cancel()])
-
-
-def attempt(job: Job, folder: Path, number: int) -> Attempt:
-    """Makes one attempt, or reads how it ended."""
-    record = folder / f"{number:05d}.json"
-    if record.is_file():
-        return Attempt(**read_json(record))
-    start = time.process_time()
-    demonstrator = _demonstrator(job.bundle, job.clean)
-    scene = demonstrator.scene
-    trial = Trial(number % len(scene.initial_states(job.split)), _seed(job.seed, number))
-    options = {"split": job.split, "source": SOURCE, "width": 1, "threads": 1, "mode": job.mode}
-    [[episode]] = run_episodes(scene, demonstrator, [trial], **options)
-    if episode.success:
-        save_episode(folder / f"{number:05d}.npz", episode)
-    ended = Attempt(number, episode.success, len(episode), time.process_time() - start)
-    write_json(record, asdict(ended))
-    return ended
-
-
-def attempted_episode(folder: Path, number: int) -> Episode:
-    """The episode of an attempt that succeeded."""
-    return load_episode(folder / f"{number:05d}.npz")
-
-
-def _claim(job: Job, folder: Path) -> None:
-    """A folder belongs to one job."""
-    mine, record = {**asdict(job), "bundle": job.bundle.name}, folder / "job.json"
-    if record.is_file() and read_json(record) != mine:
-        raise UserError(
-            f"{folder} holds attempts made otherwise: {read_json(record)}; remove it or choose another --out"
-        )
-    write_json(record, mine)
-
-
-def _seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0] >> 1)
-
-
-@lru_cache(maxsize=1)
-def _demonstrator(bundle: Path, clean: bool) -> ScriptedExpert:
-    """A process attempts one task after the other, each of them many times."""
-    return ScriptedExpert(load_bundle(bundle), clean=clean)
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What came of a task.
-
-    Attributes:
-      file: the demonstrations; None where there are none.
-      demonstrations: how many there are.
-      attempts: how many were made for them.
-    """
-
-    file: Path | None
-    demonstrations: int
-    attempts: int
-
-
-def demonstration_file(out: Path, scene: Scene) -> Path:
-    """Where a task's demonstrations go, as the public sets name them."""
-    return out / scene.task.suite / f"{scene.task.name}_demo.hdf5"
-
-
-def record_demonstrations(
-    job: Job, out: Path, count: int, *, limit: int, pool: ProcessPoolExecutor, workers: int
-) -> Iterator[Attempt | Recording]:
-    """Attempts until `count` have succeeded, told one by one, and last what was recorded.
-
-    The file appears whole once all attempts are made; before that, they lie in a folder beside it and an
-    interrupted recording goes on with the next attempt. Where fewer than `count` succeed within the limit, the file
-    holds those.
-
-    Args:
-      job: the task and how it is performed.
-      out: folder for the files of all tasks.
-      count: demonstrations wanted.
-      limit: attempts at most.
-      pool, workers: as for `make_attempts`.
-    """
-    scene = load_bundle(job.bundle)
-    file = demonstration_file(out, scene)
-    folder = file.with_suffix(".attempts")
-    done: list[Attempt] = []
-    attempts = make_attempts(
-        job, folder, enough=lambda made: successes(made) >= count, limit=limit, pool=pool, workers=workers
-    )
-    for ended in attempts:
-        done.append(ended)
-        yield ended
-    kept = [ended.number for ended in done if ended.success]
-    if kept:
-        episodes = [attempted_episode(folder, number) for number in kept]
-        observer = Observer(scene)
-        write_demos(file, episodes, [observer(e.states).robot for e in episodes], demo_file_info(scene))
-        write_json(file.with_suffix(".json"), _summary(job, scene, done))
-    shutil.rmtree(folder)
-    yield Recording(file if kept else None, len(kept), len(done))
-
-
-def successes(attempts: Sequence[Attempt]) -> int:
-    """How many succeeded."""
-    return sum(ended.success for ended in attempts)
-
-
-def _summary(job: Job, scene: Scene, done: Sequence[Attempt]) -> dict[str, object]:
-    lengths = [ended.steps for ended in done if ended.success]
-    return {
-        "task": scene.task.id,
-        "prompt": scene.task.prompt,
-        "assets": scene.assets,
-        "split": job.split,
-        "seed": job.seed,
-        "mode": job.mode,
-        "style": "clean" if job.clean else "human-like",
-        "demonstrations": len(lengths),
-        "attempts": len(done),
-        "mean_length": float(np.mean(lengths)),
-    }
+    @classmethod
+    def from_json(cls, record: dict[str, object]) -> "TrialResult":
+        """Returns the result that `to_json` recorded."""
+        return cls(record["number"], record["success"], record["steps"], record["seconds"])
 
 
 @dataclass(frozen=True)
 class Recorder:
-    """What to record, and how.
+    """A recording of one file per task, `<out>/<suite>/<name>_demo.hdf5`, as the public sets are named.
 
     Attributes:
-      out: folder for the files.
+      out: folder of the files.
       count: demonstrations of each task.
-      limit: attempts at each task at most.
+      limit: most trials of each task.
       workers: processes.
       split, seed, mode, clean: as in `Job`.
     """
@@ -251,54 +115,215 @@ class Recorder:
         cache: Path,
         *,
         overwrite: bool,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> list[str]:
-        """Records every task that is not there yet, and names those that came out short.
+        """Records every task whose file is not there yet.
+
+        Args:
+          tasks: tasks to record.
+          assets: object assets of their scenes.
+          cache: folder where scene bundles are kept.
+          overwrite: record tasks again whose file is there.
+          log: receives a line per event.
+
+        Returns:
+          Ids of the tasks of which fewer than `count` trials succeeded; their files hold those that did.
 
         Raises:
-          UserError: a file that is there was recorded otherwise, or somebody else is recording there.
+          UserError: a file that is there was recorded with other settings, or another process writes to `out`.
         """
         short = []
         bundles = build_bundles(tasks, assets, cache, workers=self.workers)
-        with only_writer(self.out), worker_pool(self.workers) as pool:
-            try:
-                for task, bundle in zip(tasks, bundles, strict=True):
-                    if not overwrite and self._is_there(task):
-                        tell(f"{task.id}: done before")
-                        continue
-                    job = Job(bundle, self.split, self.seed, self.mode, self.clean)
-                    recording = self._record_one(task, job, pool, tell)
-                    short += [task.id] if recording.demonstrations < self.count else []
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        with only_writer(self.out), trial_pool(self.workers) as pool:
+            for task, bundle in zip(tasks, bundles, strict=True):
+                if not overwrite and self._is_recorded(task):
+                    log(f"{task.id}: done before")
+                    continue
+                job = Job(bundle, self.split, self.seed, self.mode, self.clean)
+                results = self._record_task(job, pool, log)
+                short += [task.id] if count_successes(results) < self.count else []
         return short
 
-    def _record_one(self, task: Task, job: Job, pool: ProcessPoolExecutor, tell: Callable[[str], None]) -> Recording:
-        events = record_demonstrations(job, self.out, self.count, limit=self.limit, pool=pool, workers=self.workers)
-        good = 0
-        for event in events:
-            if isinstance(event, Recording):
-                tell(f"{task.id}: {event.demonstrations} demonstrations of {event.attempts} attempts, {event.file}")
-                return event
-            assert isinstance(event, Attempt)
-            good += event.success
-            if (event.number + 1) % 10 == 0:
-                tell(f"{task.id}: {good} of {event.number + 1} attempts succeeded")
-        raise AssertionError("a recording ends with what was recorded")
+    def _record_task(self, job: Job, pool: ProcessPoolExecutor, log: Callable[[str], None]) -> list[TrialResult]:
+        scene = load_bundle(job.bundle)
+        file = demonstration_file(self.out, scene.task)
+        folder = file.with_suffix(".trials")
+        results: list[TrialResult] = []
+        for result in run_trials(
+            job, folder, enough=self._is_enough, limit=self.limit, pool=pool, workers=self.workers
+        ):
+            results.append(result)
+            if len(results) % LOG_EVERY == 0:
+                log(f"{scene.task.id}: {count_successes(results)} of {len(results)} trials succeeded")
+        successes = count_successes(results)
+        if successes:
+            write_recording(file, scene, folder, results)
+            write_json(_summary_file(file), _summary(job, scene, results))
+        shutil.rmtree(folder)
+        where = f", {file}" if successes else ""
+        log(f"{scene.task.id}: {successes} demonstrations of {len(results)} trials{where}")
+        return results
 
-    def _is_there(self, task: Task) -> bool:
-        """Whether the task was recorded like this before."""
-        record = self.out / task.suite / f"{task.name}_demo.json"
-        if not record.is_file():
+    def _is_enough(self, results: Sequence[TrialResult]) -> bool:
+        return count_successes(results) >= self.count
+
+    def _is_recorded(self, task: Task) -> bool:
+        """Returns whether the task was recorded with these settings; raises where it was with others."""
+        file = demonstration_file(self.out, task)
+        if not _summary_file(file).is_file():
             return False
-        told = read_json(record)
-        asked = {"split": self.split, "seed": self.seed, "mode": self.mode}
-        asked |= {"style": "clean" if self.clean else "human-like"}
-        for name, value in asked.items():
-            if told[name] != value:
+        summary = read_json(_summary_file(file))
+        for name, value in _settings(self).items():
+            if summary[name] != value:
                 raise UserError(
-                    f"{record.with_suffix('.hdf5')} was recorded with {name} {told[name]}, not {value}; "
+                    f"{file} was recorded with {name} {summary[name]}, not {value}; "
                     "pass --overwrite or choose another --out"
                 )
-        return bool(told["demonstrations"] >= self.count)
+        return bool(summary["demonstrations"] >= self.count)
+
+
+@contextmanager
+def trial_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yields processes that run trials; an error or an interruption cancels the trials that have not started."""
+    with worker_pool(workers) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def run_trials(
+    job: Job,
+    folder: Path,
+    *,
+    enough: Callable[[Sequence[TrialResult]], bool],
+    limit: int,
+    pool: ProcessPoolExecutor,
+    workers: int,
+) -> Iterator[TrialResult]:
+    """Yields results of trials in order, until there are enough.
+
+    Args:
+      job: the task and the settings of its trials.
+      folder: of this job alone; receives a record of every trial and the episodes of those that succeeded. Trials
+        that are recorded there are not run again.
+      enough: whether the results so far suffice.
+      limit: most trials.
+      pool: of `trial_pool(workers)`.
+      workers: trials that run at the same time.
+
+    Raises:
+      UserError: the folder holds trials of another job.
+    """
+    _claim(job, folder)
+    results: list[TrialResult] = []
+    running: dict[int, Future[TrialResult]] = {}
+    try:
+        while len(results) < limit and not enough(results):
+            for index in range(len(results), min(len(results) + 2 * workers, limit)):
+                if index not in running:
+                    running[index] = pool.submit(run_trial, job, folder, index)
+            results.append(running.pop(len(results)).result())
+            yield results[-1]
+    finally:
+        # The folder may be removed after this: trials that have started finish first.
+        wait([future for future in running.values() if not future.cancel()])
+
+
+def run_trial(job: Job, folder: Path, index: int) -> TrialResult:
+    """Runs one trial and records it, or reads its record.
+
+    Args:
+      job: the task and the settings of its trials.
+      folder: of the job's records.
+      index: position of the trial in the recording.
+    """
+    record, episode_file = folder / f"{index:05d}.json", _episode_file(folder, index)
+    if record.is_file():
+        result = TrialResult.from_json(read_json(record))
+        # An interrupted removal of the folder may have taken the episode first.
+        if not result.success or episode_file.is_file():
+            return result
+    start = time.process_time()
+    expert = _expert(job.bundle, job.clean)
+    scene = expert.scene
+    trials = make_trials(1, len(scene.initial_states(job.split)), seed=job.seed, offset=index)
+    options = {"split": job.split, "source": SOURCE, "width": 1, "threads": 1, "mode": job.mode}
+    [[episode]] = run_episodes(scene, expert, trials, **options)
+    if episode.success:
+        save_episode(episode_file, episode)
+    result = TrialResult(index, episode.success, len(episode), time.process_time() - start)
+    write_json(record, result.to_json())
+    return result
+
+
+def write_recording(file: Path, scene: Scene, folder: Path, results: Sequence[TrialResult]) -> None:
+    """Writes the episodes of successful trials, in order, as LIBERO's HDF5; the file appears whole.
+
+    Args:
+      file: HDF5 file to write.
+      scene: the task's scene.
+      folder: of the trials.
+      results: of the trials; at least one succeeded.
+    """
+    episodes = [load_episode(_episode_file(folder, result.index)) for result in results if result.success]
+    observer = Observer(scene)
+    write_demos(file, episodes, [observer(episode.states).robot for episode in episodes], demo_file_info(scene))
+
+
+def demonstration_file(out: Path, task: Task) -> Path:
+    """Returns the file of a task's demonstrations in a folder of recordings."""
+    return out / task.suite / f"{task.name}_demo.hdf5"
+
+
+def count_successes(results: Sequence[TrialResult]) -> int:
+    """Returns the number of trials that succeeded."""
+    return sum(result.success for result in results)
+
+
+def mean_success_length(results: Sequence[TrialResult]) -> float:
+    """Returns the mean length of the successful trials, control steps."""
+    return float(np.mean([result.control_steps for result in results if result.success]))
+
+
+def _claim(job: Job, folder: Path) -> None:
+    """Records the folder's job; raises where it is another one's."""
+    settings, record = {**asdict(job), "bundle": job.bundle.name}, folder / "job.json"
+    if record.is_file() and read_json(record) != settings:
+        raise UserError(
+            f"{folder} holds trials with other settings: {read_json(record)}; remove it or choose another --out"
+        )
+    write_json(record, settings)
+
+
+def _episode_file(folder: Path, index: int) -> Path:
+    return folder / f"{index:05d}.npz"
+
+
+@lru_cache(maxsize=1)
+def _expert(bundle: Path, clean: bool) -> ScriptedExpert:
+    """Returns the expert of the task that this process works on; tasks come one after the other."""
+    return ScriptedExpert(load_bundle(bundle), clean=clean)
+
+
+def _settings(settings: Job | Recorder) -> dict[str, object]:
+    """Returns the settings that a summary records, by their names there."""
+    style = "clean" if settings.clean else "human-like"
+    return {"split": settings.split, "seed": settings.seed, "mode": settings.mode, "style": style}
+
+
+def _summary_file(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _summary(job: Job, scene: Scene, results: Sequence[TrialResult]) -> dict[str, object]:
+    return {
+        "task": scene.task.id,
+        "prompt": scene.task.prompt,
+        "assets": scene.assets,
+        **_settings(job),
+        "demonstrations": count_successes(results),
+        "attempts": len(results),
+        "mean_length": mean_success_length(results),
+    }

@@ -1,52 +1,62 @@
-"""`rlgen demos`: demonstrations, scripted or from a file, successes only, in LIBERO's HDF5 layout."""
+"""Stage `demos`: demonstrations, scripted or from a file, successes only, in LIBERO's HDF5 layout."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rlgen.core.errors import UserError
-from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.demos.imports.for_run import take_demonstrations
-from rlgen.demos.scripted.simple import ScriptedExpert
-from rlgen.libero.envs.observations import Observer
-from rlgen.libero.scenes.demo_info import demo_file_info
+from rlgen.demos.record import (
+    Job,
+    TrialResult,
+    count_successes,
+    mean_success_length,
+    run_trials,
+    trial_pool,
+    write_recording,
+)
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import gather
 
 FILE = "demos.hdf5"
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Records `demos.episodes` successes from sampled placements."""
+    """Records `demos.episodes` successes of the scripted expert, or takes them from `demos.file`."""
     config = context.run.config.demos
     work.progress.total = config.episodes
     if config.file is not None:
         return _from_file(context, work, Path(config.file), config.episodes)
+    return _record(context, work, config.episodes)
+
+
+def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
+    """Records as `rlgen demos TASK --seed SEED` does: from sampled placements, in `exact` physics."""
     work.progress.say("loading the task and compiling the control step (up to 30 s the first time)")
-    scene = context.scene
-    episodes, tried = gather(
-        context,
-        work,
-        work.folder / "episodes",
-        ScriptedExpert(scene, clean=config.clean),
-        split="train",
-        source="scripted",
-        seed=context.seed("demos"),
-        trials=4 * config.episodes + 20,
-        wanted=config.episodes,
-        mode="fast",
-    )
-    if len(episodes) < config.episodes:
+    scene, config, folder = context.scene, context.run.config, work.folder / "trials"
+    job = Job(scene.folder, "train", config.seed, "exact", config.demos.clean)
+    results: list[TrialResult] = []
+    with trial_pool(config.threads) as pool:
+        for result in run_trials(
+            job,
+            folder,
+            enough=lambda so_far: count_successes(so_far) >= count,
+            limit=4 * count + 20,
+            pool=pool,
+            workers=config.threads,
+        ):
+            results.append(result)
+            work.clock.save()
+            note = f"{count_successes(results)} kept of {len(results)} tried"
+            work.progress.update(advance=int(result.success), note=note)
+    successes, tried = count_successes(results), len(results)
+    if successes < count:
         raise UserError(
-            f"the demonstrator succeeded in {len(episodes)} of {tried} episodes of {scene.task.id}, "
-            f"expected {config.episodes}; lower --demos.episodes or choose another task"
+            f"the scripted expert succeeded in {successes} of {tried} trials of {scene.task.id}, expected {count}; "
+            "lower --demos.episodes, choose another task, or give a file of demonstrations with --demos.file"
         )
-    observer = Observer(scene)
-    robots = [observer(episode.states).robot for episode in episodes]
-    write_demos(work.folder / FILE, episodes, robots, demo_file_info(scene))
-    lengths = [len(episode) for episode in episodes]
-    return {"file": FILE, "episodes": len(episodes), "tried": tried, "mean_length": float(np.mean(lengths))}
+    write_recording(work.folder / FILE, scene, folder, results)
+    shutil.rmtree(folder)
+    return {"file": FILE, "episodes": successes, "tried": tried, "mean_length": mean_success_length(results)}
 
 
 def _from_file(context: Context, work: Work, path: Path, count: int) -> dict[str, Any]:

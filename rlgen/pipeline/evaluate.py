@@ -7,7 +7,7 @@ from rlgen.configs.schema import Config
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
-from rlgen.demos.scripted.simple import ScriptedExpert
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.evaluation.loop import WIDTH
 from rlgen.libero.envs.environment import SETTLE_STEPS
 from rlgen.libero.envs.rollouts import Actor

@@ -24,7 +24,7 @@ from rlgen.data.images import rotate_180
 from rlgen.data.index import read_initial_states
 from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.data.verify import verify_dataset
-from rlgen.demos.scripted.simple import ScriptedExpert
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import replay
 from rlgen.libero.envs.rollouts import make_trials, run_episodes

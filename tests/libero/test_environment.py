@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.core.errors import UserError
-from rlgen.demos.scripted.simple import ScriptedExpert
 from rlgen.libero.envs.environment import SETTLE_ACTION, Environment, model_for
 from rlgen.libero.physics import kernel
 from rlgen.libero.scenes.assets import find_assets
@@ -52,8 +50,3 @@ def test_above_the_plate_is_not_on_it(bowl_scene):
     # In the air it falls a few centimetres within the step.
     assert environment.step(SETTLE_ACTION[None], rows) == (1, False)
     assert kernel.goal_reached(environment._views, environment._constants.goal)
-
-
-def test_the_demonstrator_says_what_it_cannot_do(bowl_scene):
-    with pytest.raises(UserError, match=r"put_the_bowl_on_the_plate is on akita_black_bowl_1 plate_1; choose"):
-        ScriptedExpert(bowl_scene)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rlgen.demos.scripted.simple import ScriptedExpert, clean_style, draw_style, plan
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.envs.vector_env import VectorEnv
 
@@ -87,16 +87,6 @@ def test_the_clean_demonstrator_succeeds_and_its_actions_replay(placeholder_scen
     assert result.terminated.all()
     np.testing.assert_array_equal(result.final_observation.physics[0], episode.states[-1])
     pool.close()
-
-
-def test_styles_differ_and_come_from_the_seed():
-    drawn = [draw_style(np.random.default_rng(seed)) for seed in range(40)]
-    sides = {int(np.sign(style.detour[1])) for style in drawn}
-    assert sides == {-1, 0, 1}
-    assert any(style.pauses.any() for style in drawn)
-    again = draw_style(np.random.default_rng(7))
-    assert again.approach_height == drawn[7].approach_height
-    assert len(plan(clean_style())) < max(len(plan(style)) for style in drawn)
 
 
 def test_a_failing_environment_is_reset_and_counted_and_harms_no_other(placeholder_scene):

@@ -13,7 +13,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.progress import Progress
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.formats.hdf5.writer import write_demos
-from rlgen.demos.scripted.simple import ScriptedExpert
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.scenes.demo_info import demo_file_info

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 # A run is killed in a stage as soon as something of it is on disk.
 KILLED_AT = {
-    "demos": "demos/episodes/wave-*.json",
+    "demos": "demos/trials/0*.json",
     "bc": "bc/metrics.jsonl",
     "ppo": "ppo/checkpoints/1/commit_success.txt",
     "collect": "collect/episodes/wave-*.json",

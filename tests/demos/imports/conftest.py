@@ -6,7 +6,7 @@ import pytest
 from peoples_files import tremble, write_peoples
 
 from rlgen.core.types import Episode
-from rlgen.demos.scripted.simple import ScriptedExpert
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 
 

@@ -17,7 +17,7 @@ from rlgen.demos.imports.for_run import take_demonstrations
 from rlgen.demos.imports.importer import import_demonstrations
 from rlgen.demos.imports.options import Options
 from rlgen.demos.imports.rlds import episode_task
-from rlgen.demos.scripted.simple import ScriptedExpert
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 
 NAME = "libero_object_no_noops"
