@@ -27,7 +27,7 @@ from rlgen.core.files import write_json
 from rlgen.core.process import worker_pool
 from rlgen.core.stats import SuccessRate
 from rlgen.data.dataset import dataset_folders, open_dataset
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.index import read_initial_states
 from rlgen.libero.envs.environment import SETTLE_ACTION, SETTLE_STEPS
 from rlgen.libero.scenes.build import official_environment, prepare
@@ -64,7 +64,7 @@ def main() -> None:
         write_json(arguments.json, {"mujoco": mujoco.__version__, "total": total.to_json(), "tasks": rows})
 
 
-def choose(folder: Path, count: int | None) -> Iterator[tuple[RldsEpisode, np.ndarray]]:
+def choose(folder: Path, count: int | None) -> Iterator[tuple[DatasetEpisode, np.ndarray]]:
     """The first episodes of each task of a dataset, with their initial states."""
     taken: Counter[str] = Counter()
     episodes = open_dataset(folder)
@@ -87,7 +87,7 @@ def _begin(assets: str, folder: Path) -> None:
     prepare(assets, Path(tempfile.mkdtemp(dir=folder)))
 
 
-def succeeds(episode: RldsEpisode, state: np.ndarray) -> bool:
+def succeeds(episode: DatasetEpisode, state: np.ndarray) -> bool:
     """Whether the actions reach the goal in the benchmark's environment.
 
     A new one each time: `set_init_state` leaves the orientation goal of the episode before, and a reset puts the

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 
 PROMPTS = ("put the bowl on the plate", "open the top drawer", "turn on the stove")
 
 
-def episodes(count: int, steps: int, size: int) -> Iterator[RldsEpisode]:
+def episodes(count: int, steps: int, size: int) -> Iterator[DatasetEpisode]:
     """Episodes whose pictures have edges, gradients and a little noise, so that JPEG has its usual work."""
     for number in range(count):
         noise = np.random.default_rng(number)
@@ -18,7 +18,7 @@ def episodes(count: int, steps: int, size: int) -> Iterator[RldsEpisode]:
         action = noise.uniform(-1, 1, (steps, 7)).astype(np.float32)
         action[:, 6] = np.where(np.arange(steps) < steps // 2, -1, 1)
         state, joints = noise.normal(size=(steps, 8)), noise.normal(size=(steps, 7))
-        yield RldsEpisode(
+        yield DatasetEpisode(
             *views,
             state.astype(np.float32),
             joints.astype(np.float32),

@@ -34,7 +34,7 @@ def export_episodes(words: Sequence[str]) -> None:
     arguments = parser.parse_args(words)
     from rlgen.curation.export import ExportOptions, export_paths
     from rlgen.curation.render import RenderOptions
-    from rlgen.curation.validate import Checker
+    from rlgen.curation.validate import Validator
     from rlgen.libero.scenes.assets import find_assets, fingerprint
     from rlgen.libero.scenes.bundles import load_scene
 
@@ -45,7 +45,7 @@ def export_episodes(words: Sequence[str]) -> None:
         shards=arguments.shards,
         overwrite=arguments.overwrite,
         drawing=RenderOptions(arguments.views, arguments.resolution, arguments.workers),
-        checker=Checker(arguments.replay, arguments.keep_noops, arguments.workers),
+        checker=Validator(arguments.replay, arguments.keep_noops, arguments.workers),
     )
     cache = cache_folder()
     assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)

@@ -11,7 +11,7 @@ from rlgen.core.stats import SuccessRate
 from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Candidate, Replay
 from rlgen.data.dataset import open_dataset
-from rlgen.data.metrics.quality import rlds_quality
+from rlgen.data.metrics.quality import dataset_quality
 
 
 def package_versions() -> dict[str, str]:
@@ -97,7 +97,7 @@ def world_facts(assets: Mapping[str, str], drawing: RenderOptions) -> dict[str, 
 
 def quality_facts(folder: Path) -> dict[str, Any]:
     """Quality of the episodes as they lie in a dataset, so that anybody can work it out again from it."""
-    return rlds_quality(open_dataset(folder)).summary()
+    return dataset_quality(open_dataset(folder)).summary()
 
 
 def success_rate(policy: Mapping[str, Any]) -> dict[str, Any] | str:

@@ -16,7 +16,7 @@ from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import dataset_folders, open_dataset
 from rlgen.data.formats.hdf5.reader import iterate_demos, read_robot_states
 from rlgen.data.index import read_initial_states
-from rlgen.data.metrics.quality import DatasetQuality, Trace, rlds_traces, traces_quality
+from rlgen.data.metrics.quality import DatasetQuality, Trace, dataset_traces, traces_quality
 from rlgen.data.shards import read_manifest
 from rlgen.demos.imports.sources import HDF5_ENDINGS
 from rlgen.libero.envs.observations import Observer
@@ -104,7 +104,7 @@ def _of_run(path: Path, scene_of: SceneOf) -> list[Part]:
 
 def _of_dataset(folder: Path, scene_of: SceneOf | None) -> list[Part]:
     episodes = open_dataset(folder)
-    traces = rlds_traces(episodes)
+    traces = dataset_traces(episodes)
     manifest = read_manifest(folder)
     suite = (manifest[0]["name"] if manifest else folder.parent.name).removesuffix("_no_noops")
     begun = read_initial_states(folder, len(traces)) if scene_of else [None] * len(traces)

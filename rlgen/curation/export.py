@@ -11,7 +11,7 @@ from rlgen.core.errors import UserError
 from rlgen.curation.card import VIEWS, quality_facts, replay_facts, source_facts, world_facts
 from rlgen.curation.render import DemosWithStoredImages, Prepared, RenderedDemos, RenderedEpisodes, RenderOptions
 from rlgen.curation.sources import EpisodeFile, find_episode_files
-from rlgen.curation.validate import Candidate, Checker, content_hash, none_left
+from rlgen.curation.validate import Candidate, Validator, content_hash, none_left
 from rlgen.data.card import write_card
 from rlgen.data.dataset import FORMATS, open_dataset
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
@@ -47,7 +47,7 @@ class ExportOptions:
     shards: int = 8
     overwrite: bool = False
     drawing: RenderOptions = field(default_factory=RenderOptions)
-    checker: Checker = field(default_factory=Checker)
+    checker: Validator = field(default_factory=Validator)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]

@@ -16,7 +16,7 @@ from rlgen.curation.card import quality_facts
 from rlgen.curation.validate import content_hash
 from rlgen.data.card import CARD_JSON, read_card, write_card
 from rlgen.data.dataset import open_dataset
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.lerobot.format import LeRobotFormat
 from rlgen.data.formats.rlds.writer import RldsFormat
@@ -49,7 +49,7 @@ class Choice:
     digest: str
 
 
-def choice(dataset: int, number: int, episode: RldsEpisode) -> Choice:
+def choice(dataset: int, number: int, episode: DatasetEpisode) -> Choice:
     """What is known of an episode without its pictures."""
     total = hashlib.sha256(episode.language_instruction.encode())
     for values in (episode.state, episode.action):
@@ -155,16 +155,16 @@ class MergeOptions:
             raise UserError(f"formats {', '.join(self.formats) or 'none'}: expected some of {', '.join(MERGEABLE)}")
 
 
-class Merged(Sequence[RldsEpisode]):
+class Merged(Sequence[DatasetEpisode]):
     """The chosen episodes of several datasets, read when they are asked for."""
 
-    def __init__(self, datasets: Sequence[Sequence[RldsEpisode]], choices: Sequence[Choice]):
+    def __init__(self, datasets: Sequence[Sequence[DatasetEpisode]], choices: Sequence[Choice]):
         self._datasets, self._choices = datasets, choices
 
     def __len__(self) -> int:
         return len(self._choices)
 
-    def __getitem__(self, number: int) -> RldsEpisode:
+    def __getitem__(self, number: int) -> DatasetEpisode:
         chosen = self._choices[number]
         return self._datasets[chosen.dataset][chosen.number]
 
@@ -272,7 +272,7 @@ def _facts(
     }
 
 
-def _common_size(folders: Sequence[Path], datasets: Sequence[Sequence[RldsEpisode]]) -> int:
+def _common_size(folders: Sequence[Path], datasets: Sequence[Sequence[DatasetEpisode]]) -> int:
     sizes = [dataset[0].image.shape[1] for dataset in datasets]
     if len(set(sizes)) != 1:
         told = ", ".join(f"{folder}: {size}" for folder, size in zip(folders, sizes, strict=True))

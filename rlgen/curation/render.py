@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode, RobotState
 from rlgen.curation.sources import EpisodeFile
-from rlgen.curation.validate import Candidate, Checker
-from rlgen.data.episode import RldsEpisode, pair_episode
+from rlgen.curation.validate import Candidate, Validator
+from rlgen.data.episode import DatasetEpisode, pair_episode
 from rlgen.data.formats.hdf5.format import episode_name
 from rlgen.data.formats.hdf5.layout import Demo, DemoImages
 from rlgen.data.images import rotate_180
@@ -72,7 +72,7 @@ class OfOneScene:
 class Prepared:
     """The chosen episodes as they are exported; the episodes of one file in memory at a time."""
 
-    def __init__(self, candidates: Sequence[Candidate], checker: Checker, scene_of: SceneOf):
+    def __init__(self, candidates: Sequence[Candidate], checker: Validator, scene_of: SceneOf):
         self._candidates, self._checker, self._scene_of = list(candidates), checker, scene_of
         self._open: tuple[EpisodeFile, dict[str, Episode]] | None = None
         self._scene: tuple[Task, Scene] | None = None
@@ -101,7 +101,7 @@ class Prepared:
         return self._checker.prepared(self.scene(number), episode, candidate.verdict)
 
 
-class RenderedEpisodes(Sequence[RldsEpisode]):
+class RenderedEpisodes(Sequence[DatasetEpisode]):
     """Pairs of observation and action with pictures, cheapest in rising order."""
 
     def __init__(self, episodes: Episodes, drawing: RenderOptions):
@@ -111,7 +111,7 @@ class RenderedEpisodes(Sequence[RldsEpisode]):
     def __len__(self) -> int:
         return len(self._episodes)
 
-    def __getitem__(self, number: int) -> RldsEpisode:
+    def __getitem__(self, number: int) -> DatasetEpisode:
         episode, robot, images = self.demo_parts(number)
         turned = rotate_180(images)
         return pair_episode(episode, robot, turned[:, 0], turned[:, 1], episode_name(episode))
@@ -158,7 +158,7 @@ class RenderedDemos(Sequence[Demo]):
 class DemosWithStoredImages(Sequence[Demo]):
     """Demonstrations with the pictures of a dataset that is there already, so that none is drawn twice."""
 
-    def __init__(self, episodes: Episodes, dataset: Sequence[RldsEpisode]):
+    def __init__(self, episodes: Episodes, dataset: Sequence[DatasetEpisode]):
         self._episodes, self._dataset = episodes, dataset
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ Replay = Literal["drop", "label", "off"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Validation:
     """What became of an episode.
 
     Attributes:
@@ -62,11 +62,11 @@ class Candidate:
     initial_index: int
     seed: int
     initial_state: Float[np.ndarray, " D"]
-    verdict: Verdict
+    verdict: Validation
 
 
 @dataclass(frozen=True)
-class Checker:
+class Validator:
     """How episodes are made ready.
 
     Attributes:
@@ -104,7 +104,7 @@ class Checker:
             progress(len(found))
         return found
 
-    def prepared(self, scene: Scene, episode: Episode, verdict: Verdict) -> Episode:
+    def prepared(self, scene: Scene, episode: Episode, verdict: Validation) -> Episode:
         """The episode as it is exported: single-precision actions, and the states that they lead through."""
         actions = self._actions(episode)
         episode = replace(episode, actions=actions)
@@ -121,9 +121,9 @@ class Checker:
             return actions
         return actions[~noop_mask(actions)]
 
-    def _judge(self, scene: Scene, episode: Episode, digest: str) -> Verdict:
+    def _judge(self, scene: Scene, episode: Episode, digest: str) -> Validation:
         actions = self._actions(episode)
-        verdict = Verdict(digest, len(actions), len(episode) - len(actions))
+        verdict = Validation(digest, len(actions), len(episode) - len(actions))
         if not episode.success:
             return replace(verdict, fault="the goal was not reached when it was recorded", usable=False)
         if not episode.has_physics:
@@ -146,8 +146,8 @@ class Checker:
         """Those that a dataset holds."""
         return [c for c in candidates if not c.verdict.fault or (self.mode == "label" and c.verdict.usable)]
 
-    def _read(self, journal: Path) -> dict[str, Verdict]:
-        """Verdicts of an earlier, interrupted export of the same kind; a line that was cut off is passed over."""
+    def _read(self, journal: Path) -> dict[str, Validation]:
+        """Results of an earlier, interrupted export of the same kind; a line that was cut off is passed over."""
         if not journal.is_file():
             return {}
         lines = journal.read_text().splitlines()
@@ -156,7 +156,7 @@ class Checker:
             return {}
         return {verdict.digest: verdict for verdict in _verdicts(lines[1:])}
 
-    def _note(self, journal: Path, verdict: Verdict) -> None:
+    def _note(self, journal: Path, verdict: Validation) -> None:
         journal.parent.mkdir(parents=True, exist_ok=True)
         fresh = not journal.is_file()
         with open(journal, "a") as file:
@@ -168,10 +168,10 @@ class Checker:
         return json.dumps({"mode": self.mode, "keep_noops": self.keep_noops, "mujoco": mujoco.__version__})
 
 
-def _verdicts(lines: Sequence[str]) -> Iterator[Verdict]:
+def _verdicts(lines: Sequence[str]) -> Iterator[Validation]:
     for line in lines:
         try:
-            yield Verdict(**json.loads(line))
+            yield Validation(**json.loads(line))
         except (ValueError, TypeError):
             continue
 

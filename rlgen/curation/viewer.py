@@ -9,7 +9,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import write_bytes
 from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import open_dataset
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.index import INDEX, IndexEntry, read_index
 from rlgen.report.episode_pages import episode_link, episode_page, index_page
 
@@ -23,7 +23,7 @@ class Pages:
     def __init__(self, directory: Path):
         """`UserError` where there is no dataset."""
         directory = Path(directory)
-        self._episodes: Sequence[RldsEpisode] = open_dataset(directory)
+        self._episodes: Sequence[DatasetEpisode] = open_dataset(directory)
         known = (directory / INDEX).is_file()
         self.entries = read_index(directory) if known else _index_of(self._episodes)
         self._facts = {}
@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def _index_of(episodes: Sequence[RldsEpisode]) -> list[IndexEntry]:
+def _index_of(episodes: Sequence[DatasetEpisode]) -> list[IndexEntry]:
     """An index of somebody else's dataset."""
     entries = (episodes[number] for number in range(len(episodes)))
     return [IndexEntry("", n, e.file_path, e.language_instruction, len(e)) for n, e in enumerate(entries)]

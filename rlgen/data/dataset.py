@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlgen.core.errors import UserError
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import read_array_record
 from rlgen.data.formats.hdf5.format import read_hdf5
 from rlgen.data.formats.lerobot.format import read_lerobot
@@ -23,7 +23,7 @@ def dataset_format(directory: Path) -> str | None:
     return "rlds" if (Path(directory) / "dataset_info.json").is_file() else None
 
 
-def open_dataset(directory: Path) -> Sequence[RldsEpisode]:
+def open_dataset(directory: Path) -> Sequence[DatasetEpisode]:
     """Opens a dataset; its pictures stay encoded, but for HDF5, which has none encoded.
 
     Raises:

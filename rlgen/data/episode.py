@@ -15,8 +15,7 @@ from jaxtyping import Float, UInt8
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path, disk_errors
-from rlgen.core.types import ACTION_SIZE, Episode, RobotState
-from rlgen.data.formats.rlds.schema import ACTIONS, JOINTS, STATE_SIZE
+from rlgen.core.types import ACTION_SIZE, ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
 from rlgen.data.images import EncodedFrames
 
 FORMAT = 1
@@ -137,7 +136,7 @@ def _typed(header: dict[str, Any], name: str, kind: type) -> Any:
 
 
 @dataclass(frozen=True)
-class RldsEpisode:
+class DatasetEpisode:
     """T pairs of an observation and the action taken on it.
 
     Attributes:
@@ -168,13 +167,13 @@ def pair_episode(
     image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames,
     wrist_image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames,
     file_path: str,
-) -> RldsEpisode:
+) -> DatasetEpisode:
     """Pairs each action of `episode` with the robot's state and the pictures before it.
 
     `robot` has T or T + 1 rows, along `episode.states`; pictures have T and are rotated already.
     """
     steps = len(episode)
-    return RldsEpisode(
+    return DatasetEpisode(
         image=image,
         wrist_image=wrist_image,
         state=robot.vla_state[:steps].astype(np.float32),
@@ -185,12 +184,12 @@ def pair_episode(
     )
 
 
-def check_rlds_episode(episode: RldsEpisode, size: int) -> None:
+def check_dataset_episode(episode: DatasetEpisode, size: int) -> None:
     """Raises `UserError`, naming the episode, unless it fits the schema with pictures of `size` pixels."""
     where, steps = episode.file_path, len(episode.action)
     if steps == 0:
         raise UserError(f"{where}: an episode of no steps; leave it out")
-    for name, width in (("state", STATE_SIZE), ("joint_state", JOINTS), ("action", ACTIONS)):
+    for name, width in (("state", ROBOT_STATE_SIZE), ("joint_state", ARM_JOINTS), ("action", ACTION_SIZE)):
         values = np.asarray(getattr(episode, name))
         if values.shape != (steps, width) or not np.isfinite(values).all():
             raise UserError(f"{where}: {name} {values.shape} or a number not finite, expected finite {(steps, width)}")

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json, write_json
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.shards import Shard
 from rlgen.data.statistics import dataset_statistics
 from rlgen.data.writer import Plan
@@ -77,7 +77,7 @@ class StateAndAction:
     action: np.ndarray
 
 
-def write_index(folder: Path, plan: Plan, shards: Sequence[Shard], episodes: Iterable[RldsEpisode]) -> None:
+def write_index(folder: Path, plan: Plan, shards: Sequence[Shard], episodes: Iterable[DatasetEpisode]) -> None:
     """Writes `episodes.json` and both files of statistics, looking at every episode once and at no picture."""
     entries: list[IndexEntry] = []
     numbers: list[StateAndAction] = []

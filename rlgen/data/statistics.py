@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 
 class HasStateAndAction(Protocol):
-    """An `RldsEpisode`, or anything with a state and an action for each of T steps."""
+    """An `DatasetEpisode`, or anything with a state and an action for each of T steps."""
 
     @property
     def state(self) -> Float[np.ndarray, "T S"]: ...

@@ -10,9 +10,9 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import read_json
 from rlgen.data.card import CARD_TEXT, card_text, read_card, verify_files
 from rlgen.data.dataset import open_dataset
-from rlgen.data.episode import RldsEpisode, check_rlds_episode
+from rlgen.data.episode import DatasetEpisode, check_dataset_episode
 from rlgen.data.index import OPENPI_STATISTICS, OPENVLA_STATISTICS, IndexEntry, StateAndAction, read_index
-from rlgen.data.metrics.quality import rlds_quality
+from rlgen.data.metrics.quality import dataset_quality
 from rlgen.data.statistics import dataset_statistics
 
 
@@ -43,7 +43,7 @@ def verify_dataset(
     except UserError as error:
         return [*faults, str(error)]
     faults += _compare_counts(card, entries)
-    seen: list[RldsEpisode] = []
+    seen: list[DatasetEpisode] = []
     for number, entry in enumerate(entries):
         if progress is not None:
             progress(number, len(entries))
@@ -63,14 +63,14 @@ def _compare_counts(card: Mapping[str, Any], entries: list[IndexEntry]) -> list[
     return [f"the card says {card[name]} {name}, the index {held[name]}" for name in held if card[name] != held[name]]
 
 
-def _check_episode(episode: RldsEpisode, entry: IndexEntry, size: int, images: bool) -> list[str]:
+def _check_episode(episode: DatasetEpisode, entry: IndexEntry, size: int, images: bool) -> list[str]:
     """What is wrong with an episode that can be read."""
     place = f"{entry.file}: record {entry.record} (episode {entry.name})"
     told = {"name": entry.name, "prompt": entry.prompt, "steps": entry.steps}
     held = {"name": episode.file_path, "prompt": episode.language_instruction, "steps": len(episode)}
     faults = [f"{place}: {key} is {held[key]!r}, not {told[key]!r}" for key in told if held[key] != told[key]]
     try:
-        check_rlds_episode(episode, size)
+        check_dataset_episode(episode, size)
         for view in (episode.image, episode.wrist_image) if images else ():
             for step in range(len(episode)):
                 view[step]
@@ -79,12 +79,12 @@ def _check_episode(episode: RldsEpisode, entry: IndexEntry, size: int, images: b
     return faults
 
 
-def _without_images(episode: RldsEpisode) -> RldsEpisode:
+def _without_images(episode: DatasetEpisode) -> DatasetEpisode:
     none = np.zeros((len(episode), 0, 0, 3), np.uint8)
-    return RldsEpisode(**{**episode.__dict__, "image": none, "wrist_image": none})
+    return DatasetEpisode(**{**episode.__dict__, "image": none, "wrist_image": none})
 
 
-def _compare_figures(directory: Path, card: Mapping[str, Any], episodes: list[RldsEpisode]) -> list[str]:
+def _compare_figures(directory: Path, card: Mapping[str, Any], episodes: list[DatasetEpisode]) -> list[str]:
     statistics = dataset_statistics([StateAndAction(e.state, e.action) for e in episodes])
     name = card["name"].split(" ")[0]
     expected = {OPENVLA_STATISTICS: {name: statistics.openvla()}, OPENPI_STATISTICS: statistics.openpi()}
@@ -95,7 +95,7 @@ def _compare_figures(directory: Path, card: Mapping[str, Any], episodes: list[Rl
         except (OSError, ValueError):
             same = False
         faults += [] if same else [f"{file}: not the statistics of the episodes"]
-    if "episodes" in card["quality"] and not _close(card["quality"], rlds_quality(episodes).summary()):
+    if "episodes" in card["quality"] and not _close(card["quality"], dataset_quality(episodes).summary()):
         faults.append("the card's quality is not that of the episodes")
     return faults
 

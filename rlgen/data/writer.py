@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import disk_errors, sync_folder
-from rlgen.data.episode import RldsEpisode, check_rlds_episode
+from rlgen.data.episode import DatasetEpisode, check_dataset_episode
 from rlgen.data.images import EncodedFrames, encode_frames
 from rlgen.data.shards import MANIFEST, Shard, intact, only_writer, read_manifest, write_manifest
 
@@ -256,8 +256,8 @@ class _Begun:
 
 
 def encode_ahead(
-    episodes: Iterable[RldsEpisode], size: int, pool: ThreadPoolExecutor | None = None
-) -> Iterator[RldsEpisode]:
+    episodes: Iterable[DatasetEpisode], size: int, pool: ThreadPoolExecutor | None = None
+) -> Iterator[DatasetEpisode]:
     """The same episodes, checked, with encoded pictures.
 
     With a `pool` up to `AHEAD` episodes more than the one that is given are in memory, and its threads at work.
@@ -265,9 +265,9 @@ def encode_ahead(
     Raises:
       UserError: an episode that does not fit the schema with pictures of `size` pixels.
     """
-    begun: deque[tuple[RldsEpisode, _Begun, _Begun]] = deque()
+    begun: deque[tuple[DatasetEpisode, _Begun, _Begun]] = deque()
     for episode in episodes:
-        check_rlds_episode(episode, size)
+        check_dataset_episode(episode, size)
         if pool is None:
             yield replace(episode, image=encode_frames(episode.image), wrist_image=encode_frames(episode.wrist_image))
             continue
@@ -283,5 +283,5 @@ def _begin(images: Images, pool: ThreadPoolExecutor) -> _Begun:
     return _Begun([pool.submit(encode_frames, images[start : start + _AT_ONCE]) for start in starts])
 
 
-def _finish(episode: RldsEpisode, image: _Begun, wrist: _Begun) -> RldsEpisode:
+def _finish(episode: DatasetEpisode, image: _Begun, wrist: _Begun) -> DatasetEpisode:
     return replace(episode, image=image.result(), wrist_image=wrist.result())

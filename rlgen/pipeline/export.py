@@ -5,7 +5,7 @@ from typing import Any
 
 from rlgen.curation.export import ExportOptions, export_paths
 from rlgen.curation.render import RenderOptions
-from rlgen.curation.validate import Checker
+from rlgen.curation.validate import Validator
 from rlgen.data.index import read_index
 from rlgen.libero.rendering.gl import find_gl
 from rlgen.pipeline.context import Context, Work
@@ -20,7 +20,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         shards=config.export.shards,
         overwrite=True,
         drawing=RenderOptions(config.export.view, config.export.size, config.threads),
-        checker=Checker(threads=config.threads),
+        checker=Validator(threads=config.threads),
     )
     done = 0
 

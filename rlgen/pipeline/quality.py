@@ -3,7 +3,7 @@
 from typing import Any
 
 from rlgen.core.files import write_json
-from rlgen.data.metrics.quality import DatasetQuality, dataset_quality
+from rlgen.data.metrics.quality import DatasetQuality, recorded_quality
 from rlgen.libero.envs.observations import Observer
 from rlgen.pipeline.bc import read_demonstrations
 from rlgen.pipeline.collect import load_collected
@@ -23,7 +23,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     robots = {name: [observer(e.states).robot for e in episodes] for name, episodes in sources.items()}
     measured: dict[str, DatasetQuality] = {}
     for name, episodes in sources.items():
-        measured[name] = dataset_quality(episodes, robots[name])
+        measured[name] = recorded_quality(episodes, robots[name])
         work.progress.update(note=name)
     values = {name: quality.to_json() for name, quality in measured.items()}
     write_json(work.folder / "quality.json", values)

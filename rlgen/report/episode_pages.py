@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.images import EncodedFrames, encode_image, flip_vertical, rotate_180
 from rlgen.data.index import IndexEntry
 from rlgen.data.metrics.smoothness import noop_mask
@@ -47,7 +47,7 @@ def index_page(name: str, entries: Sequence[IndexEntry], facts: dict[str, Any]) 
     return template.render(name=name, rows=rows, facts=facts, steps=sum(entry.steps for entry in entries))
 
 
-def episode_page(name: str, number: int, count: int, entry: IndexEntry, episode: RldsEpisode) -> str:
+def episode_page(name: str, number: int, count: int, entry: IndexEntry, episode: DatasetEpisode) -> str:
     """The page of one episode: where it lies, pictures of both cameras, every number of the action over time."""
     chosen = np.unique(np.linspace(0, len(episode) - 1, IMAGES).round().astype(int))
     views = {"Front": episode.image, "Hand": episode.wrist_image}

@@ -9,7 +9,7 @@ from export_of_noise import export
 from rlgen.cli.main import main
 from rlgen.data.card import HEADINGS, write_card
 from rlgen.data.dataset import open_dataset
-from rlgen.data.metrics.quality import rlds_quality
+from rlgen.data.metrics.quality import dataset_quality
 
 OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
 
@@ -29,7 +29,7 @@ def run(capsys, *words) -> tuple[int, str, str]:
 def dataset(tmp_path):
     folder = export("rlds", tmp_path / "data")
     facts = {key: f"about {key}" for key in HEADINGS if key not in OWN}
-    write_card(folder, facts | {"quality": rlds_quality(open_dataset(folder)).summary()})
+    write_card(folder, facts | {"quality": dataset_quality(open_dataset(folder)).summary()})
     return folder
 
 

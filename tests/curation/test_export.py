@@ -13,7 +13,7 @@ from rlgen.curation import render
 from rlgen.curation.compare import measure
 from rlgen.curation.export import ExportOptions, export_paths
 from rlgen.curation.render import RenderOptions
-from rlgen.curation.validate import Checker
+from rlgen.curation.validate import Validator
 from rlgen.data import dataset
 from rlgen.data.card import read_card
 from rlgen.data.dataset import FORMATS, open_dataset
@@ -92,7 +92,7 @@ def sketched(monkeypatch):
 
 def run(demos, out, scene, *, formats=("rlds",), heard=None, **checker):
     options = ExportOptions(
-        out, tuple(formats), shards=2, drawing=RenderOptions("fast", SIZE, 1), checker=Checker(**checker)
+        out, tuple(formats), shards=2, drawing=RenderOptions("fast", SIZE, 1), checker=Validator(**checker)
     )
     tell = (lambda *parts: None) if heard is None else lambda *parts: heard.append(parts)
     return export_paths([demos], options, lambda task: scene, ASSETS, tell)
@@ -217,7 +217,7 @@ def test_interrupted_it_goes_on_without_replaying_or_drawing_again(
         run(demos, tmp_path / "broken", placeholder_scene)
     sketched.limit = None
     assert (tmp_path / "broken/.libero_object.checked.jsonl").is_file()
-    monkeypatch.setattr(Checker, "_judge", lambda *arguments: pytest.fail("judged again"))
+    monkeypatch.setattr(Validator, "_judge", lambda *arguments: pytest.fail("judged again"))
     [folder] = run(demos, tmp_path / "broken", placeholder_scene)
     assert drawn_whole == 2 and len(sketched) == 4
     contents = [{path.name: path.read_bytes() for path in made.iterdir()} for made in (whole, folder)]

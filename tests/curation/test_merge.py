@@ -16,7 +16,7 @@ from rlgen.curation.merge import (
 )
 from rlgen.data.card import read_card
 from rlgen.data.dataset import open_dataset
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.rlds.writer import RldsFormat
 from rlgen.data.verify import verify_dataset
@@ -29,7 +29,7 @@ def made_up(dataset, number, task="push", steps=10, jerk=1.0, digest=None) -> Ch
     return Choice(dataset, number, task, steps, jerk, digest or f"{dataset}-{number}")
 
 
-def episode(number: int, steps: int = 6, size: int = SIZE, task: str = "push", shake: float = 0.0) -> RldsEpisode:
+def episode(number: int, steps: int = 6, size: int = SIZE, task: str = "push", shake: float = 0.0) -> DatasetEpisode:
     noise = np.random.default_rng(number)
     state = noise.normal(size=(steps, 8)).astype(np.float32)
     state[:, :3] = np.linspace(0, 0.1, steps)[:, None] + shake * noise.normal(size=(steps, 3))
@@ -37,7 +37,7 @@ def episode(number: int, steps: int = 6, size: int = SIZE, task: str = "push", s
     action[:, 6] = -1
     images = noise.integers(0, 256, (2, steps, size, size, 3), np.uint8)
     joints = noise.normal(size=(steps, 7)).astype(np.float32)
-    return RldsEpisode(*images, state, joints, action, task, f"episode-{number}")
+    return DatasetEpisode(*images, state, joints, action, task, f"episode-{number}")
 
 
 def write(folder, episodes, name="libero_goal_no_noops", layout=None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.types import Episode, RobotState
-from rlgen.data.episode import RldsEpisode, pair_episode
+from rlgen.data.episode import DatasetEpisode, pair_episode
 
 
 def make_episode(number: int = 0, steps: int = 12, **changes) -> Episode:
@@ -38,7 +38,7 @@ def make_robot(episode: Episode) -> RobotState:
     return RobotState(**{name: random.normal(size=(rows, size)) for name, size in sizes.items()})
 
 
-def make_rlds(seed: int = 0, steps: int = 5, size: int = 16) -> RldsEpisode:
+def make_dataset_episode(seed: int = 0, steps: int = 5, size: int = 16) -> DatasetEpisode:
     random = np.random.default_rng(seed)
     episode = make_episode(seed, steps)
     images = random.integers(0, 256, (2, steps, size, size, 3), dtype=np.uint8)
@@ -67,8 +67,8 @@ def robot_of():
 
 
 @pytest.fixture(scope="session")
-def rlds_of():
-    return make_rlds
+def dataset_episode_of():
+    return make_dataset_episode
 
 
 @pytest.fixture(scope="session")

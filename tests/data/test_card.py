@@ -18,8 +18,8 @@ CARD = {key: f"about {key}" for key in HEADINGS if key not in OWN} | {
 
 
 @pytest.fixture
-def directory(tmp_path, rlds_of):
-    episodes = [rlds_of(seed) for seed in range(3)]
+def directory(tmp_path, dataset_episode_of):
+    episodes = [dataset_episode_of(seed) for seed in range(3)]
     return export_rlds(tmp_path, "libero_goal_no_noops", episodes, size=16, description="", shards=2)
 
 

@@ -9,20 +9,20 @@ import pytest
 
 from rlgen.core.errors import UserError
 from rlgen.data import writer
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.images import EncodedFrames, encode_frames
 from rlgen.data.writer import AHEAD, encode_ahead
 
 SIZE = 16
 
 
-def episode(number: int, steps: int = 20) -> RldsEpisode:
+def episode(number: int, steps: int = 20) -> DatasetEpisode:
     noise = np.random.default_rng(number)
     views = noise.integers(0, 256, (2, steps, SIZE, SIZE, 3), np.uint8)
     state, joints = noise.normal(size=(steps, 8)), noise.normal(size=(steps, 7))
     action = np.ones((steps, 7))
     numbers = (values.astype(np.float32) for values in (state, joints, action))
-    return RldsEpisode(*views, *numbers, "push", f"made/{number}")
+    return DatasetEpisode(*views, *numbers, "push", f"made/{number}")
 
 
 @pytest.mark.parametrize("threads", [None, 1, 3])

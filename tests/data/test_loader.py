@@ -20,15 +20,15 @@ SIZE, HORIZON = 16, 4
 LENGTHS = (5, 3, 9, 2, 6)
 
 
-def write(folder, rlds_of, numbers, lengths=(2, 3)):
+def write(folder, dataset_episode_of, numbers, lengths=(2, 3)):
     """A dataset whose states are unlike in all frames."""
-    episodes = [rlds_of(number, LENGTHS[index], SIZE) for index, number in enumerate(numbers)]
+    episodes = [dataset_episode_of(number, LENGTHS[index], SIZE) for index, number in enumerate(numbers)]
     return write_dataset(folder, "noise_no_noops", episodes, ArrayRecordFormat(), lengths=lengths, size=SIZE)
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory, rlds_of):
-    return write(tmp_path_factory.mktemp("loader"), rlds_of, range(5))
+def dataset(tmp_path_factory, dataset_episode_of):
+    return write(tmp_path_factory.mktemp("loader"), dataset_episode_of, range(5))
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ def test_processes_share_an_epoch_without_a_frame_twice(source):
     assert len(seen) == 24 and set(seen.values()) == {1}
 
 
-def test_a_mixed_batch_is_put_together_frame_by_frame(tmp_path, source, rlds_of):
-    other = FrameSource(write(tmp_path, rlds_of, range(50, 55)), horizon=HORIZON)
+def test_a_mixed_batch_is_put_together_frame_by_frame(tmp_path, source, dataset_episode_of):
+    other = FrameSource(write(tmp_path, dataset_episode_of, range(50, 55)), horizon=HORIZON)
     for batch in Loader([source, other], LoaderOptions(10, seed=3, epochs=1)):
         for row, state in enumerate(batch["state"]):
             [mine] = [one for one in (source, other) if (one.table.state == state).all(axis=1).any()]
@@ -134,8 +134,8 @@ def test_a_mixed_batch_is_put_together_frame_by_frame(tmp_path, source, rlds_of)
                 np.testing.assert_array_equal(batch[name][row], expected[name])
 
 
-def test_weights_say_how_often_a_dataset_is_drawn_from(tmp_path, source, rlds_of):
-    other = FrameSource(write(tmp_path, rlds_of, range(50, 55)), horizon=HORIZON)
+def test_weights_say_how_often_a_dataset_is_drawn_from(tmp_path, source, dataset_episode_of):
+    other = FrameSource(write(tmp_path, dataset_episode_of, range(50, 55)), horizon=HORIZON)
     loader = Loader([source, other], LoaderOptions(10, seed=0), weights=(3, 1))
     rows = np.concatenate([next(loader)["state"] for _ in range(20)])
     mine = sum((source.table.state == row).all(axis=1).any() for row in rows)
@@ -146,8 +146,8 @@ def test_weights_say_how_often_a_dataset_is_drawn_from(tmp_path, source, rlds_of
             Loader([source, other], LoaderOptions(10), weights=weights)
 
 
-def test_a_damaged_record_is_named_by_file_and_episode(tmp_path, rlds_of):
-    directory = write(tmp_path, rlds_of, range(5))
+def test_a_damaged_record_is_named_by_file_and_episode(tmp_path, dataset_episode_of):
+    directory = write(tmp_path, dataset_episode_of, range(5))
     entry = read_index(directory)[3]
     path = directory / entry.file
     data = FrameSource(directory, horizon=1, cache=0)

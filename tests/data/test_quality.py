@@ -8,7 +8,7 @@ import pytest
 from rlgen.core.stats import bootstrap_mean
 from rlgen.core.types import RobotState
 from rlgen.data.metrics.diversity import action_spread
-from rlgen.data.metrics.quality import dataset_quality, episode_quality
+from rlgen.data.metrics.quality import episode_quality, recorded_quality
 from rlgen.data.metrics.smoothness import log_dimensionless_jerk, mean_squared_jerk
 
 STEP = 0.05
@@ -108,7 +108,7 @@ def test_bootstrap_leaves_out_what_is_not_finite():
 
 def test_a_set_sums_its_episodes_and_is_json(episode_of, robot_of):
     episodes = [episode_of(seed, steps=8 + seed) for seed in range(3)]
-    quality = dataset_quality(episodes, [robot_of(episode) for episode in episodes])
+    quality = recorded_quality(episodes, [robot_of(episode) for episode in episodes])
     assert (quality.episodes, quality.steps, quality.length.mean) == (3, 27, 9.0)
     assert quality.noops_per_4500 == quality.noops * 1500
     value = json.loads(json.dumps(quality.to_json(), allow_nan=False))

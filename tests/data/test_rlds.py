@@ -19,9 +19,9 @@ OF_ALL_FORMATS = ("episodes.json", "dataset_statistics.json", "norm_stats.json")
 
 
 @pytest.fixture
-def dataset(tmp_path, rlds_of):
+def dataset(tmp_path, dataset_episode_of):
     """Seven episodes in three shards."""
-    episodes = [rlds_of(seed, steps=3 + seed) for seed in range(7)]
+    episodes = [dataset_episode_of(seed, steps=3 + seed) for seed in range(7)]
     directory = export_rlds(tmp_path, NAME, episodes, size=16, description="Test.", shards=3)
     return directory, episodes
 
@@ -32,8 +32,8 @@ def _without_descriptions(value):
     return {key: _without_descriptions(item) for key, item in value.items() if key != "description"}
 
 
-def test_the_schema_equals_the_public_one(tmp_path, rlds_of):
-    directory = export_rlds(tmp_path, NAME, [rlds_of(0, size=256)], size=256, description="Test.", shards=1)
+def test_the_schema_equals_the_public_one(tmp_path, dataset_episode_of):
+    directory = export_rlds(tmp_path, NAME, [dataset_episode_of(0, size=256)], size=256, description="Test.", shards=1)
     golden = json.loads((shared_dir() / "golden/rlds/features.json").read_text())
     ours = json.loads((directory / "features.json").read_text())
     assert _without_descriptions(ours) == _without_descriptions(golden)
@@ -191,10 +191,10 @@ def test_no_dataset_there(tmp_path):
         ({name: np.zeros((0, 7), np.float32) for name in ("action", "joint_state")}, "no steps"),
     ],
 )
-def test_episodes_that_do_not_fit_are_named(tmp_path, rlds_of, change, message):
-    bad = replace(rlds_of(1), **change)
+def test_episodes_that_do_not_fit_are_named(tmp_path, dataset_episode_of, change, message):
+    bad = replace(dataset_episode_of(1), **change)
     with pytest.raises(UserError, match=rf"episodes/0001\.npz: .*{message}"):
-        export_rlds(tmp_path, NAME, [rlds_of(0), bad], size=16, description="Test.", shards=1)
+        export_rlds(tmp_path, NAME, [dataset_episode_of(0), bad], size=16, description="Test.", shards=1)
     assert not (tmp_path / NAME / "1.0.0").exists()
 
 
@@ -207,8 +207,8 @@ def test_episodes_that_do_not_fit_are_named(tmp_path, rlds_of, change, message):
         ({"episodes": []}, "no episodes"),
     ],
 )
-def test_bad_arguments(tmp_path, rlds_of, change, message):
-    values = {"name": NAME, "episodes": [rlds_of(0)], "size": 16, "description": "", "shards": 1, **change}
+def test_bad_arguments(tmp_path, dataset_episode_of, change, message):
+    values = {"name": NAME, "episodes": [dataset_episode_of(0)], "size": 16, "description": "", "shards": 1, **change}
     with pytest.raises(UserError, match=message):
         export_rlds(tmp_path, values.pop("name"), values.pop("episodes"), **values)
     assert list(tmp_path.iterdir()) == []

@@ -19,8 +19,8 @@ def test_small_spread_around_a_large_mean_survives_float32():
     assert moments(values).std[0] == pytest.approx(values.astype(np.float64).std(), rel=1e-9)
 
 
-def test_openvla_takes_the_gripper_as_one_for_open(rlds_of):
-    episodes = [rlds_of(seed, steps=4 + 3 * seed) for seed in range(4)]
+def test_openvla_takes_the_gripper_as_one_for_open(dataset_episode_of):
+    episodes = [dataset_episode_of(seed, steps=4 + 3 * seed) for seed in range(4)]
     ours = dataset_statistics(episodes).openvla()
     actions = np.concatenate([episode.action for episode in episodes]).astype(np.float64)
     actions[:, 6] = 1 - np.clip(actions[:, 6], 0, 1)
@@ -37,8 +37,8 @@ def test_openvla_takes_the_gripper_as_one_for_open(rlds_of):
     assert len(ours["proprio"]["mean"]) == 8
 
 
-def test_openpi_takes_actions_as_stored(rlds_of):
-    episodes = [rlds_of(seed) for seed in range(3)]
+def test_openpi_takes_actions_as_stored(dataset_episode_of):
+    episodes = [dataset_episode_of(seed) for seed in range(3)]
     stats = dataset_statistics(iter(episodes)).openpi()["norm_stats"]
     actions = np.concatenate([episode.action for episode in episodes])
     np.testing.assert_allclose(stats["actions"]["mean"], actions.mean(0, dtype=np.float64))

@@ -11,7 +11,7 @@ from rlgen.core.errors import UserError
 from rlgen.data.card import HEADINGS, read_card, write_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.index import read_index
-from rlgen.data.metrics.quality import rlds_quality
+from rlgen.data.metrics.quality import dataset_quality
 from rlgen.data.verify import verify_dataset
 from rlgen.data.writer import write_dataset
 
@@ -26,7 +26,7 @@ def datasets(tmp_path_factory):
 
     def finish(work):
         facts = {key: f"about {key}" for key in HEADINGS if key not in OWN}
-        write_card(work, facts | {"quality": rlds_quality(open_dataset(work)).summary()})
+        write_card(work, facts | {"quality": dataset_quality(open_dataset(work)).summary()})
 
     return {
         kind: write_dataset(folder, NAME, Items(kind), layout(kind), lengths=LENGTHS, size=SIZE, finish=finish)

@@ -12,7 +12,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.stats import Estimate, SuccessRate
 from rlgen.core.text import MISSING
 from rlgen.core.types import Episode, RobotState
-from rlgen.data.metrics.quality import dataset_quality
+from rlgen.data.metrics.quality import recorded_quality
 from rlgen.report import plots
 from rlgen.report.quality_plots import SourceQuality, Spread, action_spread, end_effector_paths, quality_bars
 from rlgen.report.style import Plot, new_figure, save
@@ -111,7 +111,7 @@ def test_what_the_quality_stage_writes_is_read_and_what_has_no_mean_is_a_dash(tm
     actions = np.array([[0.0, 0.1, 0, 0, 0, 0, -1], [0.2, 0.3, 0, 0, 0, 0, -1]])
     episode = Episode("s/t", "p", "ppo", 0, "train", 0, *np.zeros((2, 3, 1)), actions, np.ones(2), True)
     robot = RobotState(*(np.zeros((3, size)) for size in (3, 3, 2, 7)))
-    written = json.loads(json.dumps(dataset_quality([episode] * 2, [robot] * 2).to_json()))
+    written = json.loads(json.dumps(recorded_quality([episode] * 2, [robot] * 2).to_json()))
     source = SourceQuality.from_json(written)
     assert (source.length, source.steps, source.no_ops) == (Estimate(2.0, 2.0, 2.0), 4, written["noops"])
     assert np.isnan(source.jerk.value), "three positions have no jerk"

@@ -11,7 +11,7 @@ from vla.toy import dot_episodes
 from rlgen.cli.main import main
 from rlgen.core.errors import UserError
 from rlgen.data.card import CARD_JSON
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.rlds.writer import export_rlds
 from rlgen.vla.checkpoints.model_folder import read_description, write_model
 from rlgen.vla.checkpoints.weights import expected_params, load_params
@@ -29,7 +29,7 @@ SIDE = 32
 
 def export(folder, name, seed):
     episodes = [
-        RldsEpisode(
+        DatasetEpisode(
             image=e.image,
             wrist_image=e.wrist_image,
             state=e.state.astype(np.float32),

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from rlgen.core.stats import MeanInterval, bootstrap_mean
 from rlgen.core.types import Episode, RobotState
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.metrics.diversity import ActionSpread, PathDiversity, path_diversity, spread_within_tasks
 from rlgen.data.metrics.smoothness import log_dimensionless_jerk, mean_squared_jerk, noop_mask
 
@@ -142,7 +142,7 @@ def episode_quality(episode: Episode, robot: RobotState) -> EpisodeQuality:
     return trace_quality(Trace(episode.actions, robot.position, episode.task))
 
 
-def dataset_quality(
+def recorded_quality(
     episodes: Sequence[Episode], robot_states: Sequence[RobotState], *, seed: int = 0, points: int = 100
 ) -> DatasetQuality:
     """Figures of a set of episodes with the robot along each."""
@@ -151,11 +151,11 @@ def dataset_quality(
     return traces_quality(traces, seed=seed, points=points)
 
 
-def rlds_traces(episodes: Iterable[RldsEpisode]) -> list[Trace]:
+def dataset_traces(episodes: Iterable[DatasetEpisode]) -> list[Trace]:
     """Exported episodes, whose tasks are told apart by their prompts."""
     return [Trace(np.array(e.action, float), np.array(e.state[:, :3], float), e.language_instruction) for e in episodes]
 
 
-def rlds_quality(episodes: Iterable[RldsEpisode], *, seed: int = 0) -> DatasetQuality:
+def dataset_quality(episodes: Iterable[DatasetEpisode], *, seed: int = 0) -> DatasetQuality:
     """Figures of a set of exported episodes, from their states and actions alone."""
-    return traces_quality(rlds_traces(episodes), seed=seed)
+    return traces_quality(dataset_traces(episodes), seed=seed)

@@ -11,7 +11,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode, RobotState
-from rlgen.data.episode import RldsEpisode, check_actions
+from rlgen.data.episode import DatasetEpisode, check_actions
 from rlgen.data.formats.hdf5.layout import Demo, DemoImages
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.formats.rlds.reader import RldsDataset, read_rlds
@@ -48,13 +48,13 @@ class Origin:
     seed: int
 
 
-def origin_of(episode: RldsEpisode) -> Origin | None:
+def origin_of(episode: DatasetEpisode) -> Origin | None:
     """The initial state that an export of ours names; None for other people's datasets."""
     match = _OURS.fullmatch(episode.file_path)
     return Origin(match["source"], match["split"], int(match["index"]), int(match["seed"])) if match else None
 
 
-def episode_task(episode: RldsEpisode, dataset: Path) -> Task:
+def episode_task(episode: DatasetEpisode, dataset: Path) -> Task:
     """The task of an episode: by the file that it came from, else by its instruction.
 
     Args:
@@ -154,7 +154,7 @@ def _rebuilt(
     return replace(result, output=out.name if written else "", failed=failed, **sums)
 
 
-def _rebuild(scene: Scene, recorded: RldsEpisode, origin: Origin | None, options: Options) -> Episode | str:
+def _rebuild(scene: Scene, recorded: DatasetEpisode, origin: Origin | None, options: Options) -> Episode | str:
     """The episode with its physics, or why that cannot be had."""
     if origin is None:
         return "it does not name its initial state, unlike the first one"
@@ -176,7 +176,7 @@ def _rebuild(scene: Scene, recorded: RldsEpisode, origin: Origin | None, options
     return _episode(scene.task, recorded, actions, rewards, states, origin, initial[origin.index])
 
 
-def _without_physics(recorded: RldsEpisode, task: Task, options: Options) -> Demo:
+def _without_physics(recorded: DatasetEpisode, task: Task, options: Options) -> Demo:
     actions = _actions(recorded, options)
     rewards = np.zeros(len(actions), np.float32)
     rewards[-1] = 1  # these datasets keep successes only
@@ -190,7 +190,7 @@ def _without_physics(recorded: RldsEpisode, task: Task, options: Options) -> Dem
 
 def _episode(
     task: Task,
-    recorded: RldsEpisode,
+    recorded: DatasetEpisode,
     actions: np.ndarray,
     rewards: np.ndarray,
     states: np.ndarray,
@@ -212,11 +212,11 @@ def _episode(
     )
 
 
-def _actions(recorded: RldsEpisode, options: Options) -> np.ndarray:
+def _actions(recorded: DatasetEpisode, options: Options) -> np.ndarray:
     return np.clip(recorded.action, -1, 1) if options.clip else np.asarray(recorded.action)
 
 
-def _check(episode: RldsEpisode, options: Options, where: str) -> None:
+def _check(episode: DatasetEpisode, options: Options, where: str) -> None:
     actions = _actions(episode, options)
     check_actions(actions, f"{where}: action")
     for name, width in (("state", 8), ("joint_state", 7)):

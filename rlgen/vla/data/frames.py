@@ -33,7 +33,7 @@ class Frames(Protocol):
         """`image` and `wrist_image` of steps, upright."""
 
 
-class RldsEpisode(Protocol):
+class DatasetEpisode(Protocol):
     """What is used of an episode of an RLDS export; pictures are upright."""
 
     image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames
@@ -109,7 +109,7 @@ def take(frames: Frames, index: Int[np.ndarray, " B"], horizon: int) -> Sample:
     return {**images, STATE: table.state[index], PROMPT: prompts, "actions": actions, "action_mask": mask}
 
 
-def from_rlds(episodes: Iterable[RldsEpisode], side: int, *, threads: int = 1) -> MemoryFrames:
+def from_rlds(episodes: Iterable[DatasetEpisode], side: int, *, threads: int = 1) -> MemoryFrames:
     """Reads every episode once and keeps it in memory.
 
     Pictures are kept decoded and in squares of `side` pixels where they take less than 2 GiB, encoded as they

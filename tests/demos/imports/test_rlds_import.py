@@ -9,10 +9,10 @@ import pytest
 
 from rlgen.core.errors import UserError
 from rlgen.curation.render import OfOneScene, RenderedEpisodes, RenderOptions
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.hdf5.reader import iterate_demos, read_demos, read_robot_states
 from rlgen.data.formats.rlds.writer import export_rlds
-from rlgen.data.metrics.quality import dataset_quality
+from rlgen.data.metrics.quality import recorded_quality
 from rlgen.demos.imports.for_run import take_demonstrations
 from rlgen.demos.imports.importer import import_demonstrations
 from rlgen.demos.imports.options import Options
@@ -47,7 +47,7 @@ def exported(collected, placeholder_scene, tmp_path_factory):
     return export_rlds(tmp_path_factory.mktemp("ours"), NAME, drawn, size=16, description="x", shards=1)
 
 
-def made_by_people(seed: int, steps: int, **changes) -> RldsEpisode:
+def made_by_people(seed: int, steps: int, **changes) -> DatasetEpisode:
     """An episode as the community's builder names it; its pictures grow brighter to the right and downwards."""
     random = np.random.default_rng(seed)
     action = random.uniform(-0.9, 0.9, (steps, 7)).astype(np.float32)
@@ -62,7 +62,7 @@ def made_by_people(seed: int, steps: int, **changes) -> RldsEpisode:
         "language_instruction": "pick up the butter and place it in the basket",
         "file_path": f"/home/somebody/{NAME}/{BUTTER}_demo.hdf5",
     }
-    return RldsEpisode(**{**values, **changes})
+    return DatasetEpisode(**{**values, **changes})
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_peoples_has_robot_actions_and_images_but_no_physics(peoples, tmp_path, 
             # as the renderer gives it, which is the dataset's turned by half a turn
             assert np.abs(image[::-1, ::-1].astype(int) - source.image[2]).max() < 8
             assert "states" not in file[f"data/demo_{number}"]
-    assert dataset_quality(episodes, robots).episodes == 3
+    assert recorded_quality(episodes, robots).episodes == 3
     with pytest.raises(UserError, match=r"demo_0/states: no physics states.*cloning need them"):
         take_demonstrations(path, tmp_path / "run.hdf5", placeholder_scene, count=3)
     assert not (tmp_path / "run.hdf5").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rlgen.core.files import atomic_path
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.record_file import RecordFile, write_records
 from rlgen.data.formats.array_record.steps import StepParser, StepSerializer, step_shard_name, write_step_info
 from rlgen.data.images import EncodedFrames
@@ -39,7 +39,7 @@ class ArrayRecordFormat:
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
         return [step_shard_name(name, index, len(lengths)) for index in range(len(lengths))]
 
-    def write(self, path: Path, episodes: Iterator[RldsEpisode], plan: Plan, place: Place) -> Shard:
+    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, place: Place) -> Shard:
         serialize, lengths = StepSerializer(plan.size), []
 
         def records() -> Iterator[bytes]:
@@ -55,7 +55,7 @@ class ArrayRecordFormat:
         write_step_info(folder, plan.name, plan.version, plan.size, plan.description, sizes)
         columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
 
-        def noted() -> Iterator[RldsEpisode]:
+        def noted() -> Iterator[DatasetEpisode]:
             for episode in read_shards(folder, shards, plan.size):
                 for name, parts in columns.items():
                     parts.append(getattr(episode, name))
@@ -67,7 +67,7 @@ class ArrayRecordFormat:
 
 
 @dataclass(frozen=True)
-class ArrayRecordDataset(Sequence[RldsEpisode]):
+class ArrayRecordDataset(Sequence[DatasetEpisode]):
     """Episodes of a dataset of steps; pictures stay encoded."""
 
     directory: Path
@@ -77,7 +77,7 @@ class ArrayRecordDataset(Sequence[RldsEpisode]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, number: int) -> RldsEpisode:
+    def __getitem__(self, number: int) -> DatasetEpisode:
         if not 0 <= number < len(self):
             raise IndexError(f"episode {number} of {len(self)}")
         entry = self.entries[number]
@@ -94,7 +94,7 @@ def read_array_record(directory: Path) -> ArrayRecordDataset:
     return ArrayRecordDataset(directory, read_index(directory), int(plan["size"]))
 
 
-def read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[RldsEpisode]:
+def read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[DatasetEpisode]:
     """The episodes of finished shards, told apart by their first steps."""
     parse = StepParser()
     for shard in shards:
@@ -109,10 +109,10 @@ def read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[Rl
             yield _episode(part, size, str(folder / shard.file))
 
 
-def _episode(records: list[bytes], size: int, where: str) -> RldsEpisode:
+def _episode(records: list[bytes], size: int, where: str) -> DatasetEpisode:
     parse = StepParser()
     steps = [parse(record, where) for record in records]
-    return RldsEpisode(
+    return DatasetEpisode(
         image=EncodedFrames(tuple(step.image for step in steps), (size, size)),
         wrist_image=EncodedFrames(tuple(step.wrist_image for step in steps), (size, size)),
         **{name: np.stack([getattr(step, name) for step in steps]) for name in COLUMNS},

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.core.errors import UserError
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.rlds.schema import SPLIT, libero_features, write_description
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class StepSerializer:
 
         self._serializer = ExampleSerializer(step_features(size).get_serialized_info())
 
-    def __call__(self, episode: RldsEpisode, number: int) -> Iterator[bytes]:
+    def __call__(self, episode: DatasetEpisode, number: int) -> Iterator[bytes]:
         """The records of an episode that was checked, with its pictures encoded."""
         last = len(episode) - 1
         for step in range(len(episode)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
-from rlgen.data.episode import RldsEpisode, pair_episode
+from rlgen.data.episode import DatasetEpisode, pair_episode
 from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
 from rlgen.data.formats.hdf5.reader import read_demos, read_images, read_robot_states
 from rlgen.data.formats.hdf5.writer import stream_demos
@@ -56,7 +56,7 @@ class Hdf5Format:
 
 
 @dataclass(frozen=True)
-class Hdf5Dataset(Sequence[RldsEpisode]):
+class Hdf5Dataset(Sequence[DatasetEpisode]):
     """Episodes of a folder of HDF5 files of ours, with pictures decoded when they are asked for."""
 
     directory: Path
@@ -65,7 +65,7 @@ class Hdf5Dataset(Sequence[RldsEpisode]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, number: int) -> RldsEpisode:
+    def __getitem__(self, number: int) -> DatasetEpisode:
         if not 0 <= number < len(self):
             raise IndexError(f"episode {number} of {len(self)}")
         entry = self.entries[number]
@@ -98,7 +98,7 @@ def episode_name(episode: Episode) -> str:
     return f"{episode.task}/{episode.source}/{episode.split}-{begun}"
 
 
-def _episodes(folder: Path, files: Sequence[str]) -> Iterator[RldsEpisode]:
+def _episodes(folder: Path, files: Sequence[str]) -> Iterator[DatasetEpisode]:
     """What an index needs; pictures are not looked at."""
     for file in files:
         episodes, robots = read_demos(folder / file), read_robot_states(folder / file)

@@ -14,7 +14,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.lerobot.meta import write_meta
 from rlgen.data.formats.lerobot.table import IMAGES, episode_table, table_schema
 from rlgen.data.images import EncodedFrames
@@ -41,7 +41,7 @@ class LeRobotFormat:
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
         return [data_file(index) for index in range(len(lengths))]
 
-    def write(self, path: Path, episodes: Iterator[RldsEpisode], plan: Plan, place: Place) -> Shard:
+    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, place: Place) -> Shard:
         import pyarrow.parquet as parquet
 
         count, step = 0, place.step
@@ -68,7 +68,7 @@ def data_file(index: int) -> str:
 
 
 @dataclass(frozen=True)
-class LeRobotDataset(Sequence[RldsEpisode]):
+class LeRobotDataset(Sequence[DatasetEpisode]):
     """Episodes of a LeRobot dataset of ours; pictures stay encoded."""
 
     directory: Path
@@ -78,7 +78,7 @@ class LeRobotDataset(Sequence[RldsEpisode]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, number: int) -> RldsEpisode:
+    def __getitem__(self, number: int) -> DatasetEpisode:
         if not 0 <= number < len(self):
             raise IndexError(f"episode {number} of {len(self)}")
         entry = self.entries[number]
@@ -92,7 +92,7 @@ def read_lerobot(directory: Path) -> LeRobotDataset:
     return LeRobotDataset(directory, read_index(directory), int(plan["size"]))
 
 
-def _read_shards(folder: Path, files: Sequence[str], size: int) -> Iterator[RldsEpisode]:
+def _read_shards(folder: Path, files: Sequence[str], size: int) -> Iterator[DatasetEpisode]:
     import pyarrow.parquet as parquet
 
     for name in files:
@@ -100,7 +100,7 @@ def _read_shards(folder: Path, files: Sequence[str], size: int) -> Iterator[Rlds
             yield _read_group(folder / name, IndexEntry(name, record, "", "", 0), size)
 
 
-def _read_group(path: Path, entry: IndexEntry, size: int) -> RldsEpisode:
+def _read_group(path: Path, entry: IndexEntry, size: int) -> DatasetEpisode:
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -120,7 +120,7 @@ def _read_group(path: Path, entry: IndexEntry, size: int) -> RldsEpisode:
         return EncodedFrames(tuple(row["bytes"] for row in table[name].to_pylist()), (size, size))
 
     image, wrist = (images(name) for name in IMAGES)
-    return RldsEpisode(
+    return DatasetEpisode(
         image=image,
         wrist_image=wrist,
         state=numbers("observation.state"),

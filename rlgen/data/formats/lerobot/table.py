@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlgen.data.episode import RldsEpisode
-from rlgen.data.formats.rlds.schema import ACTIONS, JOINTS, STATE_SIZE
+from rlgen.core.types import ACTION_SIZE, ARM_JOINTS, ROBOT_STATE_SIZE
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.images import EncodedFrames
 from rlgen.data.metrics.smoothness import CONTROL_STEP
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 IMAGES = ("observation.images.image", "observation.images.image2")
-VECTORS = {"observation.state": STATE_SIZE, "joint_state": JOINTS, "action": ACTIONS}
+VECTORS = {"observation.state": ROBOT_STATE_SIZE, "joint_state": ARM_JOINTS, "action": ACTION_SIZE}
 SCALARS = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
 SCALARS |= {"task_index": "int64"}
 TEXTS = ("prompt", "file_path")
 _NAMES = {
     "observation.state": ["x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper", "gripper"],
-    "joint_state": [f"joint{number}" for number in range(1, JOINTS + 1)],
+    "joint_state": [f"joint{number}" for number in range(1, ARM_JOINTS + 1)],
     "action": ["x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3", "gripper"],
 }
 
@@ -60,7 +60,7 @@ def table_schema() -> pyarrow.Schema:
     return pyarrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": known}})})
 
 
-def episode_table(episode: RldsEpisode, number: int, first: int, tasks: Mapping[str, int]) -> pyarrow.Table:
+def episode_table(episode: DatasetEpisode, number: int, first: int, tasks: Mapping[str, int]) -> pyarrow.Table:
     """The rows of an episode.
 
     Args:

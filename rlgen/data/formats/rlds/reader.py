@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlgen.core.errors import UserError
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.rlds.tfrecord import read_record_at, read_records, record_offsets
 from rlgen.data.images import EncodedFrames
 from rlgen.data.index import episode_of_record
@@ -48,11 +48,11 @@ class RldsDataset:
     def __len__(self) -> int:
         return sum(self.lengths)
 
-    def __iter__(self) -> Iterator[RldsEpisode]:
+    def __iter__(self) -> Iterator[DatasetEpisode]:
         for path, index, record in _records(self.files, self.lengths):
             yield self._episode(record, path, index)
 
-    def __getitem__(self, number: int) -> RldsEpisode:
+    def __getitem__(self, number: int) -> DatasetEpisode:
         if not 0 <= number < len(self):
             raise IndexError(f"episode {number} of {len(self)}")
         for path, length in zip(self.files, self.lengths, strict=True):
@@ -68,7 +68,7 @@ class RldsDataset:
             self._offsets[path] = offsets
         return read_record_at(path, self._offsets[path][index], index)
 
-    def _episode(self, record: bytes, path: Path, index: int) -> RldsEpisode:
+    def _episode(self, record: bytes, path: Path, index: int) -> DatasetEpisode:
         example = _parse(record, self.info.features, path, index)
         try:
             return _libero_episode(example)
@@ -173,10 +173,10 @@ def _present(value: Any, feature: FeatureConnector) -> Any:
     return value
 
 
-def _libero_episode(example: dict[str, Any]) -> RldsEpisode:
+def _libero_episode(example: dict[str, Any]) -> DatasetEpisode:
     steps = example["steps"]
     observation = steps["observation"]
-    return RldsEpisode(
+    return DatasetEpisode(
         image=observation["image"],
         wrist_image=observation["wrist_image"],
         state=np.asarray(observation["state"]),

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlgen.core.types import ACTION_SIZE, ARM_JOINTS, ROBOT_STATE_SIZE
+from rlgen.data.episode import DatasetEpisode
+
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
 
-    from rlgen.data.episode import RldsEpisode
-
-
 SPLIT = "train"
-STATE_SIZE, JOINTS, ACTIONS = 8, 7, 7
 
 
 def libero_features(size: int) -> FeaturesDict:
@@ -37,12 +36,12 @@ def libero_features(size: int) -> FeaturesDict:
     observation = {
         "image": image("Front camera, rotated by 180 degrees."),
         "wrist_image": image("Camera in the hand, rotated by 180 degrees."),
-        "state": numbers(STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."),
-        "joint_state": numbers(JOINTS, "Arm joint positions (rad)."),
+        "state": numbers(ROBOT_STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."),
+        "joint_state": numbers(ARM_JOINTS, "Arm joint positions (rad)."),
     }
     step = {
         "observation": kinds.FeaturesDict(observation),
-        "action": numbers(ACTIONS, "Change of position and axis-angle in [-1, 1]; gripper -1 opens, 1 closes."),
+        "action": numbers(ACTION_SIZE, "Change of position and axis-angle in [-1, 1]; gripper -1 opens, 1 closes."),
         "discount": kinds.Scalar(dtype=np.float32, doc="Always 1."),
         "reward": kinds.Scalar(dtype=np.float32, doc="1 on the last step, else 0."),
         "is_first": kinds.Scalar(dtype=np.bool_, doc="Whether this is the first step."),
@@ -113,13 +112,13 @@ class EpisodeSerializer:
 
         self._serializer = ExampleSerializer(libero_features(size).get_serialized_info())
 
-    def __call__(self, episode: RldsEpisode) -> bytes:
+    def __call__(self, episode: DatasetEpisode) -> bytes:
         """The record of an episode that was checked, with its pictures encoded."""
         example = self._serializer.get_tf_example(_columns(episode))
         return example.SerializeToString(deterministic=True)
 
 
-def _columns(episode: RldsEpisode) -> dict[str, Any]:
+def _columns(episode: DatasetEpisode) -> dict[str, Any]:
     steps = len(episode)
     last = np.arange(steps) == steps - 1
     return {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path
-from rlgen.data.episode import RldsEpisode
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.rlds.reader import read_rlds
 from rlgen.data.formats.rlds.schema import EpisodeSerializer, shard_name, write_info
 from rlgen.data.formats.rlds.tfrecord import frame
@@ -32,7 +32,7 @@ class RldsFormat:
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
         return [shard_name(name, index, len(lengths)) for index in range(len(lengths))]
 
-    def write(self, path: Path, episodes: Iterator[RldsEpisode], plan: Plan, place: Place) -> Shard:
+    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, place: Place) -> Shard:
         self._serializer = serialize = self._serializer or EpisodeSerializer(plan.size)
         ready = encode_ahead(episodes, plan.size, self._pool)
         return write_shard(path, ((serialize(episode), len(episode)) for episode in ready))
@@ -46,7 +46,7 @@ class RldsFormat:
 def export_rlds(
     directory: Path,
     name: str,
-    episodes: Sequence[RldsEpisode] | Iterable[RldsEpisode],
+    episodes: Sequence[DatasetEpisode] | Iterable[DatasetEpisode],
     *,
     size: int,
     version: str = "1.0.0",
@@ -86,7 +86,7 @@ def export_rlds(
         return write_dataset(directory, name, episodes, RldsFormat(pool), **options)
 
 
-def _count(episodes: Iterable[RldsEpisode], count: int | None) -> int:
+def _count(episodes: Iterable[DatasetEpisode], count: int | None) -> int:
     if count is not None:
         return count
     if isinstance(episodes, Sized):
