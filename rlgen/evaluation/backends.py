@@ -117,7 +117,7 @@ class BackendActor:
         """Actions that are executed of a chunk."""
         return self._replan
 
-    def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
+    def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
         """Starts new episodes in all rows."""
         self._seeds, self._steps, self._chunks = [int(seed) for seed in seeds], None, 0
 

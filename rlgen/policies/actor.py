@@ -33,7 +33,7 @@ class PolicyActor:
     def chunk(self) -> int:
         return self._executed
 
-    def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
+    def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
         self._seeds, self._chunks = np.asarray(seeds), 0
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:

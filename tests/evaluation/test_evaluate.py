@@ -44,7 +44,7 @@ def render(physics):
 def test_only_episodes_that_are_not_over_are_asked_for():
     stub = Stub()
     actor = BackendActor(stub, "open it", render, replan=5)
-    actor.begin(np.array([7, 8, 9]))
+    actor.reset(np.array([7, 8, 9]))
     states = np.arange(24.0).reshape(3, 8) / 100
     assert actor(make_observation([0, 0, 0], states)).shape == (3, 5, 7)
     actions = actor(make_observation([5, 3, 5], states))
@@ -58,7 +58,7 @@ def test_only_episodes_that_are_not_over_are_asked_for():
     assert set(np.unique(actions[[0, 2], :, 6])) <= {-1.0, 1.0}
     # Noise follows from the episode's seed and the chunk, not from the other rows that are asked for.
     alone = BackendActor(Stub(), "open it", render, replan=5)
-    alone.begin(np.array([9]))
+    alone.reset(np.array([9]))
     for step in (0, 5, 10):
         last = alone(make_observation([step], states[2:]))
     np.testing.assert_array_equal(last[0], actions[2])
@@ -66,7 +66,7 @@ def test_only_episodes_that_are_not_over_are_asked_for():
 
 def test_chunks_shorter_than_what_is_executed_are_refused():
     actor = BackendActor(Stub(horizon=4), "open it", render, replan=5)
-    actor.begin(np.array([0]))
+    actor.reset(np.array([0]))
     with pytest.raises(UserError, match="answers 4 actions, --replan is 5"):
         actor(make_observation([0], np.zeros((1, 8))))
 

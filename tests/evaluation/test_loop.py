@@ -15,7 +15,7 @@ class Noise:
 
     chunk = 4
 
-    def begin(self, seeds):
+    def reset(self, seeds):
         self.random = [np.random.default_rng(seed) for seed in seeds]
 
     def __call__(self, observation):

@@ -181,7 +181,7 @@ class ScriptedExpert:
         self._places = Places(self._sight, self._terrain)
         self._rows: list[tuple[Motor, Generator[Move, None, None]]] = []
 
-    def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
+    def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
         """Draws a style for every row from its seed."""
         self._rows = [self._performer(np.random.default_rng(int(seed))) for seed in seeds]
 

@@ -20,7 +20,7 @@ class Actor(Protocol):
     def chunk(self) -> int:
         """H, control steps between two looks."""
 
-    def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
+    def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
         """New episodes start in all N rows; what is drawn at random depends on the row's seed alone."""
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
@@ -83,7 +83,7 @@ def _run_wave(
 ) -> list[Episode]:
     initial = states[[trial.index for trial in trials]]
     observation = pool.reset(initial)
-    actor.begin(np.array([trial.seed for trial in trials]))
+    actor.reset(np.array([trial.seed for trial in trials]))
     paths = [[physics] for physics in observation.physics]
     actions: list[list[np.ndarray]] = [[] for _ in trials]
     active = np.ones(pool.count, bool)

@@ -87,7 +87,7 @@ class PoolVlaActor:
     def chunk(self) -> int:
         return self._actor.chunk
 
-    def begin(self, seeds: Int[np.ndarray, " N"]) -> None:
+    def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
         self._seed, self._looks = int(seeds[0]) & 0xFFFFFFFF, 0
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
