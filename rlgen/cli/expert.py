@@ -64,10 +64,10 @@ def train_expert(words: Sequence[str]) -> None:
     name = f"{task.suite}-{task.index}-{config.policy.algorithm}-{config.seed}"
     folder = arguments.run or Path("runs/ppo") / name
     with run_lock(folder):
-        run = _open_or_create(folder, task, config, arguments, progress.say)
+        run = _open_or_create(folder, task, config, arguments, progress.log)
         context = Context(run, cache)
         if not run.done("demos"):
-            _record(run, task, context.assets, arguments, progress.say)
+            _record(run, task, context.assets, arguments, progress.log)
         run_stages(context, STAGES, progress)
         print(json.dumps(run.result("ppo")))
 
@@ -93,7 +93,8 @@ def _open_or_create(
     folder: Path, task: "Task", config: Config, arguments: ExpertArguments, tell: Callable[[str], None]
 ) -> "Run":
     from rlgen.libero.scenes.assets import check_assets, find_assets
-    from rlgen.training.run import create_run, is_run, open_run, with_config
+    from rlgen.pipeline.stages import with_config
+    from rlgen.training.run import create_run, is_run, open_run
 
     if config.demos.file is None:
         config = replace(config, demos=replace(config.demos, file=str(_demonstrations(folder, task))))

@@ -25,9 +25,10 @@ from rlgen.cli.expert import train_expert
 from rlgen.cli.scenes import WORLD_COMMANDS
 from rlgen.cli.vla import run_fine_tune, run_merge, run_serve
 from rlgen.configs.presets import presets
-from rlgen.configs.schema import STAGES, Config
+from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder, prepare_process
+from rlgen.pipeline.stages import STAGES, clear_from, is_finished, with_config
 
 if TYPE_CHECKING:
     from rlgen.training.run import Run
@@ -134,7 +135,7 @@ def _dispatch(words: list[str]) -> None:
     elif command in ABOUT and rest and not rest[0].startswith("-"):
         ABOUT[command](rest)
     elif command == "quickstart":
-        _work(command, STAGES, rest)
+        _work(command, tuple(STAGES), rest)
     elif command in STAGES:
         _work(command, (command,), rest)
     else:
@@ -152,7 +153,7 @@ def _work(command: str, stages: Sequence[str], words: list[str]) -> None:
     cache = cache_folder()
     progress = Progress(stages)
     with run_lock(arguments.run):
-        run = _open_or_create(command, stages, arguments, cache, progress.say)
+        run = _open_or_create(command, stages, arguments, cache, progress.log)
         run_stages(Context(run, cache), stages, progress)
 
 
@@ -185,13 +186,13 @@ def _open_or_create(
 ) -> "Run":
     from rlgen.libero.scenes.assets import check_assets, find_assets
     from rlgen.libero.tasks.suites import find_task
-    from rlgen.training.run import create_run, is_run, open_run, with_config
+    from rlgen.training.run import create_run, is_run, open_run
 
     config = dataclasses.replace(arguments.config, task=find_task(arguments.config.task).id)
     folder = arguments.run
     if is_run(folder) and not (arguments.overwrite and command == "quickstart"):
         run = open_run(folder)
-        if run.finished and command == "quickstart" and not arguments.resume:
+        if is_finished(run) and command == "quickstart" and not arguments.resume:
             raise UserError(
                 f"{folder} holds a finished run; pass --resume to keep it and go on, --overwrite to begin anew, "
                 "or choose another --run"
@@ -199,10 +200,10 @@ def _open_or_create(
         if not Path(run.assets["path"]).is_dir():
             find_assets(placeholders=run.assets["kind"] == "stand-in", cache=cache, download=False)
         if arguments.overwrite:
-            removed = run.clear(stages[0])
+            removed = clear_from(run, stages[0])
             tell(f"removed {', '.join(removed) or 'nothing'} of {folder}")
         return with_config(run, config)
-    if command not in ("quickstart", STAGES[0]):
+    if command not in ("quickstart", "demos"):
         open_run(folder)
     assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=tell)
     check_assets(assets.path)

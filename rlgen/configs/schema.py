@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 from rlgen.core.errors import UserError
 
-STAGES = ("demos", "bc", "ppo", "collect", "export", "quality", "vla-train", "evaluate", "report")
-
 
 @dataclass(frozen=True)
 class DemosConfig:

@@ -68,7 +68,7 @@ class Records:
             if changed:
                 raise UserError(f"{folder} holds an evaluation with another {changed[0]}; choose another --out")
         elif self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(f"{folder} exists and is no evaluation; choose another --out")
+            raise UserError(f"{folder} exists and is not an evaluation; choose another --out")
         else:
             write_json(described, description)
         self._path = self.folder / EPISODES

@@ -92,7 +92,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         metrics = Metrics(work.folder / "metrics.jsonl", keep=step)
         work.progress.total = config.bc.steps
         work.progress.update(advance=step)
-        work.progress.say("compiling the training step (about 15 s)")
+        work.progress.log("compiling the training step (about 15 s)")
         while step < config.bc.steps and stopped is None:
             count = _next_call(config.bc, step)
             state, values = bc.train_steps(policy, config.bc, state, data, count)
@@ -103,7 +103,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             if checked:
                 rate = _measure(context, policy, state, step)
                 values["success"] = rate.to_json()
-                work.progress.say(f"step {step}: {rate} on training placements")
+                work.progress.log(f"step {step}: {rate} on training placements")
                 stopped = rate.to_json() if rate.rate >= config.bc.stop_success else None
             metrics.write(step, **values)
             work.progress.update(advance=count, note=f"loss {values['loss']:.4f}")

@@ -32,7 +32,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             f"the expert succeeded in none of {tried} episodes; train it longer (--ppo.iterations) and repeat"
         )
     if len(episodes) < config.episodes:
-        work.progress.say(f"only {len(episodes)} successes in {tried} episodes; going on with these")
+        work.progress.log(f"only {len(episodes)} successes in {tried} episodes; going on with these")
     lengths = [len(episode) for episode in episodes]
     return {"episodes": len(episodes), "tried": tried, "mean_length": float(np.mean(lengths))}
 

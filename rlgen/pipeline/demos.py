@@ -31,7 +31,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
 
 def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
     """Records as `rlgen demos TASK --seed SEED` does: from sampled placements, in `exact` physics."""
-    work.progress.say("loading the task and compiling the control step (up to 30 s the first time)")
+    work.progress.log("loading the task and compiling the control step (up to 30 s the first time)")
     scene, config, folder = context.scene, context.run.config, work.folder / "trials"
     job = Job(scene.folder, "train", config.seed, "exact", config.demos.clean)
     results: list[TrialResult] = []
@@ -60,7 +60,7 @@ def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
 
 
 def _from_file(context: Context, work: Work, path: Path, count: int) -> dict[str, Any]:
-    work.progress.say(f"taking demonstrations from {path}")
+    work.progress.log(f"taking demonstrations from {path}")
     taken = take_demonstrations(
         path, work.folder / FILE, context.scene, count=count, threads=context.run.config.threads
     )

@@ -42,7 +42,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     work.progress.total = sum(counts.values())
     rates: dict[str, Any] = {}
     for name in counts:
-        work.progress.say(f"{name}: {counts[name]} episodes from the stored initial states")
+        work.progress.log(f"{name}: {counts[name]} episodes from the stored initial states")
         episodes, _ = gather(
             context,
             work,
@@ -55,7 +55,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             width=min(WIDTH, counts[name]),
         )
         rate = SuccessRate(sum(episode.success for episode in episodes), len(episodes))
-        work.progress.say(f"{name}: {rate}")
+        work.progress.log(f"{name}: {rate}")
         rates[name] = rate.to_json()
     return {"rates": rates, "protocol": protocol(context)}
 

@@ -14,7 +14,7 @@ from rlgen.pipeline.context import Context, Work
 def run(context: Context, work: Work) -> dict[str, Any]:
     """Writes `export/<suite>_no_noops/1.0.0` with its card."""
     config, scene = context.run.config, context.scene
-    work.progress.say(_how_it_is_drawn(config.export.view))
+    work.progress.log(_how_it_is_drawn(config.export.view))
     options = ExportOptions(
         out=work.folder,
         shards=config.export.shards,

@@ -41,7 +41,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         metrics = _metrics(context, work, iteration)
         work.progress.total = config.iterations
         work.progress.update(advance=iteration)
-        work.progress.say("compiling sampler and update (about 30 s, in the first iterations)")
+        work.progress.log("compiling sampler and update (about 30 s, in the first iterations)")
         test = _last_test(work, iteration)
         if test is None and iteration == 0:
             test = _test(context, policy, params, 0, _teller(work, "evaluation"))
@@ -59,7 +59,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
                 test = _test(context, policy, policy_params(state), iteration, _teller(work, "evaluation"))
                 values["test"] = test.to_json()
                 where = "stored initial states" if config.evaluate_split == "heldout" else "training placements"
-                work.progress.say(f"iteration {iteration}: without noise {test} on {where}")
+                work.progress.log(f"iteration {iteration}: without noise {test} on {where}")
             metrics.write(iteration, **values)
             work.progress.update(advance=1, note=note)
             told = {"stage": "ppo", "task": context.scene.task.id, "config": to_json(context.run.config)}

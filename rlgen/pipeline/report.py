@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlgen.configs.schema import STAGES, to_json
+from rlgen.configs.schema import to_json
 from rlgen.core.files import read_json, write_json
 from rlgen.core.stats import SuccessRate
 from rlgen.curation.card import VIEWS, package_versions
@@ -16,6 +16,7 @@ from rlgen.data.images import flip_vertical
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.evaluate import ACTORS, first_episode
+from rlgen.pipeline.stages import STAGES
 from rlgen.report import plots, style
 from rlgen.report.html import Assets, Clip, Dataset, FigureFile, InitialStates, ReportData, StageTime, render_report
 from rlgen.report.quality_plots import SourceQuality
@@ -49,12 +50,12 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     """Writes `summary.json` and `report.html` into the run's directory."""
     folder = context.run.folder
     summary = make_summary(context)
-    work.progress.say("drawing one episode of each actor")
+    work.progress.log("drawing one episode of each actor")
     clips = _draw_clips(context, work.folder)
     figures = _draw_figures(context, work.folder)
     write_json(folder / "summary.json", summary)
     render_report(_contents(context, summary, clips, figures), folder / "report.html")
-    work.progress.say(f"{folder / 'report.html'} and {folder / 'summary.json'} are written")
+    work.progress.log(f"{folder / 'report.html'} and {folder / 'summary.json'} are written")
     return {"report": "report.html", "summary": "summary.json"}
 
 

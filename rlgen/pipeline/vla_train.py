@@ -48,7 +48,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     """Trains `vla.steps` steps, with a checkpoint every `vla.checkpoint_every`."""
     config = context.run.config
     model, train = model_config(config), train_config(config, context.seed("vla"))
-    work.progress.say("reading the dataset")
+    work.progress.log("reading the dataset")
     folder = dataset_folder(context)
     # What a run exports is what its environments execute; cards of older runs do not say so.
     check_dataset(SPEC, action_semantics(folder) or SPEC.actions, str(folder))
@@ -65,7 +65,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         metrics = Metrics(work.folder / "metrics.jsonl", keep=step)
         work.progress.total = train.steps
         work.progress.update(advance=step)
-        work.progress.say("compiling the training step (about 40 s)")
+        work.progress.log("compiling the training step (about 40 s)")
         for block in run_blocks(job, state, block=CALL, checkpoint_every=config.vla.checkpoint_every):
             loss = block.values["loss"]
             metrics.write(block.step, loss=loss, grad_norm=block.values["grad_norm"])

@@ -1,4 +1,8 @@
-"""A run: a directory with its configuration, a folder a stage, and a record of which stages are done."""
+"""The directory of a run: its configuration in `run.json`, and a folder for each stage with its results.
+
+A stage that is done has left `done.json` there. Which stages there are, and in which order, is said in
+`rlgen.pipeline.stages`; this module only reads and writes their folders.
+"""
 
 import contextlib
 import fcntl
@@ -8,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlgen.configs.schema import STAGES, Config, from_json, to_json
+from rlgen.configs.schema import Config, from_json, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json, write_json
 
@@ -17,23 +21,29 @@ FORMAT = 1
 
 
 class Run:
-    """An opened run directory. Stages read their inputs from there and leave their results there."""
+    """An opened run directory. Stages read their inputs from there and leave their results there.
+
+    Attributes:
+      folder: of the run.
+      config: what the run does.
+      assets: kind, path and label of the object assets that it was started with.
+    """
 
     def __init__(self, folder: Path, config: Config, assets: dict[str, Any]):
         self.folder, self.config, self.assets = Path(folder), config, assets
 
     def stage_folder(self, stage: str) -> Path:
-        """The folder of a stage, made if it is not there."""
+        """Returns the folder of a stage, and makes it if it is absent."""
         folder = self.folder / stage
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def done(self, stage: str) -> bool:
-        """Whether a stage is finished."""
+        """Returns whether a stage is finished."""
         return (self.folder / stage / "done.json").is_file()
 
     def result(self, stage: str) -> dict[str, Any]:
-        """What a finished stage said of itself.
+        """Returns the result of a finished stage.
 
         Raises:
           UserError: it has not run.
@@ -49,20 +59,17 @@ class Run:
         write_json(self.folder / stage / "done.json", result)
 
     def seconds(self, stage: str) -> float:
-        """Seconds that a stage has worked, interruptions left out."""
+        """Returns the seconds that a stage has worked, interruptions left out."""
         path = self.folder / stage / "clock.json"
         return float(read_json(path)["seconds"]) if path.is_file() else 0.0
 
-    def clear(self, stage: str) -> list[str]:
-        """Removes a stage and those after it; returns their names."""
-        removed = [name for name in STAGES[STAGES.index(stage) :] if (self.folder / name).exists()]
-        for name in removed:
-            shutil.rmtree(self.folder / name)
-        return removed
+    def started(self, stage: str) -> bool:
+        """Returns whether a stage has left anything."""
+        return (self.folder / stage).exists()
 
-    @property
-    def finished(self) -> bool:
-        return all(self.done(stage) for stage in STAGES)
+    def clear(self, stage: str) -> None:
+        """Removes what a stage has left."""
+        shutil.rmtree(self.folder / stage)
 
 
 class StageClock:
@@ -75,6 +82,7 @@ class StageClock:
 
     @property
     def seconds(self) -> float:
+        """Seconds that the stage has worked, those before interruptions included."""
         return self._before + time.monotonic() - self._start
 
     def save(self) -> None:
@@ -83,20 +91,25 @@ class StageClock:
 
 
 def create_run(folder: Path, config: Config, assets: dict[str, Any]) -> Run:
-    """Starts a run in a directory that is empty or not there.
+    """Starts a run in a directory that is empty or absent.
+
+    Args:
+      folder: of the run.
+      config: what the run does.
+      assets: kind, path and label of its object assets.
 
     Raises:
       UserError: the directory holds something else.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there and is not an rlgen run; choose another --run")
+        raise UserError(f"{folder} exists and is not an rlgen run; choose another --run")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "run.json", {"kind": MARK, "format": FORMAT, "assets": assets, "config": to_json(config)})
     return Run(folder, config, assets)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a directory holds a run."""
+    """Returns whether a directory holds a run."""
     return (folder / "run.json").is_file()
 
 
@@ -118,7 +131,7 @@ def open_run(folder: Path) -> Run:
 
 
 def change_config(run: Run, config: Config) -> Run:
-    """Stores a changed configuration."""
+    """Stores a changed configuration, and returns the run with it."""
     write_json(
         run.folder / "run.json",
         {"kind": MARK, "format": FORMAT, "assets": run.assets, "config": to_json(config)},
@@ -126,39 +139,9 @@ def change_config(run: Run, config: Config) -> Run:
     return Run(run.folder, config, run.assets)
 
 
-# The first stage that reads a section of the configuration.
-_READER = {
-    "task": "demos",
-    "seed": "demos",
-    "demos": "demos",
-    "policy": "bc",
-    "bc": "bc",
-    "ppo": "ppo",
-    "collect": "collect",
-    "export": "export",
-    "vla": "vla-train",
-    "evaluate": "evaluate",
-}
-
-
-def with_config(run: Run, config: Config) -> Run:
-    """The run with a changed configuration.
-
-    Raises:
-      UserError: a stage that has begun read the old one.
-    """
-    for name, stage in _READER.items():
-        if getattr(config, name) != getattr(run.config, name) and (run.folder / stage).exists():
-            raise UserError(
-                f"{name} differs from what stage {stage} of {run.folder} was run with; "
-                f"repeat it with `rlgen {stage} --run {run.folder} --overwrite` or choose another --run"
-            )
-    return run if config == run.config else change_config(run, config)
-
-
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Only one process works on a run.
+    """Holds a lock on a run, so that only one process works on it.
 
     Raises:
       UserError: another one does.

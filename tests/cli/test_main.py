@@ -50,7 +50,8 @@ def test_a_folder_of_something_else_is_left_alone(capsys, tmp_path, monkeypatch)
 
 
 def test_a_finished_run_is_refused_naming_both_ways_out(capsys, tmp_path, monkeypatch):
-    from rlgen.configs.schema import STAGES, Config
+    from rlgen.configs.schema import Config
+    from rlgen.pipeline.stages import STAGES, is_finished
     from rlgen.training.run import create_run
 
     monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
@@ -60,7 +61,7 @@ def test_a_finished_run_is_refused_naming_both_ways_out(capsys, tmp_path, monkey
         run.finish(stage, {})
     code, error = run_cli(capsys, "quickstart", "--run", str(tmp_path / "run"))
     assert code == 2 and "--resume" in error and "--overwrite" in error
-    assert run.finished
+    assert is_finished(run)
 
 
 def test_a_change_under_a_finished_stage_is_refused(capsys, tmp_path, monkeypatch):

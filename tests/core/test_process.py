@@ -8,7 +8,7 @@ import time
 
 PARENT = """
 import os, time
-from rlgen.process import worker_pool
+from rlgen.core.process import worker_pool
 if __name__ == "__main__":
     pool = worker_pool(1)
     print(pool.submit(os.getpid).result(), flush=True)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rlgen.core.progress import Progress, Stage, live_line, plain_line
+from rlgen.core.progress import Progress, StageProgress, live_line, plain_line
 
 STAGES = ["demos", "bc", "ppo"]
 
@@ -53,7 +53,7 @@ def test_announcements_are_written_at_once(clock):
     stream, progress = plain(clock)
     progress.skip("demos", "done before")
     with progress.stage("ppo") as stage:
-        stage.say("compiling the sampler (about 20 s)")
+        stage.log("compiling the sampler (about 20 s)")
         assert stream.getvalue().endswith("[3/3] ppo: compiling the sampler (about 20 s)\n")
     assert stream.getvalue().startswith("[1/3] demos: done before\n")
 
@@ -76,7 +76,7 @@ def test_an_error_passes_and_the_last_line_says_where(clock, error, word):
 
 
 def test_the_estimate_leaves_compilation_out_and_counts_down(clock):
-    stage = Stage("ppo", 10, 0, "", clock)
+    stage = StageProgress("ppo", 10, 0, "", clock)
     assert stage.left is None
     clock.time += 60  # compiling
     stage.update()
@@ -91,7 +91,7 @@ def test_the_estimate_leaves_compilation_out_and_counts_down(clock):
 
 
 def test_the_estimate_of_a_resumed_stage_knows_only_its_own_speed(clock):
-    stage = Stage("ppo", 100, 90, "", clock)
+    stage = StageProgress("ppo", 100, 90, "", clock)
     for _ in range(2):
         clock.time += 4
         stage.update()
@@ -100,7 +100,7 @@ def test_the_estimate_of_a_resumed_stage_knows_only_its_own_speed(clock):
 
 
 def test_the_total_may_come_later_or_never(clock):
-    stage = Stage("collect", None, 0, "episodes", clock)
+    stage = StageProgress("collect", None, 0, "episodes", clock)
     assert plain_line(stage) == "collect: 0 s"
     stage.update(advance=3)
     clock.time += 1
@@ -112,7 +112,7 @@ def test_the_total_may_come_later_or_never(clock):
 
 @pytest.mark.parametrize("width", [20, 60, 200])
 def test_the_live_line_never_gets_longer_than_the_terminal(clock, width):
-    stage = Stage("[3/9] ppo", 40, 12, "updates", clock)
+    stage = StageProgress("[3/9] ppo", 40, 12, "updates", clock)
     stage.update(note="success 0.62 (31/50) " * 5)
     line = live_line(stage, width)
     assert line.cell_len < width
@@ -124,7 +124,7 @@ def test_the_live_display_hides_the_cursor_only_while_it_draws(clock):
     progress = Progress(STAGES, stream=stream, clock=clock, live=True)
     with pytest.raises(KeyboardInterrupt), progress.stage("ppo", total=4) as stage:
         stage.update(note="success 0.50 (2/4)")
-        stage.say("compiling")
+        stage.log("compiling")
         raise KeyboardInterrupt
     written = stream.getvalue()
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
@@ -144,7 +144,7 @@ def test_a_stream_without_the_signs_gets_question_marks(clock):
     raw = io.BytesIO()
     progress = Progress(STAGES, stream=io.TextIOWrapper(raw, encoding="ascii"), clock=clock)
     with progress.stage("bc") as stage:
-        stage.say("waiting…")
+        stage.log("waiting…")
     assert b"[2/3] bc: waiting?\n" in raw.getvalue()
 
 

@@ -32,7 +32,7 @@ def test_another_evaluation_is_not_mixed_in(tmp_path):
         Records(tmp_path / "e", {"policy": "p", "protocol": Protocol(replan=8).to_json()})
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "mine").write_text("x")
-    with pytest.raises(UserError, match="is no evaluation"):
+    with pytest.raises(UserError, match="is not an evaluation"):
         Records(tmp_path / "f", {})
 
 

@@ -6,6 +6,7 @@ import pytest
 from rlgen.configs.presets import presets
 from rlgen.configs.schema import BCConfig, Config, PPOConfig, from_json, to_json
 from rlgen.core.errors import UserError
+from rlgen.pipeline.stages import clear_from
 from rlgen.training.metrics import Metrics, read_metrics
 from rlgen.training.run import StageClock, create_run, is_run, open_run, run_lock
 
@@ -63,7 +64,7 @@ def test_clearing_a_stage_removes_those_after_it(tmp_path):
     for stage in ("demos", "bc", "ppo"):
         run.stage_folder(stage)
         run.finish(stage, {})
-    assert run.clear("bc") == ["bc", "ppo"]
+    assert clear_from(run, "bc") == ["bc", "ppo"]
     assert run.done("demos") and not run.done("bc")
     with pytest.raises(UserError, match="rlgen bc --run"):
         run.result("bc")

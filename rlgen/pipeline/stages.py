@@ -1,0 +1,131 @@
+"""The stages of a run, in order: what each does, which part of the configuration it reads, and its function.
+
+A stage reads what earlier stages left in the run's directory and leaves its own results there, so that it can be run,
+repeated and resumed alone. Its module is imported only when it runs: the table is also what `--help` is made of.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlgen.configs.schema import Config
+from rlgen.core.errors import UserError
+from rlgen.training.run import Run, change_config
+
+if TYPE_CHECKING:
+    from rlgen.pipeline.context import Context, Work
+
+Result = dict[str, Any]
+
+
+def _demos(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.demos import run
+
+    return run(context, work)
+
+
+def _bc(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.bc import run
+
+    return run(context, work)
+
+
+def _ppo(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.ppo import run
+
+    return run(context, work)
+
+
+def _collect(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.collect import run
+
+    return run(context, work)
+
+
+def _export(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.export import run
+
+    return run(context, work)
+
+
+def _quality(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.quality import run
+
+    return run(context, work)
+
+
+def _vla_train(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.vla_train import run
+
+    return run(context, work)
+
+
+def _evaluate(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.evaluate import run
+
+    return run(context, work)
+
+
+def _report(context: "Context", work: "Work") -> Result:
+    from rlgen.pipeline.report import run
+
+    return run(context, work)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+      run: does the stage's work and returns its result, JSON values that are stored as `done.json`.
+      reads: sections of the configuration that this stage is the first to read; once the stage has begun, they
+        cannot be changed.
+      help: what it does, in one line.
+    """
+
+    run: "Callable[[Context, Work], Result]"
+    reads: tuple[str, ...]
+    help: str
+
+
+STAGES = {
+    "demos": Stage(_demos, ("task", "seed", "demos"), "demonstrations, scripted or from a file; successes only"),
+    "bc": Stage(_bc, ("policy", "bc"), "behaviour cloning of the policy on the demonstrations"),
+    "ppo": Stage(_ppo, ("ppo",), "PPO, from the cloned policy"),
+    "collect": Stage(_collect, ("collect",), "successful episodes of the trained policy, without exploration noise"),
+    "export": Stage(_export, ("export",), "the collected episodes with rendered images, as an RLDS dataset"),
+    "quality": Stage(_quality, (), "quality of the demonstrations compared with that of the collected episodes"),
+    "vla-train": Stage(_vla_train, ("vla",), "a flow VLA, trained on the exported dataset alone"),
+    "evaluate": Stage(_evaluate, ("evaluate",), "success of every actor from the stored initial states"),
+    "report": Stage(_report, (), "summary.json and report.html, from the results of the other stages"),
+}
+
+
+def is_finished(run: Run) -> bool:
+    """Returns whether all stages of a run are done."""
+    return all(run.done(name) for name in STAGES)
+
+
+def clear_from(run: Run, name: str) -> list[str]:
+    """Removes the results of a stage and of those after it; returns the names of the stages that had any."""
+    names = list(STAGES)
+    removed = [stage for stage in names[names.index(name) :] if run.started(stage)]
+    for stage in removed:
+        run.clear(stage)
+    return removed
+
+
+def with_config(run: Run, config: Config) -> Run:
+    """Returns a run with a changed configuration, which is stored.
+
+    Raises:
+      UserError: a stage that has begun read another one.
+    """
+    for name, stage in STAGES.items():
+        for section in stage.reads:
+            if getattr(config, section) != getattr(run.config, section) and run.started(name):
+                raise UserError(
+                    f"{section} differs from what stage {name} of {run.folder} was run with; "
+                    f"repeat it with `rlgen {name} --run {run.folder} --overwrite` or choose another --run"
+                )
+    return run if config == run.config else change_config(run, config)
