@@ -11,9 +11,9 @@ from rlgen.data.formats.hdf5.writer import write_demos
 # A child for which some names are what a damaged file is to the library.
 CHILD = """
 import os, pathlib, signal, time
-from rlgen.data import hdf5_guard
+from rlgen.data.formats.hdf5 import guard
 
-honest = hdf5_guard.check_file
+honest = guard.check_file
 
 def check_file(path, *, clip):
     if "crash" in path.name:
@@ -22,8 +22,8 @@ def check_file(path, *, clip):
         time.sleep(600)
     return honest(path, clip=clip)
 
-hdf5_guard.check_file = check_file
-hdf5_guard.main()
+guard.check_file = check_file
+guard.main()
 """
 
 

@@ -20,10 +20,10 @@ for name in ("libero", "robosuite", "bddl"):
     sys.modules[name] = None
 from pathlib import Path
 import numpy as np
-from rlgen.libero.pool import Pool
-from rlgen.libero.scene import load_bundle
+from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.scenes.scene import load_bundle
 scene = load_bundle(Path(sys.argv[1]))
-pool = Pool([scene])
+pool = VectorEnv([scene])
 pool.reset(scene.stored[:1])
 assert pool.step(np.zeros((1, 3, 7))).steps.tolist() == [3]
 print(scene.task.id, scene.task.prompt, scene.task.horizon, scene.assets)

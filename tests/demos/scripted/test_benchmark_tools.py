@@ -9,7 +9,7 @@ from rlgen.cli.main import main
 from rlgen.libero.scenes.assets import find_assets
 
 TASK = "libero_goal/turn_on_the_stove"
-PROGRAM = Path(__file__).resolve().parents[2] / "experiments" / "replay_official.py"
+PROGRAM = Path(__file__).resolve().parents[3] / "experiments" / "replay_official.py"
 
 
 def test_a_file_opens_and_replays_in_the_benchmarks_tools(cache: Path, tmp_path: Path, monkeypatch):
