@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float, Int
 
-ACTION_SIZE = 7
 ROBOT_STATE_SIZE = 8  # `RobotState.vla_state`: position 3, axis-angle 3, finger joints 2
 ARM_JOINTS = 7
 

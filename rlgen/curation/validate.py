@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from rlgen.core.actions import binarize_gripper
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
 from rlgen.curation.sources import EpisodeFile
@@ -115,8 +116,7 @@ class Validator:
 
     def _actions(self, episode: Episode) -> np.ndarray:
         """Single precision, the gripper exactly -1 or 1, no-ops left out."""
-        actions = np.array(episode.actions, np.float32)
-        actions[:, -1] = np.where(actions[:, -1] > 0, 1, -1)  # the benchmark looks at the sign alone
+        actions = binarize_gripper(np.asarray(episode.actions, np.float32))
         if self.keep_noops or self.mode == "off":
             return actions
         return actions[~noop_mask(actions)]

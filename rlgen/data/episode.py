@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path, disk_errors
-from rlgen.core.types import ACTION_SIZE, ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
+from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
 from rlgen.data.images import EncodedFrames
 
 FORMAT = 1

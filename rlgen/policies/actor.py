@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from rlgen.core.actions import binarize_gripper
 from rlgen.core.types import Observation
 from rlgen.libero.envs.image_observer import Observe, observe_vector
 from rlgen.policies.base import Observed, Params, Policy
@@ -40,10 +41,7 @@ class PolicyActor:
         seeds = jnp.asarray(self._seeds & 0xFFFFFFFF, jnp.uint32)
         chunk = _act(self._policy, self._params, seeds, self._chunks, self._look(observation))
         self._chunks += 1
-        chunk = np.array(chunk)[:, : self._executed]
-        # The environment reads the gripper's sign alone; datasets hold exactly -1 or +1.
-        chunk[..., -1] = np.where(chunk[..., -1] < 0, -1.0, 1.0)
-        return chunk
+        return binarize_gripper(np.asarray(chunk)[:, : self._executed])
 
 
 @partial(jax.jit, static_argnames="policy")

@@ -38,6 +38,18 @@ def test_what_sleeps_in_its_place_still_counts(bowl_scene, mode):
     assert environment.step(still[:3], rows) == (1, True)
 
 
+def test_a_gripper_command_of_zero_leaves_the_fingers_as_they_are(bowl_scene):
+    """`rlgen.core.actions.binarize_gripper` counts on it."""
+    kernel.link_mujoco()
+    environment = Environment(bowl_scene, model_for(bowl_scene, "exact"))
+    environment.reset(bowl_scene.stored[0])
+    rows, closing = np.zeros((3, len(environment.physics))), np.tile([0, 0, 0, 0, 0, 0, 1.0], (3, 1))
+    for command, moves in ((0.0, False), (1e-30, True), (0.0, False), (-1e-30, True), (0.0, False)):
+        before = environment._memory.gripper.copy()
+        environment.step(closing * command, rows)
+        assert np.any(environment._memory.gripper != before) == moves
+
+
 def test_above_the_plate_is_not_on_it(bowl_scene):
     """Near enough by position, but without contact."""
     kernel.link_mujoco()

@@ -14,7 +14,8 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from rlgen.core.types import ACTION_SIZE, Observation
+from rlgen.core.actions import ACTION_SIZE
+from rlgen.core.types import Observation
 from rlgen.libero.envs.environment import Mode
 from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.vector_env import ChunkResult, VectorEnv

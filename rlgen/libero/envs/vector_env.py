@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from rlgen.core.types import ACTION_SIZE, Observation, RobotState
+from rlgen.core.actions import ACTION_SIZE
+from rlgen.core.types import Observation, RobotState
 from rlgen.libero.envs.benchmark_observations import BenchmarkObserver
 from rlgen.libero.envs.environment import Environment, Mode, Snapshot, model_for
 from rlgen.libero.envs.observations import Observer, observation_size

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
-from rlgen.core.types import ACTION_SIZE
 from rlgen.vla.data.normalize import Kind, NormStats
 from rlgen.vla.data.tokens import Encode, hashed_words, sentencepiece
 from rlgen.vla.data.transforms import LIBERO_DELTA, DeltaActions, Normalize, Pad, Pipeline, Repack, Resize, Tokenize

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from rlgen.core.actions import binarize_gripper
 from rlgen.core.types import Observation
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.vla.data.images import upright
@@ -25,8 +26,7 @@ def robot_sample(
 
 def legal_actions(actions: Float[np.ndarray, "*B H 7"]) -> Float[np.ndarray, "*B H 7"]:
     """A model's actions as the environment takes them: in [-1, 1], the gripper -1 (open) or +1 (close)."""
-    gripper = np.where(actions[..., -1:] > 0, 1.0, -1.0)
-    return np.concatenate([np.clip(actions[..., :-1], -1, 1), gripper], axis=-1).astype(np.float32)
+    return np.clip(binarize_gripper(actions), -1, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlgen.core.types import ACTION_SIZE, ARM_JOINTS, ROBOT_STATE_SIZE
+from rlgen.core.actions import ACTION_SIZE
+from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE
 from rlgen.data.episode import DatasetEpisode
 
 if TYPE_CHECKING:
