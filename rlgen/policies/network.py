@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from rlgen.nets.image_encoder import Backbone, ImageEncoder, random_shift
+from rlgen.nets.image_encoder import Backbone, random_shift
+from rlgen.nets.image_encoder import ImageEncoder as EncoderModule
 from rlgen.nets.layers import init_key
 from rlgen.nets.mlp import DiffusionMLP
 from rlgen.nets.unet1d import Unet1d
@@ -49,9 +50,9 @@ class ImageEncoder:
         if self.backbone not in ("resnet", "vit"):
             raise ValueError(f"backbone {self.backbone!r}: expected 'resnet' or 'vit'")
 
-    def module(self, precision: Precision) -> ImageEncoder:
+    def module(self, precision: Precision) -> EncoderModule:
         """The encoder."""
-        return ImageEncoder(
+        return EncoderModule(
             self.backbone,
             self.widths,
             self.blocks,
