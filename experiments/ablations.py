@@ -24,11 +24,11 @@ RESULTS = Path(__file__).resolve().parent / "results" / "ablations"
 FEW, FEWER = 5, 8
 # The U-Net whose cloning is broken off hardly ever succeeds with noise, so that PPO has nothing to learn from: these
 # are cloned to the end, from few demonstrations so that something is left to learn.
-FINISHED = ["--bc.stop-success", "None", "--bc.episodes", "4", "--bc.steps", "2000"]
+FINISHED = ["--bc.stop-success", "None", "--bc.episodes", "4", "--bc.optimizer-steps", "2000"]
 VARIANTS: dict[str, dict[str, list[str]]] = {
     "sampler": {
         "DDIM, 5 steps": [],
-        "DDPM, 100 steps": ["--policy.sampler", "ddpm", "--policy.finetuned", "10"],
+        "DDPM, 100 steps": ["--policy.diffusion.sampler", "ddpm", "--policy.diffusion.num-finetuned-steps", "10"],
     },
     "schedule": {"cosine": [], "constant": ["--ppo.schedule", "constant"]},
     "environments": {"many": [], "few": ["--ppo.environments", str(FEW)]},

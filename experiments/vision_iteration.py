@@ -57,9 +57,9 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
         "preset": "vision",
         "demos.file": shown,
         "demos.episodes": DEMONSTRATIONS,
-        "policy.precision": arguments.precision,
-        "threads": arguments.threads,
-        "bc.steps": 40,
+        "policy.compute-dtype": arguments.precision,
+        "workers": arguments.threads,
+        "bc.optimizer-steps": 40,
         "bc.batch": 16,
         "bc.warmup": 5,
         "bc.stop-success": None,
@@ -69,7 +69,7 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
         "ppo.environments": arguments.environments,
         "ppo.epochs": arguments.epochs,
         "ppo.batch": 50 * arguments.environments,
-        "ppo.largest-part": 50,
+        "ppo.microbatch": 50,
         "ppo.evaluate-episodes": 1,
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -80,14 +80,15 @@ def summary(folder: Path) -> dict:
     """Parameters, seconds of the iteration (compiling is in them), memory, and the device."""
     from rlgen.core.process import cache_folder
     from rlgen.pipeline.context import Context
-    from rlgen.pipeline.policy import make_critic, make_policy
+    from rlgen.pipeline.policy import make_policy
+    from rlgen.policies.critic import make_critic
     from rlgen.training.metrics import read_metrics
     from rlgen.training.run import open_run
 
     run = open_run(folder)
     policy = make_policy(run.config, Context(run, cache_folder()).scene)
     key = jax.random.PRNGKey(0)
-    networks = {"policy": policy, "critic": make_critic(run.config, policy)}
+    networks = {"policy": policy, "critic": make_critic(policy)}
     line = next(line for line in read_metrics(folder / "ppo" / "metrics.jsonl") if line["step"] == 1)
     seconds = {name.removeprefix("seconds_"): line[name] for name in line if name.startswith("seconds_")}
     return {
@@ -98,7 +99,7 @@ def summary(folder: Path) -> dict:
         "control_steps": line["control_steps"],
         "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
         "config": {name: asdict(getattr(run.config, name)) for name in ("policy", "ppo")}
-        | {"threads": run.config.threads},
+        | {"workers": run.config.workers},
     }
 
 

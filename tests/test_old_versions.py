@@ -13,12 +13,11 @@ import jax
 import numpy as np
 import pytest
 
-from rlgen.core.types import Episode
+from rlgen.core.types import Episode, ImageObservation
 from rlgen.data.dataset import dataset_folders, open_dataset
 from rlgen.data.verify import verify_dataset
 from rlgen.pipeline import bc, ppo
 from rlgen.pipeline.context import Context
-from rlgen.policies.base import Sight
 from rlgen.training.checkpoints import digest
 from rlgen.training.run import open_run
 from rlgen.vla.serving.actor import robot_sample
@@ -45,7 +44,7 @@ def test_a_policy_of_an_old_run_acts_as_it_did(unpacked, placeholder_scene, name
     context.__dict__["scene"] = placeholder_scene  # what loading it would give
     policy, params = {"bc": bc, "ppo": ppo}[stage].load_policy(context)
     vector = np.linspace(-1, 1, policy.observation_size, dtype=np.float32)[None]
-    observation = Sight(images=IMAGES, vector=vector) if name == "images" else vector
+    observation = ImageObservation(images=IMAGES, vector=vector) if name == "images" else vector
     expected = EXPECTED[name][stage]
     # The digest is over names, shapes and bytes: parameter trees keep their names.
     assert digest(params["net"]) == expected["digest"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rlgen.bench.timing import describe, matmul_gflops, operations, seconds_of
 from rlgen.bench.updates import BATCH, POLICY, time_reference
-from rlgen.diffusion.samplers import Noise, draw_noise, floored_sigma, walk
+from rlgen.diffusion.samplers import Noise, denoise, floored_sigma, sample_noise
 from rlgen.diffusion.schedules import Chain, cosine_schedule, ddim_chain, ddpm_chain
 from rlgen.diffusion.solvers import dpm_solver_chain, flow_chain
 from rlgen.policies.base import Params
@@ -34,7 +34,7 @@ class Case:
 
     def chain(self) -> Chain:
         """The chain, on the schedule that the policy is trained with."""
-        schedule = cosine_schedule(POLICY.train_steps)
+        schedule = cosine_schedule(POLICY.config.diffusion.train_timesteps)
         if self.name in ("euler", "heun"):
             return flow_chain(self.steps, self.name)
         if self.name == "ddpm":
@@ -49,13 +49,13 @@ CASES = (
     Case("ddim", 5),
     Case("ddim", 10),
     Case("ddim", 20),
-    Case("ddpm", POLICY.train_steps, noise=True),
+    Case("ddpm", POLICY.config.diffusion.train_timesteps, noise=True),
     Case("dpm_solver", 5),
     Case("dpm_solver", 10),
     Case("euler", 10),
     Case("heun", 5),
 )
-QUICK = (Case("ddim", 5, noise=True), Case("ddpm", POLICY.train_steps, noise=True))
+QUICK = (Case("ddim", 5, noise=True), Case("ddpm", POLICY.config.diffusion.train_timesteps, noise=True))
 
 
 def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[s
     tell(f"{device['device']}: {rate:.0f} GFLOP/s in matrix products of {1024}²")
     rows = []
     for horizon in (POLICY.horizon,) if quick else CHUNKS:
-        policy = replace(POLICY, horizon=horizon)
+        policy = replace(POLICY, config=replace(POLICY.config, horizon=horizon))
         params = policy.init(jax.random.PRNGKey(0))
         for case in QUICK if quick else CASES:
             for batch in (BATCH,) if quick else BATCHES:
@@ -103,16 +103,16 @@ def _time(
     """One row: seconds from observations to chunks, and operations of the network's passes."""
     chain = case.chain()
     observation = jax.random.normal(jax.random.PRNGKey(1), (batch, policy.observation_size))
-    sigma = floored_sigma(chain, policy.sigma_min_sample) if case.noise else None
+    sigma = floored_sigma(chain, policy.config.diffusion.sigma_min_sample) if case.noise else None
 
     def sample(params: Params, key: jax.Array, observation: jax.Array) -> jax.Array:
-        code = policy.encode(params, observation)
-        shape = policy.chunk_shape(code)
+        features = policy.encode(params, observation)
+        shape = policy.chunk_shape(features)
         if case.noise:
-            noise = draw_noise(key, chain.steps, shape)
+            noise = sample_noise(key, chain.steps, shape)
         else:
             noise = Noise(jax.random.normal(key, shape), jnp.zeros((chain.steps, 1, 1, 1)))
-        return policy.command(params, walk(policy.predictor(params["net"], code), chain, noise, sigma).chunk)
+        return policy.to_action(params, denoise(policy.predictor(params["net"], features), chain, noise, sigma).chunk)
 
     compiled = jax.jit(sample)
     timing = seconds_of(lambda: compiled(params, jax.random.PRNGKey(2), observation), repetitions)
@@ -135,12 +135,12 @@ def network_operations(policy: DiffusionPolicy, params: Params, batch: int) -> f
     """Operations of one pass of the network as it is defined: without the zeros of the written-out layout."""
     network = policy.network.clone(flat=False)
     x = jnp.zeros((batch, policy.horizon, policy.action_size))
-    code = jnp.zeros((batch, policy.code_size))
+    features = jnp.zeros((batch, policy.feature_size))
 
-    def forward(net: Any, x: jax.Array, code: jax.Array) -> jax.Array:
-        return network.apply({"params": net}, x, jnp.zeros((), jnp.int32), code)
+    def forward(net: Any, x: jax.Array, features: jax.Array) -> jax.Array:
+        return network.apply({"params": net}, x, jnp.zeros((), jnp.int32), features)
 
-    return operations(forward, params["net"], x, code)
+    return operations(forward, params["net"], x, features)
 
 
 def _training_sampler(repetitions: int) -> dict[str, float]:
@@ -162,7 +162,7 @@ def _ratio(rows: list[dict[str, Any]]) -> float:
             and (row["batch"], row["chunk"]) == (BATCH, POLICY.horizon)
         )
 
-    return seconds("ddpm", POLICY.train_steps) / seconds("ddim", 5)
+    return seconds("ddpm", POLICY.config.diffusion.train_timesteps) / seconds("ddim", 5)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -13,20 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlgen.bench.timing import describe, matmul_gflops, seconds_of
-from rlgen.configs.schema import PPOConfig
-from rlgen.policies.base import Policy, Sight
-from rlgen.policies.critic import Critic
+from rlgen.configs.schema import PolicyConfig, PPOConfig
+from rlgen.core.types import ImageObservation
+from rlgen.policies.base import Policy
+from rlgen.policies.critic import Critic, make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
-from rlgen.policies.network import ImageEncoder
-from rlgen.rl.ppo import Minibatch, Samples, minibatch_loss, pick, run_update
+from rlgen.rl.ppo import Minibatch, Samples, minibatch_loss, run_update, select
 from rlgen.rl.train_state import PPOState, init_state
 from rlgen.training.gradients import parts_of, value_and_grad_in_parts
 
 BATCH, UPDATE_BATCH = 50, 512
 POLICY = DiffusionPolicy(
-    observation_size=23, horizon=16, action_size=7, dim=64, mults=(1, 2), film_deep=True, time_size=32
+    PolicyConfig(horizon=16, dim=64, dim_mults=(1, 2), film_deep=True, time_embedding_size=32), observation_size=23
 )
-CRITIC = Critic(23, (256, 256, 256))
+CRITIC = make_critic(POLICY)
 CONFIG = PPOConfig(environments=BATCH, chunks=16, batch=UPDATE_BATCH, epochs=1, critic_warmup=0, iterations=1)
 BATCHES = (128, 512, 2048)
 # Samples whose gradient is taken at a time: what stays in a cache is faster on a CPU.
@@ -97,15 +97,14 @@ def _made_up(policy: Policy, critic: Critic, config: PPOConfig, batch: int) -> t
     drawn = jax.jit(policy.sample)(params, jax.random.PRNGKey(3), observation)
     advantage, values = jax.random.normal(jax.random.PRNGKey(4), (2, batch))
     samples = Samples(observation, drawn.chain, drawn.log_prob, advantage, values, values)
-    index = (jnp.arange(batch) % policy.chain_steps)[:, None]
-    return state, pick(policy, config, samples, jnp.arange(batch), index)
+    index = (jnp.arange(batch) % policy.num_trained_steps)[:, None]
+    return state, select(policy, config, samples, jnp.arange(batch), index)
 
 
 def vision_policy() -> DiffusionPolicy:
     """The paper's: about 12 million parameters with the critic."""
-    return DiffusionPolicy(
-        observation_size=ROBOT_SIZE + STATE_SIZE, dim=64, mults=(1, 2, 4), film_deep=True, eyes=ImageEncoder(size=SIZE)
-    )
+    config = PolicyConfig(observation="images", dim=64, dim_mults=(1, 2, 4), film_deep=True)
+    return DiffusionPolicy(config, observation_size=ROBOT_SIZE + STATE_SIZE)
 
 
 def update_memory(environments: int, chunks: int, epochs: int = 1) -> dict[str, Any]:
@@ -115,19 +114,19 @@ def update_memory(environments: int, chunks: int, epochs: int = 1) -> dict[str, 
     buffer, and a minibatch is differentiated in parts.
     """
     policy = vision_policy()
-    critic = Critic(policy.code_size)
-    config = PPOConfig(environments=environments, chunks=chunks, batch=2500, epochs=epochs, largest_part=500)
-    count, size = environments * chunks, policy.eyes.size
-    eyes = jax.ShapeDtypeStruct((count, policy.eyes.cameras, size, size, 3), np.uint8)
+    critic, encoder = make_critic(policy), policy.config.image_encoder
+    config = PPOConfig(environments=environments, chunks=chunks, batch=2500, epochs=epochs, microbatch=500)
+    count, size = environments * chunks, encoder.image_size
+    images = jax.ShapeDtypeStruct((count, encoder.cameras, size, size, 3), np.uint8)
 
     def floats(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count, *shape), np.float32)
 
     actions = (policy.horizon, policy.action_size)
     samples = Samples(
-        Sight(images=eyes, vector=floats(policy.observation_size)),
-        floats(policy.chain_steps + 1, *actions),
-        floats(policy.chain_steps, *actions),
+        ImageObservation(images=images, vector=floats(policy.observation_size)),
+        floats(policy.num_trained_steps + 1, *actions),
+        floats(policy.num_trained_steps, *actions),
         *(floats() for _ in range(3)),
     )
     key = jax.random.PRNGKey(0)
@@ -138,10 +137,10 @@ def update_memory(environments: int, chunks: int, epochs: int = 1) -> dict[str, 
     return {
         "environments": environments,
         "chunks": chunks,
-        "cameras": policy.eyes.cameras,
+        "cameras": encoder.cameras,
         "size": size,
         "pairs": config.batch,
-        "part": config.largest_part,
+        "part": config.microbatch,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves((state.net, state.critic))),
         "samples_bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(samples)),
         "temporary_bytes": plan.temp_size_in_bytes,

@@ -24,7 +24,7 @@ from rlgen.cli.eval import run_evaluate
 from rlgen.cli.expert import train_expert
 from rlgen.cli.scenes import WORLD_COMMANDS
 from rlgen.cli.vla import run_fine_tune, run_merge, run_serve
-from rlgen.configs.presets import presets
+from rlgen.configs.presets import run_presets
 from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder, prepare_process
@@ -165,10 +165,10 @@ def _parse(command: str, words: list[str]) -> Arguments:
     first.add_argument("--run", type=Path, default=Path("runs/quickstart"))
     first.add_argument("--preset")
     known, _ = first.parse_known_args(words)
-    if known.preset is not None and known.preset not in presets():
-        raise UserError(f"unknown preset {known.preset!r}, expected one of {', '.join(presets())}")
+    if known.preset is not None and known.preset not in run_presets():
+        raise UserError(f"unknown preset {known.preset!r}, expected one of {', '.join(run_presets())}")
     fresh = known.preset is not None or not is_run(known.run) or ("--overwrite" in words and command == "quickstart")
-    base = presets()[known.preset or "quickstart"] if fresh else open_run(known.run).config
+    base = run_presets()[known.preset or "quickstart"] if fresh else open_run(known.run).config
     default = Arguments(run=known.run, preset=known.preset or "quickstart", config=base)
     return tyro.cli(Arguments, args=words, default=default, prog=f"rlgen {command}", description=_description(command))
 

@@ -1,4 +1,4 @@
-"""Presets of `rlgen quickstart` and of `rlgen expert`: configurations by name."""
+"""Presets by name: of `rlgen quickstart`, and of an expert for one task."""
 
 from dataclasses import replace
 
@@ -6,32 +6,38 @@ from rlgen.configs.schema import (
     BCConfig,
     CollectConfig,
     Config,
+    CriticConfig,
     DemosConfig,
     EvaluateConfig,
     ExportConfig,
     ImageEncoderConfig,
     PolicyConfig,
     PPOConfig,
-    VlaConfig,
+    VlaStageConfig,
 )
 
 
-def presets() -> dict[str, Config]:
-    """Configurations by name."""
+def run_presets() -> dict[str, Config]:
+    """Returns the presets of `rlgen quickstart` and `rlgen run`: `quickstart`, and `smoke` to try everything."""
     return {"quickstart": Config(), "smoke": _smoke()}
 
 
 def _smoke() -> Config:
-    """Every stage in a few minutes, too small to learn: that everything runs and fits together."""
+    """Returns every stage in a few minutes, too small to learn: to see that everything runs and fits together."""
     return Config(
         demos=DemosConfig(episodes=15),
-        bc=BCConfig(steps=1200, warmup=20),
+        bc=BCConfig(optimizer_steps=1200, warmup=20),
         ppo=PPOConfig(
-            iterations=2, environments=8, actor_rate=5e-6, critic_warmup=1, evaluate_every=1, evaluate_episodes=4
+            iterations=2,
+            environments=8,
+            actor_learning_rate=5e-6,
+            critic_warmup=1,
+            evaluate_every=1,
+            evaluate_episodes=4,
         ),
         collect=CollectConfig(episodes=4, attempts=75),
-        export=ExportConfig(size=64, shards=2),
-        vla=VlaConfig(size="tiny", steps=40, batch=8, checkpoint_every=20),
+        export=ExportConfig(image_size=64, shards=2),
+        vla=VlaStageConfig(model="tiny", optimizer_steps=40, batch=8, checkpoint_every=20),
         evaluate=EvaluateConfig(episodes=6, vla_episodes=4),
     )
 
@@ -41,70 +47,83 @@ _GOAL = {"evaluate_split": "heldout", "evaluate_episodes": 50, "target": 0.95, "
 
 
 def expert_presets() -> dict[str, Config]:
-    """`state` on a few cores, `narrow` for pictures there, `vision` for pictures on an accelerator, `tiny` to try."""
+    """Returns the presets of `rlgen expert`.
+
+    `state` is for a few cores, `narrow` for images there, `vision`, the paper's policy, for images on an accelerator,
+    `tiny` to try everything once.
+    """
     return {"state": _state(), "narrow": _narrow(), "vision": _vision(), "tiny": _tiny()}
 
 
 def fit_to(config: Config, horizon: int) -> Config:
-    """The configuration with as many chunks an iteration as an episode of `horizon` control steps has."""
-    executed = config.ppo.executed or config.policy.horizon
-    return replace(config, ppo=replace(config.ppo, chunks=-(-horizon // executed)))
+    """Returns the configuration with as many chunks an iteration as an episode of `horizon` control steps has."""
+    action_steps = config.ppo.action_steps or config.policy.horizon
+    return replace(config, ppo=replace(config.ppo, chunks=-(-horizon // action_steps)))
 
 
 def _state() -> Config:
-    """A perceptron, whose unfinished clones PPO made precise where those of the U-Net did not bear its noise."""
+    """Returns the preset for a few cores.
+
+    An MLP, because PPO improved its unfinished clones, while those of the U-Net hardly succeeded with PPO's noise.
+    """
     return Config(
         demos=DemosConfig(episodes=40),
         policy=PolicyConfig(network="mlp"),
-        bc=BCConfig(episodes=30, steps=4000),
+        bc=BCConfig(episodes=30, optimizer_steps=4000),
         ppo=PPOConfig(iterations=150, gamma=0.97, evaluate_every=10, **_GOAL),
     )
 
 
 def _narrow() -> Config:
-    """Under a million parameters in the encoder, whose three stages leave a grid of 6 x 6."""
+    """Returns the preset for images on a few cores: an encoder of less than a million parameters, a grid of 6 x 6."""
     return Config(
         demos=DemosConfig(episodes=40),
         policy=PolicyConfig(
-            sees="pictures", network="mlp", eyes=ImageEncoderConfig(size=84, widths=(16, 32, 64)), critic_physics=True
+            observation="images",
+            network="mlp",
+            image_encoder=ImageEncoderConfig(image_size=84, widths=(16, 32, 64)),
+            critic=CriticConfig(privileged=True),
         ),
-        bc=BCConfig(episodes=30, steps=4000, batch=32, stop_success=0.3, check_every=250),
-        ppo=PPOConfig(iterations=30, evaluate_every=5, environments=20, epochs=3, largest_part=500, **_GOAL),
+        bc=BCConfig(episodes=30, optimizer_steps=4000, batch=32, stop_success=0.3, check_every=250),
+        ppo=PPOConfig(iterations=30, evaluate_every=5, environments=20, epochs=3, microbatch=500, **_GOAL),
     )
 
 
 def _vision() -> Config:
-    """The paper's policy: about 12 million parameters with the critic."""
+    """Returns the paper's policy: about 12 million parameters with the critic."""
     return Config(
-        threads=16,
+        workers=16,
         demos=DemosConfig(episodes=50),
         policy=PolicyConfig(
-            sees="pictures",
-            precision="bfloat16",
+            observation="images",
+            compute_dtype="bfloat16",
             dim=64,
-            mults=(1, 2, 4),
+            dim_mults=(1, 2, 4),
             film_deep=True,
-            eyes=ImageEncoderConfig(size=128),
         ),
-        bc=BCConfig(episodes=40, steps=20000, batch=256, learning_rate=3e-4, stop_success=0.5, check_every=1000),
+        bc=BCConfig(
+            episodes=40, optimizer_steps=20000, batch=256, learning_rate=3e-4, stop_success=0.5, check_every=1000
+        ),
         ppo=PPOConfig(
             iterations=150,
             environments=200,
             epochs=5,
             batch=10000,
-            actor_rate=5e-5,
+            actor_learning_rate=5e-5,
             evaluate_every=10,
-            largest_part=2500,
+            microbatch=2500,
             **_GOAL,
         ),
     )
 
 
 def _tiny() -> Config:
-    """Everything once, too small to learn."""
+    """Returns everything once, too small to learn."""
     return Config(
         demos=DemosConfig(episodes=2),
-        bc=BCConfig(episodes=2, steps=30, batch=16, warmup=2, check_every=20, check_episodes=2, stop_success=1.0),
+        bc=BCConfig(
+            episodes=2, optimizer_steps=30, batch=16, warmup=2, check_every=20, check_episodes=2, stop_success=1.0
+        ),
         ppo=PPOConfig(
             iterations=2,
             environments=2,

@@ -6,9 +6,10 @@ D physics state (1 + nq + nv: time, qpos, qvel), O observation numbers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 ROBOT_STATE_SIZE = 8  # `RobotState.vla_state`: position 3, axis-angle 3, finger joints 2
 ARM_JOINTS = 7
@@ -98,3 +99,16 @@ class Observation:
     physics: Float[np.ndarray, "N D"]
     robot: RobotState
     step: Int[np.ndarray, " N"]
+
+
+class ImageObservation(NamedTuple):
+    """The observation of a policy with images, of N environments; a pytree.
+
+    Attributes:
+      images: of each of V cameras, bytes, in the renderer's raw orientation.
+      vector: the robot's own state, then proprioception and object poses; a policy reads only the former, and a
+        privileged critic may read all, since it is not needed when acting.
+    """
+
+    images: UInt8[np.ndarray, "*N V h w 3"]
+    vector: Float[np.ndarray, "*N P+O"]

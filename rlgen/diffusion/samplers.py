@@ -1,4 +1,4 @@
-"""Walks a chain from noise to an action chunk."""
+"""Sampling along a denoising chain, and the likelihood of its transitions."""
 
 import math
 from collections.abc import Callable
@@ -16,24 +16,24 @@ Predict = Callable[[Float[Array, "B H A"], Int[Array, ""]], Float[Array, "B H A"
 
 @struct.dataclass
 class Noise:
-    """The randomness of one walk: where it starts and what each transition adds, before scaling.
+    """The randomness of one sample: the initial point and what each transition adds, before scaling.
 
     Attributes:
       initial: standard normal, the noisiest point.
-      steps: standard normal, one draw per position.
+      steps: standard normal, one draw per step.
     """
 
     initial: Float[Array, "B H A"]
     steps: Float[Array, "K B H A"]
 
     def part(self, start: int, stop: int | None = None) -> "Noise":
-        """The randomness of positions `start` to `stop`."""
+        """Returns the randomness of steps `start` to `stop`."""
         return self.replace(steps=self.steps[start:stop])
 
 
 @struct.dataclass
-class Walk:
-    """Every point of a walk, noisiest first, the last being the chunk, and the means it was drawn around."""
+class DenoisingPath:
+    """Every point along a chain, noisiest first, the last being the chunk, and the means they were drawn around."""
 
     points: Float[Array, "K+1 B H A"]
     means: Float[Array, "K B H A"]
@@ -43,16 +43,29 @@ class Walk:
         return self.points[-1]
 
 
-def draw_noise(key: PRNGKeyArray, steps: int, shape: tuple[int, ...]) -> Noise:
-    """Standard normal noise for a walk of `steps` positions over arrays of `shape`."""
+def sample_noise(key: PRNGKeyArray, steps: int, shape: tuple[int, ...]) -> Noise:
+    """Draws standard normal noise for a chain of `steps` steps over arrays of `shape`.
+
+    Args:
+      key: randomness.
+      steps: of the chain.
+      shape: of a batch of chunks, `(B, H, A)`.
+    """
     noise = jax.random.normal(key, (steps + 1, *shape))
     return Noise(initial=noise[0], steps=noise[1:])
 
 
-def guess_clean(
+def predict_x0(
     chain: Chain, index: Int[Array, "*B"], x: Float[Array, "*B H A"], output: Float[Array, "*B H A"]
 ) -> Float[Array, "*B H A"]:
-    """The clean chunk that the network's `output` at `x` stands for, before any clamp."""
+    """Returns the clean chunk that the network's `output` at `x` stands for, before any clamp.
+
+    Args:
+      chain: the chain.
+      index: step of the chain, 0 the noisiest; one for all, or one for each leading entry of `x`.
+      x: the present point.
+      output: the network's output there.
+    """
     return _at(chain.x0_from_x, index, x) * x + _at(chain.x0_from_output, index, x) * output
 
 
@@ -63,30 +76,30 @@ def transition_mean(
     output: Float[Array, "*B H A"],
     clip_x0: float | None = 1.0,
 ) -> Float[Array, "*B H A"]:
-    """Mean of the next point given the network's `output` at `x`, for chains that look back no further than `x`.
+    """Returns the mean of the next point given the network's `output` at `x`, for chains that are not multistep.
 
     Args:
       chain: the chain.
-      index: position in the chain, 0 the noisiest; one for all, or one for each leading entry of `x`.
+      index: step of the chain, 0 the noisiest; one for all, or one for each leading entry of `x`.
       x: the present point.
-      output: what the network says there.
-      clip_x0: the guess of the clean chunk is clamped to this magnitude; gradients pass where it is not.
+      output: the network's output there.
+      clip_x0: the predicted clean chunk is clamped to this magnitude; gradients pass where it is not.
     """
-    x0 = _guess(chain, index, x, output, clip_x0)
+    x0 = _clamped_x0(chain, index, x, output, clip_x0)
     return _at(chain.coef_x0, index, x) * x0 + _at(chain.coef_x, index, x) * x
 
 
-def _guess(chain: Chain, index: Array, x: Array, output: Array, clip_x0: float | None) -> Array:
-    x0 = guess_clean(chain, index, x, output)
+def _clamped_x0(chain: Chain, index: Array, x: Array, output: Array, clip_x0: float | None) -> Array:
+    x0 = predict_x0(chain, index, x, output)
     return x0 if clip_x0 is None or chain.flow else jnp.clip(x0, -clip_x0, clip_x0)
 
 
 def floored_sigma(chain: Chain, floor: float) -> Float[Array, " K"]:
-    """Standard deviations that are `floor` or more at every position, the last one too."""
+    """Returns standard deviations of at least `floor` at every step, the last one included."""
     return jnp.maximum(jnp.asarray(chain.sigma), floor)
 
 
-def walk(
+def denoise(
     predict: Predict,
     chain: Chain,
     noise: Noise,
@@ -95,14 +108,14 @@ def walk(
     clip_x0: float | None = 1.0,
     clip_noise: float | None = 3.0,
     clip_final: float | None = None,
-) -> Walk:
-    """Walks the whole chain.
+) -> DenoisingPath:
+    """Denoises along the whole chain: x_{k+1} = mean(x_k, network(x_k, t_k)) + sigma_k * noise_k.
 
     Args:
       predict: the network at a point and a training timestep (a scalar).
       chain: the chain.
       noise: the randomness; `steps` is not read where `sigma` is None.
-      sigma: standard deviation at each position; None adds no noise at all.
+      sigma: standard deviation at each step; None adds no noise at all.
       clip_x0: see `transition_mean`.
       clip_noise: step noise is clamped to this many standard deviations; the initial noise is not.
       clip_final: the last point is clamped to this magnitude.
@@ -116,25 +129,25 @@ def walk(
     def step(carry, inputs):
         x, last = carry
         index, timestep, scale, draw = inputs
-        x0 = _guess(chain, index, x, predict(x, timestep), clip_x0)
+        x0 = _clamped_x0(chain, index, x, predict(x, timestep), clip_x0)
         mean = _at(chain.coef_x0, index, x) * x0 + _at(chain.coef_x, index, x) * x
-        if looks_back:
+        if is_multistep:
             mean, last = mean + _at(chain.coef_last, index, x) * last, x0
         following = mean + scale * draw
         return (following, last), (following, mean)
 
-    # Known while tracing, so that a chain that does not look back carries nothing along.
-    looks_back = bool(np.any(chain.coef_last))
+    # Known while tracing, so that a chain of single steps carries nothing along.
+    is_multistep = bool(np.any(chain.coef_last))
     inputs = (jnp.arange(chain.steps), jnp.asarray(chain.timestep), jnp.asarray(sigma), draws)
-    start = (noise.initial, jnp.zeros_like(noise.initial) if looks_back else None)
+    start = (noise.initial, jnp.zeros_like(noise.initial) if is_multistep else None)
     _, (points, means) = jax.lax.scan(step, start, inputs)
     if clip_final is not None:
         points = points.at[-1].set(jnp.clip(points[-1], -clip_final, clip_final))
-    return Walk(points=jnp.concatenate([noise.initial[None], points]), means=means)
+    return DenoisingPath(points=jnp.concatenate([noise.initial[None], points]), means=means)
 
 
 def _at(values: Float[Array, " K"], index: Int[Array, "*B"], x: Float[Array, "*B H A"]) -> Array:
-    """The chain's values at `index`, shaped to multiply `x`."""
+    """Returns the chain's values at `index`, shaped to multiply `x`."""
     picked = jnp.asarray(values)[index]
     return picked.reshape(picked.shape + (1,) * (x.ndim - picked.ndim)) if picked.ndim else picked
 
@@ -143,7 +156,7 @@ LOG_PROB_RANGE = (-5.0, 2.0)
 
 
 def normal_log_prob(x: Float[Array, "*S"], mean: Float[Array, "*S"], sigma: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """Log density of independent normals, one for each entry."""
+    """Returns the log density of independent normals, one for each entry."""
     return -0.5 * jnp.square((x - mean) / sigma) - jnp.log(sigma) - 0.5 * math.log(2 * math.pi)
 
 
@@ -156,12 +169,13 @@ def transition_log_prob(
     sigma_min: float,
     clip_x0: float | None = 1.0,
 ) -> Float[Array, "*B H A"]:
-    """Log density of `x_next` given `x_prev`, for each number of the chunk, not clamped.
+    """Returns the log density of `x_next` given `x_prev`, for each entry of the chunk, not clamped.
 
     Args:
       chain: the chain.
-      index: position of `x_prev`, 0 the noisiest.
-      x_prev, x_next: the noisier and the cleaner point.
+      index: step that leaves `x_prev`, 0 the noisiest.
+      x_prev: the noisier point.
+      x_next: the cleaner point.
       output: the network's output at `x_prev`.
       sigma_min: floor of the standard deviation in the likelihood, above 0; it need not be the sampler's.
       clip_x0: as in the sampler.
@@ -172,5 +186,5 @@ def transition_log_prob(
 
 
 def clamp_log_prob(log_prob: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """Log densities clamped to [-5, 2], so that no single number rules a ratio."""
+    """Clamps log densities to [-5, 2], so that no single entry rules a ratio."""
     return jnp.clip(log_prob, *LOG_PROB_RANGE)

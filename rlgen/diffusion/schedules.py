@@ -3,8 +3,8 @@
 A chain is a handful of arrays with one entry per position, noisiest first. Every sampler that this project knows
 moves from `x` to the mean `coef_x0 * x0 + coef_x * x + coef_last * last` and adds `sigma` times normal noise, where
 `x0` is the network's guess of the clean action, `x0 = x0_from_x * x + x0_from_output * output`, and `last` the guess
-at the position before, which only the solvers of `rlgen.diffusion.solvers` read. DDPM, DDIM of any eta, DPM-Solver++
-and any kind of network output differ in these numbers only, so that one walk and one likelihood serve all of them.
+at the step before, which only the solvers of `rlgen.diffusion.solvers` read. DDPM, DDIM of any eta, DPM-Solver++
+and any kind of network output differ in these numbers only, so that one sampler and one likelihood serve all of them.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ Prediction = Literal["eps", "x0", "v"]
 
 @struct.dataclass
 class Schedule:
-    """How much noise the training process has added after each of K steps; index 0 is the least noisy.
+    """A noise schedule of K training steps; index 0 is the least noisy.
 
     Attributes:
       beta: variance added at a step, in (0, 0.999].
-      alpha_bar: share of the signal's variance that is left, in (0, 1), falling.
+      alpha_bar: fraction of the signal's variance that is left, in (0, 1), falling.
       alpha_bar_prev: the same one step earlier; 1 at index 0.
     """
 
@@ -40,16 +40,16 @@ class Schedule:
 
 @struct.dataclass
 class Chain:
-    """A denoising chain of K positions, noisiest first. Slicing every array gives a part of the chain.
+    """A denoising chain of K steps, noisiest first. Slicing every array gives a part of the chain.
 
     Attributes:
-      timestep: the training timestep that the network is told, or the time of a flow.
-      alpha_bar: signal left at the position.
-      alpha_bar_prev: signal left at the next, cleaner position; 1 after the last.
+      timestep: the training timestep that the network is given, or the time of a flow.
+      alpha_bar: fraction of the signal's variance before the step.
+      alpha_bar_prev: the same after it; 1 after the last.
       sigma: standard deviation of the transition before any floor.
       x0_from_x, x0_from_output: `x0 = x0_from_x * x + x0_from_output * output`.
-      coef_x0, coef_x, coef_last: mean of the next position is `coef_x0 * x0 + coef_x * x + coef_last * last`.
-      flow: the guess is a flow's velocity and not a clean action, and is never clamped.
+      coef_x0, coef_x, coef_last: mean of the next point is `coef_x0 * x0 + coef_x * x + coef_last * last`.
+      flow: the prediction is a flow's velocity and not a clean action, and is never clamped.
     """
 
     timestep: Int[Array, " K"] | Float[Array, " K"]
@@ -68,12 +68,12 @@ class Chain:
         return self.timestep.shape[0]
 
     def part(self, start: int, stop: int | None = None) -> "Chain":
-        """Positions `start` to `stop` as a chain of their own."""
+        """Returns steps `start` to `stop` as a chain of their own."""
         return jax.tree.map(lambda array: array[start:stop], self)
 
 
 def cosine_schedule(steps: int, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
-    """The squared-cosine schedule of Nichol and Dhariwal (2021).
+    """Returns the squared-cosine schedule of Nichol and Dhariwal (2021).
 
     Args:
       steps: number of training steps K, 1 or more.
@@ -85,18 +85,18 @@ def cosine_schedule(steps: int, s: float = 0.008, max_beta: float = 0.999) -> Sc
     grid = np.linspace(0, steps + 1, steps + 1)
     signal = np.cos((grid / (steps + 1) + s) / (1 + s) * np.pi / 2) ** 2
     beta = np.clip(1 - signal[1:] / signal[:-1], 0, max_beta).astype(np.float32)
-    # Rounded to float32 before the product and once after it: what a network was trained on is what it is asked.
+    # Rounded to float32 before the product and once after it, as where published policies were trained.
     alpha_bar = np.cumprod((np.float32(1) - beta).astype(np.float64)).astype(np.float32)
     previous = np.concatenate([np.ones(1, np.float32), alpha_bar[:-1]])
     return Schedule(beta=beta, alpha_bar=alpha_bar, alpha_bar_prev=previous)
 
 
 def ddim_chain(schedule: Schedule, steps: int, eta: float = 1.0, prediction: Prediction = "eps") -> Chain:
-    """DDIM of Song et al. (2021) with leading spacing: timesteps `(K // n) * (n - 1 - i)`.
+    """Returns the chain of DDIM (Song et al., 2021) with leading spacing: timesteps `(K // n) * (n - 1 - i)`.
 
     Args:
       schedule: the training schedule of K steps.
-      steps: positions n, 1 to K.
+      steps: length n of the chain, 1 to K.
       eta: 0 is deterministic, 1 has the variance of ancestral sampling.
       prediction: what the network's output means.
     """
@@ -114,7 +114,7 @@ def ddim_chain(schedule: Schedule, steps: int, eta: float = 1.0, prediction: Pre
 
 
 def ddpm_chain(schedule: Schedule, prediction: Prediction = "eps") -> Chain:
-    """Ancestral sampling of Ho et al. (2020): every training step, from the last to the first."""
+    """Returns the chain of ancestral sampling (Ho et al., 2020): every training step, from the last to the first."""
     beta, signal, cleaner = (
         np.asarray(array, np.float64) for array in (schedule.beta, schedule.alpha_bar, schedule.alpha_bar_prev)
     )
@@ -126,7 +126,18 @@ def ddpm_chain(schedule: Schedule, prediction: Prediction = "eps") -> Chain:
 
 
 def make_chain(timestep, signal, cleaner, sigma, coef_x0, coef_x, prediction: Prediction, coef_last=None) -> Chain:
-    """Puts arrays `[K]`, given cleanest first, in chain order; their names are those of `Chain`."""
+    """Returns a chain of arrays `[K]`, given cleanest first.
+
+    Args:
+      timestep: as of `Chain`, likewise the others.
+      signal: `alpha_bar`.
+      cleaner: `alpha_bar_prev`.
+      sigma: standard deviation of the transition.
+      coef_x0: weight of the clean chunk in the mean.
+      coef_x: weight of the present point in the mean.
+      prediction: what the network's output means.
+      coef_last: weight of the clean chunk predicted at the step before; zeros by default.
+    """
     x0_from_x, x0_from_output = _x0_coefficients(signal, prediction)
     coef_last = np.zeros_like(signal) if coef_last is None else coef_last
     arrays = (signal, cleaner, sigma, x0_from_x, x0_from_output, coef_x0, coef_x, coef_last)
@@ -146,9 +157,16 @@ def _x0_coefficients(signal: np.ndarray, prediction: Prediction) -> tuple[np.nda
 def add_noise(
     schedule: Schedule, x0: Float[Array, "B H A"], noise: Float[Array, "B H A"], timestep: Int[Array, " B"]
 ) -> Float[Array, "B H A"]:
-    """The clean chunk after `timestep` + 1 steps of noise, in one go."""
-    signal, spread = _weights(schedule, timestep)
-    return signal * x0 + spread * noise
+    """Adds `timestep` + 1 steps of noise to a clean chunk at once: sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise.
+
+    Args:
+      schedule: the noise schedule.
+      x0: clean chunks.
+      noise: standard normal.
+      timestep: of each chunk, 0 to K - 1.
+    """
+    signal, std = _weights(schedule, timestep)
+    return signal * x0 + std * noise
 
 
 def regression_target(
@@ -158,13 +176,21 @@ def regression_target(
     timestep: Int[Array, " B"],
     prediction: Prediction,
 ) -> Float[Array, "B H A"]:
-    """What the network's output should be: the noise, the clean chunk, or the velocity of Salimans and Ho."""
+    """Returns the target of the network's output: the noise, the clean chunk, or the velocity (Salimans and Ho, 2022).
+
+    Args:
+      schedule: the noise schedule.
+      x0: clean chunks.
+      noise: standard normal.
+      timestep: of each chunk.
+      prediction: what the network's output means.
+    """
     if prediction == "eps":
         return noise
     if prediction == "x0":
         return x0
-    signal, spread = _weights(schedule, timestep)
-    return signal * noise - spread * x0
+    signal, std = _weights(schedule, timestep)
+    return signal * noise - std * x0
 
 
 def denoising_loss(
@@ -175,7 +201,16 @@ def denoising_loss(
     timestep: Int[Array, " B"],
     prediction: Prediction = "eps",
 ) -> Float[Array, ""]:
-    """Mean squared error of the network over all entries."""
+    """Computes the mean squared error of the network's output over all entries.
+
+    Args:
+      predict: the network as a function of noisy chunks and timesteps.
+      schedule: the noise schedule.
+      x0: clean chunks.
+      noise: standard normal.
+      timestep: of each chunk.
+      prediction: what the network's output means.
+    """
     output = predict(add_noise(schedule, x0, noise, timestep), timestep)
     return jnp.mean(jnp.square(output - regression_target(schedule, x0, noise, timestep, prediction)))
 

@@ -1,4 +1,4 @@
-"""Chains of higher order, and chains of flows; all are walked as those of `rlgen.diffusion.schedules` are."""
+"""Chains of multistep solvers and of flows; `samplers.denoise` takes them like those of `schedules`."""
 
 import numpy as np
 from jaxtyping import Float
@@ -9,14 +9,16 @@ from rlgen.diffusion.schedules import Chain, Prediction, Schedule, make_chain
 def dpm_solver_chain(
     schedule: Schedule, steps: int, prediction: Prediction = "eps", order: int = 2, first: int = 0
 ) -> Chain:
-    """DPM-Solver++ (Lu et al., 2022), multistep, in data prediction: deterministic, one network pass a step.
+    """Returns the chain of DPM-Solver++ (Lu et al., 2022), multistep, in data prediction.
+
+    It is deterministic and takes one network pass a step.
 
     Timesteps are as evenly spread over half the log signal-to-noise ratio as the schedule's own allow, from its last to
-    `first`, and a last step goes to the guess of the clean chunk itself.
+    `first`, and a last step goes to the predicted clean chunk itself.
 
     Args:
       schedule: the training schedule of K steps.
-      steps: positions n, 1 to K - `first`.
+      steps: length n of the chain, 1 to K - `first`.
       prediction: what the network's output means.
       order: 1, which is DDIM with eta 0 on these timesteps, or 2.
       first: the least noisy timestep.
@@ -25,13 +27,13 @@ def dpm_solver_chain(
     if not 1 <= steps <= available:
         raise ValueError(f"a chain of {steps} steps: expected 1 to {available}, the schedule's length")
     signal = np.asarray(schedule.alpha_bar, np.float64)
-    timestep = _spread(half_log_snr(signal), first, steps)
+    timestep = _evenly_spaced(half_log_snr(signal), first, steps)
     cleaner = np.concatenate([[1.0], signal[timestep[:-1]]])
     return multistep_chain(timestep, signal[timestep], cleaner, prediction, order)
 
 
 def half_log_snr(signal: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
-    """Half the log ratio of signal to noise, lambda in the paper; infinite where there is no noise."""
+    """Returns half the log ratio of signal to noise, lambda in the paper; infinite where there is no noise."""
     with np.errstate(divide="ignore"):
         return 0.5 * (np.log(signal) - np.log1p(-signal))
 
@@ -43,12 +45,12 @@ def multistep_chain(
     prediction: Prediction = "eps",
     order: int = 2,
 ) -> Chain:
-    """DPM-Solver++ on any grid.
+    """Returns the chain of DPM-Solver++ on any grid.
 
     Args:
-      timestep: what the network is told at each position, cleanest first.
-      signal: share of the signal's variance at each position.
-      cleaner: the same where the step goes, 1 for the clean chunk itself.
+      timestep: given to the network at each step, cleanest first.
+      signal: fraction of the signal's variance before each step.
+      cleaner: the same after it, 1 for the clean chunk itself.
       prediction: what the network's output means.
       order: 1 or 2. The first step has none before it, and a step to the clean chunk is infinitely long in lambda:
         both are of order 1.
@@ -59,7 +61,7 @@ def multistep_chain(
     length = there - here
     coef_x = np.sqrt((1 - cleaner) / (1 - signal))
     weight = -np.sqrt(cleaner) * np.expm1(-length)
-    # With r = (length of the step before) / length, the guess is extrapolated to (1 + 1 / 2r) now - 1 / 2r before.
+    # With r = (length of the step before) / length, the prediction is extrapolated to (1 + 1 / 2r) now - 1 / 2r before.
     lean = np.zeros_like(signal)
     if order == 2 and len(signal) > 1:
         inner = np.isfinite(length[:-1])
@@ -71,10 +73,10 @@ def multistep_chain(
 
 
 def flow_chain(steps: int, method: str = "euler") -> Chain:
-    """A flow's path from noise at time 1 to data at time 0 in equal steps; the network says the velocity dx/dt.
+    """Returns the chain of a flow from noise at time 1 to data at time 0 in equal steps; the network predicts dx/dt.
 
     Args:
-      steps: steps, 1 or more; Heun's take two network passes each, which are two positions of the chain.
+      steps: steps, 1 or more; Heun's take two network passes each, which are two steps of the chain.
       method: `euler`, or `heun`, the trapezoidal rule with Euler's step as predictor.
     """
     if steps < 1 or method not in ("euler", "heun"):
@@ -90,15 +92,15 @@ def flow_chain(steps: int, method: str = "euler") -> Chain:
 
 
 def _flow(now, then, coef_x0, coef_last) -> Chain:
-    """Time as noise level: of the signal's variance (1 - t)^2 / ((1 - t)^2 + t^2) is left."""
+    """Returns a chain with time as noise level: of the signal's variance (1 - t)^2 / ((1 - t)^2 + t^2) is left."""
     ones, zeros = np.ones_like(now), np.zeros_like(now)
     signal, cleaner = ((1 - t) ** 2 / ((1 - t) ** 2 + t**2) for t in (now, then))
     arrays = (now, signal, cleaner, zeros, zeros, ones, coef_x0, ones, coef_last)
     return Chain(*(array.astype(np.float32) for array in arrays), flow=True)
 
 
-def _spread(ratio: Float[np.ndarray, " K"], first: int, steps: int) -> np.ndarray:
-    """Timesteps whose `ratio`, which falls, is nearest to evenly spread; all different, cleanest first."""
+def _evenly_spaced(ratio: Float[np.ndarray, " K"], first: int, steps: int) -> np.ndarray:
+    """Returns timesteps whose falling `ratio` is nearest to evenly spaced; all different, cleanest first."""
     last = len(ratio) - 1
     if steps == 1:
         return np.array([last])

@@ -1,6 +1,9 @@
-"""Random shifts of pictures (Yarats et al., 2021), the augmentation of behaviour cloning and of the update."""
+"""The image encoder of a policy: a backbone for all cameras, a head for each, and the augmentation of its input.
 
-from typing import Literal
+`resnet` is a residual network with group normalization, behind which a spatial softmax reads positions of features;
+`vit` is the small vision transformer of DPPO (Ren et al., 2024), behind which a learned embedding weighs tokens. Names
+of modules are names in checkpoints.
+"""
 
 import flax.linen as nn
 import jax
@@ -8,34 +11,44 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
+from rlgen.configs.schema import ImageEncoderConfig
 from rlgen.nets.conv2d import Conv, max_pool
 
 
-def shift_images(images: Shaped[Array, "B h w C"], offset: Int[Array, "B 2"], pad: int) -> Shaped[Array, "B h w C"]:
-    """Pictures moved by whole pixels; what comes into view repeats the edge. Bytes stay bytes.
+class ImageEncoder(nn.Module):
+    """Features of the images of V cameras, followed by the robot's own state.
 
-    Args:
-      pictures: of any type.
-      offset: rows, then columns, each 0 to 2 `pad`; `pad` leaves a picture where it is.
-      pad: largest shift, pixels.
+    Attributes:
+      config: backbone and sizes.
+      dtype: of activations; parameters and the result are float32.
     """
-    height, width = images.shape[1:3]
-    # A gather of rows and columns instead of a padded copy and a slice of it: clamped indices repeat the edge.
-    rows = jnp.clip(offset[:, :1] + jnp.arange(height) - pad, 0, height - 1)
-    columns = jnp.clip(offset[:, 1:] + jnp.arange(width) - pad, 0, width - 1)
-    return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
+
+    config: ImageEncoderConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Shaped[Array, "B V h w 3"], robot_state: Float[Array, "B P"]) -> Float[Array, "B C"]:
+        """Returns features of each camera, then the robot's state; images are in [0, 255]."""
+        batch, cameras = images.shape[:2]
+        grid = self._backbone()(images.reshape(batch * cameras, *images.shape[2:]))
+        grid = grid.reshape(batch, cameras, *grid.shape[1:])
+        features = [self._head(camera, grid[:, camera], robot_state) for camera in range(cameras)]
+        return jnp.concatenate([*features, robot_state], axis=-1).astype(jnp.float32)
+
+    def _backbone(self) -> nn.Module:
+        config = self.config
+        if config.backbone == "vit":
+            return Vit(config.token_size, config.depth, config.heads, self.dtype, name="backbone")
+        return ResNet(config.widths, config.blocks, dtype=self.dtype, name="backbone")
+
+    def _head(self, camera: int, grid: Array, robot_state: Float[Array, "B P"]) -> Float[Array, "B F"]:
+        name = f"camera_{camera}"
+        if self.config.backbone == "vit":
+            return SpatialEmbedding(self.config.embedding_size, self.dtype, name=name)(grid, robot_state)
+        return SpatialSoftmax(self.config.keypoints, self.dtype, name=name)(grid)
 
 
-def random_shift(key: PRNGKeyArray, images: Shaped[Array, "*B h w C"], pad: int = 4) -> Shaped[Array, "*B h w C"]:
-    """Every picture shifted by its own number of pixels, up to `pad` in each direction."""
-    if pad == 0:
-        return images
-    flat = images.reshape(-1, *images.shape[-3:])
-    offset = jax.random.randint(key, (len(flat), 2), 0, 2 * pad + 1)
-    return shift_images(flat, offset, pad).reshape(images.shape)
-
-
-class ResidualBlock(nn.Module):
+class ConvBlock(nn.Module):
     """Two 3 x 3 convolutions around a shortcut."""
 
     width: int
@@ -60,12 +73,14 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Pictures to a grid of features, a thirty-second of their height and width.
+    """A residual network with group normalization (He et al., 2016; Wu and He, 2018).
+
+    Its grid of features has a thirty-second of the height and width of the images.
 
     Attributes:
       widths: channels of each stage; each halves height and width but the first.
       blocks: residual blocks of each stage.
-      groups: groups of the normalisation, a divisor of every width.
+      groups: groups of the normalization, a divisor of every width.
       dtype: of activations; parameters are float32.
     """
 
@@ -76,7 +91,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "B h w C"]) -> Float[Array, "B h/32 w/32 W"]:
-        """Features of pictures in [0, 255]."""
+        """Returns a grid of features of images in [0, 255]."""
         if any(width % self.groups for width in self.widths):
             raise ValueError(f"widths {self.widths} in {self.groups} groups: expected multiples")
         x = images.astype(self.dtype) / 255 - 0.5
@@ -84,9 +99,9 @@ class ResNet(nn.Module):
         x = nn.GroupNorm(num_groups=self.groups, epsilon=1e-5, dtype=self.dtype, name="stem_norm")(stem(x))
         x = max_pool(nn.relu(x))
         for stage, width in enumerate(self.widths):
-            for number in range(self.blocks):
-                stride = 2 if stage and number == 0 else 1
-                x = ResidualBlock(width, stride, self.groups, self.dtype, name=f"stage_{stage}_{number}")(x)
+            for block in range(self.blocks):
+                stride = 2 if stage and block == 0 else 1
+                x = ConvBlock(width, stride, self.groups, self.dtype, name=f"stage_{stage}_{block}")(x)
         return x
 
 
@@ -104,7 +119,7 @@ class PatchStem(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every token sees every other; queries, keys and values come from one projection."""
+    """Self-attention whose queries, keys and values come from one projection."""
 
     heads: int
     dtype: jnp.dtype = jnp.float32
@@ -113,20 +128,20 @@ class SelfAttention(nn.Module):
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
         batch, tokens, width = x.shape
         if width % self.heads:
-            raise ValueError(f"{width} numbers a token for {self.heads} heads: expected a multiple")
+            raise ValueError(f"token size {width} for {self.heads} heads: expected a multiple")
         mixed = nn.Dense(3 * width, dtype=self.dtype, name="project")(x)
         query, key, value = jnp.moveaxis(mixed.reshape(batch, tokens, 3, self.heads, -1), 2, 0)
         scores = jnp.einsum("btnd,bsnd->bnts", query, key) / jnp.sqrt(query.shape[-1])
         weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(self.dtype)
-        seen = jnp.einsum("bnts,bsnd->btnd", weights, value).reshape(batch, tokens, width)
-        return nn.Dense(width, dtype=self.dtype, name="leave")(seen)
+        mixed = jnp.einsum("bnts,bsnd->btnd", weights, value).reshape(batch, tokens, width)
+        return nn.Dense(width, dtype=self.dtype, name="leave")(mixed)
 
 
 class Vit(nn.Module):
-    """Pictures to tokens.
+    """A vision transformer over overlapping patches.
 
     Attributes:
-      width: numbers in a token.
+      width: size of a token.
       depth: transformer layers.
       heads: heads of their attention.
       dtype: of activations; parameters are float32.
@@ -139,24 +154,24 @@ class Vit(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "B h w C"]) -> Float[Array, "B T W"]:
-        """Tokens of pictures in [0, 255]."""
+        """Returns tokens of images in [0, 255]."""
         x = PatchStem(self.width, self.dtype, name="stem")(images.astype(self.dtype) / 255 - 0.5)
         position = self.param("position", nn.initializers.normal(0.02), (1, x.shape[1], self.width))
         x = x + position.astype(self.dtype)
-        for number in range(self.depth):
-            norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=f"norm_{number}_attention")
-            x = x + SelfAttention(self.heads, self.dtype, name=f"attention_{number}")(norm(x))
-            h = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=f"norm_{number}_mlp")(x)
-            h = nn.Dense(4 * self.width, dtype=self.dtype, name=f"mlp_{number}_widen")(h)
-            x = x + nn.Dense(self.width, dtype=self.dtype, name=f"mlp_{number}_narrow")(nn.gelu(h, approximate=False))
+        for layer in range(self.depth):
+            norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=f"norm_{layer}_attention")
+            x = x + SelfAttention(self.heads, self.dtype, name=f"attention_{layer}")(norm(x))
+            h = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=f"norm_{layer}_mlp")(x)
+            h = nn.Dense(4 * self.width, dtype=self.dtype, name=f"mlp_{layer}_widen")(h)
+            x = x + nn.Dense(self.width, dtype=self.dtype, name=f"mlp_{layer}_narrow")(nn.gelu(h, approximate=False))
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
 
 
 class SpatialEmbedding(nn.Module):
-    """Each channel's picture, with the robot's state beside it, is projected; channels are then weighed and summed.
+    """A weighted sum over channels, each projected together with the robot's state.
 
     Attributes:
-      size: numbers in the result.
+      size: length of the result.
     """
 
     size: int = 128
@@ -173,10 +188,10 @@ class SpatialEmbedding(nn.Module):
 
 
 class SpatialSoftmax(nn.Module):
-    """Where in the picture each of some learned features is: the mean place under a softmax (Levine et al., 2016).
+    """Positions of learned features in the image: means under a spatial softmax (Levine et al., 2016).
 
     Attributes:
-      points: number of features; the result has a height and a width of each, in [-1, 1].
+      points: number of features; the result has row and column of each, in [-1, 1].
     """
 
     points: int = 32
@@ -189,48 +204,35 @@ class SpatialSoftmax(nn.Module):
         flat = scores.reshape(-1, height * width, self.points).astype(jnp.float32)
         weights = jax.nn.softmax(flat, axis=1)
         rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-        places = np.stack([rows.ravel(), columns.ravel()], axis=-1).astype(np.float32)
-        return jnp.einsum("bsp,sc->bpc", weights, places).reshape(len(flat), 2 * self.points)
+        positions = np.stack([rows.ravel(), columns.ravel()], axis=-1).astype(np.float32)
+        return jnp.einsum("bsp,sc->bpc", weights, positions).reshape(len(flat), 2 * self.points)
 
 
-Backbone = Literal["resnet", "vit"]
+def shift_images(images: Shaped[Array, "B h w C"], offset: Int[Array, "B 2"], pad: int) -> Shaped[Array, "B h w C"]:
+    """Shifts images by whole pixels, repeating the edge; bytes stay bytes.
 
-
-class ImageEncoder(nn.Module):
-    """One backbone for all cameras, one head for each; the robot's state is appended to what they say.
-
-    Attributes:
-      backbone: `resnet`, or `vit`.
-      widths, blocks, points: of the residual network, and the features whose places are read from it.
-      token, depth, heads, embedding: of the vision transformer, and numbers in each camera's embedding.
-      dtype: of activations; parameters and the result are float32.
+    Args:
+      images: of any type.
+      offset: of rows, then columns, each 0 to 2 `pad`; `pad` leaves an image where it is.
+      pad: largest shift, pixels.
     """
+    height, width = images.shape[1:3]
+    # A gather of rows and columns instead of a padded copy and a slice of it: clamped indices repeat the edge.
+    rows = jnp.clip(offset[:, :1] + jnp.arange(height) - pad, 0, height - 1)
+    columns = jnp.clip(offset[:, 1:] + jnp.arange(width) - pad, 0, width - 1)
+    return jax.vmap(lambda image, row, column: image[row][:, column])(images, rows, columns)
 
-    backbone: Backbone = "resnet"
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    blocks: int = 1
-    points: int = 32
-    token: int = 128
-    depth: int = 1
-    heads: int = 4
-    embedding: int = 128
-    dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
-    def __call__(self, images: Shaped[Array, "B V h w 3"], robot: Float[Array, "B P"]) -> Float[Array, "B C"]:
-        """Features of each camera, then the robot's state; pictures in [0, 255]."""
-        batch, cameras = images.shape[:2]
-        seen = self._backbone()(images.reshape(batch * cameras, *images.shape[2:]))
-        seen = seen.reshape(batch, cameras, *seen.shape[1:])
-        features = [self._head(camera, seen[:, camera], robot) for camera in range(cameras)]
-        return jnp.concatenate([*features, robot], axis=-1).astype(jnp.float32)
+def random_shift(key: PRNGKeyArray, images: Shaped[Array, "*B h w C"], pad: int = 4) -> Shaped[Array, "*B h w C"]:
+    """Shifts every image by its own random number of pixels (Yarats et al., 2021).
 
-    def _backbone(self) -> nn.Module:
-        if self.backbone == "vit":
-            return Vit(self.token, self.depth, self.heads, self.dtype, name="backbone")
-        return ResNet(self.widths, self.blocks, dtype=self.dtype, name="backbone")
-
-    def _head(self, camera: int, seen: Array, robot: Float[Array, "B P"]) -> Float[Array, "B F"]:
-        if self.backbone == "vit":
-            return SpatialEmbedding(self.embedding, self.dtype, name=f"camera_{camera}")(seen, robot)
-        return SpatialSoftmax(self.points, self.dtype, name=f"camera_{camera}")(seen)
+    Args:
+      key: randomness.
+      images: of any type and number.
+      pad: largest shift in each direction, pixels.
+    """
+    if pad == 0:
+        return images
+    flat = images.reshape(-1, *images.shape[-3:])
+    offset = jax.random.randint(key, (len(flat), 2), 0, 2 * pad + 1)
+    return shift_images(flat, offset, pad).reshape(images.shape)

@@ -1,4 +1,4 @@
-"""`rlgen bc`: behaviour cloning of the policy on the demonstrations."""
+"""The stage `bc`: behaviour cloning of the policy on the demonstrations."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from rlgen.configs.schema import BCConfig, Config, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.stats import SuccessRate
-from rlgen.core.types import Episode
+from rlgen.core.types import Episode, ImageObservation
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.metrics.smoothness import idle_mask
 from rlgen.libero.envs.image_observer import full_vector
@@ -17,66 +17,20 @@ from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline import demos
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.policy import AnyPolicy, make_policy, measure
-from rlgen.policies.base import Params, Sight
+from rlgen.policies.base import Params
 from rlgen.rl import bc
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import Metrics
 
-# Steps in one call of the compiled function, and calls between two checkpoints.
-CALL = 100
+# Optimizer steps in one call of the compiled function, and calls between two checkpoints.
+STEPS_A_CALL = 100
 CALLS_A_CHECKPOINT = 10
 
 
-def read_demonstrations(context: Context) -> list[Episode]:
-    """The run's demonstrations.
-
-    Raises:
-      UserError: they are damaged or of another scene.
-    """
-    path = context.run.folder / "demos" / demos.FILE
-    context.run.result("demos")
-    episodes = read_demos(path)
-    wanted = context.scene.stored.shape[1]
-    for number, episode in enumerate(episodes):
-        if episode.states.shape[1] != wanted:
-            raise UserError(
-                f"{path}: demo_{number} has states of {episode.states.shape[1]} numbers, "
-                f"{context.scene.task.id} has {wanted}; record demonstrations of this task"
-            )
-    return episodes
-
-
-def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
-    """Chunks of brisk demonstrations, without their pauses, with what was seen before them."""
-    observer = Observer(context.scene)
-    seen, actions, states = [], [], []
-    for episode in _brisk(read_demonstrations(context))[: context.run.config.bc.episodes]:
-        path = observer(episode.states)
-        busy = ~idle_mask(episode.actions, path.robot.gripper)
-        # The wait for the object to fall ends an episode, and is what to do after letting go.
-        busy[-policy.horizon :] = True
-        vector = path.vector if policy.eyes is None else full_vector(path)
-        seen.append(vector[:-1][busy])
-        actions.append(episode.actions[busy])
-        states.append(episode.states[:-1][busy])
-    data = bc.chunk_data(seen, actions, policy.horizon)
-    if policy.eyes is None:
-        return data
-    with RenderPool(context.scene, image_size=policy.eyes.size, workers=context.run.config.threads) as pool:
-        images = pool.render(np.concatenate(states))
-    return data.replace(observation=Sight(images=images, vector=data.observation))
-
-
-def _brisk(episodes: list[Episode]) -> list[Episode]:
-    """All but the longest quarter, in their order."""
-    limit = np.quantile([len(episode) for episode in episodes], 0.75)
-    return [episode for episode in episodes if len(episode) <= limit]
-
-
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Trains `bc.steps` steps, or until the policy succeeds as often as `bc.stop_success` asks for.
+    """Trains `bc.optimizer_steps` steps, or until the policy succeeds as often as `bc.stop_success` asks for.
 
-    Checkpoints come every thousand steps and with every check of the success.
+    Checkpoints are written every thousand steps and with every check of the success rate.
     """
     config = context.run.config
     policy = make_policy(config, context.scene)
@@ -86,44 +40,106 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         stopped = None
         if checkpoints.latest() is not None:
-            state, told = checkpoints.restore(state)
-            stopped = told.get("stopped")
+            state, metadata = checkpoints.restore(state)
+            stopped = metadata.get("stopped")
         step = int(state.step)
         metrics = Metrics(work.folder / "metrics.jsonl", keep=step)
-        work.progress.total = config.bc.steps
+        work.progress.total = config.bc.optimizer_steps
         work.progress.update(advance=step)
         work.progress.log("compiling the training step (about 15 s)")
-        while step < config.bc.steps and stopped is None:
-            count = _next_call(config.bc, step)
+        while step < config.bc.optimizer_steps and stopped is None:
+            count = _steps_of_next_call(config.bc, step)
             state, values = bc.train_steps(policy, config.bc, state, data, count)
             values = {name: float(value) for name, value in values.items()}
             step = int(state.step)
-            _check(values, step, checkpoints)
+            _check_finite(values, step, checkpoints)
             checked = config.bc.stop_success is not None and step % config.bc.check_every == 0
             if checked:
-                rate = _measure(context, policy, state, step)
+                rate = _success(context, policy, state, step)
                 values["success"] = rate.to_json()
-                work.progress.log(f"step {step}: {rate} on training placements")
+                work.progress.log(f"step {step}: {rate} from training reset states")
                 stopped = rate.to_json() if rate.rate >= config.bc.stop_success else None
             metrics.write(step, **values)
             work.progress.update(advance=count, note=f"loss {values['loss']:.4f}")
-            if checked or step % (CALL * CALLS_A_CHECKPOINT) == 0 or step == config.bc.steps:
-                told = {"stage": "bc", "task": context.scene.task.id, "config": to_json(config), "stopped": stopped}
-                checkpoints.save(step, state, told)
+            if checked or step % (STEPS_A_CALL * CALLS_A_CHECKPOINT) == 0 or step == config.bc.optimizer_steps:
+                metadata = {
+                    **{"stage": "bc", "task": context.scene.task.id, "config": to_json(config)},
+                    "stopped": stopped,
+                }
+                checkpoints.save(step, state, metadata)
                 work.clock.save()
-    told = {"steps": step, "parameters": count_parameters(state.net), "chunks": len(data.chunk)}
-    return told | ({} if stopped is None else {"stopped": stopped})
+    result = {"steps": step, "parameters": count_parameters(state.net), "chunks": len(data.chunk)}
+    return result | ({} if stopped is None else {"stopped": stopped})
 
 
-def _next_call(config: BCConfig, step: int) -> int:
-    """Steps until the next pause: a call's, a check's, or the last one."""
-    ahead = [CALL, config.steps - step]
+def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
+    """Returns the cloned policy of a run, and its averaged parameters."""
+    context.run.result("bc")
+    config = context.run.config
+    policy = make_policy(config, context.scene)
+    shape = jax.eval_shape(lambda: _blank_state(policy, config))
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
+    with Checkpoints(context.run.folder / "bc" / "checkpoints") as checkpoints:
+        state, _ = checkpoints.restore(blank)
+    return policy, bc.policy_params(state)
+
+
+def read_demonstrations(context: Context) -> list[Episode]:
+    """Reads the run's demonstrations.
+
+    Raises:
+      UserError: they are damaged or of another scene.
+    """
+    path = context.run.folder / "demos" / demos.FILE
+    context.run.result("demos")
+    episodes = read_demos(path)
+    expected = context.scene.stored.shape[1]
+    for index, episode in enumerate(episodes):
+        if episode.states.shape[1] != expected:
+            raise UserError(
+                f"{path}: demo_{index} has states of length {episode.states.shape[1]}, "
+                f"{context.scene.task.id} has {expected}; record demonstrations of this task"
+            )
+    return episodes
+
+
+def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
+    """Returns chunks of the shorter demonstrations, without their pauses, with the observations before them."""
+    observer = Observer(context.scene)
+    vectors, actions, states = [], [], []
+    for episode in _without_longest(read_demonstrations(context))[: context.run.config.bc.episodes]:
+        path = observer(episode.states)
+        busy = ~idle_mask(episode.actions, path.robot.gripper)
+        # The wait for the object to fall ends an episode, and is what to do after letting go.
+        busy[-policy.horizon :] = True
+        vector = full_vector(path) if policy.has_images else path.vector
+        vectors.append(vector[:-1][busy])
+        actions.append(episode.actions[busy])
+        states.append(episode.states[:-1][busy])
+    data = bc.chunk_data(vectors, actions, policy.horizon)
+    if not policy.has_images:
+        return data
+    size = policy.config.image_encoder.image_size
+    with RenderPool(context.scene, image_size=size, workers=context.run.config.workers) as pool:
+        images = pool.render(np.concatenate(states))
+    return data.replace(observation=ImageObservation(images=images, vector=data.observation))
+
+
+def _without_longest(episodes: list[Episode]) -> list[Episode]:
+    """Returns all but the longest quarter, in their order."""
+    limit = np.quantile([len(episode) for episode in episodes], 0.75)
+    return [episode for episode in episodes if len(episode) <= limit]
+
+
+def _steps_of_next_call(config: BCConfig, step: int) -> int:
+    """Returns optimizer steps until the next pause: a call's, a check's, or the last one."""
+    ahead = [STEPS_A_CALL, config.optimizer_steps - step]
     if config.stop_success is not None:
         ahead.append(config.check_every - step % config.check_every)
     return min(ahead)
 
 
-def _check(values: dict[str, float], step: int, checkpoints: Checkpoints) -> None:
+def _check_finite(values: dict[str, float], step: int, checkpoints: Checkpoints) -> None:
     """Raises for the first quantity that is not finite."""
     for name in ("loss", "grad_norm"):
         if not np.isfinite(values[name]):
@@ -132,8 +148,8 @@ def _check(values: dict[str, float], step: int, checkpoints: Checkpoints) -> Non
             raise UserError(f"the BC {name} is {values[name]} at step {step}; {last}; lower --bc.learning-rate")
 
 
-def _measure(context: Context, policy: AnyPolicy, state: bc.BCState, step: int) -> SuccessRate:
-    """Success on training placements; the stored states are not touched."""
+def _success(context: Context, policy: AnyPolicy, state: bc.BCState, step: int) -> SuccessRate:
+    """Measures success from training reset states; the stored initial states stay held out."""
     return measure(
         context,
         policy,
@@ -145,30 +161,16 @@ def _measure(context: Context, policy: AnyPolicy, state: bc.BCState, step: int) 
     )
 
 
-def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
-    """The cloned policy: its description, and its averaged parameters."""
-    context.run.result("bc")
-    config = context.run.config
-    policy = make_policy(config, context.scene)
-    shape = jax.eval_shape(lambda: _blank_state(policy, config))
-    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
-    with Checkpoints(context.run.folder / "bc" / "checkpoints") as checkpoints:
-        state, _ = checkpoints.restore(blank)
-    return policy, bc.policy_params(state)
-
-
 def _blank_state(policy: AnyPolicy, config: Config) -> bc.BCState:
     observation = np.zeros((1, policy.observation_size), np.float32)
-    if policy.eyes is not None:
-        size = policy.eyes.size
-        observation = Sight(images=np.zeros((1, policy.eyes.cameras, size, size, 3), np.uint8), vector=observation)
-    data = bc.BCData(
-        observation=observation,
-        chunk=np.zeros((1, policy.horizon, policy.action_size), np.float32),
-    )
-    return bc.init_state(jax.random.PRNGKey(0), policy, config.bc, data)
+    if policy.has_images:
+        encoder = config.policy.image_encoder
+        images = np.zeros((1, encoder.cameras, encoder.image_size, encoder.image_size, 3), np.uint8)
+        observation = ImageObservation(images=images, vector=observation)
+    chunk = np.zeros((1, policy.horizon, policy.action_size), np.float32)
+    return bc.init_state(jax.random.PRNGKey(0), policy, config.bc, bc.BCData(observation, chunk))
 
 
 def count_parameters(params: Params) -> int:
-    """Numbers in a pytree."""
+    """Returns the number of parameters in a pytree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

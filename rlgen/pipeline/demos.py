@@ -35,14 +35,14 @@ def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
     scene, config, folder = context.scene, context.run.config, work.folder / "trials"
     job = Job(scene.folder, "train", config.seed, "exact", config.demos.clean)
     results: list[TrialResult] = []
-    with trial_pool(config.threads) as pool:
+    with trial_pool(config.workers) as pool:
         for result in run_trials(
             job,
             folder,
             enough=lambda so_far: count_successes(so_far) >= count,
             limit=4 * count + 20,
             pool=pool,
-            workers=config.threads,
+            workers=config.workers,
         ):
             results.append(result)
             work.clock.save()
@@ -62,7 +62,7 @@ def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
 def _from_file(context: Context, work: Work, path: Path, count: int) -> dict[str, Any]:
     work.progress.log(f"taking demonstrations from {path}")
     taken = take_demonstrations(
-        path, work.folder / FILE, context.scene, count=count, threads=context.run.config.threads
+        path, work.folder / FILE, context.scene, count=count, threads=context.run.config.workers
     )
     work.progress.update(advance=taken.kept, note=f"{taken.kept} kept of {taken.read}")
     lengths = {"episodes": taken.kept, "tried": taken.read, "mean_length": taken.steps / taken.kept}

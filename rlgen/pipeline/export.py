@@ -14,13 +14,13 @@ from rlgen.pipeline.context import Context, Work
 def run(context: Context, work: Work) -> dict[str, Any]:
     """Writes `export/<suite>_no_noops/1.0.0` with its card."""
     config, scene = context.run.config, context.scene
-    work.progress.log(_how_it_is_drawn(config.export.view))
+    work.progress.log(_how_it_is_drawn(config.export.renderer))
     options = ExportOptions(
         out=work.folder,
         shards=config.export.shards,
         overwrite=True,
-        drawing=RenderOptions(config.export.view, config.export.size, config.threads),
-        checker=Validator(threads=config.threads),
+        drawing=RenderOptions(config.export.renderer, config.export.image_size, config.workers),
+        checker=Validator(threads=config.workers),
     )
     done = 0
 

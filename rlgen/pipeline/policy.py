@@ -1,7 +1,6 @@
 """From the configuration to the policy, its critic, what it is shown, and how it is tested."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlgen.configs.schema import Config
@@ -9,70 +8,51 @@ from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.evaluation.loop import WIDTH, EpisodeFolder, run_trials, success_rate
 from rlgen.libero.envs.environment import Mode
-from rlgen.libero.envs.image_observer import make_observe
+from rlgen.libero.envs.image_observer import Observe, make_observe
 from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.rollouts import Actor
 from rlgen.libero.scenes.scene import Scene
 from rlgen.pipeline.context import Context, Work
 from rlgen.policies.actor import PolicyActor
 from rlgen.policies.base import Params
-from rlgen.policies.critic import Critic
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
-from rlgen.policies.network import ImageEncoder
 
 AnyPolicy = DiffusionPolicy | GaussianPolicy
 
 
 def make_policy(config: Config, scene: Scene) -> AnyPolicy:
-    """The policy that the configuration describes."""
-    chosen = config.policy
-    eyes = ImageEncoder(**asdict(chosen.eyes)) if chosen.sees == "pictures" else None
-    trunk = {
-        "observation_size": observation_size(scene) + (0 if eyes is None else eyes.robot_size),
-        "horizon": chosen.horizon,
-        "architecture": chosen.network,
-        "dim": chosen.dim,
-        "mults": chosen.mults,
-        "film_deep": chosen.film_deep,
-        "widths": chosen.widths,
-        "eyes": eyes,
-        "precision": chosen.precision,
-    }
-    if chosen.algorithm == "gaussian":
-        return GaussianPolicy(**trunk, sigma=chosen.sigma, sigma_range=chosen.sigma_range)
-    return DiffusionPolicy(
-        **trunk,
-        prediction=chosen.prediction,
-        train_steps=chosen.train_steps,
-        sampler=chosen.sampler,
-        steps=chosen.steps,
-        finetuned=chosen.finetuned,
-        eta_train=chosen.eta_train,
-        eta_act=chosen.eta_act,
-        act_sampler=chosen.act_sampler,
-        sigma_min_sample=chosen.sigma_min_sample,
-        sigma_min_logprob=chosen.sigma_min_logprob,
-    )
+    """Returns the policy that the configuration describes, for the observations of a scene."""
+    size = observation_size(scene)
+    if config.policy.has_images:
+        size += config.policy.image_encoder.robot_state_size
+    kind = GaussianPolicy if config.policy.algorithm == "gaussian" else DiffusionPolicy
+    return kind(config.policy, size)
 
 
-def make_critic(config: Config, policy: AnyPolicy) -> Critic:
-    """The critic beside it."""
-    physics = config.policy.critic_physics and policy.encodes
-    size = policy.observation_size if physics else policy.code_size
-    return Critic(size, config.policy.critic_widths, physics=physics)
+def policy_observe(policy: AnyPolicy, scenes: Sequence[Scene], *, threads: int) -> Observe:
+    """Returns the function that makes the policy's observations of those of environments.
 
-
-def image_size(policy: AnyPolicy) -> int | None:
-    """Returns the size of the images that a policy reads, pixels; None for one on vectors."""
-    return None if policy.eyes is None else policy.eyes.size
+    Args:
+      policy: the policy.
+      scenes: scene of each row of the observations.
+      threads: of rendering.
+    """
+    size = policy.config.image_encoder.image_size if policy.has_images else None
+    return make_observe(scenes, size, threads=threads)
 
 
 def make_actor(context: Context, policy: AnyPolicy, params: Params) -> PolicyActor:
-    """The policy as an actor in the run's scene."""
+    """Returns the policy as an actor in the run's scene.
+
+    Args:
+      context: the run.
+      policy: the policy.
+      params: its parameters.
+    """
     config = context.run.config
-    look = make_observe([context.scene], image_size(policy), threads=config.threads)
-    return PolicyActor(policy, params, look, executed=config.ppo.executed)
+    observe = policy_observe(policy, [context.scene], threads=config.workers)
+    return PolicyActor(policy, params, observe, action_steps=config.ppo.action_steps)
 
 
 def measure(
@@ -107,7 +87,7 @@ def measure(
         seed=seed,
         split=split,
         source=source,
-        threads=context.run.config.threads,
+        threads=context.run.config.workers,
         mode=mode,
         on_chunk=on_chunk,
     )
@@ -169,7 +149,7 @@ def gather(
         split=split,
         source=source,
         width=width,
-        threads=context.run.config.threads,
+        threads=context.run.config.workers,
         mode=mode,
         on_chunk=on_chunk,
         on_wave=on_wave,

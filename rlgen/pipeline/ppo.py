@@ -1,4 +1,4 @@
-"""`rlgen ppo`: PPO from the cloned policy."""
+"""The stage `ppo`: PPO from the cloned policy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +8,12 @@ import jax
 from rlgen.configs.schema import PPOConfig, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.stats import SuccessRate
-from rlgen.libero.envs.image_observer import make_observe
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.pipeline import bc
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import AnyPolicy, image_size, make_critic, measure
+from rlgen.pipeline.policy import AnyPolicy, measure, policy_observe
 from rlgen.policies.base import Params
-from rlgen.policies.critic import Critic
+from rlgen.policies.critic import Critic, make_critic
 from rlgen.rl import ppo
 from rlgen.rl.numerics import NonFiniteError
 from rlgen.rl.train_state import PPOState, init_state, policy_params
@@ -28,12 +27,12 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     Raises:
       UserError: something is not finite or explodes; the last good checkpoint stays.
     """
-    config = context.run.config.ppo
+    config, workers = context.run.config.ppo, context.run.config.workers
     policy, params = bc.load_policy(context)
-    critic = make_critic(context.run.config, policy)
+    critic = make_critic(policy)
     state = _start(context, policy, critic, params)
-    pool = VectorEnv([context.scene] * config.environments, threads=context.run.config.threads)
-    look = make_observe(pool.scenes, image_size(policy), threads=context.run.config.threads)
+    env = VectorEnv([context.scene] * config.environments, threads=workers)
+    observe = policy_observe(policy, env.scenes, threads=workers)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(state)
@@ -44,28 +43,28 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work.progress.log("compiling sampler and update (about 30 s, in the first iterations)")
         test = _last_test(work, iteration)
         if test is None and iteration == 0:
-            test = _test(context, policy, params, 0, _teller(work, "evaluation"))
+            test = _test(context, policy, params, 0, _on_chunk(work, "evaluation"))
             metrics.write(0, control_steps=0, success=test.rate, clip_fraction=0.0, test=test.to_json())
         note = "first iteration"
         while iteration < config.iterations and not _reached(config, test):
-            tell = _teller(work, note, config.chunks)
+            on_chunk = _on_chunk(work, note, config.chunks)
             try:
-                state, values = ppo.iterate(policy, critic, config, state, pool, context.seed("ppo"), tell, look)
+                state, values = ppo.iterate(policy, critic, config, state, env, context.seed("ppo"), on_chunk, observe)
             except NonFiniteError as error:
-                raise _told(error, iteration + 1, checkpoints) from None
+                raise _user_error(error, iteration + 1, checkpoints) from None
             iteration, test = int(state.iteration), None
             note = _note(values)
             if iteration % config.evaluate_every == 0 or iteration == config.iterations:
-                test = _test(context, policy, policy_params(state), iteration, _teller(work, "evaluation"))
+                test = _test(context, policy, policy_params(state), iteration, _on_chunk(work, "evaluation"))
                 values["test"] = test.to_json()
-                where = "stored initial states" if config.evaluate_split == "heldout" else "training placements"
-                work.progress.log(f"iteration {iteration}: without noise {test} on {where}")
+                where = "stored initial states" if config.evaluate_split == "heldout" else "training reset states"
+                work.progress.log(f"iteration {iteration}: without noise {test} from {where}")
             metrics.write(iteration, **values)
             work.progress.update(advance=1, note=note)
-            told = {"stage": "ppo", "task": context.scene.task.id, "config": to_json(context.run.config)}
-            checkpoints.save(iteration, state, told)
+            metadata = {"stage": "ppo", "task": context.scene.task.id, "config": to_json(context.run.config)}
+            checkpoints.save(iteration, state, metadata)
             work.clock.save()
-    pool.close()
+    env.close()
     first = next(line for line in read_metrics(work.folder / "metrics.jsonl") if "test" in line)
     return {
         "iterations": iteration,
@@ -77,8 +76,23 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     }
 
 
+def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
+    """Returns the trained policy of a run, and its parameters."""
+    context.run.result("ppo")
+    policy, params = bc.load_policy(context)
+    blank = _start(context, policy, make_critic(policy), params)
+    with Checkpoints(context.run.folder / "ppo" / "checkpoints") as checkpoints:
+        state, _ = checkpoints.restore(blank)
+    return policy, policy_params(state)
+
+
+def _start(context: Context, policy: AnyPolicy, critic: Critic, params: Params) -> PPOState:
+    key = jax.random.PRNGKey(context.seed("ppo"))
+    return jax.jit(lambda params: init_state(key, policy, critic, params, context.run.config.ppo))(params)
+
+
 def _metrics(context: Context, work: Work, iteration: int) -> Metrics:
-    """Lines up to `iteration`, which TensorBoard's file is written from anew; more go to both."""
+    """Opens the metrics up to `iteration`, from which TensorBoard's file is written anew; new lines go to both."""
     path = work.folder / "metrics.jsonl"
     events = EventWriter(work.folder / "tensorboard")
     sinks: list[Sink] = [events]
@@ -91,26 +105,15 @@ def _metrics(context: Context, work: Work, iteration: int) -> Metrics:
 
 
 def _last_test(work: Work, iteration: int) -> SuccessRate | None:
-    """The evaluation of the iteration that is gone on from, if there was one."""
+    """Returns the evaluation of the iteration that is resumed from, if there was one."""
     lines = [line for line in read_metrics(work.folder / "metrics.jsonl") if line["step"] == iteration]
     return SuccessRate.from_json(lines[-1]["test"]) if lines and "test" in lines[-1] else None
-
-
-def _reached(config: PPOConfig, test: SuccessRate | None) -> bool:
-    return (
-        config.target is not None and test is not None and test.rate >= config.target and test.low >= config.target_low
-    )
-
-
-def _start(context: Context, policy: AnyPolicy, critic: Critic, params: Params) -> PPOState:
-    key = jax.random.PRNGKey(context.seed("ppo"))
-    return jax.jit(lambda params: init_state(key, policy, critic, params, context.run.config.ppo))(params)
 
 
 def _test(
     context: Context, policy: AnyPolicy, params: Params, iteration: int, on_chunk: Callable[[int], None]
 ) -> SuccessRate:
-    """Success without noise; on training placements the stored states are not touched."""
+    """Measures success without noise."""
     config = context.run.config.ppo
     return measure(
         context,
@@ -124,42 +127,35 @@ def _test(
     )
 
 
-def _teller(work: Work, note: str, chunks: int | None = None) -> Callable[[int], None]:
-    """Says after every chunk how far the rollout is, or how many episodes of an evaluation still go."""
+def _reached(config: PPOConfig, test: SuccessRate | None) -> bool:
+    return (
+        config.target is not None and test is not None and test.rate >= config.target and test.low >= config.target_low
+    )
 
-    def tell(count: int) -> None:
-        rest = f"chunk {count}/{chunks}" if chunks else f"{count} episodes still going"
+
+def _on_chunk(work: Work, note: str, chunks: int | None = None) -> Callable[[int], None]:
+    """Returns a callback that shows the chunks of a rollout, or the active episodes of an evaluation."""
+
+    def show(count: int) -> None:
+        rest = f"chunk {count}/{chunks}" if chunks else f"{count} episodes still active"
         work.progress.update(advance=0, note=f"{note}; {rest}")
 
-    return tell
+    return show
 
 
-def _told(error: NonFiniteError, iteration: int, checkpoints: Checkpoints) -> UserError:
+def _user_error(error: NonFiniteError, iteration: int, checkpoints: Checkpoints) -> UserError:
     kept = checkpoints.latest()
     last = "there is no checkpoint yet" if kept is None else f"the last good checkpoint is iteration {kept}"
     return UserError(
-        f"PPO broke in iteration {iteration}: first {error}; {last}; lower --ppo.actor-rate or --ppo.critic-rate"
+        f"PPO failed in iteration {iteration}: first {error}; {last}; "
+        "lower --ppo.actor-learning-rate or --ppo.critic-learning-rate"
     )
 
 
 def _note(values: dict[str, float]) -> str:
-    drawing = f", drawing {values['seconds_drawing']:.1f} s" if values["seconds_drawing"] > 0.1 else ""
+    rendering = f", rendering {values['seconds_rendering']:.1f} s" if values["seconds_rendering"] > 0.1 else ""
     return (
         f"success with noise {values['success']:.2f}, clip fraction {values['clip_fraction']:.2f}, "
-        f"environment {values['seconds_environment']:.1f} s{drawing}, sampler {values['seconds_sampler']:.1f} s, "
+        f"environment {values['seconds_environment']:.1f} s{rendering}, sampler {values['seconds_sampler']:.1f} s, "
         f"update {values['seconds_update']:.1f} s, waiting {values['seconds_waiting']:.1f} s"
     )
-
-
-def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
-    """The finished expert.
-
-    Raises:
-      UserError: the stage has not run, or its checkpoint is damaged.
-    """
-    context.run.result("ppo")
-    policy, params = bc.load_policy(context)
-    blank = _start(context, policy, make_critic(context.run.config, policy), params)
-    with Checkpoints(context.run.folder / "ppo" / "checkpoints") as checkpoints:
-        state, _ = checkpoints.restore(blank)
-    return policy, policy_params(state)

@@ -108,7 +108,7 @@ def _draw_clips(context: Context, folder: Path) -> list[Clip]:
     episodes = {name: first_episode(context, name) for name in ACTORS}
     shown = {name: episode for name, episode in episodes.items() if episode is not None}
     clips = {name: Clip(name, None) for name in ACTORS}
-    workers = context.run.config.threads
+    workers = context.run.config.workers
     with RenderPool(context.scene, cameras=("agentview",), image_size=CLIP_SIZE, workers=workers) as pool:
         for name, episode in shown.items():
             path = folder / clip_name(name, episode.task, episode.seed, episode.success)
@@ -197,8 +197,8 @@ def _contents(context: Context, summary: dict[str, Any], clips: list[Clip], figu
             path=summary["dataset"]["path"],
             episodes=summary["dataset"]["episodes"],
             steps=summary["dataset"]["steps"],
-            image=f"{config.export.size} x {config.export.size}",
-            view=VIEWS[config.export.view],
+            image=f"{config.export.image_size} x {config.export.image_size}",
+            view=VIEWS[config.export.renderer],
             byte_count=sum(file.stat().st_size for file in dataset.iterdir()),
         ),
         versions=summary["versions"],

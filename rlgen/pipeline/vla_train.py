@@ -33,26 +33,26 @@ SPEC = InputSpec()
 
 def model_config(config: Config) -> VlaConfig:
     """The model's sizes, for pictures of the exported size."""
-    return dataclasses.replace(presets.preset(config.vla.size), image_size=config.export.size)
+    return dataclasses.replace(presets.preset(config.vla.model), image_size=config.export.image_size)
 
 
 def train_config(config: Config, seed: int) -> TrainConfig:
     """How to train, for this many steps."""
-    base, steps = {"tiny": smoke, "small": quickstart}[config.vla.size](), config.vla.steps
+    base, steps = {"tiny": smoke, "small": quickstart}[config.vla.model](), config.vla.optimizer_steps
     return dataclasses.replace(
         base, steps=steps, batch=config.vla.batch, warmup=min(base.warmup, steps // 4), seed=seed & 0x7FFFFFFF
     )
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Trains `vla.steps` steps, with a checkpoint every `vla.checkpoint_every`."""
+    """Trains `vla.optimizer_steps` steps, with a checkpoint every `vla.checkpoint_every`."""
     config = context.run.config
     model, train = model_config(config), train_config(config, context.seed("vla"))
     work.progress.log("reading the dataset")
     folder = dataset_folder(context)
     # What a run exports is what its environments execute; cards of older runs do not say so.
     check_dataset(SPEC, action_semantics(folder) or SPEC.actions, str(folder))
-    frames = from_rlds(read_rlds(folder), model.image_size, threads=config.threads)
+    frames = from_rlds(read_rlds(folder), model.image_size, threads=config.workers)
     mixture = Mixture((hold_out(frames, 0.0, train.seed)[0],))
     stats = mixture_statistics(mixture, model.horizon, delta=SPEC.delta)
     write_json(work.folder / STATS, stats.to_json())
@@ -89,5 +89,5 @@ def load_actor(context: Context) -> PoolVlaActor:
     stats = NormStats.from_json(read_json(folder / STATS))
     chunk = min(config.policy.horizon, model.horizon)
     policy = Policy(model, state.best, make_pipeline(model, SPEC, stats))
-    renderers = RenderPool(context.scene, image_size=config.export.size, workers=config.threads)
+    renderers = RenderPool(context.scene, image_size=config.export.image_size, workers=config.workers)
     return PoolVlaActor(VlaActor(policy, chunk), context.scene.task.prompt, renderers)

@@ -1,5 +1,6 @@
-"""A policy as an actor in a pool."""
+"""A policy as an actor in a vector environment."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -9,47 +10,51 @@ from jaxtyping import Array, Float, Int
 
 from rlgen.core.actions import binarize_gripper
 from rlgen.core.types import Observation
-from rlgen.libero.envs.image_observer import Observe, observe_vector
-from rlgen.policies.base import Observed, Params, Policy
+from rlgen.policies.base import Params, Policy, PolicyObservation
+
+Observe = Callable[[Observation], PolicyObservation]
 
 
 class PolicyActor:
     """Acts by the deterministic chain; the initial noise of a chunk depends on the row's seed and chunk alone."""
 
-    def __init__(self, policy: Policy, params: Params, look: Observe = observe_vector, *, executed: int | None = None):
+    def __init__(self, policy: Policy, params: Params, observe: Observe, *, action_steps: int | None = None):
         """Makes the actor.
 
         Args:
-          policy: what acts.
+          policy: the policy.
           params: its parameters.
-          look: what it is shown.
-          executed: leading actions of a chunk that are executed; None for all.
+          observe: makes the policy's observations of an environment's.
+          action_steps: leading actions of a chunk that are executed; None for all.
         """
-        self._policy, self._params, self._look = policy, params, look
-        self._executed = policy.horizon if executed is None else executed
+        self._policy, self._params, self._observe = policy, params, observe
+        self._action_steps = policy.horizon if action_steps is None else action_steps
         self._seeds = np.zeros(0, np.int64)
         self._chunks = 0
 
     @property
     def chunk(self) -> int:
-        return self._executed
+        """Actions that are executed between two observations."""
+        return self._action_steps
 
     def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
+        """Begins new episodes in all N rows."""
         self._seeds, self._chunks = np.asarray(seeds), 0
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
+        """Returns the next actions of every row."""
         seeds = jnp.asarray(self._seeds & 0xFFFFFFFF, jnp.uint32)
-        chunk = _act(self._policy, self._params, seeds, self._chunks, self._look(observation))
+        chunk = _act(self._policy, self._params, seeds, self._chunks, self._observe(observation))
         self._chunks += 1
-        return binarize_gripper(np.asarray(chunk)[:, : self._executed])
+        return binarize_gripper(np.asarray(chunk)[:, : self._action_steps])
 
 
 @partial(jax.jit, static_argnames="policy")
 def _act(
-    policy: Policy, params: Params, seeds: Int[Array, " N"], chunk: Int[Array, ""], observation: Observed
+    policy: Policy, params: Params, seeds: Int[Array, " N"], chunk: Int[Array, ""], observation: PolicyObservation
 ) -> Float[Array, "N H 7"]:
-    def row(seed: Int[Array, ""], code: Float[Array, " C"]) -> Float[Array, "H 7"]:
+    def row(seed: Int[Array, ""], features: Float[Array, " C"]) -> Float[Array, "H 7"]:
         key = jax.random.fold_in(jax.random.PRNGKey(seed), chunk)
-        return policy.act_from(params, key, code[None])[0]
+        return policy.act_from(params, key, features[None])[0]
 
     return jax.vmap(row)(seeds, policy.encode(params, observation))

@@ -1,4 +1,4 @@
-"""A critic on what the policy's encoder says, or on the physics state."""
+"""A critic on the policy's features, or on the physics state."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,49 +7,55 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from rlgen.configs.schema import CriticConfig
 from rlgen.nets.layers import init_key
 from rlgen.nets.mlp import ResidualMLP
-from rlgen.policies.base import Code, Observed, Params
+from rlgen.policies.base import Features, Params, PolicyObservation
+from rlgen.policies.network import NetworkPolicy
 from rlgen.policies.normalizer import normalize_observation
 
 
 @dataclass(frozen=True)
 class Critic:
-    """What the critic is; hashable, so that it can be a static argument of a jitted function.
+    """A value function; hashable, so that it can be a static argument of a jitted function.
 
     Attributes:
-      size_in: numbers that it reads.
-      widths: hidden widths of a residual perceptron.
-      activation: name of its activation.
-      physics: reads the whole normalised vector of a `Sight` in place of the policy's code: a critic that knows
-        where things are beside a policy that has to see it.
+      config: its configuration.
+      input_size: length I of what it reads.
     """
 
-    size_in: int
-    widths: tuple[int, ...] = (256, 256, 256)
-    activation: str = "mish"
-    physics: bool = False
+    config: CriticConfig
+    input_size: int
 
     @property
     def network(self) -> ResidualMLP:
-        return ResidualMLP(self.widths, 1, self.activation)
+        """The residual MLP."""
+        return ResidualMLP(self.config.widths, 1, self.config.activation)
 
     def init(self, key: PRNGKeyArray) -> Any:
-        """Fresh parameters."""
-        return jax.jit(self.network.init)(init_key(key), jnp.zeros((1, self.size_in)))["params"]
+        """Returns fresh parameters."""
+        return jax.jit(self.network.init)(init_key(key), jnp.zeros((1, self.input_size)))["params"]
 
-    def inputs(self, params: Params, observation: Observed, code: Code) -> Float[Array, "B I"]:
-        """What it reads of an observation; the value's error does not move the policy's encoder.
+    def inputs(self, params: Params, observation: PolicyObservation, features: Features) -> Float[Array, "B I"]:
+        """Returns what it reads of an observation; the value's error does not reach the policy's encoder.
 
         Args:
           params: the policy's.
           observation: raw.
-          code: what the policy's encoder made of it.
+          features: of the observation, by the policy's encoder.
         """
-        if self.physics:
+        if self.config.privileged:
             return normalize_observation(params["normalizer"], observation.vector)
-        return jax.lax.stop_gradient(code)
+        return jax.lax.stop_gradient(features)
 
     def value(self, net: Any, inputs: Float[Array, "*B I"]) -> Float[Array, "*B"]:
-        """Expected discounted return, in units of the scaled reward."""
+        """Returns the expected discounted return, in units of the scaled reward."""
         return self.network.apply({"params": net}, inputs)[..., 0]
+
+
+def make_critic(policy: NetworkPolicy) -> Critic:
+    """Returns the critic beside a policy; only with images there is a choice of what it reads."""
+    config = policy.config.critic
+    if not policy.has_images:
+        return Critic(CriticConfig(config.widths, config.activation), policy.feature_size)
+    return Critic(config, policy.observation_size if config.privileged else policy.feature_size)

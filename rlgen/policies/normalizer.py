@@ -1,4 +1,4 @@
-"""Brings observations and actions to the scale that networks like. Fitted on data, stored with the policy."""
+"""Normalization of observations and actions: fitted on data, stored with the policy."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +10,13 @@ from rlgen.core.errors import UserError
 
 @struct.dataclass
 class Normalizer:
-    """Offsets and scales as plain arrays: normalised = (value - offset) / scale.
+    """Offsets and scales as plain arrays: normalized = (value - offset) / scale.
 
     Attributes:
-      observation_offset, observation_scale: mean and floored standard deviation of the data.
-      action_offset, action_scale: middle and floored half range of the data's actions, or 0 and 1.
+      observation_offset: mean of the data.
+      observation_scale: its standard deviation, floored.
+      action_offset: middle of the range of the data's actions, or 0.
+      action_scale: half of that range, floored, or 1.
     """
 
     observation_offset: Float[Array, " O"]
@@ -24,7 +26,7 @@ class Normalizer:
 
 
 def identity_normalizer(observation_size: int, action_size: int) -> Normalizer:
-    """Changes nothing."""
+    """Returns a normalizer that changes nothing."""
     return Normalizer(
         observation_offset=np.zeros(observation_size, np.float32),
         observation_scale=np.ones(observation_size, np.float32),
@@ -39,13 +41,13 @@ def fit_normalizer(
     observation_floor: float = 1e-2,
     action_floor: float | None = 0.05,
 ) -> Normalizer:
-    """Fits on data.
+    """Fits a normalizer on data.
 
-    A number that hardly moves in the data is divided by the floor, not by its own spread: what was constant among the
-    demonstrations would otherwise swamp the network as soon as a rollout moves it.
+    A dimension that hardly moves in the data is divided by the floor, not by its own standard deviation: what was
+    constant among the demonstrations would otherwise swamp the network as soon as a rollout moves it.
 
     Args:
-      observation: observations, metres, radians or whatever they are.
+      observation: observations, in any units; leading axes may be more than one.
       action: actions in [-1, 1]; leading axes may be more than one.
       observation_floor: smallest standard deviation divided by.
       action_floor: smallest half range of an action; None leaves actions as they are.
@@ -57,7 +59,7 @@ def fit_normalizer(
     action = np.asarray(action, np.float64).reshape(-1, np.shape(action)[-1])
     for name, values in (("observations", observation), ("actions", action)):
         if len(values) == 0:
-            raise UserError(f"0 {name} to fit a normaliser on: expected one or more; collect demonstrations first")
+            raise UserError(f"0 {name} to fit a normalizer on: expected one or more; collect demonstrations first")
         if not np.isfinite(values).all():
             column = int(np.argwhere(~np.isfinite(values))[0, 1])
             raise UserError(f"{name} with a value that is not finite in column {column}: mend the data first")
@@ -72,16 +74,22 @@ def fit_normalizer(
 def normalize_observation(
     normalizer: Normalizer, observation: Float[Array, "*B O"], clip: float = 5.0
 ) -> Float[Array, "*B O"]:
-    """Observations with mean 0 and deviation 1 on the data, clamped to +-`clip` deviations."""
+    """Returns observations with mean 0 and standard deviation 1 on the data, clamped.
+
+    Args:
+      normalizer: fitted on the data.
+      observation: raw observations.
+      clip: largest magnitude, in standard deviations.
+    """
     scaled = (observation - normalizer.observation_offset) / normalizer.observation_scale
     return jnp.clip(scaled, -clip, clip)
 
 
 def normalize_action(normalizer: Normalizer, action: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
-    """Actions in [-1, 1] on the data."""
+    """Returns actions in [-1, 1] on the data."""
     return (action - normalizer.action_offset) / normalizer.action_scale
 
 
 def unnormalize_action(normalizer: Normalizer, action: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
-    """The inverse of `normalize_action`."""
+    """Returns the inverse of `normalize_action`."""
     return action * normalizer.action_scale + normalizer.action_offset

@@ -1,4 +1,4 @@
-"""Behaviour cloning of a policy: many steps a call, and a state that resumes to the same bits."""
+"""Behaviour cloning of a policy: many optimizer steps a call, and a state that resumes to the same bits."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,35 +13,36 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import BCConfig
 from rlgen.core.errors import UserError
-from rlgen.policies.base import Observed, Params, Policy, Sight
+from rlgen.core.types import ImageObservation
+from rlgen.policies.base import Params, Policy, PolicyObservation
 from rlgen.policies.normalizer import Normalizer, fit_normalizer
 from rlgen.rl.train_state import cosine
 
 
 @struct.dataclass
 class BCData:
-    """Chunks of demonstrations: what was seen, and what was commanded from there on.
+    """Chunks of demonstrations: M observations, and what was commanded from there on.
 
     Attributes:
-      observation: raw observations, vectors or sights.
+      observation: raw observations, vectors or image observations.
       chunk: actions in [-1, 1].
     """
 
-    observation: Observed
+    observation: PolicyObservation
     chunk: Float[Array, "M H A"]
 
 
 @struct.dataclass
 class BCState:
-    """Everything that training goes on from.
+    """Everything that training resumes from.
 
     Attributes:
       net: parameters that are trained.
       ema: their moving average, which is what acts.
       optimizer: state of AdamW.
       normalizer: fitted once, before the first step.
-      key: the run's randomness; a step uses it folded with its own number.
-      step: steps done.
+      key: the run's randomness; a step uses it folded with its own index.
+      step: optimizer steps done.
     """
 
     net: Any
@@ -55,32 +56,42 @@ class BCState:
 def chunk_data(
     observations: Sequence[Float[np.ndarray, "T O"]], actions: Sequence[Float[np.ndarray, "T A"]], horizon: int
 ) -> BCData:
-    """A chunk from every step of every episode; past an episode's end its last action is repeated.
+    """Cuts a chunk from every step of every episode; past an episode's end its last action is repeated.
 
     Args:
-      observations: for each episode, what was seen before each action.
-      actions: for each episode, what was commanded.
-      horizon: actions in a chunk.
+      observations: for each episode, the observation before each action.
+      actions: for each episode, the commanded actions.
+      horizon: actions in a chunk, H.
+
+    Raises:
+      UserError: no episodes, or lengths that differ.
     """
     if not actions:
         raise UserError("0 demonstrations: expected one or more; collect demonstrations first")
     chunks = []
-    for seen, done in zip(observations, actions, strict=True):
-        if len(seen) != len(done):
-            raise UserError(f"an episode of {len(seen)} observations and {len(done)} actions: expected as many")
-        index = np.minimum(np.arange(len(done))[:, None] + np.arange(horizon), len(done) - 1)
-        chunks.append(np.asarray(done, np.float32)[index])
+    for before, commanded in zip(observations, actions, strict=True):
+        if len(before) != len(commanded):
+            raise UserError(f"an episode of {len(before)} observations and {len(commanded)} actions: expected as many")
+        index = np.minimum(np.arange(len(commanded))[:, None] + np.arange(horizon), len(commanded) - 1)
+        chunks.append(np.asarray(commanded, np.float32)[index])
     return BCData(
-        observation=np.concatenate([np.asarray(seen, np.float32) for seen in observations]),
+        observation=np.concatenate([np.asarray(before, np.float32) for before in observations]),
         chunk=np.concatenate(chunks),
     )
 
 
 def init_state(key: PRNGKeyArray, policy: Policy, config: BCConfig, data: BCData) -> BCState:
-    """Fresh parameters, and a normaliser fitted on `data`."""
+    """Returns fresh parameters, and a normalizer fitted on `data`.
+
+    Args:
+      key: the run's randomness.
+      policy: the policy.
+      config: of the training.
+      data: of the demonstrations.
+    """
     key_net, key_run = jax.random.split(key)
+    vector = data.observation.vector if isinstance(data.observation, ImageObservation) else data.observation
     # The first action of every chunk is every action of the data once.
-    vector = data.observation.vector if isinstance(data.observation, Sight) else data.observation
     normalizer = fit_normalizer(vector, data.chunk[:, 0], action_floor=config.action_floor)
     params = policy.init(key_net, normalizer)
     return BCState(
@@ -94,7 +105,7 @@ def init_state(key: PRNGKeyArray, policy: Policy, config: BCConfig, data: BCData
 
 
 def policy_params(state: BCState) -> Params:
-    """The averaged parameters, as the policy takes them."""
+    """Returns the averaged parameters, as the policy takes them."""
     return {"net": state.ema, "normalizer": state.normalizer}
 
 
@@ -102,7 +113,14 @@ def policy_params(state: BCState) -> Params:
 def train_steps(
     policy: Policy, config: BCConfig, state: BCState, data: BCData, count: int
 ) -> tuple[BCState, dict[str, Float[Array, ""]]]:
-    """Trains `count` steps in one call.
+    """Trains `count` optimizer steps in one call.
+
+    Args:
+      policy: the policy.
+      config: of the training.
+      state: of the training.
+      data: of the demonstrations.
+      count: optimizer steps.
 
     Returns:
       The state, and `loss` and `grad_norm` as means over the steps.
@@ -113,27 +131,27 @@ def train_steps(
         key_batch, key_loss = jax.random.split(jax.random.fold_in(state.key, state.step))
         rows = jax.random.randint(key_batch, (config.batch,), 0, data.chunk.shape[0])
         observation, chunk = jax.tree.map(lambda array: jnp.asarray(array)[rows], (data.observation, data.chunk))
-        if policy.encodes:
+        if policy.has_images:
             observation = policy.augment(jax.random.fold_in(key_loss, 1), observation)
 
         def loss_of(net):
             return policy.bc_loss({"net": net, "normalizer": state.normalizer}, key_loss, observation, chunk)
 
         loss, grads = jax.value_and_grad(loss_of)(state.net)
-        updates, memory = optimizer.update(grads, state.optimizer, state.net)
+        updates, opt_state = optimizer.update(grads, state.optimizer, state.net)
         net = optax.apply_updates(state.net, updates)
         # A young average forgets its random start faster: (1 + n) / (10 + n) until the decay is reached.
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(net, state.ema, 1 - decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return state.replace(net=net, ema=ema, optimizer=memory, step=state.step + 1), metrics
+        return state.replace(net=net, ema=ema, optimizer=opt_state, step=state.step + 1), metrics
 
     state, metrics = jax.lax.scan(step, state, length=count)
     return state, jax.tree.map(jnp.mean, metrics)
 
 
 def _optimizer(config: BCConfig) -> optax.GradientTransformation:
-    rate = cosine(config.learning_rate, config.learning_rate_end, config.steps, config.warmup)
+    rate = cosine(config.learning_rate, config.learning_rate_end, config.optimizer_steps, config.warmup)
     adamw = optax.adamw(rate, weight_decay=config.weight_decay)
     if config.max_grad_norm is None:
         return adamw

@@ -1,4 +1,4 @@
-"""Which quantity was the first that stopped being a sensible number."""
+"""Detection of the first quantity of a PPO iteration that is no longer a sensible value."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,25 +16,25 @@ QUANTITIES = (
     "policy_parameters",
     "critic_parameters",
 )
-# Sizes that no healthy run comes near; scaled rewards are at most 10, log densities of a number are clamped.
+# Sizes that no healthy run comes near; scaled rewards are at most 10, log densities of an entry are clamped.
 LIMITS = {"policy_loss": 1e4, "value_loss": 1e6, "ratio": 1e4}
 
 
 class NonFiniteError(Exception):
-    """Training cannot go on.
+    """A quantity that is not finite or far too large, so that training cannot go on.
 
     Attributes:
-      quantity: what went first.
-      what: how.
+      quantity: the first that went.
+      problem: what is wrong with it.
     """
 
-    def __init__(self, quantity: str, what: str = "is not finite"):
-        super().__init__(f"{quantity} {what}")
-        self.quantity, self.what = quantity, what
+    def __init__(self, quantity: str, problem: str = "is not finite"):
+        super().__init__(f"{quantity} {problem}")
+        self.quantity, self.problem = quantity, problem
 
 
 def first_nonfinite(values: dict[str, Array]) -> Int[Array, ""]:
-    """0, or one more than the place of the first quantity that is not finite or too large.
+    """Returns 0, or one more than the index of the first quantity that is not finite or too large.
 
     Args:
       values: an array for each name of `QUANTITIES`.
@@ -49,10 +49,15 @@ def first_nonfinite(values: dict[str, Array]) -> Int[Array, ""]:
     return jnp.where(bad.any(), 1 + jnp.argmax(bad), 0).astype(jnp.int32)
 
 
-def check_update(fault: int, minibatch: int) -> None:
-    """Raises `NonFiniteError` for what `first_nonfinite` found."""
-    if fault:
-        name = QUANTITIES[fault - 1]
+def check_update(nonfinite: int, minibatch: int) -> None:
+    """Raises `NonFiniteError` for what `first_nonfinite` found.
+
+    Args:
+      nonfinite: its result.
+      minibatch: minibatches of the iteration that were fine before.
+    """
+    if nonfinite:
+        name = QUANTITIES[nonfinite - 1]
         limit = f" or above {LIMITS[name]:.0e}" if name in LIMITS else ""
         raise NonFiniteError(name, f"is not finite{limit} in minibatch {minibatch} of the update")
 

@@ -1,12 +1,12 @@
 """Many experts in one program: sampler and update mapped over an expert axis.
 
-Every leaf of a stacked state has a leading axis E. The pool holds E times N environments, expert by expert; vectors
-of tasks with fewer numbers are filled up with zeros, as the pool does.
+Every leaf of a stacked state has a leading axis E. The vector environment holds E times N environments, expert by
+expert; shorter observation vectors are filled up with zeros, as the environment does.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -21,35 +21,80 @@ from rlgen.policies.base import Policy
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import NonFiniteError, check_update
 from rlgen.rl.ppo import Samples, finish, prepare, run_update
-from rlgen.rl.rollout import Player, Rollout, judge, play, sample_and_judge
+from rlgen.rl.rollout import Rollout, RolloutFunctions, run_chunks, sample_and_value, value
 from rlgen.rl.train_state import PPOState, policy_params
 
 
-def stack(trees: Sequence[PyTree]) -> PyTree:
-    """One tree whose leaves have a leading axis E."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def unstack(tree: PyTree) -> list[PyTree]:
-    """The E trees of a stacked one."""
-    count = jax.tree.leaves(tree)[0].shape[0]
-    return [jax.tree.map(lambda leaf, number=number: leaf[number], tree) for number in range(count)]
-
-
-def collect_experts(
+def iterate_population(
     policy: Policy,
     critic: Critic,
     config: PPOConfig,
     states: PPOState,
-    pool: VectorEnv,
+    env: VectorEnv,
     seeds: Sequence[int],
-    look: Observe = observe_vector,
+    observe: Observe = observe_vector,
+) -> tuple[PPOState, list[dict[str, float]]]:
+    """Runs one iteration of every expert, as `ppo.iterate` does of one. The states that go in are used up.
+
+    Args:
+      policy: the policy that all experts share, but for parameters.
+      critic: likewise.
+      config: of the training.
+      states: stacked states of E experts.
+      env: E times `config.environments` environments.
+      seeds: of reset states, those that each expert would have alone.
+      observe: makes the policy's observations.
+
+    Returns:
+      The new states, and the metrics of each expert.
+
+    Raises:
+      NonFiniteError: something of one of them is not finite or far too large.
+    """
+    begin = time.perf_counter()
+    rollouts = collect_population(policy, critic, config, states, env, seeds, observe)
+    start = time.perf_counter()
+    pairs = zip(unstack(states), rollouts, strict=True)
+    prepared = [prepare(policy, config, state, rollout) for state, rollout in pairs]
+    states, metrics = update_population(
+        policy, critic, config, stack([state for state, _ in prepared]), stack([samples for _, samples in prepared])
+    )
+    by_expert = [{name: float(array[expert]) for name, array in metrics.items()} for expert in range(len(seeds))]
+    seconds = rollouts[0].seconds | {"update": time.perf_counter() - start}
+    finished = []
+    for expert, (state, values, rollout) in enumerate(zip(unstack(states), by_expert, rollouts, strict=True)):
+        try:
+            check_update(int(values.pop("nonfinite")), int(values.pop("nonfinite_minibatch")))
+        except NonFiniteError as error:
+            raise NonFiniteError(f"expert {expert}: {error.quantity}", error.problem) from None
+        finished.append(finish(state, values, rollout, seconds, time.perf_counter() - begin))
+    return stack([state for state, _ in finished]), [values for _, values in finished]
+
+
+def collect_population(
+    policy: Policy,
+    critic: Critic,
+    config: PPOConfig,
+    states: PPOState,
+    env: VectorEnv,
+    seeds: Sequence[int],
+    observe: Observe = observe_vector,
 ) -> list[Rollout]:
-    """A rollout of every expert; `seeds` are those that each would have alone."""
+    """Collects a rollout of every expert.
+
+    Args:
+      policy: the policy that all experts share, but for parameters.
+      critic: likewise.
+      config: of the training.
+      states: stacked states of E experts.
+      env: E times `config.environments` environments.
+      seeds: of reset states, those that each expert would have alone.
+      observe: makes the policy's observations.
+    """
     params, count = policy_params(states), len(seeds)
     iterations = np.asarray(states.iteration)
     keys = jax.vmap(jax.random.fold_in)(states.key, states.iteration)
-    shift = config.shift if policy.encodes else 0
+    shift = config.random_shift if policy.has_images else 0
 
     def by_expert(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda array: jnp.asarray(array).reshape(count, -1, *array.shape[1:]), tree)
@@ -57,79 +102,62 @@ def collect_experts(
     def in_a_row(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), tree)
 
-    def sample(number: int, seen: PyTree):
-        folded = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-        return in_a_row(_sample(policy, critic, shift, params, states.critic, folded, by_expert(seen)))
+    def sample(chunk: int, observation: PyTree):
+        folded = jax.vmap(lambda key: jax.random.fold_in(key, chunk))(keys)
+        return in_a_row(_sample(policy, critic, shift, params, states.critic, folded, by_expert(observation)))
 
-    def value(seen: PyTree):
-        return in_a_row(_value(policy, critic, params, states.critic, by_expert(seen)))
+    def values(observation: PyTree):
+        return in_a_row(_value(policy, critic, params, states.critic, by_expert(observation)))
 
-    randoms = [np.random.default_rng((seed, int(iteration))) for seed, iteration in zip(seeds, iterations, strict=True)]
-    return _share_out(play(Player(sample, value), config, pool, look, randoms), count)
-
-
-def iterate_experts(
-    policy: Policy,
-    critic: Critic,
-    config: PPOConfig,
-    states: PPOState,
-    pool: VectorEnv,
-    seeds: Sequence[int],
-    look: Observe = observe_vector,
-) -> tuple[PPOState, list[dict[str, float]]]:
-    """One iteration of every expert, as `ppo.iterate` is of one. The states that go in are used up.
-
-    Raises:
-      Broken: something of one of them is not finite or far too large.
-    """
-    begin = time.perf_counter()
-    rollouts = collect_experts(policy, critic, config, states, pool, seeds, look)
-    start = time.perf_counter()
-    pairs = zip(unstack(states), rollouts, strict=True)
-    prepared = [prepare(policy, config, state, rollout) for state, rollout in pairs]
-    states, metrics = update_experts(
-        policy, critic, config, stack([state for state, _ in prepared]), stack([samples for _, samples in prepared])
-    )
-    told = [{name: float(value[number]) for name, value in metrics.items()} for number in range(len(seeds))]
-    seconds = rollouts[0].seconds | {"update": time.perf_counter() - start}
-    finished = []
-    for number, (state, values, rollout) in enumerate(zip(unstack(states), told, rollouts, strict=True)):
-        try:
-            check_update(int(values.pop("fault")), int(values.pop("fault_minibatch")))
-        except NonFiniteError as error:
-            raise NonFiniteError(
-                f"expert {number}: {error.quantity}", str(error).removeprefix(error.quantity).strip()
-            ) from None
-        finished.append(finish(state, values, rollout, seconds, time.perf_counter() - begin))
-    return stack([state for state, _ in finished]), [values for _, values in finished]
+    generators = [
+        np.random.default_rng((seed, int(iteration))) for seed, iteration in zip(seeds, iterations, strict=True)
+    ]
+    return _split(run_chunks(RolloutFunctions(sample, values), config, env, observe, generators), count)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
-def update_experts(policy: Policy, critic: Critic, config: PPOConfig, states: PPOState, samples: Samples):
-    """`update` of every expert in one call; one that stops early waits for the others."""
+def update_population(
+    policy: Policy, critic: Critic, config: PPOConfig, states: PPOState, samples: Samples
+) -> tuple[PPOState, dict[str, jax.Array]]:
+    """Updates every expert in one call; one that stops early waits for the others.
+
+    Args:
+      policy: the policy that all experts share, but for parameters.
+      critic: likewise.
+      config: of the training.
+      states: stacked states of E experts.
+      samples: stacked samples.
+    """
     return jax.vmap(partial(run_update, policy, critic, config))(states, samples)
 
 
+def stack(trees: Sequence[PyTree]) -> PyTree:
+    """Returns one tree whose leaves have a leading axis E."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def unstack(tree: PyTree) -> list[PyTree]:
+    """Returns the E trees of a stacked one."""
+    count = jax.tree.leaves(tree)[0].shape[0]
+    return [jax.tree.map(lambda leaf, index=index: leaf[index], tree) for index in range(count)]
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _sample(policy, critic, shift, params, values, keys, seen):
-    return jax.vmap(partial(sample_and_judge, policy, critic, shift))(params, values, keys, seen)
+def _sample(policy, critic, shift, params, critic_params, keys, observation):
+    return jax.vmap(partial(sample_and_value, policy, critic, shift))(params, critic_params, keys, observation)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _value(policy, critic, params, values, seen):
-    return jax.vmap(partial(judge, policy, critic))(params, values, seen)
+def _value(policy, critic, params, critic_params, observation):
+    return jax.vmap(partial(value, policy, critic))(params, critic_params, observation)
 
 
-def _share_out(rollout: Rollout, count: int) -> list[Rollout]:
-    """Each expert's columns."""
-    width = rollout.reward.shape[1] // count
-    shared = []
-    for number in range(count):
-        columns = slice(number * width, (number + 1) * width)
-        arrays = {
-            field.name: jax.tree.map(lambda array, columns=columns: array[:, columns], getattr(rollout, field.name))
-            for field in fields(rollout)
-            if field.name != "seconds"
-        }
-        shared.append(replace(rollout, **arrays))
-    return shared
+def _split(rollout: Rollout, count: int) -> list[Rollout]:
+    """Returns each expert's columns of a rollout."""
+    width = rollout.transitions.reward.shape[1] // count
+    parts = []
+    for expert in range(count):
+        columns = slice(expert * width, (expert + 1) * width)
+        transitions = jax.tree.map(lambda array, columns=columns: array[:, columns], rollout.transitions)
+        parts.append(replace(rollout, transitions=transitions))
+    return parts

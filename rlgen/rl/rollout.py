@@ -1,11 +1,11 @@
-"""Rollouts: chunks with exploration in a pool, what the critic says of them, and where the time goes."""
+"""Rollouts for PPO: chunks with exploration in a vector environment, values of what was observed, and timings."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,62 +16,230 @@ from rlgen.configs.schema import PPOConfig
 from rlgen.core.types import Observation
 from rlgen.libero.envs.image_observer import ImageObserver, Observe
 from rlgen.libero.envs.vector_env import VectorEnv
-from rlgen.policies.base import Observed, Params, Policy, PolicySample
+from rlgen.policies.base import Features, Params, Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import check_finite
 from rlgen.rl.train_state import PPOState, policy_params
 
 # Observations encoded at a time where nothing is differentiated; more only need more memory.
-ENCODED = 128
+ENCODED_AT_ONCE = 128
+
+
+class Transition(NamedTuple):
+    """One chunk of N environments; stacked over T chunks, a rollout.
+
+    Attributes:
+      observation: vectors, or image observations as the policy was given them, shifted and in bytes.
+      chain: points of the denoising chain, noisiest first.
+      log_prob: log density of each transition of the chain, for each entry.
+      value: of the observation.
+      next_value: of the observation that the chunk led to; where an episode ended, of its final one.
+      reward: sum over the chunk.
+      terminated: the episode ended in the chunk.
+      truncated: the episode was cut off after the chunk.
+      control_steps: executed control steps.
+    """
+
+    observation: PolicyObservation
+    chain: Float[np.ndarray, "*T N K+1 H A"]
+    log_prob: Float[np.ndarray, "*T N K H A"]
+    value: Float[np.ndarray, "*T N"]
+    next_value: Float[np.ndarray, "*T N"]
+    reward: Float[np.ndarray, "*T N"]
+    terminated: Bool[np.ndarray, "*T N"]
+    truncated: Bool[np.ndarray, "*T N"]
+    control_steps: Int[np.ndarray, "*T N"]
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """T chunks of N environments, as they were played; arrays are `[T, N, ...]`.
+    """T chunks of N environments.
 
     Attributes:
-      observation: vectors, or sights as they were shown, shifted and in bytes.
-      value: of each observation.
-      next_value: of the observation that the chunk led to; where an episode ended, of its final one.
-      steps: control steps of each chunk.
-      seconds: what took how long.
+      transitions: arrays `[T, N, ...]`.
+      seconds: spent on environments, rendering and the sampler.
     """
 
-    observation: Observed
-    chain: Float[np.ndarray, "T N K+1 H A"]
-    log_prob: Float[np.ndarray, "T N K H A"]
-    value: Float[np.ndarray, "T N"]
-    next_value: Float[np.ndarray, "T N"]
-    reward: Float[np.ndarray, "T N"]
-    terminated: Bool[np.ndarray, "T N"]
-    truncated: Bool[np.ndarray, "T N"]
-    steps: Int[np.ndarray, "T N"]
+    transitions: Transition
     seconds: dict[str, float]
 
     @property
     def control_steps(self) -> int:
-        """Control steps in all."""
-        return int(self.steps.sum())
+        """Control steps of all environments."""
+        return int(self.transitions.control_steps.sum())
 
 
 @dataclass(frozen=True)
-class Player:
-    """What acts and judges in a pool.
+class RolloutFunctions:
+    """Compiled functions that a rollout calls.
 
     Attributes:
-      sample: from a chunk's number and what is seen: the sample, values, and what was seen, shifted.
-      value: of what is seen.
+      sample: from a chunk's index and an observation: the sample, values, and the observation with its images shifted.
+      value: values of an observation.
     """
 
-    sample: Callable[[int, Observed], tuple[PolicySample, Array, Observed]]
-    value: Callable[[Observed], Array]
+    sample: Callable[[int, PolicyObservation], tuple[PolicySample, Array, PolicyObservation]]
+    value: Callable[[PolicyObservation], Array]
+
+
+def collect(
+    policy: Policy,
+    critic: Critic,
+    config: PPOConfig,
+    state: PPOState,
+    env: VectorEnv,
+    observe: Observe,
+    seed: int,
+    on_chunk: Callable[[int], None] | None = None,
+) -> Rollout:
+    """Collects `config.chunks` chunks in every environment from new reset states, with exploration.
+
+    Args:
+      policy: the policy.
+      critic: the critic.
+      config: of the training.
+      state: of the training; its iteration decides what is drawn.
+      env: N environments.
+      observe: makes the policy's observations.
+      seed: of the reset states.
+      on_chunk: called after every chunk with how many there have been.
+
+    Raises:
+      NonFiniteError: an output of policy or critic is not finite.
+    """
+    iteration = int(state.iteration)
+    key, params = jax.random.fold_in(state.key, iteration), policy_params(state)
+    # A shift is drawn once, for acting and for the update alike: the ratio before the first step is 1.
+    shift = config.random_shift if policy.has_images else 0
+
+    def sample(chunk: int, observation: PolicyObservation):
+        return _sample(policy, critic, shift, params, state.critic, jax.random.fold_in(key, chunk), observation)
+
+    functions = RolloutFunctions(sample, partial(_value, policy, critic, params, state.critic))
+    return run_chunks(functions, config, env, observe, [np.random.default_rng((seed, iteration))], on_chunk)
+
+
+def run_chunks(
+    functions: RolloutFunctions,
+    config: PPOConfig,
+    env: VectorEnv,
+    observe: Observe,
+    generators: Sequence[np.random.Generator],
+    on_chunk: Callable[[int], None] | None = None,
+) -> Rollout:
+    """Runs `config.chunks` chunks; an episode that ends is followed by a new one.
+
+    Args:
+      functions: of policy and critic.
+      config: of the training.
+      env: N environments.
+      observe: makes the policy's observations.
+      generators: of reset states; each serves an equal, contiguous part of the environments.
+      on_chunk: called after every chunk with how many there have been.
+    """
+    clock, transitions = Clock(), []
+    with clock("environment"):
+        raw = env.reset(_sample_reset_states(env, generators))
+    with clock("rendering"):
+        observation = observe(raw)
+    for chunk in range(config.chunks):
+        with clock("sampler"):
+            sample, value, shifted = jax.tree.map(np.asarray, functions.sample(chunk, observation))
+            check_finite(sampled_actions=sample.chunk, value=value)
+        with clock("environment"):
+            replacements = _sample_reset_states(env, generators)
+            result = env.step(sample.chunk[:, : config.action_steps], replacements=replacements)
+        ended = result.terminated | result.truncated
+        with clock("rendering"):
+            observation = observe(result.observation)
+            final = _observe_final(observe, observation, result.final_observation, ended)
+        with clock("sampler"):
+            last = chunk + 1 == config.chunks
+            # Elsewhere it is the value that the next chunk begins with.
+            next_value = np.asarray(functions.value(final)) if last or ended.any() else np.full_like(value, np.nan)
+        outcome = (result.reward, result.terminated, result.truncated, result.steps)
+        transitions.append(Transition(shifted, sample.chain, sample.log_prob, value, next_value, *outcome))
+        if on_chunk is not None:
+            on_chunk(chunk + 1)
+    stacked = jax.tree.map(lambda *parts: np.stack(parts), *transitions)
+    same_episode = ~(stacked.terminated | stacked.truncated)[:-1]
+    stacked.next_value[:-1] = np.where(same_episode, stacked.value[1:], stacked.next_value[:-1])
+    check_finite(reward=stacked.reward, value=stacked.next_value)
+    return Rollout(stacked, clock.seconds)
+
+
+def sample_and_value(
+    policy: Policy,
+    critic: Critic,
+    shift: int,
+    params: Params,
+    critic_params: Any,
+    key: PRNGKeyArray,
+    observation: PolicyObservation,
+) -> tuple[PolicySample, Float[Array, " N"], PolicyObservation]:
+    """Samples a chunk for each row and computes values; images are shifted and encoded once.
+
+    Args:
+      policy: the policy.
+      critic: the critic.
+      shift: largest random shift of images, pixels.
+      params: the policy's parameters.
+      critic_params: the critic's.
+      key: randomness of shift and sample.
+      observation: of N environments.
+
+    Returns:
+      The sample, values, and the observation with its images shifted.
+    """
+    if policy.has_images:
+        observation = policy.augment(jax.random.fold_in(key, 1), observation, shift)
+    features = encode_in_parts(policy, params, observation)
+    values = critic.value(critic_params, critic.inputs(params, observation, features))
+    return policy.sample_from(params, key, features), values, observation
+
+
+def value(
+    policy: Policy, critic: Critic, params: Params, critic_params: Any, observation: PolicyObservation
+) -> Float[Array, " N"]:
+    """Computes the values of observations.
+
+    Args:
+      policy: the policy, whose encoder the critic may use.
+      critic: the critic.
+      params: the policy's parameters.
+      critic_params: the critic's.
+      observation: of N environments.
+    """
+    features = encode_in_parts(policy, params, observation)
+    return critic.value(critic_params, critic.inputs(params, observation, features))
+
+
+_sample = jax.jit(sample_and_value, static_argnums=(0, 1, 2))
+_value = jax.jit(value, static_argnums=(0, 1))
+
+
+def encode_in_parts(policy: Policy, params: Params, observation: PolicyObservation) -> Features:
+    """Returns features of many observations, `ENCODED_AT_ONCE` at a time where they have images.
+
+    Args:
+      policy: the policy.
+      params: its parameters.
+      observation: of N environments.
+    """
+    if not policy.has_images:
+        return policy.encode(params, observation)
+
+    def one(row: PolicyObservation) -> Array:
+        return policy.encode(params, jax.tree.map(lambda array: array[None], row))[0]
+
+    return jax.lax.map(one, jax.tree.map(jnp.asarray, observation), batch_size=ENCODED_AT_ONCE)
 
 
 @dataclass
 class Clock:
-    """Adds up seconds by name."""
+    """A stopwatch that adds up seconds by name."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: {"environment": 0.0, "drawing": 0.0, "sampler": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: {"environment": 0.0, "rendering": 0.0, "sampler": 0.0})
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -80,121 +248,25 @@ class Clock:
         self.seconds[name] += time.perf_counter() - start
 
 
-def collect(
-    policy: Policy,
-    critic: Critic,
-    config: PPOConfig,
-    state: PPOState,
-    pool: VectorEnv,
-    look: Observe,
-    seed: int,
-    on_chunk: Callable[[int], None] | None = None,
-) -> Rollout:
-    """Plays `config.chunks` chunks in every environment from new initial states, with exploration.
-
-    Raises:
-      Broken: the policy or the critic says what is not finite.
-    """
-    iteration = int(state.iteration)
-    key, params = jax.random.fold_in(state.key, iteration), policy_params(state)
-    # A shift is drawn once, for acting and for the update alike: the ratio before the first step is 1.
-    shift = config.shift if policy.encodes else 0
-
-    def sample(number: int, seen: Observed):
-        return _sample(policy, critic, shift, params, state.critic, jax.random.fold_in(key, number), seen)
-
-    player = Player(sample, partial(_value, policy, critic, params, state.critic))
-    return play(player, config, pool, look, [np.random.default_rng((seed, iteration))], on_chunk)
+def _observe_final(
+    observe: Observe, observation: PolicyObservation, final: Observation, ended: Bool[np.ndarray, " N"]
+) -> PolicyObservation:
+    """Returns the final observations; they differ from the present ones only where an episode ended."""
+    if isinstance(observe, ImageObserver):
+        return observe.again(observation, final, np.flatnonzero(ended))
+    return observe(final)
 
 
-def play(
-    player: Player,
-    config: PPOConfig,
-    pool: VectorEnv,
-    look: Observe,
-    randoms: Sequence[np.random.Generator],
-    on_chunk: Callable[[int], None] | None = None,
-) -> Rollout:
-    """Plays; the pool's rows are shared out evenly among `randoms`, which draw their initial states."""
-    clock, rows = Clock(), []
-    with clock("environment"):
-        observation = pool.reset(_draw(pool, randoms))
-    with clock("drawing"):
-        seen = look(observation)
-    for number in range(config.chunks):
-        with clock("sampler"):
-            sample, value, shown = jax.tree.map(np.asarray, player.sample(number, seen))
-            check_finite(sampled_actions=sample.chunk, value=value)
-        with clock("environment"):
-            result = pool.step(sample.chunk[:, : config.executed], replacements=_draw(pool, randoms))
-        ended = result.terminated | result.truncated
-        with clock("drawing"):
-            seen = look(result.observation)
-            final = _look_back(look, seen, result.final_observation, ended)
-        with clock("sampler"):
-            last = number + 1 == config.chunks
-            # Elsewhere it is the value that the next chunk begins with.
-            next_value = np.asarray(player.value(final)) if last or ended.any() else np.full_like(value, np.nan)
-        outcome = (result.reward, result.terminated, result.truncated, result.steps)
-        rows.append((shown, sample.chain, sample.log_prob, value, next_value, *outcome))
-        if on_chunk is not None:
-            on_chunk(number + 1)
-    columns = [jax.tree.map(lambda *parts: np.stack(parts), *column) for column in zip(*rows, strict=True)]
-    shown, chain, log_prob, value, next_value, reward, terminated, truncated, steps = columns
-    going_on = ~(terminated | truncated)[:-1]
-    next_value[:-1] = np.where(going_on, value[1:], next_value[:-1])
-    check_finite(reward=reward, value=next_value)
-    arrays = (shown, chain, log_prob, value, next_value, reward, terminated, truncated, steps)
-    return Rollout(*arrays, clock.seconds)
-
-
-def _look_back(look: Observe, seen: Observed, final: Observation, ended: Bool[np.ndarray, " N"]) -> Observed:
-    """What the final observations look like; only where an episode ended they are not what is seen now."""
-    if isinstance(look, ImageObserver):
-        return look.again(seen, final, np.flatnonzero(ended))
-    return look(final)
-
-
-def _draw(pool: VectorEnv, randoms: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
-    """Initial states for training, each from its own scene's placements."""
-    each = pool.count // len(randoms)
+def _sample_reset_states(env: VectorEnv, generators: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
+    """Draws reset states for training, each from those of its own scene."""
+    each = env.count // len(generators)
     blocks = []
-    for number, random in enumerate(randoms):
-        placements = pool.scenes[number * each].placements
-        blocks.append(placements[random.integers(0, len(placements), each)])
+    for part, generator in enumerate(generators):
+        states = env.scenes[part * each].placements
+        blocks.append(states[generator.integers(0, len(states), each)])
     if len(blocks) == 1:
         return blocks[0]
-    states = np.zeros((pool.count, max(block.shape[1] for block in blocks)))
-    for number, block in enumerate(blocks):
-        states[number * each : (number + 1) * each, : block.shape[1]] = block
-    return states
-
-
-def encode_in_parts(policy: Policy, params: Params, observation: Observed) -> Array:
-    """Codes of many observations, `ENCODED` at a time where encoding is dear."""
-    if not policy.encodes:
-        return policy.encode(params, observation)
-
-    def one(row: Observed) -> Array:
-        return policy.encode(params, jax.tree.map(lambda array: array[None], row))[0]
-
-    return jax.lax.map(one, jax.tree.map(jnp.asarray, observation), batch_size=ENCODED)
-
-
-def sample_and_judge(
-    policy: Policy, critic: Critic, shift: int, params: Params, values: Any, key: PRNGKeyArray, seen: Observed
-) -> tuple[PolicySample, Float[Array, " N"], Observed]:
-    """A chunk for each row, the value of what is seen, and that with its pictures shifted; encoded once."""
-    if policy.encodes:
-        seen = policy.augment(jax.random.fold_in(key, 1), seen, shift)
-    code = encode_in_parts(policy, params, seen)
-    return policy.sample_from(params, key, code), critic.value(values, critic.inputs(params, seen, code)), seen
-
-
-def judge(policy: Policy, critic: Critic, params: Params, values: Any, seen: Observed) -> Float[Array, " N"]:
-    """The value of what is seen."""
-    return critic.value(values, critic.inputs(params, seen, encode_in_parts(policy, params, seen)))
-
-
-_sample = jax.jit(sample_and_judge, static_argnums=(0, 1, 2))
-_value = jax.jit(judge, static_argnums=(0, 1))
+    padded = np.zeros((env.count, max(block.shape[1] for block in blocks)))
+    for part, block in enumerate(blocks):
+        padded[part * each : (part + 1) * each, : block.shape[1]] = block
+    return padded

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlgen.configs.aliases import upgrade
 from rlgen.configs.schema import Config, from_json, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json, write_json
 
 MARK = "rlgen-run"
-FORMAT = 1
+# 1 is that of version 0.1.0, whose names of settings `configs.aliases` knows.
+FORMAT = 2
 
 
 class Run:
@@ -123,9 +125,9 @@ def open_run(folder: Path) -> Run:
         raise UserError(f"{folder} holds no run; start one with `rlgen demos --run {folder}` or `rlgen quickstart`")
     try:
         record = read_json(folder / "run.json")
-        if record["kind"] != MARK or record["format"] != FORMAT:
+        if record["kind"] != MARK or record["format"] not in range(1, FORMAT + 1):
             raise KeyError("kind")
-        return Run(folder, from_json(record["config"]), record["assets"])
+        return Run(folder, from_json(upgrade(record["config"], record["format"])), record["assets"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}/run.json cannot be read: {error}; choose another --run") from error
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from diffusion.goldens import below, cases, load, stub
 
-from rlgen.diffusion.samplers import Noise, draw_noise, floored_sigma, guess_clean, transition_mean, walk
+from rlgen.diffusion.samplers import Noise, denoise, floored_sigma, predict_x0, sample_noise, transition_mean
 from rlgen.diffusion.schedules import cosine_schedule, ddim_chain, ddpm_chain
 
 STEPS = cases("02_p_mean_var", "mu")
@@ -37,7 +37,7 @@ def test_single_steps_match_golden(case):
     for index, x in enumerate(golden["x"]):
         output = predict(x, chain.timestep[index])
         np.testing.assert_allclose(
-            guess_clean(chain, index, x, output), golden["x0_unclamped"][index], rtol=1e-5, atol=1e-5
+            predict_x0(chain, index, x, output), golden["x0_unclamped"][index], rtol=1e-5, atol=1e-5
         )
         mean = transition_mean(chain, index, x, output)
         np.testing.assert_allclose(mean, golden["mu"][index], atol=4e-6)
@@ -66,43 +66,43 @@ def test_walks_match_golden(case):
         return jnp.where(timestep <= first_tuned, tuned(x, timestep), base(x, timestep))
 
     for floor in (0.1, 0.01):
-        walked = walk(mixed, chain, noise, floored_sigma(chain, floor))
+        walked = denoise(mixed, chain, noise, floored_sigma(chain, floor))
         points = np.moveaxis(walked.points, 0, 1)[:, chain.steps - count :]
         np.testing.assert_allclose(points, golden[f"train_std{floor}/chain"], atol=4e-6)
-    walked = walk(base, chain, noise, floored_sigma(chain, 0.1))
+    walked = denoise(base, chain, noise, floored_sigma(chain, 0.1))
     points = np.moveaxis(walked.points, 0, 1)[:, chain.steps - count :]
     np.testing.assert_allclose(points, golden["train_std0.1_base_policy/chain"], atol=4e-6)
-    walked = walk(mixed, chain, noise, floored_sigma(chain, 0.1), clip_final=1.0)
+    walked = denoise(mixed, chain, noise, floored_sigma(chain, 0.1), clip_final=1.0)
     np.testing.assert_allclose(walked.chunk, golden["train_std0.1_final_clip1/trajectories"], atol=4e-6)
 
     still = chain_of(case, eta=0.0)
-    walked = walk(mixed, still, noise, still_sigma(still, case))
+    walked = denoise(mixed, still, noise, still_sigma(still, case))
     points = np.moveaxis(walked.points, 0, 1)[:, chain.steps - count :]
     np.testing.assert_allclose(points, golden["eval_deterministic/chain"], atol=4e-6)
     if "diffusion_eval_ft0/trajectories" in golden:
         np.testing.assert_allclose(walked.chunk, golden[f"diffusion_eval_ft{count}/trajectories"], atol=4e-6)
-        walked = walk(base, still, noise, still_sigma(still, case))
+        walked = denoise(base, still, noise, still_sigma(still, case))
         np.testing.assert_allclose(walked.chunk, golden["diffusion_eval_ft0/trajectories"], atol=4e-6)
 
 
 def test_a_chain_in_two_parts_is_the_chain():
     chain = ddim_chain(cosine_schedule(50), 5)
-    noise = draw_noise(jax.random.key(0), 5, (2, 4, 3))
+    noise = sample_noise(jax.random.key(0), 5, (2, 4, 3))
     sigma = floored_sigma(chain, 0.1)
 
     def predict(x, timestep):
         return jnp.sin(x + timestep)
 
-    whole = walk(predict, chain, noise, sigma)
-    early = walk(predict, chain.part(0, 2), Noise(noise.initial, noise.steps[:2]), sigma[:2])
-    late = walk(predict, chain.part(2), Noise(early.chunk, noise.steps[2:]), sigma[2:])
+    whole = denoise(predict, chain, noise, sigma)
+    early = denoise(predict, chain.part(0, 2), Noise(noise.initial, noise.steps[:2]), sigma[:2])
+    late = denoise(predict, chain.part(2), Noise(early.chunk, noise.steps[2:]), sigma[2:])
     np.testing.assert_array_equal(late.chunk, whole.chunk)
 
 
 def test_one_step_goes_from_noise_to_the_guess():
     chain = ddim_chain(cosine_schedule(100), 1, eta=1.0)
     noise = Noise(initial=jnp.full((2, 4, 3), 0.5), steps=jnp.full((1, 2, 4, 3), 9.0))
-    walked = walk(lambda x, timestep: jnp.zeros_like(x), chain, noise, floored_sigma(chain, 0.1))
+    walked = denoise(lambda x, timestep: jnp.zeros_like(x), chain, noise, floored_sigma(chain, 0.1))
     guess = 0.5 / np.sqrt(chain.alpha_bar[0])
     # The step noise is clamped to three deviations.
     np.testing.assert_allclose(walked.chunk, guess + 0.3, rtol=1e-6)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.diffusion.samplers import Noise, walk
+from rlgen.diffusion.samplers import Noise, denoise
 from rlgen.diffusion.schedules import cosine_schedule, ddim_chain
 from rlgen.diffusion.solvers import dpm_solver_chain, flow_chain, half_log_snr, multistep_chain
 
@@ -40,7 +40,7 @@ def error(steps: int, order: int, prediction: str = "x0") -> float:
     share = 1 / (1 + np.exp(-2 * ratio))
     chain = multistep_chain(np.arange(steps), share[1:], share[:-1], prediction, order)
     chain = chain.replace(timestep=chain.alpha_bar)
-    end = walk(gaussian_denoiser(prediction), chain, still(chain), clip_x0=None).chunk
+    end = denoise(gaussian_denoiser(prediction), chain, still(chain), clip_x0=None).chunk
     want = START * deviation(share[0]) / deviation(share[-1])
     return float(jnp.abs(end - want).max())
 
@@ -88,7 +88,7 @@ def test_fewer_network_passes_than_ddim_for_the_same_distance():
 
     def end(chain):
         chain = chain.replace(timestep=chain.alpha_bar)
-        return walk(gaussian_denoiser("x0"), chain, still(chain), clip_x0=None).chunk
+        return denoise(gaussian_denoiser("x0"), chain, still(chain), clip_x0=None).chunk
 
     target = end(ddim_chain(schedule, 1000, eta=0.0))
     ddim, dpm = (jnp.abs(end(chain(schedule, 10)) - target).max() for chain in (_ddim0, dpm_solver_chain))
@@ -103,7 +103,7 @@ def flow_error(method: str, steps: int) -> float:
     """dx/dt = a x + b t, from 1 to 0, whose solution is an exponential and a line."""
     a, b = 1.3, 0.7
     chain = flow_chain(steps, method)
-    end = walk(lambda x, t: a * x + b * t, chain, still(chain)).chunk
+    end = denoise(lambda x, t: a * x + b * t, chain, still(chain)).chunk
     special = -b / a - b / a**2
     want = (START - special) * np.exp(-a) - b / a**2
     return float(jnp.abs(end - want).max())
@@ -120,7 +120,7 @@ def test_a_straight_flow_takes_one_step():
     """With a velocity that does not change, data = noise - velocity after one step of either method."""
     for method in ("euler", "heun"):
         chain = flow_chain(1, method)
-        end = walk(lambda x, t: jnp.full_like(x, 5.0), chain, still(chain)).chunk
+        end = denoise(lambda x, t: jnp.full_like(x, 5.0), chain, still(chain)).chunk
         np.testing.assert_allclose(end, START - 5, atol=1e-6)
 
 

@@ -8,6 +8,7 @@ from diffusion.goldens import below, config, load
 from nets.torch_vision import encoder_to_torch, image_encoder
 from nets.torch_weights import flat_paths, residual_mlp, unet
 
+from rlgen.configs.schema import ImageEncoderConfig
 from rlgen.nets.image_encoder import ImageEncoder, Vit
 from rlgen.nets.mlp import clamped_sigma
 from rlgen.nets.unet1d import Unet1d
@@ -28,11 +29,13 @@ def setting(case: str):
 def encoder(numbers, part: str) -> ImageEncoder:
     vit = numbers["vit"]
     return ImageEncoder(
-        "vit",
-        token=vit["embed_dim"],
-        depth=vit["depth"],
-        heads=vit["num_heads"],
-        embedding=numbers[part]["spatial_emb"],
+        ImageEncoderConfig(
+            backbone="vit",
+            token_size=vit["embed_dim"],
+            depth=vit["depth"],
+            heads=vit["num_heads"],
+            embedding_size=numbers[part]["spatial_emb"],
+        )
     )
 
 

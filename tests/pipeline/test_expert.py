@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlgen.configs.presets import expert_presets, fit_to
-from rlgen.configs.schema import BCConfig, Config, PolicyConfig, PPOConfig
+from rlgen.configs.schema import BCConfig, Config, CriticConfig, DiffusionConfig, PolicyConfig, PPOConfig
 from rlgen.core.errors import UserError
 from rlgen.core.progress import Progress
 from rlgen.core.stats import SuccessRate
@@ -24,8 +24,13 @@ from rlgen.training.metrics import read_metrics
 from rlgen.training.run import create_run
 
 CONFIG = Config(
-    policy=PolicyConfig(network="mlp", widths=(16,), critic_widths=(16,), steps=2),
-    bc=BCConfig(episodes=2, steps=12, batch=8, warmup=1, stop_success=0.5, check_every=4, check_episodes=20),
+    policy=PolicyConfig(
+        network="mlp",
+        mlp_widths=(16,),
+        critic=CriticConfig(widths=(16,)),
+        diffusion=DiffusionConfig(denoising_steps=2),
+    ),
+    bc=BCConfig(episodes=2, optimizer_steps=12, batch=8, warmup=1, stop_success=0.5, check_every=4, check_episodes=20),
     ppo=PPOConfig(
         iterations=4,
         environments=2,
@@ -92,7 +97,7 @@ def test_cloning_stops_at_a_rate_and_ppo_where_rate_and_interval_are_reached(tmp
         assert all(line[f"seconds_{name}"] >= 0 for line in lines[1:])
     assert list((tmp_path / "run/ppo/tensorboard").glob("events.out.tfevents*"))
     policy, params = ppo.load_policy(context)
-    assert policy.chain_steps == 2 and all(np.isfinite(leaf).all() for leaf in _leaves(params))
+    assert policy.num_trained_steps == 2 and all(np.isfinite(leaf).all() for leaf in _leaves(params))
 
 
 def _leaves(params):
@@ -152,8 +157,8 @@ def test_presets_are_whole_and_fit_a_task(name):
 
     config = fit_to(expert_presets()[name], 220)
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
-    executed = config.ppo.executed or config.policy.horizon
-    assert config.ppo.chunks * executed >= 220 > (config.ppo.chunks - 1) * executed
+    action_steps = config.ppo.action_steps or config.policy.horizon
+    assert config.ppo.chunks * action_steps >= 220 > (config.ppo.chunks - 1) * action_steps
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,7 @@ def test_presets_are_whole_and_fit_a_task(name):
     [
         ({"bc": {"stop_success": 1.5}}, "1.5"),
         ({"ppo": {"target": 0.0}}, "target 0.0"),
-        ({"ppo": {"executed": 9}}, "9 of a chunk of 8"),
+        ({"ppo": {"action_steps": 9}}, "9 of a chunk of 8"),
     ],
 )
 def test_contradictions_are_one_line(change, words):

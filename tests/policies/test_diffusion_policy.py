@@ -5,13 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlgen.configs.schema import DiffusionConfig, PolicyConfig
+from rlgen.core.errors import UserError
 from rlgen.diffusion.samplers import Noise
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.normalizer import fit_normalizer
 
-POLICY = DiffusionPolicy(
-    observation_size=5, horizon=4, action_size=3, architecture="mlp", widths=(16,), time_size=8, train_steps=20
-)
+CONFIG = PolicyConfig(horizon=4, network="mlp", mlp_widths=(16,), time_embedding_size=8)
+CHAIN = {"train_timesteps": 20, "eta_act": 0.0, "sigma_min_sample": 0.1, "sigma_min_logprob": 0.1}
+
+
+def policy_of(chain=(), **change) -> DiffusionPolicy:
+    """The policy of these tests with changes of its chain, and of the rest."""
+    diffusion = DiffusionConfig(**{**CHAIN, **dict(chain)})
+    return DiffusionPolicy(dataclasses.replace(CONFIG, diffusion=diffusion, **change), 5, 3)
+
+
+POLICY = policy_of()
 
 
 def setting(policy=POLICY):
@@ -27,17 +37,17 @@ def setting(policy=POLICY):
     "policy",
     [
         POLICY,
-        dataclasses.replace(POLICY, architecture="unet", dim=8),
-        dataclasses.replace(POLICY, steps=1),
-        dataclasses.replace(POLICY, sampler="ddpm", train_steps=4),
-        dataclasses.replace(POLICY, prediction="v", sigma_min_sample=0.2, sigma_min_logprob=0.3),
+        policy_of(network="unet", dim=8),
+        policy_of({"denoising_steps": 1}),
+        policy_of({"sampler": "ddpm", "train_timesteps": 4}),
+        policy_of({"prediction": "v", "sigma_min_sample": 0.2, "sigma_min_logprob": 0.3}),
     ],
     ids=["mlp", "unet", "one step", "ddpm", "v"],
 )
-def test_log_prob_of_a_walk_is_what_the_walk_says(policy):
+def test_log_prob_of_a_sample_is_what_the_sample_says(policy):
     params, observation = setting(policy)
     sample = jax.jit(policy.sample)(params, jax.random.key(2), observation)
-    batch, steps = len(observation), policy.chain_steps
+    batch, steps = len(observation), policy.num_trained_steps
     rows, index = np.repeat(np.arange(batch), steps), np.tile(np.arange(steps), batch)
     log_prob = jax.jit(policy.log_prob)(
         params, observation[rows], sample.chain[rows, index], sample.chain[rows, index + 1], index
@@ -59,13 +69,13 @@ def test_exploration_has_the_floor_and_acting_has_none():
     shape = (1, POLICY.horizon, POLICY.action_size)
 
     def last(key, policy):
-        noise = Noise(jnp.zeros(shape), jax.random.normal(key, (policy.steps, *shape)))
+        noise = Noise(jnp.zeros(shape), jax.random.normal(key, (policy.config.diffusion.denoising_steps, *shape)))
         return policy.sample(params, key, observation[:1], noise).chain[0, -1]
 
     for floor in (0.1, 0.3):
-        policy = dataclasses.replace(POLICY, steps=1, sigma_min_sample=floor)
-        spread = jax.vmap(lambda key, policy=policy: last(key, policy))(keys).std(axis=0)
-        np.testing.assert_allclose(spread, floor, rtol=0.06)
+        policy = policy_of({"denoising_steps": 1, "sigma_min_sample": floor})
+        std = jax.vmap(lambda key, policy=policy: last(key, policy))(keys).std(axis=0)
+        np.testing.assert_allclose(std, floor, rtol=0.06)
     first, again = (POLICY.act(params, None, observation) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     by_key = [POLICY.act(params, jax.random.key(seed), observation) for seed in (0, 0, 1)]
@@ -73,11 +83,11 @@ def test_exploration_has_the_floor_and_acting_has_none():
     assert (by_key[0] != by_key[2]).any()
 
 
-def test_acting_with_the_eta_of_training_walks_the_means_of_that_chain():
+def test_acting_with_the_eta_of_training_takes_the_means_of_that_chain():
     params, observation = setting()
-    policy = dataclasses.replace(POLICY, eta_act=POLICY.eta_train)
+    policy = policy_of({"eta_act": POLICY.config.diffusion.eta_train})
     shape = (len(observation), POLICY.horizon, POLICY.action_size)
-    still = Noise(jnp.zeros(shape), jnp.zeros((POLICY.steps, *shape)))
+    still = Noise(jnp.zeros(shape), jnp.zeros((POLICY.config.diffusion.denoising_steps, *shape)))
     wanted = POLICY.sample(params, jax.random.key(0), observation, still).chunk
     np.testing.assert_allclose(policy.act(params, None, observation), wanted, atol=1e-6)
     assert (np.abs(POLICY.act(params, None, observation) - wanted) > 1e-3).any()
@@ -100,20 +110,21 @@ def test_experts_vmapped_are_the_experts_alone():
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *experts)
     keys = jax.random.split(jax.random.key(9), 3)
     together = jax.vmap(lambda params, key: POLICY.sample(params, key, observation).chain)(stacked, keys)
-    for number, params in enumerate(experts):
-        alone = POLICY.sample(params, keys[number], observation).chain
-        np.testing.assert_allclose(together[number], alone, atol=2e-5)
+    for expert, params in enumerate(experts):
+        alone = POLICY.sample(params, keys[expert], observation).chain
+        np.testing.assert_allclose(together[expert], alone, atol=2e-5)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"sampler": "euler"}, "'ddim' or 'ddpm'"),
-        ({"architecture": "vit"}, "'unet' or 'mlp'"),
-        ({"sigma_min_logprob": 0.0}, "more than 0"),
-        ({"architecture": "unet", "horizon": 5}, "multiple of 2"),
+        ({"chain": {"sampler": "euler"}}, "'ddim' or 'ddpm'"),
+        ({"network": "vit"}, "'unet' or 'mlp'"),
+        ({"chain": {"sigma_min_logprob": 0.0}}, "more than 0"),
+        ({"network": "unet", "horizon": 5}, "multiple of 2"),
+        ({"chain": {"num_finetuned_steps": 6}}, "1 to 5"),
     ],
 )
 def test_contradictions_are_refused(change, words):
-    with pytest.raises(ValueError, match=words):
-        dataclasses.replace(POLICY, **change)
+    with pytest.raises(UserError, match=words):
+        policy_of(**change)

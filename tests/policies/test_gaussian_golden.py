@@ -7,56 +7,59 @@ import pytest
 from diffusion.goldens import below, cases, config, load
 from nets.torch_weights import dense, named, put, residual_mlp
 
+from rlgen.configs.schema import GaussianConfig, PolicyConfig, PPOConfig
 from rlgen.policies.gaussian import GaussianPolicy
 from rlgen.policies.normalizer import identity_normalizer
-from rlgen.rl.losses import PPOLossConfig, chunk_log_prob, ppo_loss, value_loss
+from rlgen.rl.losses import chunk_log_prob, ppo_loss, value_loss
 
 CASES = cases("08_gaussian", "actions")
 
 
 def policy_of(numbers, **change) -> GaussianPolicy:
     fixed = numbers["fixed_std"]
-    spread = "state" if fixed is None else "learned" if numbers["learn_fixed_std"] else "fixed"
-    widths = {"sigma_range": (numbers["std_min"], numbers["std_max"])} if "std_min" in numbers else {}
-    return GaussianPolicy(
-        observation_size=numbers["cond_dim"],
-        horizon=numbers["horizon_steps"],
-        action_size=numbers["action_dim"],
-        architecture="mlp",
-        widths=tuple(numbers["mlp_dims"]),
+    limits = {"std_range": (numbers["std_min"], numbers["std_max"])} if "std_min" in numbers else {}
+    gaussian = GaussianConfig(
+        std=0.1 if fixed is None else fixed,
+        std_kind="state" if fixed is None else "learned" if numbers["learn_fixed_std"] else "fixed",
         residual=numbers["residual_style"],
-        spread=spread,
-        sigma=0.1 if fixed is None else fixed,
         clip_noise=numbers["randn_clip_value"],
-        **{**widths, **change},
+        **{**limits, **change},
     )
+    config = PolicyConfig(
+        algorithm="gaussian",
+        horizon=numbers["horizon_steps"],
+        network="mlp",
+        mlp_widths=tuple(numbers["mlp_dims"]),
+        gaussian=gaussian,
+    )
+    return GaussianPolicy(config, numbers["cond_dim"], numbers["action_dim"])
 
 
-def net_of(state, numbers, spread: str):
+def net_of(state, numbers, std_kind: str):
     """Parameters from torch's, and a function that gives a tree like them torch's names."""
-    if spread != "state" and numbers["residual_style"]:
+    if std_kind != "state" and numbers["residual_style"]:
         _, mean, to_torch = residual_mlp(state, "mlp_mean")
         net = {"mean": {"mean": mean}}
         back = lambda tree: to_torch(tree["mean"]["mean"])  # noqa: E731
     else:
-        paths = plain_paths(state, spread, len(numbers["mlp_dims"]))
+        paths = plain_paths(state, std_kind, len(numbers["mlp_dims"]))
         net = {}
         for name, path in paths.items():
             put(net, path, dense(state, name))
         back = lambda tree: named(tree, paths)  # noqa: E731
-    if spread != "learned":
+    if std_kind != "learned":
         return net, back
     net["log_variance"] = state["logvar"]
     return net, lambda tree: {**back(tree), "logvar": tree["log_variance"]}
 
 
-def plain_paths(state, spread: str, hidden: int):
-    """Where plain layers are kept here; with one spread for all, torch's base is part of the mean."""
-    base = "mlp_base" if spread == "state" else "mlp_mean"
+def plain_paths(state, std_kind: str, hidden: int):
+    """Where plain layers are kept here; with one standard deviation for all, torch's base is part of the mean."""
+    base = "mlp_base" if std_kind == "state" else "mlp_mean"
     paths = {f"{base}.moduleList.{n}.linear_1": ("mean", f"base_{n}") for n in range(hidden)}
-    last = 0 if spread == "state" else hidden
+    last = 0 if std_kind == "state" else hidden
     paths[f"mlp_mean.moduleList.{last}.linear_1"] = ("mean", "mean")
-    if spread == "state":
+    if std_kind == "state":
         paths["mlp_logvar.moduleList.0.linear_1"] = ("mean", "spread")
     return paths
 
@@ -69,8 +72,10 @@ class Setting:
         self.golden, self.numbers = below(arrays, case), config(arrays, f"{case}/config")
         self.policy = policy_of(self.numbers)
         self.seen = jnp.asarray(self.golden["state"]).reshape(len(self.golden["state"]), -1)
-        self.net, self.to_torch = net_of(below(self.golden, "actor"), self.numbers, self.policy.spread)
-        self.old, _ = net_of(below(self.golden, "old_actor"), self.numbers, self.policy.spread)
+        self.net, self.to_torch = net_of(
+            below(self.golden, "actor"), self.numbers, self.policy.config.gaussian.std_kind
+        )
+        self.old, _ = net_of(below(self.golden, "old_actor"), self.numbers, self.policy.config.gaussian.std_kind)
 
     def params(self, net):
         return {"net": net, "normalizer": identity_normalizer(self.policy.observation_size, self.policy.action_size)}
@@ -95,8 +100,8 @@ def close(ours, want):
 
 def test_distribution_and_chunks_match_golden(setting):
     golden, policy = setting.golden, setting.policy
-    code = policy.encode(setting.params(setting.net), setting.seen)
-    mean, sigma = policy.distribution(setting.params(setting.net), code)
+    features = policy.encode(setting.params(setting.net), setting.seen)
+    mean, sigma = policy.distribution(setting.params(setting.net), features)
     np.testing.assert_allclose(mean.reshape(golden["mean"].shape), golden["mean"], atol=1e-6)
     np.testing.assert_allclose(sigma.reshape(golden["scale"].shape), golden["scale"], rtol=3e-6)
     noise = jnp.asarray(golden["noise"]).reshape(mean.shape)
@@ -105,7 +110,7 @@ def test_distribution_and_chunks_match_golden(setting):
     np.testing.assert_allclose(sample.chunk, np.clip(golden["sample_trajectories"], -1, 1), atol=1e-6)
     # There the mean has a trace of noise left.
     act = policy.act(setting.params(setting.old), None, setting.seen)
-    still = np.clip(noise, -policy.clip_noise, policy.clip_noise) * 1e-4
+    still = np.clip(noise, -policy.config.gaussian.clip_noise, policy.config.gaussian.clip_noise) * 1e-4
     np.testing.assert_allclose(act, np.clip(golden["sample_deterministic"] - still, -1, 1), atol=1e-6)
 
 
@@ -130,14 +135,14 @@ def test_densities_match_golden(setting):
 )
 def test_losses_and_gradients_match_golden(setting, variant, change):
     golden, want = setting.golden, below(setting.golden, variant)
-    settings = PPOLossConfig(clip=setting.numbers["clip_ploss_coef"], clamp="mean", **change)
+    settings = PPOConfig(clip=setting.numbers["clip_ploss_coef"], **change)
     # Only the mean over a chunk of the old densities is stored there.
     shape = golden["actions"].shape
     old = jnp.broadcast_to(golden["oldlogprobs"][:, None, None], shape)
     none = jnp.zeros(len(old), int)
 
     def loss(net):
-        terms = ppo_loss(setting.log_prob(net), old, jnp.asarray(golden["advantages"]), none, 1, settings)
+        terms = ppo_loss(setting.log_prob(net), old, jnp.asarray(golden["advantages"]), none, 1, settings, "mean")
         return terms.loss, terms
 
     (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(setting.net)
@@ -170,7 +175,7 @@ def test_losses_and_gradients_match_golden(setting, variant, change):
 @pytest.mark.parametrize("weight", [0.0, 0.01])
 def test_cloning_matches_golden(setting, weight):
     golden = setting.golden
-    policy = policy_of(setting.numbers, entropy_bc=weight)
+    policy = policy_of(setting.numbers, bc_entropy_weight=weight)
     chunk = jnp.asarray(golden["sample_trajectories"])
 
     def loss(net):

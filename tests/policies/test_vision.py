@@ -8,27 +8,36 @@ import numpy as np
 import pytest
 
 from rlgen.configs.presets import expert_presets
-from rlgen.configs.schema import PPOConfig
-from rlgen.pipeline.policy import make_critic, make_policy
-from rlgen.policies.base import Sight
-from rlgen.policies.critic import Critic
+from rlgen.configs.schema import CriticConfig, DiffusionConfig, ImageEncoderConfig, PolicyConfig, PPOConfig
+from rlgen.core.types import ImageObservation
+from rlgen.pipeline.policy import make_policy
+from rlgen.policies.critic import make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
-from rlgen.policies.network import ImageEncoder
-from rlgen.rl.ppo import Samples, minibatch_loss, pick
+from rlgen.rl.ppo import Samples, minibatch_loss, select
 from rlgen.rl.train_state import init_state, minibatch_shape
 
-EYES = ImageEncoder(size=32, robot_size=2, widths=(8, 16), points=4)
-SMALL = {"observation_size": 5, "horizon": 4, "action_size": 3, "architecture": "mlp", "widths": (16,)}
-POLICY = DiffusionPolicy(**SMALL, time_size=8, steps=3, eyes=EYES)
+CONFIG = PolicyConfig(
+    observation="images",
+    horizon=4,
+    network="mlp",
+    mlp_widths=(16,),
+    time_embedding_size=8,
+    image_encoder=ImageEncoderConfig(image_size=32, robot_state_size=2, widths=(8, 16), keypoints=4),
+    diffusion=DiffusionConfig(denoising_steps=3),
+    critic=CriticConfig(widths=(8,)),
+)
+VIT = ImageEncoderConfig(image_size=32, robot_state_size=2, backbone="vit", token_size=16, embedding_size=8)
+SIZES = {"observation_size": 5, "action_size": 3}
+POLICY = DiffusionPolicy(CONFIG, **SIZES)
 BATCH = 4
 
 
-def sight(policy=POLICY, batch: int = BATCH) -> Sight:
+def observe(policy=POLICY, batch: int = BATCH) -> ImageObservation:
     random = np.random.default_rng(0)
-    size, cameras = policy.eyes.size, policy.eyes.cameras
+    size, cameras = policy.config.image_encoder.image_size, policy.config.image_encoder.cameras
     images = random.integers(0, 256, (batch, cameras, size, size, 3), np.uint8)
-    return Sight(images, random.normal(size=(batch, policy.observation_size)).astype(np.float32))
+    return ImageObservation(images, random.normal(size=(batch, policy.observation_size)).astype(np.float32))
 
 
 class Scene:
@@ -48,7 +57,7 @@ def sizes(preset: str, monkeypatch, **change) -> dict[str, int]:
     config = dataclasses.replace(config, policy=dataclasses.replace(config.policy, **change))
     policy = make_policy(config, Scene(monkeypatch))
     net = jax.eval_shape(policy.init, jax.random.key(0))["net"]
-    values = jax.eval_shape(make_critic(config, policy).init, jax.random.key(0))
+    values = jax.eval_shape(make_critic(policy).init, jax.random.key(0))
     return {"encoder": count(net["encoder"]), "all": count(net) + count(values)}
 
 
@@ -62,27 +71,30 @@ def test_the_narrow_encoder_has_less_than_a_million(monkeypatch):
 
 @pytest.mark.parametrize(
     "policy",
-    [POLICY, dataclasses.replace(POLICY, eyes=dataclasses.replace(EYES, backbone="vit", token=16, embedding=8)),
-     GaussianPolicy(**SMALL, eyes=EYES)],
+    [
+        POLICY,
+        DiffusionPolicy(dataclasses.replace(CONFIG, image_encoder=VIT), **SIZES),
+        GaussianPolicy(CONFIG, **SIZES),
+    ],
     ids=["resnet", "vit", "gaussian"],
-)  # fmt: skip
+)
 def test_both_cameras_and_the_robot_count_and_object_poses_do_not(policy):
-    params, seen = policy.init(jax.random.key(0)), sight(policy)
+    params, seen = policy.init(jax.random.key(0)), observe(policy)
     net = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), params["net"])
     params = {**params, "net": net}
     encode = jax.jit(policy.encode)
     code = encode(params, seen)
-    assert code.shape == (BATCH, policy.code_size) and code.dtype == jnp.float32
+    assert code.shape == (BATCH, policy.feature_size) and code.dtype == jnp.float32
     for camera in range(2):
         images = seen.images.copy()
         images[:, camera] = 255 - images[:, camera]
-        changed = encode(params, seen.replace(images=images))
+        changed = encode(params, seen._replace(images=images))
         assert (np.abs(changed - code).max(axis=1) > 1e-5).all()
     robot, poses = seen.vector.copy(), seen.vector.copy()
     robot[:, :2] += 1
     poses[:, 2:] += 1
-    assert (np.abs(encode(params, seen.replace(vector=robot)) - code).max(axis=1) > 0.1).all()
-    np.testing.assert_array_equal(encode(params, seen.replace(vector=poses)), code)
+    assert (np.abs(encode(params, seen._replace(vector=robot)) - code).max(axis=1) > 0.1).all()
+    np.testing.assert_array_equal(encode(params, seen._replace(vector=poses)), code)
 
 
 def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
@@ -95,8 +107,8 @@ def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
             return super().encode(params, observation)
 
     policy = Spy(**{field.name: getattr(POLICY, field.name) for field in dataclasses.fields(POLICY)})
-    critic, config = Critic(policy.code_size, (8,)), PPOConfig(environments=1, chunks=BATCH, batch=6)
-    seen = sight()
+    critic, config = make_critic(policy), PPOConfig(environments=1, chunks=BATCH, batch=6)
+    seen = observe()
     state = init_state(jax.random.PRNGKey(0), policy, critic, policy.init(jax.random.key(0)), config)
     drawn = policy.sample({"net": state.net, "normalizer": state.normalizer}, jax.random.key(1), seen)
     assert seen_shapes == [BATCH]
@@ -104,7 +116,7 @@ def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
     none = jnp.zeros(BATCH)
     samples = Samples(jax.tree.map(jnp.asarray, seen), drawn.chain, drawn.log_prob, jnp.arange(BATCH) * 1.0, none, none)
     rows, index = jnp.array([3, 1]), jnp.broadcast_to(jnp.arange(3), (2, 3))
-    batch = pick(policy, config, samples, rows, index)
+    batch = select(policy, config, samples, rows, index)
     seen_shapes.clear()
     _, metrics = minibatch_loss(policy, critic, config, state, {"net": state.net, "critic": state.critic}, batch)
     assert seen_shapes == [2]
@@ -113,9 +125,10 @@ def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
 
 
 def test_half_precision_is_near_single_and_parameters_stay_single():
-    half = dataclasses.replace(POLICY, precision="bfloat16", architecture="unet", dim=8)
-    single = dataclasses.replace(half, precision="float32")
-    params, seen = half.init(jax.random.key(0)), sight()
+    config = dataclasses.replace(CONFIG, compute_dtype="bfloat16", network="unet", dim=8)
+    half = dataclasses.replace(POLICY, config=config)
+    single = dataclasses.replace(POLICY, config=dataclasses.replace(config, compute_dtype="float32"))
+    params, seen = half.init(jax.random.key(0)), observe()
     assert {leaf.dtype for leaf in jax.tree.leaves(params["net"])} == {jnp.dtype("float32")}
     x = jax.random.normal(jax.random.key(1), (BATCH, 4, 3))
     outputs = {}
@@ -125,15 +138,15 @@ def test_half_precision_is_near_single_and_parameters_stay_single():
         def output(params, policy=policy):
             return policy.predictor(params["net"], policy.encode(params, seen))(x, jnp.zeros((), int))
 
-        outputs[policy.precision] = output(params)
-        assert outputs[policy.precision].dtype == jnp.float32
+        outputs[policy.config.compute_dtype] = output(params)
+        assert outputs[policy.config.compute_dtype].dtype == jnp.float32
     scale = np.abs(outputs["float32"]).max()
     difference = np.abs(outputs["bfloat16"] - outputs["float32"]).max()
     assert 0 < difference < 0.05 * scale
 
 
 def test_cloning_shifts_images_and_acting_does_not():
-    seen = sight()
+    seen = observe()
     moved = POLICY.augment(jax.random.key(0), seen, 3)
     assert moved.images.dtype == jnp.uint8 and (np.asarray(moved.images) != seen.images).any()
     np.testing.assert_array_equal(moved.vector, seen.vector)

@@ -3,15 +3,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.configs.schema import BCConfig
+from rlgen.configs.schema import BCConfig, DiffusionConfig, PolicyConfig
 from rlgen.core.errors import UserError
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.rl import bc
 
 POLICY = DiffusionPolicy(
-    observation_size=2, horizon=4, action_size=2, architecture="mlp", widths=(64, 64, 64), train_steps=20
+    PolicyConfig(
+        horizon=4,
+        network="mlp",
+        mlp_widths=(64, 64, 64),
+        diffusion=DiffusionConfig(train_timesteps=20, eta_act=0.0),
+    ),
+    observation_size=2,
+    action_size=2,
 )
-CONFIG = BCConfig(steps=600, batch=64, warmup=10, learning_rate=2e-3)
+CONFIG = BCConfig(optimizer_steps=600, batch=64, warmup=10, learning_rate=2e-3)
 
 
 def data() -> bc.BCData:
@@ -41,7 +48,7 @@ def test_chunks_start_everywhere_and_repeat_the_last_action():
 def test_it_learns_what_was_shown():
     examples = constant_data()
     state = bc.init_state(jax.random.key(0), POLICY, CONFIG, examples)
-    state, metrics = bc.train_steps(POLICY, CONFIG, state, examples, CONFIG.steps)
+    state, metrics = bc.train_steps(POLICY, CONFIG, state, examples, CONFIG.optimizer_steps)
     seen = jnp.array([[0.5, -0.5], [-0.8, 0.2]])
     chunk = POLICY.act(bc.policy_params(state), None, seen)
     np.testing.assert_allclose(chunk, np.repeat(-seen[:, None] / 2, 4, axis=1), atol=0.1)

@@ -5,9 +5,10 @@ import pytest
 from diffusion.goldens import below, cases, config, load, stub
 from nets.torch_weights import residual_mlp
 
-from rlgen.diffusion.samplers import Noise, floored_sigma, transition_log_prob, walk
+from rlgen.configs.schema import PPOConfig
+from rlgen.diffusion.samplers import Noise, denoise, floored_sigma, transition_log_prob
 from rlgen.diffusion.schedules import cosine_schedule, ddim_chain, ddpm_chain
-from rlgen.rl.losses import PPOLossConfig, bc_regularizer, chunk_log_prob, clip_width, ppo_loss, value_loss
+from rlgen.rl.losses import bc_regularizer, chunk_log_prob, clip_width, ppo_loss, value_loss
 
 CASES = cases("05_ppo_loss", "scalars")
 
@@ -19,13 +20,16 @@ def chain_of(numbers):
     return ddim_chain(schedule, numbers["ddim_steps"])
 
 
-def loss_config(numbers):
+def loss_config(numbers, value_weight: float = 1.0):
     low, high = (numbers.get(f"clip_advantage_{side}_quantile") for side in ("lower", "upper"))
-    return PPOLossConfig(
-        executed=numbers["reward_horizon"],
+    return PPOConfig(
+        action_steps=numbers["reward_horizon"],
         normalize_advantage=numbers.get("norm_adv", True),
         advantage_quantiles=None if low is None else (low, high),
         value_clip=numbers.get("clip_vloss_coef"),
+        value_weight=value_weight,
+        clip=0.01,
+        clip_base=0.001,
         bc_weight=0.1 if numbers["use_bc_loss"] else 0.0,
     )
 
@@ -66,7 +70,7 @@ def bc_loss_of(arrays, golden, numbers):
     chain, state = chain_of(numbers), golden["state"]
     noise = Noise(jnp.asarray(golden["bc_x_init"]), jnp.asarray(golden["bc_noise"]))
     sigma = floored_sigma(chain, numbers["min_sampling_denoising_std"])
-    points = walk(stub(below(arrays, "base"), state), chain, noise, sigma).points
+    points = denoise(stub(below(arrays, "base"), state), chain, noise, sigma).points
 
     def loss(weights):
         predict, terms = stub(weights, state), []
@@ -105,42 +109,38 @@ def test_policy_loss_matches_golden(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_value_loss_matches_golden(case):
+@pytest.mark.parametrize(("weight", "name"), [(1.0, "grad_v/critic"), (0.5, "grad_total/critic")])
+def test_value_loss_matches_golden(case, weight, name):
     arrays = load("05_ppo_loss")
     golden, numbers = below(arrays, case), config(arrays, f"{case}/config")
     network, params, names = residual_mlp(below(arrays, "critic"), "Q1")
     state = jnp.asarray(golden["state"]).reshape(len(golden["state"]), -1)
-    settings = loss_config(numbers)
+    settings = loss_config(numbers, weight)
 
     def loss(params):
         value = network.apply({"params": params}, state)[:, 0]
         return value_loss(value, jnp.asarray(golden["oldvalues"]), jnp.asarray(golden["returns"]), settings)
 
     value, grads = jax.value_and_grad(loss)(params)
-    np.testing.assert_allclose(value, golden["scalars"][2], rtol=3e-7, atol=3e-7)
-    grads = names(grads)
-    close(grads, below(golden, "grad_v/critic"))
-    close(
-        {name: settings.value_weight * grad for name, grad in grads.items()},
-        below(golden, "grad_total/critic"),
-    )
+    np.testing.assert_allclose(value, weight * golden["scalars"][2], rtol=3e-7, atol=3e-7)
+    close(names(grads), below(golden, name))
 
 
 def test_ratio_is_one_before_the_first_update():
     log_prob = jax.random.normal(jax.random.key(0), (40, 8, 7)) * 3
     index = jnp.arange(40) % 5
-    terms = ppo_loss(log_prob, log_prob, jnp.arange(40.0), index, 5, PPOLossConfig())
+    terms = ppo_loss(log_prob, log_prob, jnp.arange(40.0), index, 5, PPOConfig(clip=0.01, clip_base=0.001))
     assert float(terms.ratio) == 1
     assert float(terms.approx_kl) == 0
     assert float(terms.clip_fraction) == 0
 
 
 def test_clip_width_grows_from_base_to_clip():
-    width = clip_width(jnp.arange(5), 5, PPOLossConfig())
+    width = clip_width(jnp.arange(5), 5, PPOConfig(clip=0.01, clip_base=0.001))
     np.testing.assert_allclose(width[jnp.array([0, 4])], [0.001, 0.01], rtol=1e-5)
     assert (np.diff(width) > 0).all()
-    np.testing.assert_allclose(clip_width(jnp.zeros(3, int), 1, PPOLossConfig()), 0.01)
-    straight = clip_width(jnp.arange(3), 3, PPOLossConfig(clip_rate=0.0))
+    np.testing.assert_allclose(clip_width(jnp.zeros(3, int), 1, PPOConfig(clip=0.01)), 0.01)
+    straight = clip_width(jnp.arange(3), 3, PPOConfig(clip=0.01, clip_base=0.001, clip_rate=0.0))
     np.testing.assert_allclose(straight, [0.001, 0.0055, 0.01], rtol=1e-5)
 
 

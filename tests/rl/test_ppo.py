@@ -6,25 +6,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rl.worlds import SIZE, PointPool
+from rl.worlds import SIZE, PointEnv
 
-from rlgen.configs.schema import PPOConfig
+from rlgen.configs.schema import CriticConfig, DiffusionConfig, GaussianConfig, PolicyConfig, PPOConfig
 from rlgen.libero.envs.image_observer import observe_vector
-from rlgen.policies.critic import Critic
+from rlgen.policies.critic import make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
 from rlgen.rl import ppo
-from rlgen.rl.ppo import Samples, minibatch_loss, pick, prepare, update
+from rlgen.rl.ppo import Samples, minibatch_loss, prepare, select, update
 from rlgen.rl.rollout import collect
 from rlgen.rl.train_state import PPOState, init_state, policy_params
 
 CHUNKS, ENVIRONMENTS = 6, 4
-# The perceptron compiles in a tenth of the U-Net's time; the update does not know which it trains.
-DIFFUSION = DiffusionPolicy(
-    observation_size=SIZE, horizon=4, action_size=3, architecture="mlp", widths=(32, 32, 32), steps=3
+# The MLP compiles in a tenth of the U-Net's time; the update does not know which it trains.
+CHAIN = DiffusionConfig(denoising_steps=3, eta_act=0.0, sigma_min_sample=0.1, sigma_min_logprob=0.1)
+POLICY_CONFIG = PolicyConfig(
+    horizon=4, network="mlp", mlp_widths=(32, 32, 32), diffusion=CHAIN, critic=CriticConfig(widths=(16, 16, 16))
 )
-GAUSSIAN = GaussianPolicy(observation_size=SIZE, horizon=4, action_size=3, architecture="mlp", widths=(32, 32, 32))
-CRITIC = Critic(SIZE, (16, 16, 16))
+DIFFUSION = DiffusionPolicy(POLICY_CONFIG, SIZE, 3)
+GAUSSIAN = GaussianPolicy(POLICY_CONFIG, SIZE, 3)
+CRITIC = make_critic(DIFFUSION)
 CONFIG = PPOConfig(
     iterations=4,
     environments=ENVIRONMENTS,
@@ -32,9 +34,15 @@ CONFIG = PPOConfig(
     epochs=2,
     batch=24,
     critic_warmup=1,
-    actor_rate=1e-3,
+    actor_learning_rate=1e-3,
     evaluate_every=1,
 )
+
+
+def with_chain(**change) -> DiffusionPolicy:
+    """The diffusion policy with another chain."""
+    chain = dataclasses.replace(CHAIN, **change)
+    return DiffusionPolicy(dataclasses.replace(POLICY_CONFIG, diffusion=chain), SIZE, 3)
 
 
 def make_state(policy=DIFFUSION, config: PPOConfig = CONFIG) -> PPOState:
@@ -50,14 +58,14 @@ def copy(tree):
 
 
 def run(state, iterations: int, config: PPOConfig = CONFIG, policy=DIFFUSION, seed: int = 5) -> tuple[PPOState, dict]:
-    pool, metrics = PointPool(ENVIRONMENTS), {}
+    env, metrics = PointEnv(ENVIRONMENTS), {}
     for _ in range(iterations):
-        state, metrics = ppo.iterate(policy, CRITIC, config, copy(state), pool, seed=seed)
+        state, metrics = ppo.iterate(policy, CRITIC, config, copy(state), env, seed=seed)
     return copy(state), metrics
 
 
 def rollout_of(state: PPOState, config: PPOConfig = CONFIG, policy=DIFFUSION):
-    return collect(policy, CRITIC, config, state, PointPool(config.environments), observe_vector, 5)
+    return collect(policy, CRITIC, config, state, PointEnv(config.environments), observe_vector, 5)
 
 
 def assert_same(first, second):
@@ -89,10 +97,10 @@ def test_the_policy_rests_while_the_critic_warms_up():
 
 
 def whole_batch(policy, config: PPOConfig, state: PPOState, samples: Samples):
-    """Every chunk with all positions of its chain, as one minibatch."""
+    """Every chunk with all steps of its chain, as one minibatch."""
     rows = jnp.arange(len(samples.advantage))
-    index = jnp.broadcast_to(jnp.arange(policy.chain_steps), (len(rows), policy.chain_steps))
-    return pick(policy, config, samples, rows, index)
+    index = jnp.broadcast_to(jnp.arange(policy.num_trained_steps), (len(rows), policy.num_trained_steps))
+    return select(policy, config, samples, rows, index)
 
 
 def loss_at(policy, config: PPOConfig, state: PPOState, samples: Samples, net=None):
@@ -103,7 +111,7 @@ def loss_at(policy, config: PPOConfig, state: PPOState, samples: Samples, net=No
     return float(total), {name: float(value) for name, value in metrics.items()}
 
 
-@pytest.mark.parametrize("policy", [DIFFUSION, GAUSSIAN, dataclasses.replace(DIFFUSION, steps=1)],
+@pytest.mark.parametrize("policy", [DIFFUSION, GAUSSIAN, with_chain(denoising_steps=1)],
                          ids=["diffusion", "gaussian", "one step"])  # fmt: skip
 def test_the_ratio_is_one_before_the_first_update(policy):
     state = make_state(policy)
@@ -115,31 +123,33 @@ def test_the_ratio_is_one_before_the_first_update(policy):
     assert metrics["clip_fraction"] == 0
 
 
-def test_what_ended_is_worth_its_final_observation_and_what_goes_on_the_next():
+def test_an_episode_that_ended_is_worth_its_final_observation_and_another_the_next():
     state = make_state()
-    rollout = rollout_of(state)
+    rollout = rollout_of(state).transitions
     ended = rollout.terminated | rollout.truncated
     assert ended.any() and not ended.all()
-    going_on = ~ended[:-1]
-    np.testing.assert_array_equal(rollout.next_value[:-1][going_on], rollout.value[1:][going_on])
+    same_episode = ~ended[:-1]
+    np.testing.assert_array_equal(rollout.next_value[:-1][same_episode], rollout.value[1:][same_episode])
     # The final position is beyond what the next episode begins with, and so is its value.
-    assert (rollout.next_value[:-1][~going_on] != rollout.value[1:][~going_on]).all()
+    assert (rollout.next_value[:-1][~same_episode] != rollout.value[1:][~same_episode]).all()
     values = CRITIC.value(state.critic, jnp.clip(rollout.observation, -5, 5))
     np.testing.assert_allclose(values, rollout.value, atol=1e-5)
 
 
 def test_a_success_within_a_chunk_counts_and_ends_it():
-    pool = PointPool(1, horizon=100)
-    pool.reset(np.array([[0.0, 0.5, 1.0]]))
-    result = pool.step(np.ones((1, 4, 3)))
+    env = PointEnv(1, horizon=100)
+    env.reset(np.array([[0.0, 0.5, 1.0]]))
+    result = env.step(np.ones((1, 4, 3)))
     assert result.steps[0] == 3 and result.terminated[0] and result.reward[0] == 1
-    policy = dataclasses.replace(GAUSSIAN, spread="fixed", sigma=1e-3, sigma_range=(1e-4, 1.0))
+    narrow = GaussianConfig(std=1e-3, std_kind="fixed", std_range=(1e-4, 1.0))
+    policy = GaussianPolicy(dataclasses.replace(POLICY_CONFIG, gaussian=narrow), SIZE, 3)
     state = make_state(policy)
     ahead = jax.tree.map(jnp.zeros_like, state.net)
     ahead["mean"]["mean"]["leave"]["bias"] = jnp.full(12, 5.0)
-    rollout = rollout_of(state.replace(net=ahead), policy=policy)
+    collected = rollout_of(state.replace(net=ahead), policy=policy)
+    rollout = collected.transitions
     assert (rollout.terminated.sum(axis=0) >= 2).all() and rollout.reward.sum() == rollout.terminated.sum()
-    assert rollout.control_steps == rollout.steps.sum() < CHUNKS * ENVIRONMENTS * 4
+    assert collected.control_steps == rollout.control_steps.sum() < CHUNKS * ENVIRONMENTS * 4
     assert ppo.first_episode_success(rollout.terminated, rollout.truncated) == 1
 
 
@@ -151,7 +161,7 @@ def test_a_large_divergence_stops_the_epochs():
 
 def test_parts_of_a_minibatch_give_the_same_update():
     whole, _ = run(make_state(), 2)
-    parts, _ = run(make_state(), 2, dataclasses.replace(CONFIG, largest_part=7))
+    parts, _ = run(make_state(), 2, dataclasses.replace(CONFIG, microbatch=7))
     # Adam divides by the size of a gradient: where that is next to nothing, rounding decides.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), whole.net, parts.net)
 
@@ -160,7 +170,7 @@ def test_parts_of_a_minibatch_give_the_same_update():
 def test_the_update_makes_good_actions_likelier(policy, rate):
     """Advantage follows one number of the chunk: after updates the policy commands more of it."""
     config = dataclasses.replace(
-        CONFIG, critic_warmup=0, iterations=40, epochs=4, clip=0.2, clip_base=0.2, actor_rate=rate
+        CONFIG, critic_warmup=0, iterations=40, epochs=4, clip=0.2, clip_base=0.2, actor_learning_rate=rate
     )
     state = make_state(policy, config)
     seen = jnp.asarray(np.random.default_rng(0).normal(size=(256, SIZE)), jnp.float32)
@@ -180,7 +190,7 @@ def test_the_update_makes_good_actions_likelier(policy, rate):
     assert mean_command(state) > before + 0.1
 
 
-def test_the_loss_towards_the_cloned_policy_is_least_there_and_is_weighed():
+def test_the_loss_towards_the_cloned_policy_is_least_there_and_is_weighted():
     weight = 3.0
     config = dataclasses.replace(CONFIG, bc_weight=weight)
     state = make_state(config=config)
@@ -194,10 +204,10 @@ def test_the_loss_towards_the_cloned_policy_is_least_there_and_is_weighed():
     assert total == pytest.approx(without + weight * metrics["bc_loss"], rel=1e-5)
 
 
-def test_only_the_last_positions_are_trained_and_the_frozen_network_walks_the_others():
-    policy = dataclasses.replace(DIFFUSION, finetuned=2)
+def test_only_the_last_steps_are_trained_and_the_frozen_network_takes_the_others():
+    policy = with_chain(num_finetuned_steps=2)
     state = make_state(policy)
-    rollout = rollout_of(state, policy=policy)
+    rollout = rollout_of(state, policy=policy).transitions
     assert rollout.chain.shape[2] == 3 and rollout.log_prob.shape[2] == 2
     whole = DIFFUSION.sample(policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
     part = policy.sample(policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))

@@ -1,4 +1,4 @@
-"""A world of a few numbers with a pool's interface, for tests of the loop around it."""
+"""A small world with the interface of a vector environment, for tests of the loop around it."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ SIZE = 3
 
 
 @dataclass
-class Place:
-    """What of a scene the loop reads."""
+class PointScene:
+    """The part of a scene that the loop reads."""
 
     placements: np.ndarray
 
 
-class PointPool:
+class PointEnv:
     """A point on a line; the action's first number moves it; beyond 1 the goal is reached.
 
     The observation is the position, and two numbers that never change.
@@ -26,7 +26,7 @@ class PointPool:
     def __init__(self, count: int, *, horizon: int = 8, placements: int = 16):
         grid = np.linspace(-0.5, 0.5, placements)
         states = np.stack([np.zeros(placements), grid, np.ones(placements)], axis=1)
-        self.scenes = tuple(Place(states) for _ in range(count))
+        self.scenes = tuple(PointScene(states) for _ in range(count))
         self.count, self._horizon = count, horizon
         self._state, self._steps = np.zeros((count, SIZE)), np.zeros(count, int)
 

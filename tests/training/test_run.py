@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from rlgen.configs.presets import presets
+from rlgen.configs.presets import run_presets
 from rlgen.configs.schema import BCConfig, Config, PPOConfig, from_json, to_json
 from rlgen.core.errors import UserError
 from rlgen.pipeline.stages import clear_from
@@ -14,7 +14,7 @@ ASSETS = {"kind": "stand-in", "path": "x", "label": "stand-ins"}
 
 
 def test_a_configuration_survives_json():
-    for config in presets().values():
+    for config in run_presets().values():
         assert from_json(json.loads(json.dumps(to_json(config)))) == config
 
 
@@ -26,8 +26,8 @@ def test_an_unknown_key_is_named():
 
 
 def test_contradictions_are_refused():
-    with pytest.raises(UserError, match="warm-up"):
-        BCConfig(steps=10, warmup=10)
+    with pytest.raises(UserError, match="warmup 10 of 10"):
+        BCConfig(optimizer_steps=10, warmup=10)
     with pytest.raises(UserError):
         PPOConfig(iterations=0)
 

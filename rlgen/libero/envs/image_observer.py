@@ -5,15 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from rlgen.core.types import Observation
+from rlgen.core.types import ImageObservation, Observation
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.scene import Scene
-from rlgen.policies.base import Observed, Sight
 
-Observe = Callable[[Observation], Observed]
+Observe = Callable[[Observation], np.ndarray | ImageObservation]
 
 
-def observe_vector(observation: Observation) -> Observed:
+def observe_vector(observation: Observation) -> np.ndarray:
     """Returns the vector."""
     return observation.vector
 
@@ -32,18 +31,20 @@ class ImageObserver:
         self._scenes = tuple(scenes)
         self._pool = RenderPool(self._scenes, image_size=image_size, workers=threads)
 
-    def __call__(self, observation: Observation) -> Sight:
+    def __call__(self, observation: Observation) -> ImageObservation:
         """Returns the images and the vector of every row."""
         rows = np.arange(len(observation.vector))
-        return Sight(images=self._render(observation, rows), vector=full_vector(observation))
+        return ImageObservation(images=self._render(observation, rows), vector=full_vector(observation))
 
-    def again(self, seen: Sight, observation: Observation, rows: Int[np.ndarray, " M"]) -> Sight:
-        """Returns `seen` with some rows rendered anew from `observation`, and the vector of `observation`."""
-        images = seen.images
+    def again(
+        self, before: ImageObservation, observation: Observation, rows: Int[np.ndarray, " M"]
+    ) -> ImageObservation:
+        """Returns `before` with some rows rendered anew from `observation`, and the vector of `observation`."""
+        images = before.images
         if len(rows):
             images = images.copy()
             images[rows] = self._render(observation, rows)
-        return Sight(images=images, vector=full_vector(observation))
+        return ImageObservation(images=images, vector=full_vector(observation))
 
     def close(self) -> None:
         """Ends the workers."""

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 from rl.test_ppo import CONFIG, CRITIC, DIFFUSION, ENVIRONMENTS, copy, run
-from rl.worlds import PointPool
+from rl.worlds import PointEnv
 
-from rlgen.rl.population import iterate_experts, stack, unstack
+from rlgen.rl.population import iterate_population, stack, unstack
 from rlgen.rl.train_state import init_state
 
 SEEDS = (5, 6, 7, 8)
@@ -19,14 +19,14 @@ def start(policy, seed: int):
 def test_four_experts_are_four_runs():
     policy = DIFFUSION
     states = [start(policy, seed) for seed in range(len(SEEDS))]
-    together, pool = copy(stack(states)), PointPool(len(SEEDS) * ENVIRONMENTS)
+    together, env = copy(stack(states)), PointEnv(len(SEEDS) * ENVIRONMENTS)
     for _ in range(2):
-        together, told = iterate_experts(policy, CRITIC, CONFIG, together, pool, SEEDS)
-    for number, (state, seed) in enumerate(zip(states, SEEDS, strict=True)):
+        together, metrics_of = iterate_population(policy, CRITIC, CONFIG, together, env, SEEDS)
+    for expert, (state, seed) in enumerate(zip(states, SEEDS, strict=True)):
         alone, metrics = run(state, 2, policy=policy, seed=seed)
-        found = unstack(together)[number]
+        found = unstack(together)[expert]
         for name in ("success", "control_steps", "epochs"):
-            assert told[number][name] == metrics[name]
+            assert metrics_of[expert][name] == metrics[name]
         for name in ("net", "critic", "scaler"):
             pairs = zip(*map(jax.tree.leaves, (getattr(found, name), getattr(alone, name))), strict=True)
             for ours, theirs in pairs:
