@@ -78,11 +78,11 @@ def one(name: str, variant: str, options: list[str], seed: int, arguments: argpa
 
 def draw(folder: Path) -> None:
     """A panel for each ablation that has results."""
-    from rlgen.report.plots import TestCurve, comparison
+    from rlgen.report.plots import SuccessCurve, comparison
     from rlgen.report.style import save
     from rlgen.training.metrics import read_metrics
 
-    panels: dict[str, dict[str, list[TestCurve]]] = {}
+    panels: dict[str, dict[str, list[SuccessCurve]]] = {}
     order = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
     runs = []
     for file in sorted(folder.glob("*.json")):
@@ -90,7 +90,7 @@ def draw(folder: Path) -> None:
         runs.append((order.index((told["ablation"], told["variant"])), file))
     for place, file in sorted(runs):
         name, variant = order[place]
-        curve = TestCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
+        curve = SuccessCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
         panels.setdefault(name, {}).setdefault(variant, []).append(curve)
     save(comparison(panels), folder / "ablations.png")
 

@@ -127,14 +127,14 @@ def write(path: Path, value: dict) -> None:
 
 def draw(folder: Path) -> None:
     """Success without noise over control steps, a panel a task."""
-    from rlgen.report.plots import TestCurve, comparison
+    from rlgen.report.plots import SuccessCurve, comparison
     from rlgen.report.style import save
     from rlgen.training.metrics import read_metrics
 
-    panels: dict[str, dict[str, list[TestCurve]]] = {}
+    panels: dict[str, dict[str, list[SuccessCurve]]] = {}
     for file in sorted(folder.glob("*.json")):
         told = json.loads(file.read_text())
-        curve = TestCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
+        curve = SuccessCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
         title = textwrap.fill(instruction(told["task"]), 30)
         panels.setdefault(title, {}).setdefault(told["algorithm"], []).append(curve)
     save(comparison(panels), folder / "learning.png")

@@ -23,10 +23,17 @@ from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task, find_task
-from rlgen.report.html import FigureFile
-from rlgen.report.quality_page import SourceRow, episode_table, quality_by_group, render_quality
-from rlgen.report.quality_plots import SourceQuality, Spread, action_spread, end_effector_paths, quality_bars
-from rlgen.report.style import actors, save, save_table
+from rlgen.report.pages import FigureFile, SourceRow, render_quality
+from rlgen.report.quality_plots import (
+    ActionProfile,
+    SourceQuality,
+    action_profiles,
+    end_effector_paths,
+    episode_table,
+    quality_bars,
+    quality_by_group,
+)
+from rlgen.report.style import appearances, save, save_table
 from rlgen.training.run import is_run
 
 SceneOf = Callable[[Task], Scene]
@@ -192,26 +199,26 @@ def write_quality(sources: Sequence[Measured], out: Path, *, task: str | None = 
     if not of_task:
         raise UserError(f"no source has episodes of {shown!r}; `rlgen tasks` lists the instructions")
     task_quality = {name: source.quality() for name, source in of_task.items()}
-    looks = actors(measured)
+    styles = appearances(measured)
     suites = dict.fromkeys(group for source in sources for group in source.groups)
     by_suite = {
         suite: {source.name: source.quality(suite) for source in sources if suite in source.groups} for suite in suites
     }
     bars = {name: SourceQuality.from_json(quality.to_json()) for name, quality in measured.items()}
-    spreads = {
-        name: Spread.from_json(quality.spread.to_json(), AXES.index(axis), quality.episodes)
+    profiles = {
+        name: ActionProfile.from_json(quality.spread.to_json(), AXES.index(axis), quality.episodes)
         for name, quality in task_quality.items()
     }
     paths = {name: [trace.position for trace in source.traces[:PATHS_SHOWN]] for name, source in of_task.items()}
     figures = [
-        _figure(out, "figure6", quality_by_group(by_suite, looks), "Efficiency and smoothness",
+        _figure(out, "figure6", quality_by_group(by_suite, styles), "Efficiency and smoothness",
                 "Mean length and mean squared jerk by suite, with bootstrap intervals (the paper's figure 6)."),
-        _figure(out, "figure7", action_spread(spreads, axis, looks), "Consistency",
+        _figure(out, "figure7", action_profiles(profiles, axis, styles), "Consistency",
                 f"Mean action along {axis} and its standard deviation over episodes of “{shown}” "
                 "(the paper's figure 7)."),
-        _figure(out, "totals", quality_bars(bars, looks), "All episodes",
+        _figure(out, "totals", quality_bars(bars, styles), "All episodes",
                 "Length, jerk and no-ops of all suites together."),
-        _figure(out, "paths", end_effector_paths(paths, looks), "Paths", f"End-effector paths of “{shown}”."),
+        _figure(out, "paths", end_effector_paths(paths, styles), "Paths", f"End-effector paths of “{shown}”."),
     ]  # fmt: skip
     tasks = {source.name: [trace.task for trace in source.traces] for source in sources}
     save_table(episode_table({name: (tasks[name], measured[name]) for name in measured}), out / "episodes.csv")

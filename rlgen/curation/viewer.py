@@ -11,7 +11,7 @@ from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.index import INDEX, IndexEntry, read_index
-from rlgen.report.episode_pages import episode_link, episode_page, index_page
+from rlgen.report.pages import episode_link, episode_page, index_page
 
 LOOPBACK = "127.0.0.1"
 _TOLD = ("format", "view", "picture_size", "mujoco", "licence")

@@ -1,4 +1,4 @@
-"""`rlgen collect`: successes of the finished expert, by the deterministic chain, as states and actions."""
+"""Stage `collect`: successful episodes of the finished expert, without exploration noise, as states and actions."""
 
 from typing import Any
 
@@ -6,13 +6,18 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
+from rlgen.data.episode import load_episodes
 from rlgen.pipeline import ppo
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.policy import gather, make_actor
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Gathers `collect.episodes` successes from sampled placements; the stored states stay held out."""
+    """Gathers `collect.episodes` successes from sampled placements; the stored initial states stay held out.
+
+    Raises:
+      UserError: no episode succeeded.
+    """
     config = context.run.config.collect
     work.progress.total = config.episodes
     policy, params = ppo.load_policy(context)
@@ -21,10 +26,10 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work,
         work.folder / "episodes",
         make_actor(context, policy, params),
+        trials=config.attempts,
+        seed=context.seed("collect"),
         split="train",
         source="ppo",
-        seed=context.seed("collect"),
-        trials=config.attempts,
         wanted=config.episodes,
     )
     if not episodes:
@@ -32,14 +37,12 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             f"the expert succeeded in none of {tried} episodes; train it longer (--ppo.iterations) and repeat"
         )
     if len(episodes) < config.episodes:
-        work.progress.log(f"only {len(episodes)} successes in {tried} episodes; going on with these")
+        work.progress.log(f"only {len(episodes)} successes in {tried} episodes; continuing with these")
     lengths = [len(episode) for episode in episodes]
     return {"episodes": len(episodes), "tried": tried, "mean_length": float(np.mean(lengths))}
 
 
 def load_collected(context: Context) -> list[Episode]:
-    """The collected successes, in order."""
-    from rlgen.data.episode import load_episodes
-
+    """Returns the collected successes, in order."""
     wanted = context.run.result("collect")["episodes"]
     return load_episodes(context.run.folder / "collect" / "episodes")[:wanted]

@@ -1,4 +1,4 @@
-"""`rlgen evaluate`: every actor on the benchmark's stored initial states, which nothing was trained on."""
+"""Stage `evaluate`: success of every actor from the benchmark's stored initial states, which nothing was trained on."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,16 +16,17 @@ from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.policy import gather
 from rlgen.pipeline.policy import make_actor as make_policy_actor
 
+# Names of folders and keys of results; the demonstrator is the scripted expert.
 ACTORS = ("demonstrator", "bc", "ppo", "vla")
 
 
 def actors(config: Config) -> tuple[str, ...]:
-    """The actors of a run; people who demonstrated cannot be asked again."""
+    """Returns the actors that a run evaluates: without the demonstrator where demonstrations come from a file."""
     return ACTORS if config.demos.file is None else ACTORS[1:]
 
 
 def make_actor(context: Context, name: str) -> Actor:
-    """An actor of the run by its name."""
+    """Returns an actor of the run by its name, one of `ACTORS`."""
     makers: dict[str, Callable[[], Actor]] = {
         "demonstrator": lambda: ScriptedExpert(context.scene),
         "bc": lambda: make_policy_actor(context, *bc.load_policy(context)),
@@ -36,23 +37,23 @@ def make_actor(context: Context, name: str) -> Actor:
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Success of each actor with its Wilson interval; every wave of episodes is kept."""
+    """Measures the success rate of each actor with its Wilson interval; every episode is kept."""
     config = context.run.config.evaluate
     counts = {name: config.vla_episodes if name == "vla" else config.episodes for name in actors(context.run.config)}
     work.progress.total = sum(counts.values())
     rates: dict[str, Any] = {}
-    for name in counts:
-        work.progress.log(f"{name}: {counts[name]} episodes from the stored initial states")
+    for name, count in counts.items():
+        work.progress.log(f"{name}: {count} episodes from the stored initial states")
         episodes, _ = gather(
             context,
             work,
             work.folder / name,
             make_actor(context, name),
+            trials=count,
+            seed=context.seed("evaluate", name),
             split="heldout",
             source=name,
-            seed=context.seed("evaluate", name),
-            trials=counts[name],
-            width=min(WIDTH, counts[name]),
+            width=min(WIDTH, count),
         )
         rate = SuccessRate(sum(episode.success for episode in episodes), len(episodes))
         work.progress.log(f"{name}: {rate}")
@@ -61,7 +62,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
 
 
 def protocol(context: Context) -> dict[str, Any]:
-    """How success was measured."""
+    """Returns how success was measured, for the summary."""
     return {
         "initial_states": f"stored states 0-{len(context.scene.stored) - 1} in order",
         "settling_steps": SETTLE_STEPS,
@@ -72,7 +73,7 @@ def protocol(context: Context) -> dict[str, Any]:
 
 
 def first_episode(context: Context, name: str) -> Episode | None:
-    """The first evaluated episode of an actor, or None."""
+    """Returns the first evaluated episode of an actor; None if it was not evaluated."""
     folder = context.run.folder / "evaluate" / name
     files = sorted(folder.glob("*.npz"))
     return load_episode(files[0]) if files else None

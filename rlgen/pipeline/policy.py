@@ -1,4 +1,4 @@
-"""From the configuration to the policy, its critic, what it is shown, and how it is tested."""
+"""The policy of a run: made from the configuration, with its critic and as an actor, and the episodes that it runs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`rlgen report`: `summary.json` and the page, from what the other stages left."""
+"""Stage `report`: `summary.json` and the page `report.html`, from the results of the other stages."""
 
 import datetime
 import os
@@ -17,32 +17,24 @@ from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.evaluate import ACTORS, first_episode
 from rlgen.pipeline.stages import STAGES
-from rlgen.report import plots, style
-from rlgen.report.html import Assets, Clip, Dataset, FigureFile, InitialStates, ReportData, StageTime, render_report
+from rlgen.report import plots
+from rlgen.report.pages import FigureFile
 from rlgen.report.quality_plots import SourceQuality
+from rlgen.report.run_page import Assets, Clip, Dataset, InitialStates, ReportData, StageTime, render_report
+from rlgen.report.style import save
 from rlgen.report.video import clip_name, write_gif
 from rlgen.training.metrics import read_metrics
 
 SCRIPTED = "scripted demonstrations, successes only"
-WHAT = {
-    "demos": SCRIPTED,
-    "bc": "behaviour cloning of the diffusion policy",
-    "ppo": "PPO over the 5-step denoising chain",
-    "collect": "successes of the expert, deterministic chain",
-    "export": "pictures drawn, RLDS written",
-    "quality": "demonstrations beside RL data",
-    "vla-train": "flow VLA on the exported dataset alone",
-    "evaluate": "every actor on the stored initial states",
-}
-CLIP_SIZE = 192
-EVERY = 2
+CLIP_SIZE = 192  # pixels
+CLIP_EVERY = 2  # one frame of so many control steps
 CONTROL_HZ = 20.0
 NOTES = (
-    "The expert sees physics state (the robot and the poses of the goal's object and region); the VLA sees two "
-    "pictures, the robot's own state and the instruction.",
+    "The expert observes the physics state (the robot and the poses of the goal's object and region); the VLA observes "
+    "two images, the robot's own state and the instruction.",
     "No actor was trained on the benchmark's stored initial states; training used placements sampled from the "
     "task's BDDL regions by the benchmark's own samplers.",
-    "One task, one seed: an interval says how sure the success rate of this run is, not how much runs differ.",
+    "One task, one seed: an interval says how certain the success rate of this run is, not how much runs differ.",
 )
 
 
@@ -50,17 +42,17 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     """Writes `summary.json` and `report.html` into the run's directory."""
     folder = context.run.folder
     summary = make_summary(context)
-    work.progress.log("drawing one episode of each actor")
-    clips = _draw_clips(context, work.folder)
-    figures = _draw_figures(context, work.folder)
+    work.progress.log("rendering one episode of each actor")
+    clips = _write_clips(context, work.folder)
+    figures = _write_figures(context, work.folder)
     write_json(folder / "summary.json", summary)
-    render_report(_contents(context, summary, clips, figures), folder / "report.html")
+    render_report(_page_content(context, summary, clips, figures), folder / "report.html")
     work.progress.log(f"{folder / 'report.html'} and {folder / 'summary.json'} are written")
     return {"report": "report.html", "summary": "summary.json"}
 
 
 def make_summary(context: Context) -> dict[str, Any]:
-    """What the run came to, as JSON."""
+    """Returns the results of a run as JSON values."""
     run, scene = context.run, context.scene
     evaluation, export = run.result("evaluate"), run.result("export")
     quality = {k: v for k, v in run.result("quality").items() if k != "seconds"}
@@ -85,16 +77,11 @@ def make_summary(context: Context) -> dict[str, Any]:
 
 
 def _demonstrations(result: dict[str, Any]) -> str:
-    """Where they come from."""
     return f"demonstrations from {result['source']}, successes only" if "source" in result else SCRIPTED
 
 
-def _rate(value: dict[str, Any] | None) -> SuccessRate | None:
-    return None if value is None else SuccessRate.from_json(value)
-
-
 def machine() -> dict[str, str | int]:
-    """Processor, cores and memory."""
+    """Returns processor, cores and operating system."""
     model = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
         if line.startswith("model name"):
@@ -103,61 +90,42 @@ def machine() -> dict[str, str | int]:
     return {"CPU": model, "cores": os.cpu_count() or 1, "system": platform.system()}
 
 
-def _draw_clips(context: Context, folder: Path) -> list[Clip]:
-    """The first evaluated episode of each actor as a GIF."""
-    episodes = {name: first_episode(context, name) for name in ACTORS}
-    shown = {name: episode for name, episode in episodes.items() if episode is not None}
-    clips = {name: Clip(name, None) for name in ACTORS}
+def _write_clips(context: Context, folder: Path) -> list[Clip]:
+    """Writes the first evaluated episode of each actor as a GIF."""
+    clips = []
     workers = context.run.config.workers
     with RenderPool(context.scene, cameras=("agentview",), image_size=CLIP_SIZE, workers=workers) as pool:
-        for name, episode in shown.items():
+        for name in ACTORS:
+            episode = first_episode(context, name)
+            if episode is None:
+                clips.append(Clip(name, None))
+                continue
             path = folder / clip_name(name, episode.task, episode.seed, episode.success)
             caption = f"stored state {episode.initial_index}, {len(episode)} steps"
             write_gif(
                 path,
-                flip_vertical(pool.render(episode.states[::EVERY])[:, 0]),
+                flip_vertical(pool.render(episode.states[::CLIP_EVERY])[:, 0]),
                 caption=caption,
                 success=episode.success,
                 size=CLIP_SIZE,
                 every=1,
-                control_hz=CONTROL_HZ / EVERY,
+                control_hz=CONTROL_HZ / CLIP_EVERY,
             )
-            clips[name] = Clip(name, path, caption, episode.success)
-    return list(clips.values())
+            clips.append(Clip(name, path, caption, episode.success))
+    return clips
 
 
-def _draw_figures(context: Context, folder: Path) -> list[FigureFile]:
-    run = context.run.folder
-    rates = {name: SuccessRate.from_json(rate) for name, rate in context.run.result("evaluate")["rates"].items()}
-    style.save(plots.success_bars(rates), folder / "success.png")
-    lines = read_metrics(run / "ppo" / "metrics.jsonl")
-    tested = [line for line in lines if "test" in line]
-    curve = plots.LearningCurve(
-        control_steps=np.array([line["control_steps"] for line in lines]),
-        train_success=np.array([line["success"] for line in lines]),
-        clip_fraction=np.array([line["clip_fraction"] for line in lines]),
-        test_steps=np.array([line["control_steps"] for line in tested]),
-        test_rates=[SuccessRate.from_json(line["test"]) for line in tested],
-        test_label="deterministic chain, training placements",
-    )
-    style.save(plots.learning_curve(curve), folder / "learning.png")
-    losses = {}
-    for name, stage in (("bc", "bc"), ("vla", "vla-train")):
-        points = read_metrics(run / stage / "metrics.jsonl")
-        losses[name] = plots.LossCurve(
-            np.array([line["step"] for line in points]), np.array([line["loss"] for line in points])
-        )
-    style.save(plots.loss_curves(losses), folder / "losses.png")
-    quality = run / "quality"
+def _write_figures(context: Context, folder: Path) -> list[FigureFile]:
+    run, quality = context.run, context.run.folder / "quality"
+    rates = {name: SuccessRate.from_json(rate) for name, rate in run.result("evaluate")["rates"].items()}
+    success = save(plots.success_bars(rates), folder / "success.png")
+    learning = save(plots.learning_curve(_learning_curve(run.folder / "ppo")), folder / "learning.png")
+    curves = {name: _loss_curve(run.folder / stage) for name, stage in (("bc", "bc"), ("vla", "vla-train"))}
+    losses = save(plots.loss_curves(curves), folder / "losses.png")
     return [
-        FigureFile(
-            folder / "success.png",
-            "Success",
-            "On the stored initial states; bars are Wilson intervals.",
-            "success",
-        ),
-        FigureFile(folder / "learning.png", "PPO", "Success and clip fraction over control steps.", "training"),
-        FigureFile(folder / "losses.png", "Losses", "Behaviour cloning and the VLA.", "training"),
+        FigureFile(success, "Success", "On the stored initial states; bars are Wilson intervals.", "success"),
+        FigureFile(learning, "PPO", "Success and clip fraction over control steps.", "training"),
+        FigureFile(losses, "Losses", "Behaviour cloning and the VLA.", "training"),
         FigureFile(
             quality / "quality.png",
             "Quality",
@@ -165,47 +133,71 @@ def _draw_figures(context: Context, folder: Path) -> list[FigureFile]:
             "data",
         ),
         FigureFile(
-            quality / "spread.png",
-            "Consistency",
-            "The y action over normalised time (the paper's figure 7).",
-            "data",
+            quality / "spread.png", "Consistency", "The y action over normalised time (the paper's figure 7).", "data"
         ),
         FigureFile(quality / "paths.png", "Paths", "End-effector paths of both sources.", "data"),
     ]
 
 
-def _contents(context: Context, summary: dict[str, Any], clips: list[Clip], figures: list[FigureFile]) -> ReportData:
-    run, config = context.run, context.run.config
+def _learning_curve(stage: Path) -> plots.LearningCurve:
+    lines = read_metrics(stage / "metrics.jsonl")
+    evaluated = [line for line in lines if "test" in line]
+    return plots.LearningCurve(
+        control_steps=np.array([line["control_steps"] for line in lines]),
+        train_success=np.array([line["success"] for line in lines]),
+        clip_fraction=np.array([line["clip_fraction"] for line in lines]),
+        test_steps=np.array([line["control_steps"] for line in evaluated]),
+        test_rates=[SuccessRate.from_json(line["test"]) for line in evaluated],
+        test_label="deterministic chain, training placements",
+    )
+
+
+def _loss_curve(stage: Path) -> plots.LossCurve:
+    lines = read_metrics(stage / "metrics.jsonl")
+    return plots.LossCurve(np.array([line["step"] for line in lines]), np.array([line["loss"] for line in lines]))
+
+
+def _page_content(
+    context: Context, summary: dict[str, Any], clips: list[Clip], figures: list[FigureFile]
+) -> ReportData:
+    run, config, dataset = context.run, context.run.config, summary["dataset"]
     quality = read_json(run.folder / "quality" / "quality.json")
-    notes = {stage: _stage_note(stage, run.result(stage)) for stage in WHAT}
-    what = {**WHAT, "demos": summary["demonstrations"]}
-    dataset = run.folder / summary["dataset"]["path"]
     return ReportData(
         title=f"rlgen: {summary['prompt']}",
         task=summary["task"],
         prompt=summary["prompt"],
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=f"rlgen quickstart --task {summary['task']} --seed {config.seed}",
-        rates={name: _rate(summary.get(name)) for name in ACTORS},
-        assets=Assets(stand_ins=run.assets["kind"] == "stand-in", detail=run.assets["label"]),
+        rates={name: SuccessRate.from_json(summary[name]) if name in summary else None for name in ACTORS},
+        assets=Assets(placeholders=run.assets["kind"] == "stand-in", detail=run.assets["label"]),
         initial_states=InitialStates(**summary["initial_states"]),
-        stages=[StageTime(name, text, run.seconds(name), notes[name]) for name, text in what.items()],
+        stages=_stage_times(context, summary["demonstrations"]),
         figures=figures,
         clips=clips,
         quality={name: SourceQuality.from_json(value) for name, value in quality.items()},
         dataset=Dataset(
-            path=summary["dataset"]["path"],
-            episodes=summary["dataset"]["episodes"],
-            steps=summary["dataset"]["steps"],
+            path=dataset["path"],
+            episodes=dataset["episodes"],
+            steps=dataset["steps"],
             image=f"{config.export.image_size} x {config.export.image_size}",
-            view=VIEWS[config.export.renderer],
-            byte_count=sum(file.stat().st_size for file in dataset.iterdir()),
+            renderer=VIEWS[config.export.renderer],
+            byte_count=sum(file.stat().st_size for file in (run.folder / dataset["path"]).iterdir()),
         ),
         versions=summary["versions"],
         machine=summary["machine"],
         config=summary["config"],
         notes=NOTES,
     )
+
+
+def _stage_times(context: Context, demonstrations: str) -> list[StageTime]:
+    run = context.run
+    times = []
+    for name, stage in STAGES.items():
+        if name != "report":
+            description = demonstrations if name == "demos" else stage.help
+            times.append(StageTime(name, description, run.seconds(name), _stage_note(name, run.result(name))))
+    return times
 
 
 def _stage_note(stage: str, result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""How figures look, and how they are saved: one look for all of them, nothing global."""
+"""The style of figures, the colours of actors and data sources, and how a figure is saved with its numbers."""
 
 import csv
 import io
@@ -29,39 +29,48 @@ _OTHERS = ("#009E73", "#D55E00", "#6A51A3", "#A6761D", "#1B9E9E", _GREY)
 
 
 @dataclass(frozen=True)
-class Actor:
-    """How one actor or data source is named and coloured everywhere."""
+class Appearance:
+    """Name and colour of an actor or data source, the same in every figure and page.
+
+    Attributes:
+      name: of the actor.
+      data_name: of its data.
+      color: as `#rrggbb`.
+    """
 
     name: str
     data_name: str
     color: str
 
 
-def actor(key: str) -> Actor:
-    """The look of `demonstrator`, `bc`, `ppo`, `vla`; any other key gets its own name in grey.
+Appearances = Mapping[str, Appearance]
+
+
+def appearance(key: str) -> Appearance:
+    """Returns the appearance of `demonstrator`, `bc`, `ppo` or `vla`; any other key gets its own name in grey.
 
     The colours are those of Okabe and Ito, which people with any kind of colour vision tell apart.
     """
     match key:
         case "demonstrator" | "demonstrations" | "demos" | "scripted":
-            return Actor("Demonstrator", "Demonstrations", "#E69F00")
+            return Appearance("Demonstrator", "Demonstrations", "#E69F00")
         case "bc":
-            return Actor("BC", "BC data", "#56B4E9")
+            return Appearance("BC", "BC data", "#56B4E9")
         case "ppo" | "rl":
-            return Actor("PPO", "RL data (PPO)", "#0072B2")
+            return Appearance("PPO", "RL data (PPO)", "#0072B2")
         case "vla":
-            return Actor("VLA", "VLA data", "#CC79A7")
+            return Appearance("VLA", "VLA data", "#CC79A7")
         case _:
-            return Actor(key, key, _GREY)
+            return Appearance(key, key, _GREY)
 
 
-def actors(keys: Iterable[str]) -> dict[str, Actor]:
-    """The looks of several sources; those that `actor` does not know get colours of their own in their order."""
-    looks, others = {}, itertools.cycle(_OTHERS)
+def appearances(keys: Iterable[str]) -> dict[str, Appearance]:
+    """Returns the appearances of several sources; unknown ones get different colours, in their order."""
+    found, others = {}, itertools.cycle(_OTHERS)
     for key in keys:
-        look_of = actor(key)
-        looks[key] = replace(look_of, color=next(others)) if look_of.color == _GREY else look_of
-    return looks
+        known = appearance(key)
+        found[key] = replace(known, color=next(others)) if known.color == _GREY else known
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Plot:
     """A figure and the numbers in it.
 
     Attributes:
-      figure: drawn, not yet saved.
+      figure: complete, not yet saved.
       table: columns of equal length by name; they become the CSV.
     """
 
@@ -83,8 +92,8 @@ class Plot:
 
 
 @contextmanager
-def look() -> Iterator[None]:
-    """Figures created and saved inside have the look of the report; matplotlib's settings are put back."""
+def report_style() -> Iterator[None]:
+    """Gives figures made and saved inside the style of the report; matplotlib's settings are restored afterwards."""
     settings = {
         "font.size": 10,
         "axes.titlesize": 10.5,
@@ -114,7 +123,17 @@ def look() -> Iterator[None]:
 
 
 def new_figure(height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[list[Axes]]]:
-    """An empty figure of the page's width, `height` inches high, and its axes as rows of columns."""
+    """Makes an empty figure of the page's width.
+
+    Args:
+      height: of the figure, inches.
+      rows: of panels.
+      columns: of panels.
+      **grid: further arguments of `Figure.subplots`.
+
+    Returns:
+      The figure, and its axes as rows of columns.
+    """
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, **grid)
@@ -127,7 +146,7 @@ def plain_numbers(axis: Axis) -> None:
 
 
 def percentages(axis: Axis) -> None:
-    """Labels an axis of shares with percentages, such as `2.5 %`."""
+    """Labels an axis of fractions with percentages, such as `2.5 %`."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
 
 
@@ -136,7 +155,7 @@ def save(plot: Plot, path: Path) -> Path:
 
     Args:
       plot: what to save.
-      path: of the picture, ending in `.png`.
+      path: of the image, ending in `.png`.
 
     Returns:
       `path`.
@@ -159,9 +178,9 @@ def save_table(table: Mapping[str, Sequence[Any]], path: Path) -> Path:
 
 
 def _png_bytes(figure: Figure) -> bytes:
-    """The figure with at most 256 colours: a third of the bytes, and no difference to the eye."""
+    """Returns the figure with at most 256 colours: a third of the bytes, and no difference to the eye."""
     raw = io.BytesIO()
-    with look():
+    with report_style():
         figure.savefig(raw, format="png")
     image = Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     out = io.BytesIO()
@@ -185,7 +204,7 @@ def _cell(value: Any) -> str:
 
 
 def _short(value: float) -> str:
-    for unit, word in ((1e6, "M"), (1e3, "k")):
+    for unit, suffix in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
-            return f"{value / unit:.4g}{word}"
+            return f"{value / unit:.4g}{suffix}"
     return f"{value:.4g}"

@@ -12,7 +12,7 @@ from rlgen.core.stats import SuccessRate, bootstrap_mean
 from rlgen.curation.compare import Measured, measure, named_apart, write_quality
 from rlgen.data.metrics.diversity import action_spread, path_distances, path_diversity, resample, silhouette
 from rlgen.data.metrics.quality import Trace, traces_quality
-from rlgen.report.quality_page import quality_by_group
+from rlgen.report.quality_plots import quality_by_group
 
 
 def line(offset, steps=20):

@@ -15,7 +15,7 @@ from rlgen.core.errors import UserError
 from rlgen.curation.viewer import LOOPBACK, make_server, write_pages
 from rlgen.data.dataset import open_dataset
 from rlgen.data.index import read_index
-from rlgen.report.episode_pages import HEIGHT, curve
+from rlgen.report.pages import HEIGHT, curve
 
 
 @pytest.fixture(scope="module")

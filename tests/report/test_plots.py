@@ -14,7 +14,7 @@ from rlgen.core.text import MISSING
 from rlgen.core.types import Episode, RobotState
 from rlgen.data.metrics.quality import recorded_quality
 from rlgen.report import plots
-from rlgen.report.quality_plots import SourceQuality, Spread, action_spread, end_effector_paths, quality_bars
+from rlgen.report.quality_plots import ActionProfile, SourceQuality, action_profiles, end_effector_paths, quality_bars
 from rlgen.report.style import Plot, new_figure, save
 
 
@@ -58,7 +58,7 @@ def test_saved_figures_have_their_numbers_beside_them(tmp_path):
 
 
 def test_learning_curve_table_holds_both_series(tmp_path):
-    path = save(plots.learning_curve(curve(), start=SuccessRate(2, 5)), tmp_path / "ppo.png")
+    path = save(plots.learning_curve(curve()), tmp_path / "ppo.png")
     table = rows(path.with_suffix(".csv"))
     trained = [row for row in table if row["train_success"]]
     tried = [row for row in table if row["test_trials"]]
@@ -70,7 +70,7 @@ def test_learning_curve_table_holds_both_series(tmp_path):
     ]
 
 
-def test_learning_curve_without_trials_or_finished_episodes_is_drawn(tmp_path):
+def test_learning_curve_without_evaluations_or_finished_episodes_is_plotted(tmp_path):
     steps = np.array([100, 200])
     empty = plots.LearningCurve(steps, np.array([np.nan, 0.5]), np.zeros(2), np.array([], int), [])
     assert save(plots.learning_curve(empty), tmp_path / "ppo.png").stat().st_size > 0
@@ -78,17 +78,17 @@ def test_learning_curve_without_trials_or_finished_episodes_is_drawn(tmp_path):
 
 def test_loss_scale_is_logarithmic_only_where_that_is_possible_and_useful():
     steps = np.arange(4)
-    falling = plots.LossCurve(steps, np.array([1.0, 0.3, 0.1, 0.03]), steps[1:], np.array([0.4, 0.2, 0.1]))
+    falling = plots.LossCurve(steps, np.array([1.0, 0.3, 0.1, 0.03]))
     signed = plots.LossCurve(steps, np.array([1.0, 0.1, -0.1, 0.01]))
     flat = plots.LossCurve(steps, np.array([0.09, 0.08, 0.07, 0.06]))
     plot = plots.loss_curves({"bc": falling, "vla": signed, "ppo": flat})
     assert [axes.get_yscale() for axes in plot.figure.axes] == ["log", "linear", "linear"]
-    assert [split for split in plot.table["split"]].count("test") == 3
+    assert plot.table["split"] == ["train"] * 12
 
 
 def test_running_mean_is_a_mean_of_neighbours():
     values = np.arange(101.0) ** 2
-    smooth = plots.running_mean(values, share=0.04)
+    smooth = plots.running_mean(values, fraction=0.04)
     assert smooth[50] == pytest.approx(values[48:53].mean())
     assert smooth[0] == pytest.approx(values[:3].mean())
     assert smooth[-1] == pytest.approx(values[-3:].mean())
@@ -107,7 +107,7 @@ def test_quality_bars_reach_the_means():
     assert plot.table["length_low"] == [115, 85]
 
 
-def test_what_the_quality_stage_writes_is_read_and_what_has_no_mean_is_a_dash(tmp_path):
+def test_results_of_the_quality_stage_are_read_and_a_missing_mean_is_a_dash(tmp_path):
     actions = np.array([[0.0, 0.1, 0, 0, 0, 0, -1], [0.2, 0.3, 0, 0, 0, 0, -1]])
     episode = Episode("s/t", "p", "ppo", 0, "train", 0, *np.zeros((2, 3, 1)), actions, np.ones(2), True)
     robot = RobotState(*(np.zeros((3, size)) for size in (3, 3, 2, 7)))
@@ -118,14 +118,14 @@ def test_what_the_quality_stage_writes_is_read_and_what_has_no_mean_is_a_dash(tm
     plot = quality_bars({"ppo": source})
     assert MISSING in words(plot)
     assert save(plot, tmp_path / "quality.png").exists()
-    spread = Spread.from_json(written["spread"], action=1, episodes=2)
+    spread = ActionProfile.from_json(written["spread"], action=1, episodes=2)
     np.testing.assert_allclose(spread.mean, np.linspace(0.1, 0.3, len(spread.mean)), atol=1e-6)
     np.testing.assert_allclose(spread.std, 0, atol=1e-6)
 
 
-def test_spread_shade_is_one_standard_deviation_to_each_side():
-    spread = Spread(np.array([0.0, 0.5, 0.2]), np.array([0.1, 0.2, 0.3]), 7)
-    plot = action_spread({"demonstrator": spread, "ppo": spread})
+def test_the_shade_is_one_standard_deviation_to_each_side():
+    spread = ActionProfile(np.array([0.0, 0.5, 0.2]), np.array([0.1, 0.2, 0.3]), 7)
+    plot = action_profiles({"demonstrator": spread, "ppo": spread})
     one, other = plot.figure.axes
     edge = one.collections[0].get_paths()[0].vertices
     for time, low, high in [(0, -0.1, 0.1), (0.5, 0.3, 0.7), (1, -0.1, 0.5)]:
@@ -135,7 +135,7 @@ def test_spread_shade_is_one_standard_deviation_to_each_side():
     assert "±0.20" in one.get_title(loc="left")
 
 
-def test_paths_are_drawn_on_equal_scales_and_kept_in_the_table(tmp_path):
+def test_paths_are_plotted_on_equal_scales_and_kept_in_the_table(tmp_path):
     line = np.linspace([0.0, 0.0, 1.0], [0.1, 0.3, 1.2], 4)
     plot = end_effector_paths({"demonstrator": [line, line[:2]], "ppo": [line]})
     above, _, side, _ = plot.figure.axes
@@ -154,7 +154,7 @@ def test_names_are_never_read_as_mathematics(tmp_path):
     assert save(plot, tmp_path / "odd.png").exists()
 
 
-def test_drawing_leaves_the_settings_alone_and_needs_no_pyplot():
+def test_plotting_leaves_the_settings_alone_and_needs_no_pyplot():
     before = dict(matplotlib.rcParams)
     plots.learning_curve(curve())
     assert dict(matplotlib.rcParams) == before

@@ -50,8 +50,8 @@ def test_it_is_upright_and_scaled_in_proportion():
     assert max(image.getpixel((BORDER + 4, BORDER + 60))) < 10
 
 
-@pytest.mark.parametrize(("success", "colour"), [(True, REACHED), (False, MISSED)])
-def test_the_border_tells_the_outcome(success, color):
+@pytest.mark.parametrize(("success", "color"), [(True, REACHED), (False, MISSED)])
+def test_the_border_shows_the_outcome(success, color):
     image = opened(episode_gif(flat_frames(3), caption="x", success=success)).convert("RGB")
     assert image.getpixel((0, 0)) == color
     strip = np.asarray(image)[-18:-4, -20:]
@@ -86,6 +86,6 @@ def test_other_shapes_are_refused(shape):
         episode_gif(np.zeros(shape, np.uint8), caption="x", success=True)
 
 
-def test_the_name_tells_all_and_stays_in_its_folder():
+def test_the_name_says_actor_task_seed_and_outcome_and_stays_in_its_folder():
     assert clip_name("ppo", "libero_object/pick up", 3, True) == "ppo-libero_object-pick_up-seed3-success.gif"
     assert "/" not in clip_name("a/../b", "../../x", 0, False)

@@ -9,18 +9,18 @@ import pytest
 from PIL import Image
 
 from rlgen.core.stats import Estimate, SuccessRate
-from rlgen.report.html import (
+from rlgen.report.pages import FigureFile
+from rlgen.report.quality_plots import SourceQuality
+from rlgen.report.run_page import (
     Assets,
     Clip,
     Dataset,
-    FigureFile,
     InitialStates,
     ReportData,
     StageTime,
     render_report,
     verdict,
 )
-from rlgen.report.quality_plots import SourceQuality
 from rlgen.report.video import write_gif
 
 EMPTY_TAGS = {"meta", "img", "br", "link", "hr", "input"}
@@ -62,7 +62,6 @@ def full(tmp_path, word="plain"):
         title=f"Title {word}",
         task=f"libero_object/{word}",
         prompt=f"prompt {word}",
-        preset=f"preset {word}",
         created=f"day {word}",
         command=f"rlgen {word}",
         rates={
@@ -84,7 +83,7 @@ def full(tmp_path, word="plain"):
         ],
         clips=[Clip("ppo", clip, f"clip {word}", True), Clip("vla", None)],
         quality={"ppo": SourceQuality(53, 4337, Estimate(86.7, 85.1, 88.4), Estimate(12.1, 11.6, 12.6), 19)},
-        dataset=Dataset(f"runs/{word}", 53, 4337, "128 x 128", f"view {word}", 14_300_000, f"extra {word}"),
+        dataset=Dataset(f"runs/{word}", 53, 4337, "128 x 128", f"renderer {word}", 14_300_000),
         versions={"jax": "0.10.2", word: word},
         machine={"CPU": word, "cores": 2},
         config={"ppo": {"clip_eps": 0.0125, word: [1, 2]}, "empty": {}},
@@ -98,14 +97,14 @@ def rendered(data, tmp_path):
     return path.read_text(encoding="utf-8")
 
 
-def test_every_number_appears(tmp_path):
+def test_every_result_appears(tmp_path):
     words = Page(rendered(full(tmp_path), tmp_path)).words
     for expected in [
         "61 of 64", "95 %", "22 of 50", "44 %", "31 % to 58 %", "48 of 50", "96 %", "87 % to 99 %",
         "52 points above BC", "1 min 13 s", "86.7 (85.1 to 88.4)", "12.1 (11.6 to 12.6)", "19 of 4337",
         "53 episodes, 4337 steps, 14 MB", "128 x 128", "0.10.2", "ppo.clip_eps", "0.0125", "[1, 2]",
         "held plain", "train plain", "note plain", "remark plain", "caption plain", "rlgen plain",
-        "view plain", "13 min 20 s in all",
+        "renderer plain", "13 min 20 s in all",
     ]:  # fmt: skip
         assert expected in words, expected
 
@@ -146,12 +145,12 @@ def test_tags_close_in_order(tmp_path, word):
     assert page.tags.count("h1") == 1
 
 
-def test_stand_ins_are_named_as_what_they_are(tmp_path):
+def test_placeholder_assets_are_named_as_what_they_are(tmp_path):
     data = full(tmp_path)
-    assert "Built-in stand-ins, not the benchmark" in Page(rendered(data, tmp_path)).words
+    assert "Built-in placeholders, not the benchmark" in Page(rendered(data, tmp_path)).words
     own = ReportData("t", "x/y", "p", assets=Assets(False, "from the hub"))
     words = Page(rendered(own, tmp_path)).words
-    assert "Built-in stand-ins" not in words
+    assert "Built-in placeholders" not in words
     assert "own object models. from the hub" in words
 
 
@@ -175,7 +174,7 @@ def test_each_part_may_be_absent(tmp_path, field):
     assert "52 points" in page.words
 
 
-def test_a_image_that_is_not_there_is_not_run(tmp_path):
+def test_an_image_that_is_absent_is_not_run(tmp_path):
     data = full(tmp_path)
     (tmp_path / "success.png").unlink()
     (tmp_path / "a.gif").unlink()
