@@ -43,10 +43,10 @@ def policy_observe(policy: AnyPolicy, scenes: Sequence[Scene], *, threads: int) 
 
 
 def make_actor(context: Context, policy: AnyPolicy, params: Params) -> PolicyActor:
-    """Returns the policy as an actor in the run's scene.
+    """Returns a policy as an actor in the run's scene.
 
     Args:
-      context: the run.
+      context: of the run.
       policy: the policy.
       params: its parameters.
     """
