@@ -19,8 +19,8 @@ import numpy as np
 from rlgen.bench.timing import machine
 from rlgen.core.process import cache_folder
 from rlgen.libero.scenes.assets import find_assets
-from rlgen.libero.scenes.bundles import build_bundles
-from rlgen.libero.scenes.scene import load_bundle
+from rlgen.libero.scenes.bundles import build_scene_bundles
+from rlgen.libero.scenes.scene import load_scene_bundle
 from rlgen.libero.tasks.suites import all_tasks
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     assets, workers = find_assets(arguments.assets, cache=cache_folder()), os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        bundles = build_bundles(all_tasks(), assets, Path(folder), workers=workers)
+        bundles = build_scene_bundles(all_tasks(), assets, Path(folder), workers=workers)
         built = time.perf_counter() - start
         loads = [timed(bundle) for bundle in bundles][1:]
         size = sum(file.stat().st_size for file in {f.stat().st_ino: f for f in files(Path(folder))}.values())
@@ -55,7 +55,7 @@ def main() -> None:
 def timed(bundle: Path) -> float:
     """Seconds to load a bundle."""
     start = time.perf_counter()
-    load_bundle(bundle)
+    load_scene_bundle(bundle)
     return time.perf_counter() - start
 
 

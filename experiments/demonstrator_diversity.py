@@ -75,7 +75,7 @@ def main() -> None:
 def record(scene: Scene, *, clean: bool) -> np.ndarray:
     """End-effector paths of successes from one initial state, `[N, 50, 3]`, metres."""
     trials = [Trial(0, seed) for seed in range(EPISODES)]
-    options = {"split": "heldout", "source": "scripted", "width": EPISODES, "mode": "fast"}
+    options = {"split": "heldout", "source": "scripted", "width": EPISODES, "physics": "fast"}
     [episodes] = run_episodes(scene, ScriptedExpert(scene, clean=clean), trials, **options)
     observer = Observer(scene)
     return np.stack([resampled(observer(episode.states).robot.position) for episode in episodes if episode.success])

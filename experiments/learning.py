@@ -114,7 +114,7 @@ def summary(folder: Path, episodes: int) -> dict:
         "control_steps": result["control_steps"],
         "seconds": sum(seconds.values()),
         "stage_seconds": seconds,
-        "initial_states": f"stored states 0-{len(context.scene.stored) - 1} in order, {episodes} episodes",
+        "initial_states": f"stored states 0-{len(context.scene.stored_states) - 1} in order, {episodes} episodes",
         "assets": run.assets["label"],
         "config": config,
     }

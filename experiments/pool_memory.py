@@ -48,24 +48,24 @@ def measure(assets: Path, tasks: int) -> dict[str, float]:
     from rlgen.core.process import cache_folder
     from rlgen.libero.envs.vector_env import VectorEnv
     from rlgen.libero.scenes.assets import find_assets
-    from rlgen.libero.scenes.bundles import build_bundles
-    from rlgen.libero.scenes.scene import load_bundle
+    from rlgen.libero.scenes.bundles import build_scene_bundles
+    from rlgen.libero.scenes.scene import load_scene_bundle
     from rlgen.libero.tasks.suites import all_tasks
 
     cache = cache_folder()
     source = find_assets(assets, cache=cache)
-    folders = build_bundles(all_tasks()[:tasks], source, cache, workers=2)
-    warm = VectorEnv([load_bundle(folders[0])])
-    warm.reset(warm.scenes[0].stored[:1])
+    folders = build_scene_bundles(all_tasks()[:tasks], source, cache, workers=2)
+    warm = VectorEnv([load_scene_bundle(folders[0])])
+    warm.reset(warm.scenes[0].stored_states[:1])
     warm.step(np.zeros((1, 1, 7)))
     before = resident()
-    scenes = [load_bundle(folder) for folder in folders]
+    scenes = [load_scene_bundle(folder) for folder in folders]
     loaded = resident()
     pool = VectorEnv([scenes[number % len(scenes)] for number in range(COUNT)])
-    width = max(scene.stored.shape[1] for scene in scenes)
+    width = max(scene.stored_states.shape[1] for scene in scenes)
     initial = np.zeros((COUNT, width))
     for row, scene in zip(initial, pool.scenes, strict=True):
-        row[: scene.stored.shape[1]] = scene.stored[0]
+        row[: scene.stored_states.shape[1]] = scene.stored_states[0]
     pool.reset(initial)
     pool.step(np.zeros((COUNT, 8, 7)))
     after = resident()

@@ -18,7 +18,7 @@ import numpy as np
 from rlgen.core.process import cache_folder
 from rlgen.core.stats import SuccessRate
 from rlgen.demos.scripted.expert import ScriptedExpert
-from rlgen.libero.envs.environment import SETTLE_ACTION, Mode
+from rlgen.libero.envs.environment import SETTLE_ACTION, Physics
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.assets import find_assets
@@ -30,7 +30,7 @@ TASKS = (
     *("libero_goal/7", "libero_10/0", "libero_10/4", "libero_90/0", "libero_90/65"),
 )
 AFTER = 10
-OTHER: dict[Mode, Mode] = {"exact": "fast", "fast": "exact"}
+OTHER: dict[Physics, Physics] = {"exact": "fast", "fast": "exact"}
 
 
 def main() -> None:
@@ -53,12 +53,12 @@ def main() -> None:
         arguments.json.write_text(text + "\n")
 
 
-def compare(scene: Scene, recorded: Mode, episodes: int) -> dict[str, int]:
+def compare(scene: Scene, recorded: Physics, episodes: int) -> dict[str, int]:
     """How many episodes succeeded in one mode, and how many of those succeed again in the other."""
-    actor, trials = ScriptedExpert(scene), make_trials(episodes, len(scene.stored), seed=scene.task.index)
-    waves = run_episodes(scene, actor, trials, split="heldout", source="demonstrator", mode=recorded)
+    actor, trials = ScriptedExpert(scene), make_trials(episodes, len(scene.stored_states), seed=scene.task.index)
+    waves = run_episodes(scene, actor, trials, split="heldout", source="demonstrator", physics=recorded)
     kept = [episode for wave in waves for episode in wave if episode.success]
-    pool = VectorEnv([scene] * len(kept), mode=OTHER[recorded], horizon=scene.task.horizon + AFTER)
+    pool = VectorEnv([scene] * len(kept), physics=OTHER[recorded], horizon=scene.task.horizon + AFTER)
     pool.reset(np.stack([episode.initial_state for episode in kept]))
     steps = max(len(episode.actions) for episode in kept) + AFTER
     still = np.tile(SETTLE_ACTION, (steps, 1))
@@ -73,7 +73,7 @@ def compare(scene: Scene, recorded: Mode, episodes: int) -> dict[str, int]:
     }
 
 
-def total(tasks: dict[str, dict[Mode, dict[str, int]]]) -> dict[str, dict[str, int | float]]:
+def total(tasks: dict[str, dict[Physics, dict[str, int]]]) -> dict[str, dict[str, int | float]]:
     """Sums over the tasks with Wilson intervals."""
     out = {}
     for mode, other in OTHER.items():

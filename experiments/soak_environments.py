@@ -27,21 +27,21 @@ def main() -> None:
     from rlgen.core.process import cache_folder
     from rlgen.libero.envs.vector_env import VectorEnv
     from rlgen.libero.scenes.assets import find_assets
-    from rlgen.libero.scenes.bundles import build_bundles
-    from rlgen.libero.scenes.scene import load_bundle
+    from rlgen.libero.scenes.bundles import build_scene_bundles
+    from rlgen.libero.scenes.scene import load_scene_bundle
     from rlgen.libero.tasks.suites import all_tasks
 
     cache = cache_folder()
-    folders = build_bundles(all_tasks(), find_assets(arguments.assets, cache=cache), cache, workers=2)
-    scenes = [load_bundle(folder) for folder in folders]
+    folders = build_scene_bundles(all_tasks(), find_assets(arguments.assets, cache=cache), cache, workers=2)
+    scenes = [load_scene_bundle(folder) for folder in folders]
     pools = [VectorEnv([scene] * 2, horizon=10**9) for scene in scenes]
     random, memory, failures, steps, refused = np.random.default_rng(0), [], 0, 0, 0
     end = time.monotonic() + 60 * arguments.minutes
     while time.monotonic() < end or len(memory) < 3:
         for pool in pools:
-            pool.reset(pool.scenes[0].stored[random.integers(0, 50, 2)])
+            pool.reset(pool.scenes[0].stored_states[random.integers(0, 50, 2)])
             for kind in KINDS:
-                steps += int(pool.step(actions(kind, random)).steps.sum())
+                steps += int(pool.step(actions(kind, random)).control_steps.sum())
             refused += refusals(pool)
         failures = sum(len(pool.failures) for pool in pools)
         memory.append(resident())

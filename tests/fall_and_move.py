@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from rlgen.libero.physics import kernel, kernel_arrays
-from rlgen.libero.scenes.scene import Scene, load_bundle
+from rlgen.libero.scenes.scene import Scene, load_scene_bundle
 
 STEPS = 8
 
@@ -19,13 +19,13 @@ def trajectory(scene: Scene) -> np.ndarray:
     """Time, qpos, qvel after each of the control steps, `[STEPS, D]`."""
     kernel.link_mujoco()
     model, data = scene.model, mujoco.MjData(scene.model)
-    data.qpos[:] = scene.stored[0, 1 : 1 + model.nq]
+    data.qpos[:] = scene.stored_states[0, 1 : 1 + model.nq]
     for body in scene.object_bodies:
         address = model.jnt_qposadr[model.body_jntadr[body]]
         data.qpos[address : address + 3] += (0.0, 2.0, 1.0)
     mujoco.mj_forward(model, data)
-    states = np.zeros((STEPS, scene.stored.shape[1]))
-    views, constants = kernel_arrays.make_views(model, data), kernel_arrays.make_constants(scene)
+    states = np.zeros((STEPS, scene.stored_states.shape[1]))
+    views, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
     actions = np.random.default_rng(0).uniform(-0.5, 0.5, (STEPS, 7))
     # Upwards, away from the table.
     actions[:, 2] = np.abs(actions[:, 2])
@@ -35,5 +35,5 @@ def trajectory(scene: Scene) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    np.save(sys.argv[2], trajectory(load_bundle(Path(sys.argv[1]))))
+    np.save(sys.argv[2], trajectory(load_scene_bundle(Path(sys.argv[1]))))
     print(mujoco.__version__)

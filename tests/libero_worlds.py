@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import mujoco
 import numpy as np
 
-from rlgen.libero.envs.reset_check import broken_reset_conditions
-from rlgen.libero.scenes.build_goal import goal_atoms, premise_atoms
+from rlgen.libero.envs.reset_check import unmet_reset_conditions
+from rlgen.libero.scenes.build_goal import goal_atoms, reset_condition_atoms
 from rlgen.libero.scenes.goals import compile_goal
 
 ARM = slice(0, 9)  # the robot's joints come first in qpos and in qvel
@@ -58,9 +58,9 @@ def broken_premise(env, state: np.ndarray, settled: mujoco.MjData) -> tuple[str,
     """What the task file says of the start that is not so once the stored state has come to rest."""
     model = env.sim.model._model
     # As much of a scene as a premise needs.
-    scene = SimpleNamespace(model=model, premise=compile_goal(model, premise_atoms(env)))
+    scene = SimpleNamespace(model=model, reset_conditions=compile_goal(model, reset_condition_atoms(env)))
     after = np.concatenate([[settled.time], settled.qpos, settled.qvel])
-    return broken_reset_conditions(scene, state[None], after[None]).get(0, ())
+    return unmet_reset_conditions(scene, state[None], after[None]).get(0, ())
 
 
 def solve(env, start: mujoco.MjData) -> bool:

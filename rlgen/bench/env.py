@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from rlgen.bench.timing import Rate, Work, machine, rates
-from rlgen.libero.envs.environment import SETTLE_ACTION, SETTLE_STEPS, Mode, model_for
+from rlgen.libero.envs.environment import SETTLE_ACTION, SETTLE_STEPS, Physics, model_for
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.rendering.gl import find_gl
 from rlgen.libero.rendering.renderer import Renderer, make_renderer
@@ -124,7 +124,7 @@ def _benchmark(scene: Scene, *, images: bool = False) -> Iterator[Any]:
 def _official(env: Any, scene: Scene, *, steps: int = STEPS) -> Work:
     def begin() -> None:
         env.env.timestep, env.env.done = 0, False
-        env.set_init_state(scene.stored[0])
+        env.set_init_state(scene.stored_states[0])
         for _ in range(SETTLE_STEPS):
             env.step(SETTLE_ACTION)
 
@@ -136,11 +136,11 @@ def _official(env: Any, scene: Scene, *, steps: int = STEPS) -> Work:
     return Work(begin, run)
 
 
-def _ours(scene: Scene, mode: Mode, *, environments: int = 1, threads: int = 1) -> Work:
-    pool = VectorEnv([scene] * environments, threads=threads, mode=mode, horizon=_ENDLESS)
+def _ours(scene: Scene, mode: Physics, *, environments: int = 1, threads: int = 1) -> Work:
+    pool = VectorEnv([scene] * environments, threads=threads, physics=mode, horizon=_ENDLESS)
     chunks = np.tile(_actions(scene), (environments, 1, 1))
-    initial = np.tile(scene.stored[0], (environments, 1))
-    return Work(lambda: pool.reset(initial), lambda: int(pool.step(chunks).steps.sum()))
+    initial = np.tile(scene.stored_states[0], (environments, 1))
+    return Work(lambda: pool.reset(initial), lambda: int(pool.step(chunks).control_steps.sum()))
 
 
 def _raw(scene: Scene) -> Work:
@@ -150,7 +150,7 @@ def _raw(scene: Scene) -> Work:
     motion: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def begin() -> None:
-        settled = pool.reset(scene.stored[:1]).physics[0]
+        settled = pool.reset(scene.stored_states[:1]).physics[0]
         mujoco.mj_resetData(model, data)
         data.qpos[:] = settled[1 : 1 + model.nq]
         mujoco.mj_forward(model, data)
@@ -176,7 +176,7 @@ def _robot(scene: Scene) -> np.ndarray:
 def _motion(scene: Scene, pool: VectorEnv) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Positions and velocities of the robot before each control step of `fast`, and what holds it there."""
     robot, model = _robot(scene), scene.model
-    data, now = mujoco.MjData(model), pool.reset(scene.stored[:1]).physics[0]
+    data, now = mujoco.MjData(model), pool.reset(scene.stored_states[:1]).physics[0]
     for action in _actions(scene):
         data.qpos[:], data.qvel[:] = now[1 : 1 + model.nq], now[1 + model.nq :]
         mujoco.mj_forward(model, data)
@@ -197,7 +197,7 @@ def _threads(scene: Scene, threads: int, tell: Callable[[str], None]) -> dict[st
 
 def _images(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any]:
     """Pictures a second of one thread: the benchmark's renderer, and our views."""
-    states = scene.stored[:IMAGES, 1 : 1 + scene.model.nq]
+    states = scene.stored_states[:IMAGES, 1 : 1 + scene.model.nq]
     views = {
         name: make_renderer(name, scene.visual_model, image_size=SIZE)
         for name in (VIEWS if gl != "none" else VIEWS[:1])
@@ -225,7 +225,7 @@ def _draw(view: Renderer, states: np.ndarray) -> int:
 
 
 def _draw_official(env: Any, scene: Scene) -> int:
-    for state in scene.stored[:IMAGES]:
+    for state in scene.stored_states[:IMAGES]:
         env.set_state(state)
         env.sim.forward()
         for camera in CAMERAS:
@@ -251,7 +251,7 @@ def _vision(scene: Scene, gl: str, tell: Callable[[str], None]) -> dict[str, Any
             view.render(seen[1 : 1 + scene.model.nq])
         return steps
 
-    works = {"ours": Work(lambda: pool.reset(scene.stored[:1]), run)}
+    works = {"ours": Work(lambda: pool.reset(scene.stored_states[:1]), run)}
     with _benchmark(scene, images=gl != "none") as env:
         if gl != "none":
             works["official"] = _official(env, scene, steps=steps)

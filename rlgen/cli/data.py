@@ -48,7 +48,7 @@ def export_episodes(words: Sequence[str]) -> None:
         checker=Validator(arguments.replay, arguments.keep_noops, arguments.workers),
     )
     cache = cache_folder()
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, log=_tell)
     told = {"label": assets.label, "fingerprint": fingerprint(assets.path)}
     with _Line() as line:
         made = export_paths(arguments.paths, options, lambda task: load_scene(task, assets, cache), told, line)
@@ -102,7 +102,7 @@ def compare_quality(words: Sequence[str]) -> None:
 
     @lru_cache(maxsize=8)
     def scene_of(task):
-        assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder(), tell=_tell)
+        assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder(), log=_tell)
         return load_scene(task, assets, cache_folder())
 
     sources = []

@@ -42,7 +42,7 @@ def record_demos(words: Sequence[str]) -> None:
 
     cache = cache_folder()
     tasks = [task for name in arguments.tasks for task in find_tasks(name)]
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, log=_tell)
     limit = 4 * arguments.count + 20 if arguments.attempts is None else arguments.attempts
     recorder = Recorder(
         arguments.out,
@@ -96,7 +96,7 @@ def import_demos(words: Sequence[str]) -> None:
         count=arguments.count,
         threads=arguments.threads,
     )
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, log=_tell)
     total = import_demonstrations(
         arguments.path,
         arguments.out,

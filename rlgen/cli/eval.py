@@ -58,7 +58,7 @@ def run_evaluate(words: Sequence[str]) -> None:
     protocol = Protocol(**{name: getattr(arguments, name) for name in fields})
     tasks = list(dict.fromkeys(task for name in arguments.tasks for task in find_tasks(name)))
     cache = cache_folder()
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=_tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, log=_tell)
     if arguments.server is not None:
         asked = ServerBackend(arguments.server, arguments.connections)
     else:

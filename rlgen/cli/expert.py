@@ -100,7 +100,7 @@ def _open_or_create(
         config = replace(config, demos=replace(config.demos, file=str(_demonstrations(folder, task))))
     if is_run(folder) and not arguments.overwrite:
         return with_config(open_run(folder), config)
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder(), tell=tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder(), log=tell)
     check_assets(assets.path)
     tell(f"task {config.task}; object assets: {assets.label}; run {folder}")
     if is_run(folder):

@@ -205,7 +205,7 @@ def _open_or_create(
         return with_config(run, config)
     if command not in ("quickstart", "demos"):
         open_run(folder)
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, tell=tell)
+    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, log=tell)
     check_assets(assets.path)
     tell(f"task {config.task}; object assets: {assets.label}")
     if is_run(folder):

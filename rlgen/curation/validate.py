@@ -16,7 +16,7 @@ from rlgen.core.types import Episode
 from rlgen.curation.sources import EpisodeFile
 from rlgen.data.episode import episode_digest
 from rlgen.data.metrics.smoothness import noop_mask
-from rlgen.libero.envs.environment import Diverged
+from rlgen.libero.envs.environment import DivergedError
 from rlgen.libero.envs.replay import map_ahead, replay
 from rlgen.libero.scenes.scene import Scene
 
@@ -134,7 +134,7 @@ class Validator:
             return verdict
         try:
             states, rewards = replay(scene, episode.initial_state, actions)
-        except Diverged as error:
+        except DivergedError as error:
             return replace(verdict, fault=str(error), usable=False)
         same = states.shape == episode.states.shape and np.array_equal(states, episode.states)
         if rewards[-1] > 0:

@@ -23,13 +23,13 @@ from rlgen.data.episode import load_episode, save_episode
 from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.data.shards import only_writer
 from rlgen.demos.scripted.expert import ScriptedExpert
-from rlgen.libero.envs.environment import Mode
+from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.scenes.assets import AssetSource
-from rlgen.libero.scenes.bundles import build_bundles
+from rlgen.libero.scenes.bundles import build_scene_bundles
 from rlgen.libero.scenes.demo_info import demo_file_info
-from rlgen.libero.scenes.scene import Scene, load_bundle
+from rlgen.libero.scenes.scene import Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task
 
 SOURCE = "scripted"
@@ -52,7 +52,7 @@ class Job:
     bundle: Path
     split: str
     seed: int
-    mode: Mode
+    mode: Physics
     clean: bool
 
 
@@ -105,7 +105,7 @@ class Recorder:
     workers: int
     split: str
     seed: int
-    mode: Mode
+    mode: Physics
     clean: bool
 
     def record(
@@ -133,7 +133,7 @@ class Recorder:
           UserError: a file that is there was recorded with other settings, or another process writes to `out`.
         """
         short = []
-        bundles = build_bundles(tasks, assets, cache, workers=self.workers)
+        bundles = build_scene_bundles(tasks, assets, cache, workers=self.workers)
         with only_writer(self.out), trial_pool(self.workers) as pool:
             for task, bundle in zip(tasks, bundles, strict=True):
                 if not overwrite and self._is_recorded(task):
@@ -145,7 +145,7 @@ class Recorder:
         return short
 
     def _record_task(self, job: Job, pool: ProcessPoolExecutor, log: Callable[[str], None]) -> list[TrialResult]:
-        scene = load_bundle(job.bundle)
+        scene = load_scene_bundle(job.bundle)
         file = demonstration_file(self.out, scene.task)
         folder = file.with_suffix(".trials")
         results: list[TrialResult] = []
@@ -249,7 +249,7 @@ def run_trial(job: Job, folder: Path, index: int) -> TrialResult:
     expert = _expert(job.bundle, job.clean)
     scene = expert.scene
     trials = make_trials(1, len(scene.initial_states(job.split)), seed=job.seed, offset=index)
-    options = {"split": job.split, "source": SOURCE, "width": 1, "threads": 1, "mode": job.mode}
+    options = {"split": job.split, "source": SOURCE, "width": 1, "threads": 1, "physics": job.mode}
     [[episode]] = run_episodes(scene, expert, trials, **options)
     if episode.success:
         save_episode(episode_file, episode)
@@ -304,7 +304,7 @@ def _episode_file(folder: Path, index: int) -> Path:
 @lru_cache(maxsize=1)
 def _expert(bundle: Path, clean: bool) -> ScriptedExpert:
     """Returns the expert of the task that this process works on; tasks come one after the other."""
-    return ScriptedExpert(load_bundle(bundle), clean=clean)
+    return ScriptedExpert(load_scene_bundle(bundle), clean=clean)
 
 
 def _settings(settings: Job | Recorder) -> dict[str, object]:

@@ -15,7 +15,7 @@ from rlgen.core.files import read_json, write_json
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode, save_episode
-from rlgen.libero.envs.environment import Mode
+from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.rollouts import Actor, make_trials, run_episodes
 from rlgen.libero.scenes.scene import Scene
 
@@ -49,7 +49,7 @@ def run_trials(
     source: str,
     width: int = WIDTH,
     threads: int = 2,
-    mode: Mode = "exact",
+    mode: Physics = "exact",
     on_chunk: Callable[[int], None] | None = None,
     on_wave: Callable[[], None] | None = None,
 ) -> None:
@@ -86,7 +86,7 @@ def run_trials(
         source=source,
         width=width,
         threads=threads,
-        mode=mode,
+        physics=mode,
         on_chunk=on_chunk,
     )
     with closing(waves):
@@ -123,7 +123,7 @@ def success_rate(
     split: str,
     source: str,
     threads: int = 2,
-    mode: Mode = "exact",
+    mode: Physics = "exact",
     on_chunk: Callable[[int], None] | None = None,
 ) -> SuccessRate:
     """Returns an actor's success rate over `count` trials; the other arguments are those of `run_trials`.
@@ -150,7 +150,7 @@ def success_rate(
         source=source,
         width=min(WIDTH, count),
         threads=threads,
-        mode=mode,
+        physics=mode,
         on_chunk=on_chunk,
     )
     return SuccessRate(successes.successes, successes.trials)

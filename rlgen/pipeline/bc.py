@@ -11,7 +11,7 @@ from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode, ImageObservation
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.metrics.smoothness import idle_mask
-from rlgen.libero.envs.image_observer import full_vector
+from rlgen.libero.envs.image_observer import vector_with_robot_state
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline import demos
@@ -93,7 +93,7 @@ def read_demonstrations(context: Context) -> list[Episode]:
     path = context.run.folder / "demos" / demos.FILE
     context.run.result("demos")
     episodes = read_demos(path)
-    expected = context.scene.stored.shape[1]
+    expected = context.scene.stored_states.shape[1]
     for index, episode in enumerate(episodes):
         if episode.states.shape[1] != expected:
             raise UserError(
@@ -112,7 +112,7 @@ def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
         busy = ~idle_mask(episode.actions, path.robot.gripper)
         # The wait for the object to fall ends an episode, and is what to do after letting go.
         busy[-policy.horizon :] = True
-        vector = full_vector(path) if policy.has_images else path.vector
+        vector = vector_with_robot_state(path) if policy.has_images else path.vector
         vectors.append(vector[:-1][busy])
         actions.append(episode.actions[busy])
         states.append(episode.states[:-1][busy])

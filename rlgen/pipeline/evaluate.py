@@ -64,7 +64,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
 def protocol(context: Context) -> dict[str, Any]:
     """Returns how success was measured, for the summary."""
     return {
-        "initial_states": f"stored states 0-{len(context.scene.stored) - 1} in order",
+        "initial_states": f"stored states 0-{len(context.scene.stored_states) - 1} in order",
         "settling_steps": SETTLE_STEPS,
         "horizon": context.scene.task.horizon,
         "physics": "exact",

@@ -7,7 +7,7 @@ from rlgen.configs.schema import Config
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.evaluation.loop import WIDTH, EpisodeFolder, run_trials, success_rate
-from rlgen.libero.envs.environment import Mode
+from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.image_observer import Observe, make_observe
 from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.rollouts import Actor
@@ -79,7 +79,7 @@ def measure(
       source: who acts.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
     """
-    mode: Mode = "exact" if split == "heldout" else "fast"
+    mode: Physics = "exact" if split == "heldout" else "fast"
     return success_rate(
         context.scene,
         make_actor(context, policy, params),
@@ -105,7 +105,7 @@ def gather(
     source: str,
     wanted: int | None = None,
     width: int = WIDTH,
-    mode: Mode = "exact",
+    mode: Physics = "exact",
 ) -> tuple[list[Episode], int]:
     """Runs up to `trials` episodes of an actor, each wave stored before the next one starts.
 

@@ -68,8 +68,8 @@ def make_summary(context: Context) -> dict[str, Any]:
         "versions": package_versions(),
         "assets": run.assets["label"],
         "initial_states": {
-            "train": f"{len(scene.placements)} placements sampled from the BDDL regions",
-            "heldout": f"stored states 0-{len(scene.stored) - 1}",
+            "train": f"{len(scene.training_states)} placements sampled from the BDDL regions",
+            "heldout": f"stored states 0-{len(scene.stored_states) - 1}",
         },
         "machine": machine(),
         "config": to_json(run.config),

@@ -147,8 +147,8 @@ def run_chunks(
             sample, value, shifted = jax.tree.map(np.asarray, functions.sample(chunk, observation))
             check_finite(sampled_actions=sample.chunk, value=value)
         with clock("environment"):
-            replacements = _sample_reset_states(env, generators)
-            result = env.step(sample.chunk[:, : config.action_steps], replacements=replacements)
+            reset_states = _sample_reset_states(env, generators)
+            result = env.step(sample.chunk[:, : config.action_steps], reset_states=reset_states)
         ended = result.terminated | result.truncated
         with clock("rendering"):
             observation = observe(result.observation)
@@ -157,7 +157,7 @@ def run_chunks(
             last = chunk + 1 == config.chunks
             # Elsewhere it is the value that the next chunk begins with.
             next_value = np.asarray(functions.value(final)) if last or ended.any() else np.full_like(value, np.nan)
-        outcome = (result.reward, result.terminated, result.truncated, result.steps)
+        outcome = (result.reward, result.terminated, result.truncated, result.control_steps)
         transitions.append(Transition(shifted, sample.chain, sample.log_prob, value, next_value, *outcome))
         if on_chunk is not None:
             on_chunk(chunk + 1)
@@ -253,20 +253,20 @@ def _observe_final(
 ) -> PolicyObservation:
     """Returns the final observations; they differ from the present ones only where an episode ended."""
     if isinstance(observe, ImageObserver):
-        return observe.again(observation, final, np.flatnonzero(ended))
+        return observe.observe_rows(observation, final, np.flatnonzero(ended))
     return observe(final)
 
 
 def _sample_reset_states(env: VectorEnv, generators: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
     """Draws reset states for training, each from those of its own scene."""
-    each = env.count // len(generators)
+    each = env.num_envs // len(generators)
     blocks = []
     for part, generator in enumerate(generators):
-        states = env.scenes[part * each].placements
+        states = env.scenes[part * each].training_states
         blocks.append(states[generator.integers(0, len(states), each)])
     if len(blocks) == 1:
         return blocks[0]
-    padded = np.zeros((env.count, max(block.shape[1] for block in blocks)))
+    padded = np.zeros((env.num_envs, max(block.shape[1] for block in blocks)))
     for part, block in enumerate(blocks):
         padded[part * each : (part + 1) * each, : block.shape[1]] = block
     return padded

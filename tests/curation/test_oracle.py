@@ -29,8 +29,8 @@ def shown(request, golden, cache):
     assets = find_assets(folder, placeholders=folder is None, cache=cache)
     scene = load_scene(f"libero_spatial/{str(golden['task_description']).replace(' ', '_')}", assets, cache)
     assert scene.task.prompt == str(golden["task_description"])
-    pool = VectorEnv([scene] * len(scene.stored), threads=2, mode="exact")
-    settled = pool.reset(scene.stored).physics
+    pool = VectorEnv([scene] * len(scene.stored_states), threads=2, physics="exact")
+    settled = pool.reset(scene.stored_states).physics
     states = Observer(scene)(settled).robot.vla_state
     nearest = int(np.abs(states - golden["state"]).max(axis=1).argmin())
     return scene, _exported(scene, settled[nearest])

@@ -97,7 +97,7 @@ def test_an_interrupted_evaluation_resumes_to_the_same_results(placeholder_scene
 def test_a_failure_that_reached_another_goal_is_recorded(other_scene):
     """The goal of libero_goal/0 is an open drawer: another task of the same scene, by its goal."""
     other = dataclasses.replace(other_scene, task=find_task("libero_goal/1"))
-    before = other_scene.stored[0]
+    before = other_scene.stored_states[0]
     after, goal = before.copy(), other_scene.goal
     assert comparable(other_scene, other) and not comparable(other_scene, other_scene)
     for joint in goal.joints[0]:

@@ -126,7 +126,7 @@ def test_a_hub_cache_that_is_not_whole_is_fetched_again(tmp_path, tree, monkeypa
     stub = use_hub(monkeypatch, Hub(cached=plain_tree(tmp_path / "partial"), online=tree))
     (tmp_path / "partial" / BUTTER).unlink()
     lines = []
-    assert find_assets(cache=tmp_path, tell=lines.append).path == tree
+    assert find_assets(cache=tmp_path, log=lines.append).path == tree
     assert stub.calls == ["cache", "ask", "download"]
     assert len(lines) == 1 and "downloading" in lines[0]
 
@@ -135,7 +135,7 @@ def test_a_download_that_fails_or_is_not_whole_ends_with_stand_ins(tmp_path, tre
     (tree / BUTTER).write_bytes(b"")
     use_hub(monkeypatch, Hub(online=tree))
     lines = []
-    assert find_assets(cache=tmp_path, tell=lines.append).kind == "stand-in"
+    assert find_assets(cache=tmp_path, log=lines.append).kind == "stand-in"
     assert "not whole" in lines[-1]
 
 
@@ -154,7 +154,7 @@ def test_a_hub_that_never_answers_is_given_up(tmp_path, tree, monkeypatch):
     use_hub(monkeypatch, Hub(online=tree, patience=3.0))
     monkeypatch.setattr(hub, "PATIENCE", 0.1)
     lines, begin = [], time.monotonic()
-    assert find_assets(cache=tmp_path, tell=lines.append).kind == "stand-in"
+    assert find_assets(cache=tmp_path, log=lines.append).kind == "stand-in"
     assert time.monotonic() - begin < 2.0
     assert "no answer" in lines[0] and "\n" not in lines[0]
 

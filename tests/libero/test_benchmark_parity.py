@@ -14,9 +14,9 @@ from rlgen.libero.envs.benchmark_observations import BenchmarkObserver, Sample
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.assets import find_assets
-from rlgen.libero.scenes.bundles import build_bundles
+from rlgen.libero.scenes.bundles import build_scene_bundles
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED, UNDER, contacts_hold
-from rlgen.libero.scenes.scene import Scene, load_bundle
+from rlgen.libero.scenes.scene import Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task, all_tasks
 
 TASKS = all_tasks()
@@ -27,7 +27,7 @@ WORKERS = min(4, os.cpu_count() or 1)
 def bundles(cache) -> dict[Task, Path]:
     """The bundles of all tasks from the benchmark's own assets."""
     assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
-    return dict(zip(TASKS, build_bundles(TASKS, assets, cache, workers=WORKERS), strict=True))
+    return dict(zip(TASKS, build_scene_bundles(TASKS, assets, cache, workers=WORKERS), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def official(tmp_path_factory) -> Path:
 def pair(task, bundles, official) -> tuple[Scene, dict[str, np.ndarray]]:
     kernel.link_mujoco()
     with np.load(official / f"{task.suite}-{task.index}.npz") as arrays:
-        return load_bundle(bundles[task]), dict(arrays)
+        return load_scene_bundle(bundles[task]), dict(arrays)
 
 
 def goal_holds(scene: Scene, data: mujoco.MjData, state: np.ndarray) -> bool:
@@ -58,22 +58,24 @@ def goal_holds(scene: Scene, data: mujoco.MjData, state: np.ndarray) -> bool:
     data.qpos[:], data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
     mujoco.mj_fwdPosition(scene.model, data)
     goal = kernel_arrays.make_constants(scene).goal
-    return kernel.goal_reached(kernel_arrays.make_views(scene.model, data), goal) and contacts_hold(scene.goal, data)
+    return kernel.goal_reached(kernel_arrays.make_data_arrays(scene.model, data), goal) and contacts_hold(
+        scene.goal, data
+    )
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.suite}-{task.index}")
 def test_a_task_is_the_benchmarks(pair):
     scene, seen = pair
     model, data = scene.model, mujoco.MjData(scene.model)
-    assert [goal_holds(scene, data, state) for state in scene.stored] == seen["success"].tolist()
+    assert [goal_holds(scene, data, state) for state in scene.stored_states] == seen["success"].tolist()
     assert [goal_holds(scene, data, state) for state in seen["perturbed"]] == seen["perturbed_success"].tolist()
 
-    start = scene.stored[int(seen["start"])]
+    start = scene.stored_states[int(seen["start"])]
     mujoco.mj_resetData(model, data)
     data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
     mujoco.mj_forward(model, data)
     rows, memory = np.zeros_like(seen["states"]), kernel_arrays.make_controller_state(scene)
-    views, constants = kernel_arrays.make_views(model, data), kernel_arrays.make_constants(scene)
+    views, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
     kernel.run_chunk(views, constants, memory, seen["actions"], False, start[0], rows)
     qpos = slice(1, 1 + model.nq)
     np.testing.assert_allclose(rows[0, qpos], seen["states"][0, qpos], rtol=0, atol=1e-9)
@@ -85,11 +87,11 @@ def test_observations_are_the_benchmarks(pair):
     """Every name and number but the pictures, after each of twenty steps."""
     scene, seen = pair
     model, data = scene.model, mujoco.MjData(scene.model)
-    start = scene.stored[int(seen["start"])]
+    start = scene.stored_states[int(seen["start"])]
     data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
     mujoco.mj_forward(model, data)
     memory, observer = kernel_arrays.make_controller_state(scene), BenchmarkObserver(scene)
-    views, constants = kernel_arrays.make_views(model, data), kernel_arrays.make_constants(scene)
+    views, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
     robot = Observer(scene)(start[None]).robot
     np.testing.assert_allclose(robot.position[0], seen["first_position"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(robot.axis_angle[0], seen["first_axis_angle"], rtol=0, atol=1e-9)
@@ -108,7 +110,7 @@ def test_the_perturbed_states_lie_on_both_sides_of_every_kind_of_goal(bundles, o
     """Otherwise the comparison above would say nothing."""
     outcomes: dict[int, list[bool]] = {CONTAIN: [], UNDER: [], STACKED: [], JOINT: []}
     for task, folder in bundles.items():
-        kinds = set(load_bundle(folder).goal.kinds.tolist())
+        kinds = set(load_scene_bundle(folder).goal.kinds.tolist())
         if len(kinds) == 1:
             with np.load(official / f"{task.suite}-{task.index}.npz") as arrays:
                 outcomes[kinds.pop()] += arrays["perturbed_success"].tolist()

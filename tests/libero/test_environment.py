@@ -18,8 +18,8 @@ def bowl_scene(cache):
 
 def bowl_on_plate(scene):
     """A stored state with the bowl a little above the plate."""
-    state, model = scene.stored[0].copy(), scene.model
-    [bowl], [plate] = scene.goal.bodies, scene.goal.places
+    state, model = scene.stored_states[0].copy(), scene.model
+    [bowl], [plate] = scene.goal.bodies, scene.goal.targets
     there, here = (1 + model.jnt_qposadr[model.body_jntadr[body]] for body in (plate, bowl))
     state[here : here + 3] = state[there : there + 3] + np.array([0.0, 0.0, 0.05])
     return state
@@ -42,7 +42,7 @@ def test_a_gripper_command_of_zero_leaves_the_fingers_as_they_are(bowl_scene):
     """`rlgen.core.actions.binarize_gripper` counts on it."""
     kernel.link_mujoco()
     environment = Environment(bowl_scene, model_for(bowl_scene, "exact"))
-    environment.reset(bowl_scene.stored[0])
+    environment.reset(bowl_scene.stored_states[0])
     rows, closing = np.zeros((3, len(environment.physics))), np.tile([0, 0, 0, 0, 0, 0, 1.0], (3, 1))
     for command, moves in ((0.0, False), (1e-30, True), (0.0, False), (-1e-30, True), (0.0, False)):
         before = environment._memory.gripper.copy()

@@ -14,12 +14,12 @@ def start_kernel(scene, state):
     nq = scene.model.nq
     data.qpos[:], data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
     mujoco.mj_forward(scene.model, data)
-    return data, kernel_arrays.make_views(scene.model, data), kernel_arrays.make_controller_state(scene)
+    return data, kernel_arrays.make_data_arrays(scene.model, data), kernel_arrays.make_controller_state(scene)
 
 
 def test_jacobian_and_inertia_equal_mujocos(real_scene):
     scene = real_scene
-    data, views, _ = start_kernel(scene, scene.stored[1])
+    data, views, _ = start_kernel(scene, scene.stored_states[1])
     mujoco.mj_forward(scene.model, data)
     position = data.site_xpos[scene.robot.grip_site]
     jacobian, mass = np.zeros((6, 7)), np.zeros((7, 7))
@@ -52,10 +52,10 @@ def test_sleeping_islands_change_nothing_before_contact(placeholder_scene):
         if sleep:
             model.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
         data = mujoco.MjData(model)
-        data.qpos[:] = placeholder_scene.stored[2][1 : 1 + model.nq]
+        data.qpos[:] = placeholder_scene.stored_states[2][1 : 1 + model.nq]
         memory = kernel_arrays.make_controller_state(placeholder_scene)
-        rows = np.zeros((30, placeholder_scene.stored.shape[1]))
+        rows = np.zeros((30, placeholder_scene.stored_states.shape[1]))
         actions = np.tile([0.1, 0.2, 0.1, 0, 0, 0.05, -1], (30, 1))
-        kernel.run_chunk(kernel_arrays.make_views(model, data), constants, memory, actions, 30, 0.0, rows)
+        kernel.run_chunk(kernel_arrays.make_data_arrays(model, data), constants, memory, actions, 30, 0.0, rows)
         ends.append(data.qpos[:9].copy())
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-9)

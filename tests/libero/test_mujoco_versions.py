@@ -49,4 +49,4 @@ def test_both_versions_agree_where_nothing_touches(scene, request, old_mujoco, t
 
 def test_the_old_version_refuses_the_fast_mode_and_says_why(old_mujoco):
     done = subprocess.run([sys.executable, "-c", REFUSED], env=old_mujoco, capture_output=True, text=True, check=False)
-    assert f"mode 'fast' needs MuJoCo 3.4 or newer, this is {OLD}; use 'exact'" in done.stderr
+    assert f"physics 'fast' needs MuJoCo 3.4 or newer, this is {OLD}; use 'exact'" in done.stderr

@@ -14,10 +14,10 @@ def test_axis_angle_is_the_rotation_vector_up_to_a_turn():
 
 def test_the_vector_holds_hand_object_and_region(placeholder_scene):
     scene = placeholder_scene
-    seen = Observer(scene)(scene.stored[:4])
+    seen = Observer(scene)(scene.stored_states[:4])
     assert seen.vector.shape == (4, observation_size(scene))
     nq_start = 1
-    butter = scene.stored[:4, nq_start + 9 : nq_start + 12]
+    butter = scene.stored_states[:4, nq_start + 9 : nq_start + 12]
     np.testing.assert_allclose(seen.vector[:, 13:16], butter, atol=1e-12)
     np.testing.assert_allclose(seen.vector[:, 22:25], butter - seen.robot.position, atol=1e-12)
     np.testing.assert_allclose(seen.vector[:, 28:31], seen.vector[:, 25:28] - butter, atol=1e-12)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from rlgen.libero.envs.reset_check import broken_reset_conditions, check_reset_states
+from rlgen.libero.envs.reset_check import check_reset_states, unmet_reset_conditions
 from rlgen.libero.envs.vector_env import VectorEnv
 
 
 @pytest.fixture(scope="module")
 def settled(real_scene):
-    return VectorEnv([real_scene] * 4, mode="exact").reset(real_scene.stored[:4]).physics
+    return VectorEnv([real_scene] * 4, physics="exact").reset(real_scene.stored_states[:4]).physics
 
 
 def joint_of(scene, name):
@@ -21,8 +21,8 @@ def joint_of(scene, name):
 
 
 def test_what_stands_where_it_was_put_is_what_the_task_says(real_scene, settled):
-    assert len(real_scene.premise.atoms) == 7
-    assert broken_reset_conditions(real_scene, real_scene.stored[:4], settled) == {}
+    assert len(real_scene.reset_conditions.atoms) == 7
+    assert unmet_reset_conditions(real_scene, real_scene.stored_states[:4], settled) == {}
 
 
 def test_what_fell_over_or_slid_away_is_named(real_scene, settled):
@@ -33,7 +33,7 @@ def test_what_fell_over_or_slid_away_is_named(real_scene, settled):
     changed[3, butter] += 0.06
     spun = Rotation.from_euler("z", 90, degrees=True) * pose
     changed[2, juice + 3 : juice + 7] = np.roll(spun.as_quat(), 1)
-    broken = broken_reset_conditions(real_scene, real_scene.stored[:4], changed)
+    broken = unmet_reset_conditions(real_scene, real_scene.stored_states[:4], changed)
     assert sorted(broken) == [1, 3]
     assert [atom.split()[1] for atom in broken[1]] == ["orange_juice_1"]
     assert [atom.split()[1] for atom in broken[3]] == ["butter_1"]

@@ -26,7 +26,7 @@ def scenes(cache):
 
 def positions(scene, lit: bool) -> np.ndarray:
     """Joint positions of the first stored states, the last of them with the stove turned on."""
-    rows = scene.stored[:STATES, 1 : 1 + scene.model.nq].copy()
+    rows = scene.stored_states[:STATES, 1 : 1 + scene.model.nq].copy()
     if lit:
         rows[-1, scene.goal.joints[0, 0]] = 1.0
     return rows

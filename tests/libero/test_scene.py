@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.libero.scenes.scene import load_bundle
+from rlgen.libero.scenes.scene import load_scene_bundle
 
 # Loads a bundle and runs a chunk where the benchmark is not installed.
 ALONE = """
@@ -21,11 +21,11 @@ for name in ("libero", "robosuite", "bddl"):
 from pathlib import Path
 import numpy as np
 from rlgen.libero.envs.vector_env import VectorEnv
-from rlgen.libero.scenes.scene import load_bundle
-scene = load_bundle(Path(sys.argv[1]))
+from rlgen.libero.scenes.scene import load_scene_bundle
+scene = load_scene_bundle(Path(sys.argv[1]))
 pool = VectorEnv([scene])
-pool.reset(scene.stored[:1])
-assert pool.step(np.zeros((1, 3, 7))).steps.tolist() == [3]
+pool.reset(scene.stored_states[:1])
+assert pool.step(np.zeros((1, 3, 7))).control_steps.tolist() == [3]
 print(scene.task.id, scene.task.prompt, scene.task.horizon, scene.assets)
 """
 
@@ -46,7 +46,7 @@ def test_the_light_model_makes_the_same_bits(scene, request):
     ends = []
     for model in (scene.visual_model, scene.model):
         data = mujoco.MjData(model)
-        data.qpos[:] = scene.stored[3, 1 : 1 + model.nq]
+        data.qpos[:] = scene.stored_states[3, 1 : 1 + model.nq]
         mujoco.mj_step(model, data, 100)
         ends.append((data.qpos.copy(), data.site_xpos.copy()))
     np.testing.assert_array_equal(ends[0][0], ends[1][0])
@@ -63,12 +63,12 @@ def test_every_file_that_the_scene_names_is_in_the_bundle(placeholder_scene):
 
 def test_what_is_no_bundle_of_this_version_is_refused(placeholder_scene, tmp_path):
     with pytest.raises(UserError, match="is not a scene bundle"):
-        load_bundle(tmp_path)
+        load_scene_bundle(tmp_path)
     shutil.copytree(placeholder_scene.folder, tmp_path / "old")
     path = tmp_path / "old" / "scene.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
     with pytest.raises(UserError, match="bundle format 1, expected"):
-        load_bundle(tmp_path / "old")
+        load_scene_bundle(tmp_path / "old")
     path.write_text(path.read_text()[:50])
     with pytest.raises(UserError, match="is not a scene bundle"):
-        load_bundle(tmp_path / "old")
+        load_scene_bundle(tmp_path / "old")

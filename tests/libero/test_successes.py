@@ -50,7 +50,7 @@ def pair(request, official, cache):
 def test_the_goal_holds_where_the_benchmarks_does(pair):
     scene, seen = pair
     data, goal = mujoco.MjData(scene.model), kernel_arrays.make_constants(scene).goal
-    views, holds = kernel_arrays.make_views(scene.model, data), []
+    views, holds = kernel_arrays.make_data_arrays(scene.model, data), []
     for state in seen["states"]:
         data.qpos[:] = state[1 : 1 + scene.model.nq]
         mujoco.mj_fwdPosition(scene.model, data)

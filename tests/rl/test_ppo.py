@@ -140,7 +140,7 @@ def test_a_success_within_a_chunk_counts_and_ends_it():
     env = PointEnv(1, horizon=100)
     env.reset(np.array([[0.0, 0.5, 1.0]]))
     result = env.step(np.ones((1, 4, 3)))
-    assert result.steps[0] == 3 and result.terminated[0] and result.reward[0] == 1
+    assert result.control_steps[0] == 3 and result.terminated[0] and result.reward[0] == 1
     narrow = GaussianConfig(std=1e-3, std_kind="fixed", std_range=(1e-4, 1.0))
     policy = GaussianPolicy(dataclasses.replace(POLICY_CONFIG, gaussian=narrow), SIZE, 3)
     state = make_state(policy)

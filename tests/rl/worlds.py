@@ -14,7 +14,7 @@ SIZE = 3
 class PointScene:
     """The part of a scene that the loop reads."""
 
-    placements: np.ndarray
+    training_states: np.ndarray
 
 
 class PointEnv:
@@ -27,15 +27,15 @@ class PointEnv:
         grid = np.linspace(-0.5, 0.5, placements)
         states = np.stack([np.zeros(placements), grid, np.ones(placements)], axis=1)
         self.scenes = tuple(PointScene(states) for _ in range(count))
-        self.count, self._horizon = count, horizon
+        self.num_envs, self._horizon = count, horizon
         self._state, self._steps = np.zeros((count, SIZE)), np.zeros(count, int)
 
     def reset(self, states: np.ndarray) -> Observation:
-        self._state, self._steps = np.array(states), np.zeros(self.count, int)
+        self._state, self._steps = np.array(states), np.zeros(self.num_envs, int)
         return self._observe()
 
-    def step(self, chunks: np.ndarray, *, replacements: np.ndarray | None = None) -> ChunkResult:
-        steps, reached = np.zeros(self.count, int), np.zeros(self.count, bool)
+    def step(self, chunks: np.ndarray, *, reset_states: np.ndarray | None = None) -> ChunkResult:
+        steps, reached = np.zeros(self.num_envs, int), np.zeros(self.num_envs, bool)
         for row, chunk in enumerate(chunks):
             for action in chunk[: self._horizon - self._steps[row]]:
                 self._state[row, 1] += 0.2 * action[0]
@@ -46,13 +46,13 @@ class PointEnv:
         self._steps += steps
         truncated = ~reached & (self._steps >= self._horizon)
         final = observation = self._observe()
-        if replacements is not None:
+        if reset_states is not None:
             ended = reached | truncated
-            self._state[ended], self._steps[ended] = replacements[ended], 0
+            self._state[ended], self._steps[ended] = reset_states[ended], 0
             observation = self._observe()
-        none = np.zeros(self.count, bool)
+        none = np.zeros(self.num_envs, bool)
         return ChunkResult(observation, final, reached.astype(float), reached, truncated, none, steps, None)
 
     def _observe(self) -> Observation:
-        robot = RobotState(*(np.zeros((self.count, size)) for size in (3, 3, 2, 7)))
+        robot = RobotState(*(np.zeros((self.num_envs, size)) for size in (3, 3, 2, 7)))
         return Observation(self._state.copy(), self._state.copy(), robot, self._steps.copy())

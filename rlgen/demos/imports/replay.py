@@ -8,7 +8,7 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
 from rlgen.data.metrics.smoothness import noop_mask
-from rlgen.libero.envs.environment import Diverged
+from rlgen.libero.envs.environment import DivergedError
 from rlgen.libero.envs.replay import map_ahead, replay
 from rlgen.libero.scenes.scene import Scene
 
@@ -67,7 +67,7 @@ def _replay(scene: Scene, name: str, episode: Episode, drop_noops: bool) -> Repl
         return Replayed(name, None, noops, "every action is a no-op")
     try:
         states, rewards = replay(scene, episode.initial_state, actions)
-    except Diverged as error:
+    except DivergedError as error:
         return Replayed(name, None, noops, str(error))
     if not rewards[-1]:
         when = np.flatnonzero(rewards)

@@ -20,7 +20,7 @@ from rlgen.demos.imports.hdf5 import write_successes
 from rlgen.demos.imports.options import Options, SceneOf
 from rlgen.demos.imports.record import Imported
 from rlgen.demos.imports.sources import Source, task_of
-from rlgen.libero.envs.environment import Diverged
+from rlgen.libero.envs.environment import DivergedError
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
 from rlgen.libero.scenes.demo_info import demo_file_info
@@ -164,7 +164,7 @@ def _rebuild(scene: Scene, recorded: DatasetEpisode, origin: Origin | None, opti
     actions = _actions(recorded, options)
     try:
         states, rewards = replay(scene, initial[origin.index], actions)
-    except Diverged as error:
+    except DivergedError as error:
         return str(error)
     robot = Observer(scene)(states).robot
     apart = np.abs(robot.vla_state[:-1].astype(np.float32) - recorded.state).max(axis=1)

@@ -101,7 +101,7 @@ def _shut(work: Workplace, atom: int) -> list[int]:
     model, goal = work.sight.model, work.sight.scene.goal
     if goal.kinds[atom] != CONTAIN:
         return []
-    body = int(model.site_bodyid[goal.places[atom]])
+    body = int(model.site_bodyid[goal.targets[atom]])
     own = _joints_above(model, body)
     root = parts(model, int(model.body_rootid[body]))
     joints = own or [joint for joint in range(model.njnt) if root[model.jnt_bodyid[joint]]]
@@ -140,11 +140,11 @@ def _order(scene: Scene) -> list[int]:
     carriers = {int(goal.bodies[atom]): atom for atom in placed}
 
     def depth(atom: int) -> int:
-        below = carriers.get(int(goal.places[atom])) if goal.kinds[atom] == STACKED else None
+        below = carriers.get(int(goal.targets[atom])) if goal.kinds[atom] == STACKED else None
         return 0 if below is None else 1 + depth(below)
 
     filled = {
-        int(model.body_rootid[model.site_bodyid[goal.places[atom]]]) for atom in placed if goal.kinds[atom] != STACKED
+        int(model.body_rootid[model.site_bodyid[goal.targets[atom]]]) for atom in placed if goal.kinds[atom] != STACKED
     }
 
     def rank(atom: int) -> tuple[int, int]:

@@ -66,7 +66,7 @@ class Sight:
         self.scene, self.model = scene, scene.model
         self.data = mujoco.MjData(scene.model)
         self.left = scene.task.horizon
-        self._views = kernel_arrays.make_views(scene.model, self.data)
+        self._views = kernel_arrays.make_data_arrays(scene.model, self.data)
 
     def update(self, physics: Float[np.ndarray, " D"], step: int = 0) -> None:
         """Looks at a state (time, qpos, qvel) after some control steps of its episode."""

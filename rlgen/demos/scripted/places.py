@@ -49,7 +49,7 @@ class Places:
     def __init__(self, sight: Sight, terrain: Terrain):
         self._sight, self._terrain = sight, terrain
         self._data = mujoco.MjData(sight.model)
-        self._views = kernel_arrays.make_views(sight.model, self._data)
+        self._views = kernel_arrays.make_data_arrays(sight.model, self._data)
 
     def find(self, atom: int, rotation: Float[np.ndarray, "3 3"], *, roofed: bool) -> list[Place]:
         """Places for the object of an atom, the cheapest first.
@@ -63,7 +63,7 @@ class Places:
         body = int(goal.bodies[atom])
         centre, half = self._region(atom)
         # Where others go too, the first leaves room.
-        shared = np.sum((goal.places == goal.places[atom]) & (goal.kinds == goal.kinds[atom])) > 1
+        shared = np.sum((goal.targets == goal.targets[atom]) & (goal.kinds == goal.kinds[atom])) > 1
         reach = float(half.max()) + 0.10
         above = 0.0 if roofed else OPEN_SKY
         ground = self._terrain.map(looking_down(centre), (reach, reach), above=above, cell=CELL, without=body)
@@ -90,7 +90,7 @@ class Places:
     def _region(self, atom: int) -> tuple[np.ndarray, np.ndarray]:
         """Middle and half extents along the world's axes."""
         goal, data = self._sight.scene.goal, self._sight.data
-        place = int(goal.places[atom])
+        place = int(goal.targets[atom])
         if goal.kinds[atom] == STACKED:
             return data.xpos[place].copy(), np.array([0.015, 0.015, 0.05])
         rotation = data.site_xmat[place].reshape(3, 3)

@@ -14,7 +14,7 @@ from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import contacts_hold
 from rlgen.libero.scenes.scene import Scene
 
-Mode = Literal["exact", "fast"]
+Physics = Literal["exact", "fast"]
 # What every public evaluation does before the first action.
 SETTLE_STEPS = 10
 SETTLE_ACTION = np.array([0, 0, 0, 0, 0, 0, -1.0])
@@ -22,7 +22,7 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _DIVERGED = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{kind}")) for kind in ("POS", "VEL", "ACC"))
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The physics became infinite."""
 
 
@@ -43,7 +43,7 @@ class Snapshot:
     steps: int
 
 
-def model_for(scene: Scene, mode: Mode) -> mujoco.MjModel:
+def model_for(scene: Scene, physics: Physics) -> mujoco.MjModel:
     """The scene's physics in a mode; environments of one scene and mode share it.
 
     `fast` lets resting objects sleep (MuJoCo's sleeping islands); `exact` simulates everything.
@@ -52,13 +52,13 @@ def model_for(scene: Scene, mode: Mode) -> mujoco.MjModel:
       ValueError: an unknown mode.
       UserError: this MuJoCo is too old for `fast`.
     """
-    if mode not in ("exact", "fast"):
-        raise ValueError(f"unknown mode {mode!r}, expected 'exact' or 'fast'")
-    if mode == "exact":
+    if physics not in ("exact", "fast"):
+        raise ValueError(f"unknown physics {physics!r}, expected 'exact' or 'fast'")
+    if physics == "exact":
         return scene.model
     sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", None)
     if sleep is None:
-        raise UserError(f"mode 'fast' needs MuJoCo 3.4 or newer, this is {mujoco.__version__}; use 'exact'")
+        raise UserError(f"physics 'fast' needs MuJoCo 3.4 or newer, this is {mujoco.__version__}; use 'exact'")
     own = copy.copy(scene.model)
     own.opt.enableflags |= int(sleep)
     return own
@@ -73,7 +73,7 @@ class Environment:
         self.physics = np.zeros(1 + scene.model.nq + scene.model.nv)
         self._model = model
         self._data = mujoco.MjData(model)
-        self._views = kernel_arrays.make_views(model, self._data)
+        self._views = kernel_arrays.make_data_arrays(model, self._data)
         self._constants = kernel_arrays.make_constants(scene)
         self._memory = kernel_arrays.make_controller_state(scene)
 
@@ -81,7 +81,7 @@ class Environment:
         """Starts an episode from an initial state, settled as the benchmark does.
 
         Raises:
-          Diverged: the state cannot be simulated.
+          DivergedError: the state cannot be simulated.
         """
         data, memory, nq = self._data, self._memory, self.scene.model.nq
         mujoco.mj_resetData(self._model, data)
@@ -109,7 +109,7 @@ class Environment:
           Control steps taken, and whether the goal was reached.
 
         Raises:
-          Diverged: the physics became infinite; only a reset helps.
+          DivergedError: the physics became infinite; only a reset helps.
         """
         taken, reached = 0, False
         while taken < len(chunk) and not reached:
@@ -129,7 +129,7 @@ class Environment:
         memory = self._memory
         return Sample(memory.seen_pose.copy(), memory.seen_qpos.copy(), memory.seen_qvel.copy())
 
-    def save(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """A snapshot. The environment goes on from it as a restored one will, with everything awake."""
         integration = np.empty(mujoco.mj_stateSize(self._model, _STATE))
         mujoco.mj_getState(self._model, self._data, integration, _STATE)
@@ -161,4 +161,4 @@ class Environment:
     def _check(self) -> None:
         """MuJoCo notices numbers that are not finite, warns, and starts over from the model's own pose."""
         if any(self._data.warning[kind].number for kind in _DIVERGED):
-            raise Diverged("the physics became infinite")
+            raise DivergedError("the physics became infinite")

@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.types import Observation
-from rlgen.libero.envs.environment import Mode
+from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.vector_env import ChunkResult, VectorEnv
 from rlgen.libero.rendering.renderer import RendererName, make_renderer
@@ -44,7 +44,7 @@ class LiberoVectorEnv(vector.VectorEnv):
         view: RendererName | None = None,
         size: int = 128,
         threads: int = 2,
-        mode: Mode = "fast",
+        physics: Physics = "fast",
         horizon: int | None = None,
     ):
         """Makes the environments.
@@ -57,13 +57,13 @@ class LiberoVectorEnv(vector.VectorEnv):
           view: draws pictures; None leaves them out.
           size: of a picture, pixels.
           threads: that step environments.
-          mode: `fast` or `exact` physics.
+          physics: `fast` or `exact` physics.
           horizon: control steps of an episode; the task's own by default.
         """
         self.num_envs, self._scene, self._chunk = count, scene, chunk
         self._states = scene.initial_states(split)
         self._view = make_renderer(view, scene.visual_model, image_size=size) if view else None
-        self._pool = VectorEnv([scene] * count, threads=threads, mode=mode, horizon=horizon)
+        self._pool = VectorEnv([scene] * count, threads=threads, physics=physics, horizon=horizon)
         self._random = [seeding.np_random(None)[0] for _ in range(count)]
         self.single_observation_space = observation_space(scene, size if view else None)
         shape = (ACTION_SIZE,) if chunk is None else (chunk, ACTION_SIZE)
@@ -105,7 +105,7 @@ class LiberoVectorEnv(vector.VectorEnv):
                 info = {}
             infos = self._add_info(infos, info, row)
         if len(ended):
-            fresh = self._pool.reset_some(ended, self._states[[self._draw(row) for row in ended]])
+            fresh = self._pool.reset_rows(ended, self._states[[self._draw(row) for row in ended]])
             for row, seen in zip(ended, self._rows(fresh, ended), strict=True):
                 rows[row] = seen
         return self._batch(rows), result.reward, result.terminated, result.truncated, infos
@@ -185,4 +185,4 @@ def observation_space(scene: Scene, size: int | None = None) -> spaces.Dict:
 
 
 def _info(result: ChunkResult, row: int) -> dict[str, Any]:
-    return {"steps": int(result.steps[row]), "failed": bool(result.failed[row])}
+    return {"steps": int(result.control_steps[row]), "failed": bool(result.failed[row])}

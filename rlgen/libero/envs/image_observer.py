@@ -34,9 +34,9 @@ class ImageObserver:
     def __call__(self, observation: Observation) -> ImageObservation:
         """Returns the images and the vector of every row."""
         rows = np.arange(len(observation.vector))
-        return ImageObservation(images=self._render(observation, rows), vector=full_vector(observation))
+        return ImageObservation(images=self._render(observation, rows), vector=vector_with_robot_state(observation))
 
-    def again(
+    def observe_rows(
         self, before: ImageObservation, observation: Observation, rows: Int[np.ndarray, " M"]
     ) -> ImageObservation:
         """Returns `before` with some rows rendered anew from `observation`, and the vector of `observation`."""
@@ -44,7 +44,7 @@ class ImageObserver:
         if len(rows):
             images = images.copy()
             images[rows] = self._render(observation, rows)
-        return ImageObservation(images=images, vector=full_vector(observation))
+        return ImageObservation(images=images, vector=vector_with_robot_state(observation))
 
     def close(self) -> None:
         """Ends the workers."""
@@ -54,7 +54,7 @@ class ImageObserver:
         return self._pool.render(observation.physics[rows], rows % len(self._scenes))
 
 
-def full_vector(observation: Observation) -> np.ndarray:
+def vector_with_robot_state(observation: Observation) -> np.ndarray:
     """Returns the robot's own state, then the physics vector: `[N, P + O]`."""
     return np.concatenate([observation.robot.vla_state, observation.vector], axis=-1).astype(np.float32)
 

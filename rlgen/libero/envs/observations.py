@@ -41,7 +41,7 @@ class Observer:
         # Finger joints are slides without quaternions before them, so qpos and qvel share the address.
         parts = [position, hand[:, 0], hand[:, 1], state[1 + fingers], state[1 + nq + fingers]]
         goal = scene.goal
-        atoms = zip(goal.kinds, goal.bodies, goal.places, goal.joints, goal.thresholds, strict=True)
+        atoms = zip(goal.kinds, goal.bodies, goal.targets, goal.joints, goal.thresholds, strict=True)
         for kind, body, place, joints, threshold in atoms:
             pose = data.xmat[body].reshape(3, 3)
             there = data.xpos[body]

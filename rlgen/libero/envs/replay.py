@@ -59,7 +59,7 @@ def replay(
       States before each action and after the last; rewards, 1 where the goal held after the action.
 
     Raises:
-      Diverged: the physics became infinite.
+      DivergedError: the physics became infinite.
     """
     kernel.link_mujoco()
     environment = Environment(scene, model_for(scene, "exact"))

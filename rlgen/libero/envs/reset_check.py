@@ -35,14 +35,14 @@ def check_reset_states(scene: Scene, *, threads: int = 1) -> dict[int, tuple[str
     Returns:
       By the state's number, the atoms that do not hold, e.g. `On akita_black_bowl_1 glazed_rim_porcelain_ramekin_1`.
     """
-    pool = VectorEnv([scene] * len(scene.stored), threads=threads, mode="exact")
-    pool.reset(scene.stored)
-    settled = pool.step(np.tile(REST, (pool.count, 1, 1))).observation.physics
+    pool = VectorEnv([scene] * len(scene.stored_states), threads=threads, physics="exact")
+    pool.reset(scene.stored_states)
+    settled = pool.step(np.tile(REST, (pool.num_envs, 1, 1))).observation.physics
     pool.close()
-    return broken_reset_conditions(scene, scene.stored, settled)
+    return unmet_reset_conditions(scene, scene.stored_states, settled)
 
 
-def broken_reset_conditions(
+def unmet_reset_conditions(
     scene: Scene, placed: Float[np.ndarray, "S D"], settled: Float[np.ndarray, "S D"]
 ) -> dict[int, tuple[str, ...]]:
     """The states, by row, that are not what the task file says, with the atoms that do not hold.
@@ -68,9 +68,9 @@ def _posed(scene: Scene, state: np.ndarray) -> mujoco.MjData:
 
 
 def _broken_atoms(scene: Scene, before: mujoco.MjData, after: mujoco.MjData) -> Iterator[str]:
-    views = kernel_arrays.make_views(scene.model, after)
-    for number, words in enumerate(scene.premise.atoms):
-        atom = scene.premise[number]
+    views = kernel_arrays.make_data_arrays(scene.model, after)
+    for number, words in enumerate(scene.reset_conditions.atoms):
+        atom = scene.reset_conditions[number]
         if atom.kinds[0] in (UNDER, STACKED):
             holds = _stands(atom, before, after)
         else:
@@ -81,7 +81,7 @@ def _broken_atoms(scene: Scene, before: mujoco.MjData, after: mujoco.MjData) -> 
 
 def _stands(atom: Goal, before: mujoco.MjData, after: mujoco.MjData) -> bool:
     """Upright as it was put, and where it was put seen from what it stands on."""
-    body, place, kind = atom.bodies[0], atom.places[0], atom.kinds[0]
+    body, place, kind = atom.bodies[0], atom.targets[0], atom.kinds[0]
     turned = after.xmat[body].reshape(3, 3) @ before.xmat[body].reshape(3, 3).T
     offsets = [
         data.xpos[body, :2] - (data.xpos if kind == STACKED else data.site_xpos)[place, :2] for data in (before, after)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.types import Episode, Observation
-from rlgen.libero.envs.environment import Mode
+from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.scene import Scene
 
@@ -51,7 +51,7 @@ def run_episodes(
     source: str,
     width: int = 25,
     threads: int = 2,
-    mode: Mode = "exact",
+    physics: Physics = "exact",
     on_chunk: Callable[[int], None] | None = None,
 ) -> Iterator[list[Episode]]:
     """Runs each trial once, `width` environments at a time, and yields the episodes wave by wave, in order.
@@ -60,7 +60,7 @@ def run_episodes(
     batch, which is why the last wave is filled up with repeated trials. `on_chunk` hears after every chunk
     how many episodes of the wave are still going.
     """
-    pool = VectorEnv([scene] * width, threads=threads, mode=mode)
+    pool = VectorEnv([scene] * width, threads=threads, physics=physics)
     states = scene.initial_states(split)
     try:
         for start in range(0, len(trials), width):
@@ -86,15 +86,15 @@ def _run_wave(
     actor.reset(np.array([trial.seed for trial in trials]))
     paths = [[physics] for physics in observation.physics]
     actions: list[list[np.ndarray]] = [[] for _ in trials]
-    active = np.ones(pool.count, bool)
-    success = np.zeros(pool.count, bool)
+    active = np.ones(pool.num_envs, bool)
+    success = np.zeros(pool.num_envs, bool)
     while active.any():
         # Executed as recorded: a replay of the float32 actions takes the same path.
         chunks = np.asarray(actor(observation), np.float32)
         result = pool.step(chunks, active=active)
         for row in np.flatnonzero(active):
-            paths[row] += list(result.states[row, : result.steps[row]])
-            actions[row] += list(chunks[row, : result.steps[row]])
+            paths[row] += list(result.states[row, : result.control_steps[row]])
+            actions[row] += list(chunks[row, : result.control_steps[row]])
         success |= result.terminated
         active &= ~(result.terminated | result.truncated)
         observation = result.observation

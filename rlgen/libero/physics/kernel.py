@@ -266,7 +266,7 @@ def _joints_meet(qpos, addresses, threshold, above, inclusive, every):
 def goal_reached(views, goal):
     """All atoms hold but for contacts, in the poses of the last physics pass, as the benchmark checks them."""
     for atom in range(len(goal.kinds)):
-        kind, place = goal.kinds[atom], goal.places[atom]
+        kind, place = goal.kinds[atom], goal.targets[atom]
         position = views.xpos[goal.bodies[atom]]
         if kind == CONTAIN:
             holds = _contains(position, views.site_xpos[place], views.site_xmat[place], goal.sizes[atom])

@@ -9,7 +9,7 @@ from rlgen.libero.scenes.goals import Goal
 from rlgen.libero.scenes.scene import Scene
 
 
-class Views(NamedTuple):
+class DataArrays(NamedTuple):
     """Arrays of one `MjData`, and its address and its model's."""
 
     model: int
@@ -31,7 +31,7 @@ class GoalArrays(NamedTuple):
 
     kinds: np.ndarray
     bodies: np.ndarray
-    places: np.ndarray
+    targets: np.ndarray
     sizes: np.ndarray
     joints: np.ndarray
     thresholds: np.ndarray
@@ -110,9 +110,9 @@ def goal_arrays(goal: Goal) -> GoalArrays:
     return GoalArrays(*(getattr(goal, name) for name in GoalArrays._fields))
 
 
-def make_views(model: mujoco.MjModel, data: mujoco.MjData) -> Views:
-    """Views of `data`, which must outlive them."""
-    return Views(
+def make_data_arrays(model: mujoco.MjModel, data: mujoco.MjData) -> DataArrays:
+    """DataArrays of `data`, which must outlive them."""
+    return DataArrays(
         model=model._address,
         data=data._address,
         qpos=data.qpos,

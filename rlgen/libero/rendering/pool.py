@@ -17,7 +17,7 @@ class RenderPool:
     """A pool of workers that render states of one scene or of several, in the benchmark's raw orientation.
 
         with RenderPool(scene, image_size=128, workers=2) as pool:
-            images = pool.render(scene.stored)  # [50, 2, 128, 128, 3]
+            images = pool.render(scene.stored_states)  # [50, 2, 128, 128, 3]
 
     Equal states give equal images whatever the number of workers. A worker is a thread with renderers of its own,
     for both renderers: they hold no lock on the interpreter while they work, and a GL context belongs to the thread

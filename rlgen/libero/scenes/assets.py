@@ -53,7 +53,7 @@ def find_assets(
     cache: Path,
     download: bool = True,
     needed: Iterable[str] | None = None,
-    tell: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> AssetSource:
     """Finds an asset tree; the first place that has all that is needed wins.
 
@@ -63,12 +63,12 @@ def find_assets(
       cache: where the stand-ins are written.
       download: whether the hub may be asked; `RLGEN_OFFLINE` and `HF_HUB_OFFLINE` forbid it, too.
       needed: files that the tree must have, see `check_assets`.
-      tell: hears, in one line each, of a download and of its failure.
+      log: called with one line each for a download and for its failure.
 
     Raises:
       UserError: the named folder cannot be used, or the stand-ins cannot be written.
     """
-    tell = tell or (lambda line: None)
+    log = log or (lambda line: None)
     wanted = required_files() if needed is None else tuple(needed)
     named = folder or os.environ.get(FOLDER_VARIABLE)
     if named and not placeholders:
@@ -79,7 +79,7 @@ def find_assets(
         for path in _installed():
             if _usable(path, wanted):
                 return _source("installed", path)
-        path = hub_assets(lambda tree: _usable(tree, wanted), download=download, tell=tell)
+        path = hub_assets(lambda tree: _usable(tree, wanted), download=download, log=log)
         if path is not None:
             return _source("hub", path)
     path = Path(cache).absolute() / f"standins-{content_key()}"

@@ -30,7 +30,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
-from rlgen.libero.scenes.build_goal import goal_atoms, premise_atoms
+from rlgen.libero.scenes.build_goal import goal_atoms, reset_condition_atoms
 from rlgen.libero.scenes.build_placements import fixture_poses, sample_reset_states
 from rlgen.libero.scenes.lamps import add_lamps
 from rlgen.libero.scenes.scene import physics_model
@@ -54,12 +54,16 @@ def main() -> None:
             task = find_task(name)
             head = {"format": arguments.format, "task": asdict(task), "assets": arguments.label}
             try:
-                build_bundle(task, Path(folder), head, Path(arguments.assets), arguments.placements, arguments.seed)
+                build_scene_bundle(
+                    task, Path(folder), head, Path(arguments.assets), arguments.training_states, arguments.seed
+                )
             except Exception as error:
                 sys.exit(f"{name}: {' '.join(str(error).split())}")
 
 
-def build_bundle(task: Task, folder: Path, head: dict[str, Any], assets: Path, placements: int, seed: int) -> None:
+def build_scene_bundle(
+    task: Task, folder: Path, head: dict[str, Any], assets: Path, placements: int, seed: int
+) -> None:
     """Writes a task's bundle into `folder`, which appears whole or not at all; one process builds it at a time."""
     with _lock(folder.with_suffix(".lock")):
         if folder.is_dir():
@@ -192,7 +196,7 @@ def _description(env: Any) -> dict[str, Any]:
     controller = robot.controller
     return {
         "goal": goal_atoms(env),
-        "premise": premise_atoms(env),
+        "premise": reset_condition_atoms(env),
         "objects": [
             {"name": name, "body": body.root_body, "joint": body.joints[-1] if body.joints else None}
             for name, body in problem.objects_dict.items()

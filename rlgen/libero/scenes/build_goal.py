@@ -17,7 +17,7 @@ def goal_atoms(env: Any) -> list[dict[str, Any]]:
     return [resolve_atom(env, words) for words in env.env.parsed_problem["goal_state"]]
 
 
-def premise_atoms(env: Any) -> list[dict[str, Any]]:
+def reset_condition_atoms(env: Any) -> list[dict[str, Any]]:
     """What the task file says of the start; not where fixtures stand, because a bundle has them where they stand."""
     return [
         resolve_atom(env, words)

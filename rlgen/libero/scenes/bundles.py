@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rlgen.core.errors import UserError
 from rlgen.libero.scenes.assets import AssetSource, fingerprint
-from rlgen.libero.scenes.scene import BUNDLE_FORMAT, Scene, load_bundle
+from rlgen.libero.scenes.scene import SCENE_BUNDLE_FORMAT, Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task, find_task
 
 PLACEMENTS = 256
@@ -24,17 +24,17 @@ def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
       UserError: unknown task, or assets that cannot be used.
     """
     task = find_task(task) if isinstance(task, str) else task
-    [folder] = build_bundles([task], assets, cache)
-    return load_bundle(folder)
+    [folder] = build_scene_bundles([task], assets, cache)
+    return load_scene_bundle(folder)
 
 
-def bundle_key(task: Task, assets: str) -> str:
+def scene_bundle_key(task: Task, assets: str) -> str:
     """Names a bundle by all that goes into it; `assets` is the fingerprint of the asset tree."""
-    content = (BUNDLE_FORMAT, PLACEMENTS, PLACEMENT_SEED, task.id, task.bddl_file.read_text(), assets)
+    content = (SCENE_BUNDLE_FORMAT, PLACEMENTS, PLACEMENT_SEED, task.id, task.bddl_file.read_text(), assets)
     return f"{task.suite}-{task.index}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
 
 
-def build_bundles(
+def build_scene_bundles(
     tasks: Sequence[Task],
     assets: AssetSource,
     cache: Path,
@@ -51,7 +51,7 @@ def build_bundles(
       UserError: a task cannot be built from these assets.
     """
     content = fingerprint(assets.path)
-    folders = {task: cache / "scenes" / bundle_key(task, content) for task in tasks}
+    folders = {task: cache / "scenes" / scene_bundle_key(task, content) for task in tasks}
     missing = [task for task, folder in folders.items() if not folder.is_dir()]
     (cache / "scenes").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as logs:
@@ -75,7 +75,7 @@ def build_bundles(
 def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) -> subprocess.Popen:
     command = [
         *(sys.executable, "-m", "rlgen.libero.scenes.build", "--assets", str(assets.path), "--label", assets.label),
-        *("--placements", str(PLACEMENTS), "--seed", str(PLACEMENT_SEED), "--format", str(BUNDLE_FORMAT)),
+        *("--placements", str(PLACEMENTS), "--seed", str(PLACEMENT_SEED), "--format", str(SCENE_BUNDLE_FORMAT)),
         *(f"{task.id}={folder}" for task, folder in folders.items()),
     ]
     with open(log, "w") as file:

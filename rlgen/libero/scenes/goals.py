@@ -31,7 +31,7 @@ class Goal:
       atoms: the goal as the BDDL file says it.
       kinds: `CONTAIN`, `UNDER`, `STACKED` or `JOINT`.
       bodies: the object's body; for joints the body that the first of them moves.
-      places: the region's site, or the body below (`STACKED`); for joints the same body.
+      targets: the region's site, or the body below (`STACKED`); for joints the same body.
       sizes: half sizes of the region, metres.
       joints: addresses in qpos of up to J joints, filled up with -1.
       thresholds: where the joint's condition changes.
@@ -44,7 +44,7 @@ class Goal:
     atoms: tuple[tuple[str, ...], ...]
     kinds: Int[np.ndarray, " G"]
     bodies: Int[np.ndarray, " G"]
-    places: Int[np.ndarray, " G"]
+    targets: Int[np.ndarray, " G"]
     sizes: Float[np.ndarray, "G 3"]
     joints: Int[np.ndarray, "G J"]
     thresholds: Float[np.ndarray, " G"]
@@ -87,7 +87,7 @@ def compile_goal(model: mujoco.MjModel, atoms: Sequence[dict[str, Any]]) -> Goal
         atoms=tuple(tuple(atom["words"]) for atom in atoms),
         kinds=np.array([_KINDS[atom["kind"]] for atom in atoms], np.int32),
         bodies=np.array([_body(model, atom, body) for atom, body in zip(atoms, moved, strict=True)], np.int32),
-        places=np.array([_place(model, atom, body) for atom, body in zip(atoms, moved, strict=True)], np.int32),
+        targets=np.array([_place(model, atom, body) for atom, body in zip(atoms, moved, strict=True)], np.int32),
         sizes=np.array([atom.get("size", (0.0, 0.0, 0.0)) for atom in atoms], np.float64).reshape(-1, 3),
         joints=addresses,
         thresholds=np.array([atom.get("threshold", 0.0) for atom in atoms], np.float64),

@@ -11,13 +11,13 @@ OFFLINE_VARIABLES = ("RLGEN_OFFLINE", "HF_HUB_OFFLINE")
 PATIENCE = 4.0  # seconds to wait for the hub's first answer
 
 
-def hub_assets(usable: Callable[[Path], bool], *, download: bool, tell: Callable[[str], None]) -> Path | None:
+def hub_assets(usable: Callable[[Path], bool], *, download: bool, log: Callable[[str], None]) -> Path | None:
     """The asset tree where `hf-libero` keeps it, in the hub's own cache, or downloaded into that.
 
     Args:
       usable: whether a tree is whole; one that is not is passed over.
       download: whether the hub may be asked; `RLGEN_OFFLINE` and `HF_HUB_OFFLINE` forbid it, too.
-      tell: hears, in one line each, of a download and of its failure.
+      log: hears, in one line each, of a download and of its failure.
 
     Returns:
       The tree's root, or None where it cannot be had; without a network that takes about `PATIENCE`.
@@ -36,14 +36,14 @@ def hub_assets(usable: Callable[[Path], bool], *, download: bool, tell: Callable
         return None
     answer = _within(PATIENCE, lambda: hub.HfApi().repo_info(HUB_DATASET, repo_type="dataset", timeout=3.0))
     if isinstance(answer, Exception):
-        tell(f"the hub's LIBERO assets cannot be had ({_one_line(answer)})")
+        log(f"the hub's LIBERO assets cannot be had ({_one_line(answer)})")
         return None
-    tell(f"downloading the LIBERO assets from the hub ({HUB_DATASET}), once")
+    log(f"downloading the LIBERO assets from the hub ({HUB_DATASET}), once")
     fetched = _attempt(lambda: hub.snapshot_download(HUB_DATASET, repo_type="dataset"))
     if isinstance(fetched, str) and usable(Path(fetched)):
         return Path(fetched)
     reason = _one_line(fetched) if isinstance(fetched, Exception) else "what came is not whole"
-    tell(f"the hub's LIBERO assets cannot be had ({reason})")
+    log(f"the hub's LIBERO assets cannot be had ({reason})")
     return None
 
 

@@ -56,7 +56,7 @@ def _keep(model: mujoco.MjModel, file: Path) -> None:
         os.replace(temporary, file)
 
 
-BUNDLE_FORMAT = 6
+SCENE_BUNDLE_FORMAT = 6
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ class Scene:
     robot: RobotIndex
     control: Control
     goal: Goal
-    premise: Goal
+    reset_conditions: Goal
     object_names: tuple[str, ...]
     object_bodies: Int[np.ndarray, " objects"]
-    stored: Float[np.ndarray, "S D"]
-    placements: Float[np.ndarray, "P D"]
+    stored_states: Float[np.ndarray, "S D"]
+    training_states: Float[np.ndarray, "P D"]
 
     def initial_states(self, split: str) -> Float[np.ndarray, "S D"]:
         """The initial states of a split: `train` (sampled placements) or `heldout` (stored states)."""
         try:
-            return {"train": self.placements, "heldout": self.stored}[split]
+            return {"train": self.training_states, "heldout": self.stored_states}[split]
         except KeyError:
             raise UserError(f"unknown split {split!r}, expected 'train' or 'heldout'") from None
 
@@ -135,7 +135,7 @@ class Scene:
         return mujoco.MjModel.from_xml_path(str(self.folder / MODEL_FILE))
 
 
-def load_bundle(folder: Path) -> Scene:
+def load_scene_bundle(folder: Path) -> Scene:
     """Loads a bundle from wherever it was copied to; needs neither libero nor robosuite.
 
     Raises:
@@ -145,9 +145,9 @@ def load_bundle(folder: Path) -> Scene:
         description = json.loads((folder / "scene.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is not a scene bundle: {error}; build it again") from error
-    if description.get("format") != BUNDLE_FORMAT:
+    if description.get("format") != SCENE_BUNDLE_FORMAT:
         raise UserError(
-            f"{folder} has bundle format {description.get('format')}, expected {BUNDLE_FORMAT}; build it again"
+            f"{folder} has bundle format {description.get('format')}, expected {SCENE_BUNDLE_FORMAT}; build it again"
         )
     model = physics_model(folder)
     robot = _robot_index(model, description["robot"])
@@ -159,11 +159,11 @@ def load_bundle(folder: Path) -> Scene:
         robot=robot,
         control=_control(model, robot, description["control"]),
         goal=compile_goal(model, description["goal"]),
-        premise=compile_goal(model, description["premise"]),
+        reset_conditions=compile_goal(model, description["premise"]),
         object_names=tuple(entry["name"] for entry in description["objects"]),
         object_bodies=np.array([model.body(entry["body"]).id for entry in description["objects"]], np.int32),
-        stored=np.load(folder / "stored.npy", allow_pickle=False),
-        placements=np.load(folder / "placements.npy", allow_pickle=False),
+        stored_states=np.load(folder / "stored.npy", allow_pickle=False),
+        training_states=np.load(folder / "placements.npy", allow_pickle=False),
     )
 
 

@@ -86,7 +86,7 @@ def test_ours_gets_its_physics_back_to_the_bit(exported, collected, tmp_path, pl
 
 
 def test_in_another_world_ours_is_not_taken_for_the_same(exported, tmp_path, placeholder_scene):
-    moved = replace(placeholder_scene, placements=placeholder_scene.placements[::-1].copy())
+    moved = replace(placeholder_scene, training_states=placeholder_scene.training_states[::-1].copy())
     total = run(exported, tmp_path / "out", moved)
     assert (total["kept"], total["failed"]) == (0, 2)
     assert "leaves the recorded path at step 0" in record(tmp_path / "out")[0]["failed"]["episode 0"]

@@ -31,8 +31,8 @@ def settled() -> Callable[[Scene], np.ndarray]:
     """Time, qpos, qvel of a task's first stored state, come to rest."""
 
     def settle(scene: Scene) -> np.ndarray:
-        pool = VectorEnv([scene], mode="exact", threads=1)
-        pool.reset(scene.stored[:1])
+        pool = VectorEnv([scene], physics="exact", threads=1)
+        pool.reset(scene.stored_states[:1])
         still = np.tile([0, 0, 0, 0, 0, 0, -1.0], (1, 20, 1))
         physics = pool.step(still).observation.physics[0].copy()
         pool.close()

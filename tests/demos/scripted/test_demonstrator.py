@@ -12,9 +12,9 @@ from rlgen.libero.envs.vector_env import VectorEnv
 TASKS = ("libero_object/6", "libero_spatial/0", "libero_goal/0", "libero_goal/7", "libero_90/33", "libero_90/75")
 
 
-def episodes(scene, count, *, clean, seed=0, width=2, mode="fast"):
+def episodes(scene, count, *, clean, seed=0, width=2, physics="fast"):
     demonstrator, trials = ScriptedExpert(scene, clean=clean), make_trials(count, 50, seed=seed)
-    waves = run_episodes(scene, demonstrator, trials, split="heldout", source="scripted", width=width, mode=mode)
+    waves = run_episodes(scene, demonstrator, trials, split="heldout", source="scripted", width=width, physics=physics)
     return [episode for wave in waves for episode in wave]
 
 
@@ -46,9 +46,9 @@ def test_clean_is_steady_and_human_like_is_not(scene_of):
 
 def test_without_the_no_ops_the_actions_still_succeed(scene_of):
     scene = scene_of("libero_object/6")
-    [episode, *_] = episodes(scene, 1, clean=False, mode="exact")
+    [episode, *_] = episodes(scene, 1, clean=False, physics="exact")
     kept = episode.actions[~noop_mask(episode.actions)]
-    pool = VectorEnv([scene], mode="exact", threads=1)
+    pool = VectorEnv([scene], physics="exact", threads=1)
     pool.reset(episode.initial_state[None])
     result = pool.step(np.concatenate([kept, np.tile([0, 0, 0, 0, 0, 0, -1.0], (20, 1))])[None])
     pool.close()

@@ -142,7 +142,7 @@ def test_what_is_put_in_its_place_stays_and_meets_the_goal(look, task):
         mujoco.mj_step(sight.model, data)
     mujoco.mj_forward(sight.model, data)
     assert np.linalg.norm(data.xpos[body] - places[0].body.position) < 0.015
-    views = kernel_arrays.make_views(sight.model, data)
+    views = kernel_arrays.make_data_arrays(sight.model, data)
     assert kernel.goal_reached(views, kernel_arrays.goal_arrays(sight.scene.goal))
     assert contacts_hold(sight.scene.goal, data)
 
