@@ -65,7 +65,7 @@ def compare(scene: Scene, recorded: Physics, episodes: int) -> dict[str, int]:
     chunks = np.stack([np.concatenate([episode.actions, still[len(episode.actions) :]]) for episode in kept])
     again = pool.step(chunks)
     pool.close()
-    late = again.steps - [len(episode.actions) for episode in kept]
+    late = again.control_steps - [len(episode.actions) for episode in kept]
     return {
         "recorded": len(kept),
         "replayed": int(np.sum(again.terminated & (late <= AFTER))),

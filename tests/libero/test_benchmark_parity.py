@@ -74,9 +74,9 @@ def test_a_task_is_the_benchmarks(pair):
     mujoco.mj_resetData(model, data)
     data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
     mujoco.mj_forward(model, data)
-    rows, memory = np.zeros_like(seen["states"]), kernel_arrays.make_controller_state(scene)
-    views, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
-    kernel.run_chunk(views, constants, memory, seen["actions"], False, start[0], rows)
+    rows, controller = np.zeros_like(seen["states"]), kernel_arrays.make_controller_state(scene)
+    arrays, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
+    kernel.run_chunk(arrays, constants, controller, seen["actions"], False, start[0], rows)
     qpos = slice(1, 1 + model.nq)
     np.testing.assert_allclose(rows[0, qpos], seen["states"][0, qpos], rtol=0, atol=1e-9)
     np.testing.assert_allclose(rows[:, qpos], seen["states"][:, qpos], rtol=0, atol=1e-6)
@@ -90,15 +90,15 @@ def test_observations_are_the_benchmarks(pair):
     start = scene.stored_states[int(seen["start"])]
     data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
     mujoco.mj_forward(model, data)
-    memory, observer = kernel_arrays.make_controller_state(scene), BenchmarkObserver(scene)
-    views, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
+    controller, observer = kernel_arrays.make_controller_state(scene), BenchmarkObserver(scene)
+    arrays, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
     robot = Observer(scene)(start[None]).robot
     np.testing.assert_allclose(robot.position[0], seen["first_position"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(robot.axis_angle[0], seen["first_axis_angle"], rtol=0, atol=1e-9)
     wanted = {name.removeprefix("seen."): values for name, values in seen.items() if name.startswith("seen.")}
     for step, action in enumerate(seen["actions"]):
-        kernel.run_chunk(views, constants, memory, action[None], False, 0.0, np.zeros((1, len(start))))
-        ours = observer(Sample(memory.seen_pose, memory.seen_qpos, memory.seen_qvel))
+        kernel.run_chunk(arrays, constants, controller, action[None], False, 0.0, np.zeros((1, len(start))))
+        ours = observer(Sample(controller.sensed_pose, controller.sensed_qpos, controller.sensed_qvel))
         assert set(ours) == set(wanted)
         for name, values in ours.items():
             # Poses relative to the hand are single precision there: a last bit may fall on the other side.

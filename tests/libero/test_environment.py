@@ -32,7 +32,7 @@ def test_what_sleeps_in_its_place_still_counts(bowl_scene, mode):
     environment.reset(bowl_on_plate(bowl_scene))
     still = np.tile(SETTLE_ACTION, (60, 1))
     rows = np.zeros((60, len(environment.physics)))
-    kernel.run_chunk(environment._views, environment._constants, environment._memory, still, False, 0.0, rows)
+    kernel.run_chunk(environment._arrays, environment._constants, environment._controller, still, False, 0.0, rows)
     if mode == "fast":
         assert not contacts_hold(bowl_scene.goal, environment._data), "the bowl should be asleep"
     assert environment.step(still[:3], rows) == (1, True)
@@ -61,4 +61,4 @@ def test_above_the_plate_is_not_on_it(bowl_scene):
     rows = np.zeros((1, len(state)))
     # In the air it falls a few centimetres within the step.
     assert environment.step(SETTLE_ACTION[None], rows) == (1, False)
-    assert kernel.goal_reached(environment._views, environment._constants.goal)
+    assert kernel.goal_reached(environment._arrays, environment._constants.goal)

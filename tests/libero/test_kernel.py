@@ -19,18 +19,18 @@ def start_kernel(scene, state):
 
 def test_jacobian_and_inertia_equal_mujocos(real_scene):
     scene = real_scene
-    data, views, _ = start_kernel(scene, scene.stored_states[1])
+    data, arrays, _ = start_kernel(scene, scene.stored_states[1])
     mujoco.mj_forward(scene.model, data)
     position = data.site_xpos[scene.robot.grip_site]
     jacobian, mass = np.zeros((6, 7)), np.zeros((7, 7))
-    kernel.arm_jacobian(position, views.xaxis, views.xanchor, scene.robot.arm_joint, jacobian)
+    kernel.arm_jacobian(position, arrays.xaxis, arrays.xanchor, scene.robot.arm_joint, jacobian)
     linear, angular = np.zeros((3, scene.model.nv)), np.zeros((3, scene.model.nv))
     mujoco.mj_jacSite(scene.model, data, linear, angular, scene.robot.grip_site)
     expected = np.vstack([linear, angular])[:, scene.robot.arm_dof]
     np.testing.assert_allclose(jacobian, expected, atol=1e-12)
     full = np.zeros((scene.model.nv, scene.model.nv))
     mujoco.mj_fullM(scene.model, full, data.qM)
-    kernel.arm_mass_matrix(views.inertia, scene.model.dof_Madr, scene.model.dof_parentid, scene.robot.arm_dof, mass)
+    kernel.arm_mass_matrix(arrays.inertia, scene.model.dof_Madr, scene.model.dof_parentid, scene.robot.arm_dof, mass)
     np.testing.assert_allclose(mass, full[np.ix_(scene.robot.arm_dof, scene.robot.arm_dof)], atol=1e-12)
 
 
@@ -53,9 +53,9 @@ def test_sleeping_islands_change_nothing_before_contact(placeholder_scene):
             model.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
         data = mujoco.MjData(model)
         data.qpos[:] = placeholder_scene.stored_states[2][1 : 1 + model.nq]
-        memory = kernel_arrays.make_controller_state(placeholder_scene)
+        controller = kernel_arrays.make_controller_state(placeholder_scene)
         rows = np.zeros((30, placeholder_scene.stored_states.shape[1]))
         actions = np.tile([0.1, 0.2, 0.1, 0, 0, 0.05, -1], (30, 1))
-        kernel.run_chunk(kernel_arrays.make_data_arrays(model, data), constants, memory, actions, 30, 0.0, rows)
+        kernel.run_chunk(kernel_arrays.make_data_arrays(model, data), constants, controller, actions, 30, 0.0, rows)
         ends.append(data.qpos[:9].copy())
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-9)

@@ -112,9 +112,9 @@ def test_an_environment_that_failed_stays_ended_until_it_is_reset(placeholder_sc
     pool._environments[0]._data.qvel[:] = 1e12
     assert pool.step(random_chunks(1, 0)).failed.all()
     again = pool.step(random_chunks(1, 0))
-    assert again.truncated.all() and not again.failed.any() and again.steps.tolist() == [0]
+    assert again.truncated.all() and not again.failed.any() and again.control_steps.tolist() == [0]
     pool.reset(placeholder_scene.training_states[:1])
-    assert pool.step(random_chunks(1, 0)).steps.tolist() == [4]
+    assert pool.step(random_chunks(1, 0)).control_steps.tolist() == [4]
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])

@@ -63,7 +63,8 @@ def _episode(scene, random, number: int) -> Episode:
     actions = random.uniform(-1, 1, (20, 7)).astype(np.float32)
     states = np.tile(scene.stored_states[number], (21, 1))
     rewards = np.r_[np.zeros(19), 1].astype(np.float32)
-    return Episode(scene.task.id, scene.task.prompt, "scripted", number, "heldout", 0, scene.stored_states[number], states,
+    start = scene.stored_states[number]
+    return Episode(scene.task.id, scene.task.prompt, "scripted", number, "heldout", 0, start, states,
                    actions, rewards, True)  # fmt: skip
 
 

@@ -33,13 +33,13 @@ class Snapshot:
     Attributes:
       integration: MuJoCo's integration state.
       physics: time, qpos, qvel as they were observed last.
-      memory: the controller's and the sensors' numbers.
+      controller: the controller's and the sensors' numbers.
       steps: control steps since the episode began.
     """
 
     integration: Float[np.ndarray, " I"]
     physics: Float[np.ndarray, " D"]
-    memory: tuple[np.ndarray, ...]
+    controller: tuple[np.ndarray, ...]
     steps: int
 
 
@@ -73,9 +73,9 @@ class Environment:
         self.physics = np.zeros(1 + scene.model.nq + scene.model.nv)
         self._model = model
         self._data = mujoco.MjData(model)
-        self._views = kernel_arrays.make_data_arrays(model, self._data)
+        self._arrays = kernel_arrays.make_data_arrays(model, self._data)
         self._constants = kernel_arrays.make_constants(scene)
-        self._memory = kernel_arrays.make_controller_state(scene)
+        self._controller = kernel_arrays.make_controller_state(scene)
 
     def reset(self, state: Float[np.ndarray, " D"]) -> None:
         """Starts an episode from an initial state, settled as the benchmark does.
@@ -83,17 +83,21 @@ class Environment:
         Raises:
           DivergedError: the state cannot be simulated.
         """
-        data, memory, nq = self._data, self._memory, self.scene.model.nq
+        data, controller, nq = self._data, self._controller, self.scene.model.nq
         mujoco.mj_resetData(self._model, data)
         data.qpos[:], data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
         # As `set_init_state` does; it also gives the constraint solver its first guess.
         mujoco.mj_forward(self._model, data)
-        memory.goal_rotation[:] = self.scene.control.initial_orientation
-        memory.gripper[:] = 0.0
-        memory.seen_pose[:], memory.seen_qpos[:], memory.seen_qvel[:] = data.qpos, data.qpos, data.qvel
+        controller.goal_rotation[:] = self.scene.control.initial_orientation
+        controller.gripper[:] = 0.0
+        controller.sensed_pose[:], controller.sensed_qpos[:], controller.sensed_qvel[:] = (
+            data.qpos,
+            data.qpos,
+            data.qvel,
+        )
         rows = np.zeros((SETTLE_STEPS, len(state)))
         actions = np.tile(SETTLE_ACTION, (SETTLE_STEPS, 1))
-        kernel.run_chunk(self._views, self._constants, memory, actions, False, float(state[0]), rows)
+        kernel.run_chunk(self._arrays, self._constants, controller, actions, False, float(state[0]), rows)
         self._check()
         self.physics[:] = rows[-1]
         self.steps = 0
@@ -115,7 +119,7 @@ class Environment:
         while taken < len(chunk) and not reached:
             now = float(states[taken - 1, 0]) if taken else float(self.physics[0])
             left = chunk[taken:], True, now, states[taken:]
-            steps, likely = kernel.run_chunk(self._views, self._constants, self._memory, *left)
+            steps, likely = kernel.run_chunk(self._arrays, self._constants, self._controller, *left)
             taken += steps
             reached = likely and self._touching()
         self._check()
@@ -126,15 +130,15 @@ class Environment:
 
     def sample(self) -> Sample:
         """What the benchmark's sensors saw last."""
-        memory = self._memory
-        return Sample(memory.seen_pose.copy(), memory.seen_qpos.copy(), memory.seen_qvel.copy())
+        controller = self._controller
+        return Sample(controller.sensed_pose.copy(), controller.sensed_qpos.copy(), controller.sensed_qvel.copy())
 
     def snapshot(self) -> Snapshot:
         """A snapshot. The environment goes on from it as a restored one will, with everything awake."""
         integration = np.empty(mujoco.mj_stateSize(self._model, _STATE))
         mujoco.mj_getState(self._model, self._data, integration, _STATE)
-        memory = tuple(array.copy() for array in self._memory)
-        snapshot = Snapshot(integration, self.physics.copy(), memory, self.steps)
+        controller = tuple(array.copy() for array in self._controller)
+        snapshot = Snapshot(integration, self.physics.copy(), controller, self.steps)
         self.restore(snapshot)
         return snapshot
 
@@ -142,7 +146,7 @@ class Environment:
         """Goes back to a snapshot of the same scene and mode."""
         mujoco.mj_resetData(self._model, self._data)
         mujoco.mj_setState(self._model, self._data, snapshot.integration, _STATE)
-        for array, kept in zip(self._memory, snapshot.memory, strict=True):
+        for array, kept in zip(self._controller, snapshot.controller, strict=True):
             array[:] = kept
         self.physics[:] = snapshot.physics
         self.steps = snapshot.steps

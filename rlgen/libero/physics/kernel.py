@@ -1,15 +1,20 @@
-"""A chunk of control steps without the interpreter: OSC_POSE, gripper, physics, goal.
+"""A chunk of control steps in compiled code, without the interpreter: controller, gripper, physics, goal.
 
-MuJoCo's own `mj_step1` and `mj_step2` are called from compiled code by name; what they read and write is
-seen through the bindings' NumPy views. One physics pass a substep: the torque is computed between the two.
+The controller is robosuite 1.4's operational-space controller (OSC_POSE) with position and orientation decoupled:
 
-The torque is robosuite 1.4's operational-space control with position and orientation decoupled:
-tau = J^T [L_p f; L_o t] + bias + N^T M a, with L the inverses of J M^-1 J^T and a a posture term; only the
-seven columns that the arm has are computed.
+    tau = J^T [L_p f; L_o t] + bias + N^T M a
 
-All compiled code of the step is in this one file on purpose: Numba's cache looks at a function's own file only,
-and would go on using an old version of a function that another file has inlined. Its arguments are named tuples of
-arrays, from `kernel_arrays`.
+with the arm's Jacobian J and mass matrix M, the force f and the torque t of a spring and damper between end effector
+and goal, the inertias L_p and L_o (inverses of the position and orientation blocks of J M^-1 J^T), MuJoCo's bias
+forces, and the acceleration a of a posture term that acts in the null space (N^T) only. Of J and M only the seven
+columns of the arm are computed.
+
+Compiled code calls MuJoCo's `mj_step1` and `mj_step2` by name and reads and writes their data through the NumPy views
+of the bindings. One physics pass per substep is enough: the torque is computed between the two calls.
+
+All compiled code of a step is in this one file: Numba's cache looks only at the file of the function itself, and would
+keep using the old version of a function from another file after that changed. Arguments are named tuples of arrays,
+from `kernel_arrays`.
 """
 
 import glob
@@ -29,8 +34,9 @@ _mj_step1 = types.ExternalFunction("mj_step1", _STEP)
 _mj_step2 = types.ExternalFunction("mj_step2", _STEP)
 POSTURE_KP = 10.0
 ARM = 7
-# Lengths of the benchmark's goal predicates, metres: how far below a region's floor still counts as in it, how
-# far below and above its top as on it, and how far apart two things on one another may be.
+# Lengths of the benchmark's goal predicates, metres: an object is in a region down to `CONTAIN_SLACK` below its floor,
+# on a region from `UNDER_SLACK` below to `UNDER_HEIGHT` above its top, and on another object within `STACKED_REACH` of
+# its center, seen from above.
 CONTAIN_SLACK = 0.01
 UNDER_SLACK = 0.005
 UNDER_HEIGHT = 0.10
@@ -38,9 +44,9 @@ STACKED_REACH = 0.03
 
 
 def link_mujoco() -> None:
-    """Makes the library's functions known to compiled code, and its warnings silent. Call before the kernel runs.
+    """Makes MuJoCo's functions known to compiled code, and silences its warnings; must be called before the kernel.
 
-    MuJoCo would write them to a file in the working directory; what diverges is told by its `MjData` as well.
+    MuJoCo would write the warnings to a file in the working directory. Divergence is also recorded in `MjData`.
     """
     mujoco.set_mju_user_warning(_ignore)
     folder = Path(mujoco.__file__).parent
@@ -53,9 +59,14 @@ def _ignore(warning: str) -> None:
 
 @njit(nogil=True, cache=True)
 def rotate_goal(delta, current, goal):
-    """goal <- rotation by the axis-angle `delta` (radians) times `current`.
+    """Sets the goal orientation to `current` rotated by an axis-angle vector.
 
-    The rotation goes through a quaternion in single precision, because robosuite's does.
+    The rotation goes through a quaternion in single precision, as robosuite's does.
+
+    Args:
+      delta: axis times angle, radians, `[3]`, not zero.
+      current: rotation matrix, `[3, 3]`.
+      goal: output, rotation matrix `[3, 3]`.
     """
     angle = math.sqrt(delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2)
     quaternion = np.empty(4, np.float32)
@@ -81,7 +92,14 @@ def rotate_goal(delta, current, goal):
 
 @njit(nogil=True, cache=True)
 def arm_jacobian(position, axes, anchors, joints, jacobian):
-    """Jacobian `[6, 7]` of a point moved by the hinges `joints`."""
+    """Computes the Jacobian of a point that the arm's hinges move.
+
+    Args:
+      position: the point, metres, `[3]`.
+      axes, anchors: of every joint of the model, in the world, `[joints, 3]`.
+      joints: ids of the arm's joints, `[7]`.
+      jacobian: output, `[6, 7]`: linear rows, then angular ones.
+    """
     for column in range(ARM):
         axis, anchor = axes[joints[column]], anchors[joints[column]]
         rx, ry, rz = position[0] - anchor[0], position[1] - anchor[1], position[2] - anchor[2]
@@ -94,7 +112,15 @@ def arm_jacobian(position, axes, anchors, joints, jacobian):
 
 @njit(nogil=True, cache=True)
 def arm_mass_matrix(sparse, addresses, parents, dofs, mass):
-    """The arm's block `[7, 7]` of MuJoCo's sparse mass matrix `qM`."""
+    """Copies the arm's block out of MuJoCo's sparse mass matrix `qM`.
+
+    Args:
+      sparse: `qM`.
+      addresses: `dof_Madr`, address of each degree of freedom's diagonal element in `qM`.
+      parents: `dof_parentid`.
+      dofs: the arm's degrees of freedom, `[7]`.
+      mass: output, `[7, 7]`.
+    """
     for row in range(ARM):
         address, dof = addresses[dofs[row]], dofs[row]
         while dof >= 0:
@@ -108,7 +134,13 @@ def arm_mass_matrix(sparse, addresses, parents, dofs, mass):
 
 @njit(nogil=True, cache=True)
 def cholesky(matrix, size, factor):
-    """Lower factor of a symmetric positive definite matrix."""
+    """Computes the lower Cholesky factor of a symmetric positive definite matrix.
+
+    Args:
+      matrix: at least `[size, size]`.
+      size: rows that are used.
+      factor: output, its lower triangle.
+    """
     for i in range(size):
         for j in range(i + 1):
             total = matrix[i, j]
@@ -119,7 +151,13 @@ def cholesky(matrix, size, factor):
 
 @njit(nogil=True, cache=True)
 def cholesky_solve(factor, size, vector):
-    """Solves in place."""
+    """Solves a linear system in place, given the Cholesky factor of its matrix.
+
+    Args:
+      factor: from `cholesky`.
+      size: rows that are used.
+      vector: right side, and output.
+    """
     for i in range(size):
         for k in range(i):
             vector[i] -= factor[i, k] * vector[k]
@@ -132,7 +170,14 @@ def cholesky_solve(factor, size, vector):
 
 @njit(nogil=True, cache=True)
 def operational_inertia(jacobian, inverse, first, size, matrix):
-    """matrix <- J M^-1 J^T over the rows `first`..`first + size`; `inverse` is M^-1 J^T `[7, 6]`."""
+    """Computes the block J M^-1 J^T of some rows, the inverse of the operational-space inertia.
+
+    Args:
+      jacobian: J, `[6, 7]`.
+      inverse: M^-1 J^T, `[7, 6]`.
+      first, size: rows `first` to `first + size`.
+      matrix: output, at least `[size, size]`.
+    """
     for i in range(size):
         for j in range(size):
             total = 0.0
@@ -157,15 +202,16 @@ def arm_torque(
     bias,
     torque,
 ):
-    """OSC_POSE torque of one substep.
+    """Computes the OSC_POSE torque of one substep; the equation is in the module's docstring.
 
     Args:
       goal_position, goal_rotation: the goal, metres `[3]` and rotation matrix `[3, 3]`.
-      position, rotation: the grip site's.
-      joints, velocities: of the arm, radians and radians/s `[7]`.
-      posture: joint positions of the null-space term.
-      jacobian, mass, bias: `[6, 7]`, `[7, 7]`, `[7]`.
-      torque: the result `[7]`, N m, not clipped.
+      position, rotation: of the grip site, the same.
+      joints, velocities: of the arm, radians and radians/s, `[7]`.
+      posture: joint positions that the null-space term pulls to, radians, `[7]`.
+      kp, kd: stiffness and damping of the end effector.
+      jacobian, mass, bias: of the arm, `[6, 7]`, `[7, 7]`, `[7]`.
+      torque: output, N m, not clipped, `[7]`.
     """
     wrench = np.zeros(6)
     for row in range(6):
@@ -220,38 +266,39 @@ def arm_torque(
 
 
 @njit(nogil=True, cache=True)
-def _contains(position, centre, rotation, size):
-    """In the site's box, turned as the benchmark turns it."""
+def _contains(position, center, rotation, size):
+    """Returns whether a point is in a site's box, rotated as the benchmark rotates it."""
     for axis in range(3):
         reach = abs(rotation[axis, 0] * size[0] + rotation[axis, 1] * size[1] + rotation[axis, 2] * size[2])
         below = CONTAIN_SLACK if axis == 2 else 0.0
-        if not centre[axis] - reach - below < position[axis] < centre[axis] + reach:
+        if not center[axis] - reach - below < position[axis] < center[axis] + reach:
             return False
     return True
 
 
 @njit(nogil=True, cache=True)
-def _lies_on(position, centre, rotation, size):
-    """Above the site's box; the benchmark multiplies by the rotation where its inverse would be expected."""
+def _lies_on(position, center, rotation, size):
+    """Returns whether a point is above a site's box."""
+    # Multiplied by the rotation, where its inverse would be expected, as in the benchmark.
     way = np.empty(3)
     for axis in range(3):
         way[axis] = 0.0
         for k in range(3):
-            way[axis] += rotation[axis, k] * (position[k] - centre[k])
+            way[axis] += rotation[axis, k] * (position[k] - center[k])
     low, high = size[2] - UNDER_SLACK, size[2] + UNDER_HEIGHT
     return low < way[2] < high and abs(way[0]) < size[0] and abs(way[1]) < size[1]
 
 
 @njit(nogil=True, cache=True)
 def _stacked(position, below):
-    """Not lower than the other, and near it seen from above."""
+    """Returns whether a point is not lower than the one at `below`, and near it seen from above."""
     x, y = below[0] - position[0], below[1] - position[1]
     return below[2] <= position[2] and math.sqrt(x * x + y * y) < STACKED_REACH
 
 
 @njit(nogil=True, cache=True)
 def _joints_meet(qpos, addresses, threshold, above, inclusive, every):
-    """The condition of one joint or of all."""
+    """Returns whether one joint meets a condition, or all do where `every` is set."""
     for address in addresses:
         if address < 0:
             break
@@ -263,20 +310,25 @@ def _joints_meet(qpos, addresses, threshold, above, inclusive, every):
 
 
 @njit(nogil=True, cache=True)
-def goal_reached(views, goal):
-    """All atoms hold but for contacts, in the poses of the last physics pass, as the benchmark checks them."""
+def goal_reached(arrays, goal):
+    """Returns whether a goal's atoms hold, contacts aside, as the benchmark checks them.
+
+    Args:
+      arrays: `DataArrays`; poses are those of the last physics pass.
+      goal: `GoalArrays`.
+    """
     for atom in range(len(goal.kinds)):
-        kind, place = goal.kinds[atom], goal.targets[atom]
-        position = views.xpos[goal.bodies[atom]]
+        kind, target = goal.kinds[atom], goal.targets[atom]
+        position = arrays.xpos[goal.bodies[atom]]
         if kind == CONTAIN:
-            holds = _contains(position, views.site_xpos[place], views.site_xmat[place], goal.sizes[atom])
+            holds = _contains(position, arrays.site_xpos[target], arrays.site_xmat[target], goal.sizes[atom])
         elif kind == UNDER:
-            holds = _lies_on(position, views.site_xpos[place], views.site_xmat[place], goal.sizes[atom])
+            holds = _lies_on(position, arrays.site_xpos[target], arrays.site_xmat[target], goal.sizes[atom])
         elif kind == STACKED:
-            holds = _stacked(position, views.xpos[place])
+            holds = _stacked(position, arrays.xpos[target])
         else:
             holds = _joints_meet(
-                views.qpos,
+                arrays.qpos,
                 goal.joints[atom],
                 goal.thresholds[atom],
                 goal.above[atom],
@@ -289,84 +341,94 @@ def goal_reached(views, goal):
 
 
 @njit(nogil=True, cache=True)
-def _set_gripper(views, constants, memory, command):
-    """Moves the internal command towards the sign of the action and scales it to each finger's range."""
+def _set_gripper(arrays, constants, controller, command):
+    """Moves the internal command towards the sign of the action, and scales it to the range of each finger."""
     sign = np.sign(command)
     for finger in range(2):
         direction = -1.0 if finger == 0 else 1.0
-        moved = memory.gripper[finger] + direction * constants.gripper_speed * sign
-        memory.gripper[finger] = min(max(moved, -1.0), 1.0)
+        moved = controller.gripper[finger] + direction * constants.gripper_speed * sign
+        controller.gripper[finger] = min(max(moved, -1.0), 1.0)
         actuator = constants.finger_actuator[finger]
         low, high = constants.control_low[actuator], constants.control_high[actuator]
-        views.ctrl[actuator] = 0.5 * (high + low) + 0.5 * (high - low) * memory.gripper[finger]
+        arrays.ctrl[actuator] = 0.5 * (high + low) + 0.5 * (high - low) * controller.gripper[finger]
 
 
 @njit(nogil=True, cache=True)
-def control_step(views, constants, memory, action):
-    """One control step (50 ms): the goal is set once, the torque at every substep."""
+def control_step(arrays, constants, controller, action):
+    """Runs one control step (50 ms): sets the goal once, and the torque at every substep.
+
+    Args:
+      arrays: `DataArrays` of the environment.
+      constants: `Constants` of its scene.
+      controller: `ControllerState`, changed in place.
+      action: `[7]`, clipped to [-1, 1].
+    """
     goal_position, scaled = np.empty(3), np.empty(6)
     jacobian, mass, torque = np.empty((6, 7)), np.zeros((7, 7)), np.empty(7)
     for k in range(6):
         scaled[k] = min(max(action[k], -1.0), 1.0) * constants.output_max[k]
     for substep in range(constants.substeps):
-        _mj_step1(views.model, views.data)
-        position, rotation = views.site_xpos[constants.grip_site], views.site_xmat[constants.grip_site]
+        _mj_step1(arrays.model, arrays.data)
+        position, rotation = arrays.site_xpos[constants.grip_site], arrays.site_xmat[constants.grip_site]
         if substep == 0:
             for k in range(3):
                 goal_position[k] = position[k] + scaled[k]
             if scaled[3] != 0.0 or scaled[4] != 0.0 or scaled[5] != 0.0:
-                rotate_goal(scaled[3:], rotation, memory.goal_rotation)
-        arm_jacobian(position, views.xaxis, views.xanchor, constants.arm_joint, jacobian)
-        arm_mass_matrix(views.inertia, constants.inertia_address, constants.dof_parent, constants.arm_dof, mass)
+                rotate_goal(scaled[3:], rotation, controller.goal_rotation)
+        arm_jacobian(position, arrays.xaxis, arrays.xanchor, constants.arm_joint, jacobian)
+        arm_mass_matrix(arrays.inertia, constants.inertia_address, constants.dof_parent, constants.arm_dof, mass)
         arm_torque(
             goal_position,
-            memory.goal_rotation,
+            controller.goal_rotation,
             position,
             rotation,
-            views.qpos[constants.arm_qpos],
-            views.qvel[constants.arm_dof],
+            arrays.qpos[constants.arm_qpos],
+            arrays.qvel[constants.arm_dof],
             constants.posture,
             constants.kp,
             constants.kd,
             jacobian,
             mass,
-            views.bias[constants.arm_dof],
+            arrays.bias[constants.arm_dof],
             torque,
         )
         for k in range(7):
             actuator = constants.arm_actuator[k]
             low, high = constants.control_low[actuator], constants.control_high[actuator]
-            views.ctrl[actuator] = min(max(torque[k], low), high)
-        _set_gripper(views, constants, memory, action[6])
+            arrays.ctrl[actuator] = min(max(torque[k], low), high)
+        _set_gripper(arrays, constants, controller, action[6])
         # The benchmark samples its sensors in the last substep but one, with the poses of the pass before it.
         sampled = substep == constants.substeps - 2
         if sampled:
-            memory.seen_pose[:] = views.qpos
-        _mj_step2(views.model, views.data)
+            controller.sensed_pose[:] = arrays.qpos
+        _mj_step2(arrays.model, arrays.data)
         if sampled:
-            memory.seen_qpos[:] = views.qpos
-            memory.seen_qvel[:] = views.qvel
+            controller.sensed_qpos[:] = arrays.qpos
+            controller.sensed_qvel[:] = arrays.qvel
 
 
 @njit(nogil=True, cache=True)
-def run_chunk(views, constants, memory, actions, until_goal, time, states):
-    """Runs the control steps of a chunk, until the goal is reached (contacts aside) where that is wanted.
+def run_chunk(arrays, constants, controller, actions, until_goal, time, states):
+    """Runs the control steps of a chunk, optionally until the goal is reached (contacts aside).
 
     Args:
+      arrays: `DataArrays` of the environment.
+      constants: `Constants` of its scene.
+      controller: `ControllerState`, changed in place.
       actions: `[H, 7]`.
-      until_goal: whether to stop there.
+      until_goal: True to stop where the goal is reached.
       time: simulated seconds before the chunk.
-      states: `[H, D]`, filled with time, qpos, qvel after each step.
+      states: output, `[H, D]`: time, qpos, qvel after each step.
 
     Returns:
-      Steps taken, and whether it stopped at the goal.
+      Control steps taken, and whether the chunk stopped at the goal.
     """
-    nq, nv = len(views.qpos), len(views.qvel)
+    nq, nv = len(arrays.qpos), len(arrays.qvel)
     for step in range(len(actions)):
-        control_step(views, constants, memory, actions[step])
+        control_step(arrays, constants, controller, actions[step])
         states[step, 0] = time + (step + 1) * constants.substeps * constants.timestep
-        states[step, 1 : 1 + nq] = views.qpos
-        states[step, 1 + nq : 1 + nq + nv] = views.qvel
-        if until_goal and goal_reached(views, constants.goal):
+        states[step, 1 : 1 + nq] = arrays.qpos
+        states[step, 1 + nq : 1 + nq + nv] = arrays.qvel
+        if until_goal and goal_reached(arrays, constants.goal):
             return step + 1, True
     return len(actions), False

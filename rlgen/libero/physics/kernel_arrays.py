@@ -1,4 +1,4 @@
-"""What the compiled control step reads and writes: arrays of the scene, of one `MjData`, and of the controller."""
+"""Arguments of the compiled control step: arrays of the scene, of one `MjData`, and of the controller."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,13 @@ from rlgen.libero.scenes.scene import Scene
 
 
 class DataArrays(NamedTuple):
-    """Arrays of one `MjData`, and its address and its model's."""
+    """NumPy views of one `MjData`, its address and that of its model; fields are named as in MuJoCo, but for these.
+
+    Attributes:
+      model, data: addresses.
+      inertia: `qM`, the sparse mass matrix.
+      bias: `qfrc_bias`, Coriolis, centrifugal and gravitational forces.
+    """
 
     model: int
     data: int
@@ -27,7 +33,7 @@ class DataArrays(NamedTuple):
 
 
 class GoalArrays(NamedTuple):
-    """The numbers of a `predicates.Goal`."""
+    """The arrays of a `goals.Goal`, which says what they are."""
 
     kinds: np.ndarray
     bodies: np.ndarray
@@ -41,7 +47,13 @@ class GoalArrays(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What the control step must know about the scene, as arrays and numbers."""
+    """The scene as the control step needs it; what is not here is as in `scene.Control` and `scene.RobotIndex`.
+
+    Attributes:
+      posture: joint positions of the null-space term, radians.
+      control_low, control_high: range of each actuator.
+      inertia_address, dof_parent: MuJoCo's `dof_Madr` and `dof_parentid`, which index its sparse mass matrix.
+    """
 
     substeps: int
     timestep: float
@@ -64,24 +76,24 @@ class Constants(NamedTuple):
 
 
 class ControllerState(NamedTuple):
-    """What the controller and the sensors remember between control steps; changed in place.
+    """State of controller and sensors between control steps; changed in place.
 
     Attributes:
       goal_rotation: orientation goal, `[3, 3]`.
       gripper: the internal gripper command of each finger.
-      seen_pose, seen_qpos, seen_qvel: what the benchmark's sensors sampled last: joint positions that poses were
-        computed from, joint positions and velocities.
+      sensed_pose, sensed_qpos, sensed_qvel: the last sample of the benchmark's sensors: the joint positions from which
+        poses were computed, joint positions and velocities.
     """
 
     goal_rotation: np.ndarray
     gripper: np.ndarray
-    seen_pose: np.ndarray
-    seen_qpos: np.ndarray
-    seen_qvel: np.ndarray
+    sensed_pose: np.ndarray
+    sensed_qpos: np.ndarray
+    sensed_qvel: np.ndarray
 
 
 def make_constants(scene: Scene) -> Constants:
-    """Gathers the scene's constants in the types that the kernel is compiled for."""
+    """Returns the scene's constants in the types that the kernel is compiled for."""
     model, control, robot = scene.model, scene.control, scene.robot
     return Constants(
         substeps=control.substeps,
@@ -106,12 +118,12 @@ def make_constants(scene: Scene) -> Constants:
 
 
 def goal_arrays(goal: Goal) -> GoalArrays:
-    """The numbers of a goal."""
+    """Returns the arrays of a goal."""
     return GoalArrays(*(getattr(goal, name) for name in GoalArrays._fields))
 
 
 def make_data_arrays(model: mujoco.MjModel, data: mujoco.MjData) -> DataArrays:
-    """DataArrays of `data`, which must outlive them."""
+    """Returns the views of `data`, which must outlive them."""
     return DataArrays(
         model=model._address,
         data=data._address,
@@ -129,7 +141,7 @@ def make_data_arrays(model: mujoco.MjModel, data: mujoco.MjData) -> DataArrays:
 
 
 def make_controller_state(scene: Scene) -> ControllerState:
-    """The controller as it is after a reset."""
+    """Returns the controller as it is after a reset."""
     nq, nv = scene.model.nq, scene.model.nv
     orientation = scene.control.initial_orientation.copy()
     return ControllerState(orientation, np.zeros(2), np.zeros(nq), np.zeros(nq), np.zeros(nv))

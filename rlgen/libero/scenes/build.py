@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("jobs", nargs="+", metavar="TASK=FOLDER")
     parser.add_argument("--assets", required=True)
     parser.add_argument("--label", required=True)
-    for name in ("--placements", "--seed", "--format"):
+    for name in ("--training-states", "--seed", "--format"):
         parser.add_argument(name, type=int, required=True)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as configuration:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def build_scene_bundle(
-    task: Task, folder: Path, head: dict[str, Any], assets: Path, placements: int, seed: int
+    task: Task, folder: Path, head: dict[str, Any], assets: Path, training_states: int, seed: int
 ) -> None:
     """Writes a task's bundle into `folder`, which appears whole or not at all; one process builds it at a time."""
     with _lock(folder.with_suffix(".lock")):
@@ -70,7 +70,7 @@ def build_scene_bundle(
             return
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            _write_bundle(official_environment(task), task, head, assets, temporary, placements, seed)
+            _write_bundle(official_environment(task), task, head, assets, temporary, training_states, seed)
             os.replace(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -120,7 +120,7 @@ def official_environment(task: Task, *, images: bool = False) -> Any:
 
 
 def _write_bundle(
-    env: Any, task: Task, head: dict[str, Any], assets: Path, out: Path, placements: int, seed: int
+    env: Any, task: Task, head: dict[str, Any], assets: Path, out: Path, training_states: int, seed: int
 ) -> None:
     model = env.sim.model._model
     tree = ElementTree.fromstring(env.env.model.get_xml())
@@ -131,7 +131,7 @@ def _write_bundle(
     if stored.shape[1] != 1 + model.nq + model.nv:
         raise UserError(f"stored states have {stored.shape[1]} numbers, the model {1 + model.nq + model.nv}")
     np.save(out / "stored.npy", stored)
-    np.save(out / "placements.npy", sample_reset_states(env, placements, seed))
+    np.save(out / "placements.npy", sample_reset_states(env, training_states, seed))
     physics_model(out)
 
 

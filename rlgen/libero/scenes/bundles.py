@@ -13,8 +13,8 @@ from rlgen.libero.scenes.assets import AssetSource, fingerprint
 from rlgen.libero.scenes.scene import SCENE_BUNDLE_FORMAT, Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task, find_task
 
-PLACEMENTS = 256
-PLACEMENT_SEED = 0
+TRAINING_STATES = 256
+TRAINING_SEED = 0
 
 
 def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
@@ -30,7 +30,7 @@ def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
 
 def scene_bundle_key(task: Task, assets: str) -> str:
     """Names a bundle by all that goes into it; `assets` is the fingerprint of the asset tree."""
-    content = (SCENE_BUNDLE_FORMAT, PLACEMENTS, PLACEMENT_SEED, task.id, task.bddl_file.read_text(), assets)
+    content = (SCENE_BUNDLE_FORMAT, TRAINING_STATES, TRAINING_SEED, task.id, task.bddl_file.read_text(), assets)
     return f"{task.suite}-{task.index}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
 
 
@@ -75,7 +75,14 @@ def build_scene_bundles(
 def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) -> subprocess.Popen:
     command = [
         *(sys.executable, "-m", "rlgen.libero.scenes.build", "--assets", str(assets.path), "--label", assets.label),
-        *("--placements", str(PLACEMENTS), "--seed", str(PLACEMENT_SEED), "--format", str(SCENE_BUNDLE_FORMAT)),
+        *(
+            "--training-states",
+            str(TRAINING_STATES),
+            "--seed",
+            str(TRAINING_SEED),
+            "--format",
+            str(SCENE_BUNDLE_FORMAT),
+        ),
         *(f"{task.id}={folder}" for task, folder in folders.items()),
     ]
     with open(log, "w") as file:
