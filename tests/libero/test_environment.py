@@ -45,9 +45,9 @@ def test_a_gripper_command_of_zero_leaves_the_fingers_as_they_are(bowl_scene):
     environment.reset(bowl_scene.stored_states[0])
     rows, closing = np.zeros((3, len(environment.physics))), np.tile([0, 0, 0, 0, 0, 0, 1.0], (3, 1))
     for command, moves in ((0.0, False), (1e-30, True), (0.0, False), (-1e-30, True), (0.0, False)):
-        before = environment._memory.gripper.copy()
+        before = environment._controller.gripper.copy()
         environment.step(closing * command, rows)
-        assert np.any(environment._memory.gripper != before) == moves
+        assert np.any(environment._controller.gripper != before) == moves
 
 
 def test_above_the_plate_is_not_on_it(bowl_scene):
