@@ -112,11 +112,6 @@ class BackendActor:
         self._steps: np.ndarray | None = None
         self._chunks = 0
 
-    @property
-    def chunk(self) -> int:
-        """Actions that are executed of a chunk."""
-        return self._replan
-
     def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
         """Starts new episodes in all rows."""
         self._seeds, self._steps, self._chunks = [int(seed) for seed in seeds], None, 0

@@ -87,7 +87,7 @@ def _run_task(
             source="policy",
             width=width,
             threads=threads,
-            mode=protocol.physics,
+            physics=protocol.physics,
             on_wave=lambda: log(f"{scene.task.id}: {len(sink.finished)} of {protocol.trials} episodes"),
         )
 

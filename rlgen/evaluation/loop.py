@@ -49,7 +49,7 @@ def run_trials(
     source: str,
     width: int = WIDTH,
     threads: int = 2,
-    mode: Physics = "exact",
+    physics: Physics = "exact",
     on_chunk: Callable[[int], None] | None = None,
     on_wave: Callable[[], None] | None = None,
 ) -> None:
@@ -69,7 +69,7 @@ def run_trials(
       source: who acts, as stored in the episodes.
       width: environments that are stepped together.
       threads: threads that step them.
-      mode: physics, `exact` or `fast`.
+      physics: `exact` or `fast`.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
       on_wave: called after the sink has taken a wave.
     """
@@ -86,7 +86,7 @@ def run_trials(
         source=source,
         width=width,
         threads=threads,
-        physics=mode,
+        physics=physics,
         on_chunk=on_chunk,
     )
     with closing(waves):
@@ -123,7 +123,7 @@ def success_rate(
     split: str,
     source: str,
     threads: int = 2,
-    mode: Physics = "exact",
+    physics: Physics = "exact",
     on_chunk: Callable[[int], None] | None = None,
 ) -> SuccessRate:
     """Returns an actor's success rate over `count` trials; the other arguments are those of `run_trials`.
@@ -136,7 +136,7 @@ def success_rate(
       split: initial states to start from, `train` or `heldout`.
       source: who acts.
       threads: threads that step the environments.
-      mode: physics, `exact` or `fast`.
+      physics: `exact` or `fast`.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
     """
     successes = SuccessCount()
@@ -150,7 +150,7 @@ def success_rate(
         source=source,
         width=min(WIDTH, count),
         threads=threads,
-        physics=mode,
+        physics=physics,
         on_chunk=on_chunk,
     )
     return SuccessRate(successes.successes, successes.trials)

@@ -79,7 +79,7 @@ def measure(
       source: who acts.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
     """
-    mode: Physics = "exact" if split == "heldout" else "fast"
+    physics: Physics = "exact" if split == "heldout" else "fast"
     return success_rate(
         context.scene,
         make_actor(context, policy, params),
@@ -88,7 +88,7 @@ def measure(
         split=split,
         source=source,
         threads=context.run.config.workers,
-        mode=mode,
+        physics=physics,
         on_chunk=on_chunk,
     )
 
@@ -105,7 +105,7 @@ def gather(
     source: str,
     wanted: int | None = None,
     width: int = WIDTH,
-    mode: Physics = "exact",
+    physics: Physics = "exact",
 ) -> tuple[list[Episode], int]:
     """Runs up to `trials` episodes of an actor, each wave stored before the next one starts.
 
@@ -120,7 +120,7 @@ def gather(
       source: who acts, as stored in the episodes.
       wanted: number of successes to stop after; then failures are not stored.
       width: environments that are stepped together.
-      mode: physics, `exact` or `fast`.
+      physics: `exact` or `fast`.
 
     Returns:
       The episodes, in order, at most `wanted` of them; and how many were tried for them.
@@ -150,7 +150,7 @@ def gather(
         source=source,
         width=width,
         threads=context.run.config.workers,
-        mode=mode,
+        physics=physics,
         on_chunk=on_chunk,
         on_wave=on_wave,
     )

@@ -32,11 +32,6 @@ class PolicyActor:
         self._seeds = np.zeros(0, np.int64)
         self._chunks = 0
 
-    @property
-    def chunk(self) -> int:
-        """Actions that are executed between two observations."""
-        return self._action_steps
-
     def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
         """Begins new episodes in all N rows."""
         self._seeds, self._chunks = np.asarray(seeds), 0

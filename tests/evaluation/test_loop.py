@@ -13,8 +13,6 @@ OPTIONS = {"seed": 3, "split": "heldout", "source": "bc", "threads": 2}
 class Noise:
     """An actor that draws its actions from its rows' seeds."""
 
-    chunk = 4
-
     def reset(self, seeds):
         self.random = [np.random.default_rng(seed) for seed in seeds]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.libero.envs.benchmark_observations import BenchmarkObserver, Sample
+from rlgen.libero.envs.benchmark_observations import BenchmarkObserver, SensorReading
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.assets import find_assets
@@ -98,7 +98,7 @@ def test_observations_are_the_benchmarks(pair):
     wanted = {name.removeprefix("seen."): values for name, values in seen.items() if name.startswith("seen.")}
     for step, action in enumerate(seen["actions"]):
         kernel.run_chunk(arrays, constants, controller, action[None], False, 0.0, np.zeros((1, len(start))))
-        ours = observer(Sample(controller.sensed_pose, controller.sensed_qpos, controller.sensed_qvel))
+        ours = observer(SensorReading(controller.sensed_pose, controller.sensed_qpos, controller.sensed_qvel))
         assert set(ours) == set(wanted)
         for name, values in ours.items():
             # Poses relative to the hand are single precision there: a last bit may fall on the other side.

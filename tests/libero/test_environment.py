@@ -31,7 +31,7 @@ def test_what_sleeps_in_its_place_still_counts(bowl_scene, mode):
     environment = Environment(bowl_scene, model_for(bowl_scene, mode))
     environment.reset(bowl_on_plate(bowl_scene))
     still = np.tile(SETTLE_ACTION, (60, 1))
-    rows = np.zeros((60, len(environment.physics)))
+    rows = np.zeros((60, len(environment.state)))
     kernel.run_chunk(environment._arrays, environment._constants, environment._controller, still, False, 0.0, rows)
     if mode == "fast":
         assert not contacts_hold(bowl_scene.goal, environment._data), "the bowl should be asleep"
@@ -43,7 +43,7 @@ def test_a_gripper_command_of_zero_leaves_the_fingers_as_they_are(bowl_scene):
     kernel.link_mujoco()
     environment = Environment(bowl_scene, model_for(bowl_scene, "exact"))
     environment.reset(bowl_scene.stored_states[0])
-    rows, closing = np.zeros((3, len(environment.physics))), np.tile([0, 0, 0, 0, 0, 0, 1.0], (3, 1))
+    rows, closing = np.zeros((3, len(environment.state))), np.tile([0, 0, 0, 0, 0, 0, 1.0], (3, 1))
     for command, moves in ((0.0, False), (1e-30, True), (0.0, False), (-1e-30, True), (0.0, False)):
         before = environment._controller.gripper.copy()
         environment.step(closing * command, rows)
@@ -57,7 +57,7 @@ def test_above_the_plate_is_not_on_it(bowl_scene):
     state = bowl_on_plate(bowl_scene)
     nq = bowl_scene.model.nq
     environment._data.qpos[:] = state[1 : 1 + nq]
-    environment.physics[:] = state
+    environment.state[:] = state
     rows = np.zeros((1, len(state)))
     # In the air it falls a few centimetres within the step.
     assert environment.step(SETTLE_ACTION[None], rows) == (1, False)

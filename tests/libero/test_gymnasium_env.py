@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rlgen.libero.envs.gymnasium import LiberoEnv, LiberoVectorEnv
 
 
-@pytest.mark.parametrize("options", [{}, {"chunk": 4, "view": "fast", "size": 32, "physics": "exact"}])
+@pytest.mark.parametrize("options", [{}, {"chunk": 4, "renderer": "fast", "image_size": 32, "physics": "exact"}])
 def test_gymnasiums_own_checker_has_nothing_to_say(placeholder_scene, options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -171,8 +171,6 @@ class ScriptedExpert:
       clean: straight and steady instead of human-like.
     """
 
-    chunk = 1
-
     def __init__(self, scene: Scene, *, clean: bool = False):
         self.scene = scene
         self._clean = clean

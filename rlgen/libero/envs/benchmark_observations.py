@@ -14,8 +14,8 @@ from numba import njit
 from rlgen.libero.scenes.scene import Scene
 
 
-class Sample(NamedTuple):
-    """What the benchmark's sensors see of one environment.
+class SensorReading(NamedTuple):
+    """A sample of the benchmark's sensors in one environment.
 
     Attributes:
       pose: joint positions that body and site poses are computed from, `[nq]`.
@@ -29,37 +29,37 @@ class Sample(NamedTuple):
 
 
 class BenchmarkObserver:
-    """Names and numbers of the benchmark's observation, pictures apart. Owns an `MjData`; one a thread."""
+    """Computes the benchmark's observation, without images; holds an `MjData`, for one thread at a time."""
 
     def __init__(self, scene: Scene):
         self._scene = scene
         self._data = mujoco.MjData(scene.model)
 
-    def __call__(self, sample: Sample) -> dict[str, Float[np.ndarray, " D"]]:
-        """One environment's observation; positions in metres, quaternions (x, y, z, w), joints in radians."""
+    def __call__(self, reading: SensorReading) -> dict[str, Float[np.ndarray, " D"]]:
+        """Returns the observation of one environment: metres, radians, quaternions as (x, y, z, w)."""
         scene, data, robot = self._scene, self._data, self._scene.robot
-        data.qpos[:] = sample.pose
+        data.qpos[:] = reading.pose
         mujoco.mj_kinematics(scene.model, data)
         hand = data.site_xpos[robot.grip_site].copy()
         hand_quaternion = _xyzw(data.xquat[robot.hand_body])
-        joints, fingers = sample.qpos[robot.arm_qpos], robot.finger_qpos
-        seen = {
+        joints, fingers = reading.qpos[robot.arm_qpos], robot.finger_qpos
+        observation = {
             "robot0_joint_pos": joints,
             "robot0_joint_pos_cos": np.cos(joints),
             "robot0_joint_pos_sin": np.sin(joints),
-            "robot0_joint_vel": sample.qvel[robot.arm_dof],
+            "robot0_joint_vel": reading.qvel[robot.arm_dof],
             "robot0_eef_pos": hand,
             "robot0_eef_quat": hand_quaternion,
-            "robot0_gripper_qpos": sample.qpos[fingers],
+            "robot0_gripper_qpos": reading.qpos[fingers],
             # Finger joints are slides without quaternions before them: qpos and qvel share the address.
-            "robot0_gripper_qvel": sample.qvel[fingers],
+            "robot0_gripper_qvel": reading.qvel[fingers],
         }
         for name, body in zip(scene.object_names, scene.object_bodies, strict=True):
             position, quaternion = data.xpos[body].copy(), _xyzw(data.xquat[body])
             offset, turn = relative_pose(position, quaternion, hand, hand_quaternion)
-            seen[f"{name}_pos"], seen[f"{name}_quat"] = position, quaternion
-            seen[f"{name}_to_robot0_eef_pos"], seen[f"{name}_to_robot0_eef_quat"] = offset, turn
-        return seen
+            observation[f"{name}_pos"], observation[f"{name}_quat"] = position, quaternion
+            observation[f"{name}_to_robot0_eef_pos"], observation[f"{name}_to_robot0_eef_quat"] = offset, turn
+        return observation
 
 
 def _xyzw(quaternion: Float[np.ndarray, "4"]) -> Float[np.ndarray, "4"]:
@@ -68,7 +68,7 @@ def _xyzw(quaternion: Float[np.ndarray, "4"]) -> Float[np.ndarray, "4"]:
 
 @njit(cache=True)
 def _matrix(position, quaternion):
-    """Homogeneous matrix in single precision."""
+    """Returns a homogeneous matrix in single precision."""
     q = quaternion.astype(np.float32)
     scale = np.sqrt(2.0 / np.float64(np.dot(q, q)))
     for i in range(4):
@@ -85,7 +85,7 @@ def _matrix(position, quaternion):
 
 @njit(cache=True)
 def _quaternion(matrix):
-    """(x, y, z, w), w >= 0, of a rotation matrix by the largest eigenvector (Bar-Itzhack, 2000), single precision."""
+    """Returns the quaternion (x, y, z, w), w >= 0, of a rotation matrix, in single precision (Bar-Itzhack, 2000)."""
     m = matrix.astype(np.float32)
     k = np.zeros((4, 4), np.float32)
     for i in range(3):
@@ -106,10 +106,18 @@ def relative_pose(
     hand: Float[np.ndarray, "3"],
     hand_quaternion: Float[np.ndarray, "4"],
 ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "4"]]:
-    """Pose of an object in the hand's frame as the benchmark computes it: rounded to single precision."""
+    """Computes the pose of an object in the hand's frame as the benchmark does: rounded to single precision.
+
+    Args:
+      position, quaternion: of the object in the world, metres and (x, y, z, w).
+      hand, hand_quaternion: the same of the hand.
+
+    Returns:
+      Position and quaternion.
+    """
     pose, frame = _matrix(position, quaternion), _matrix(hand, hand_quaternion)
     inverse = np.eye(4)
     inverse[:3, :3] = frame[:3, :3].T
     inverse[:3, 3] = -inverse[:3, :3].dot(frame[:3, 3])
-    seen = inverse.dot(pose)
-    return seen[:3, 3], _quaternion(seen)
+    relative = inverse.dot(pose)
+    return relative[:3, 3], _quaternion(relative)

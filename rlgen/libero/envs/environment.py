@@ -1,4 +1,4 @@
-"""One environment: physics, controller and clock. All that changes from step to step is in here."""
+"""A single environment: physics, controller and clock, with all state that changes from step to step."""
 
 import copy
 from dataclasses import dataclass
@@ -9,48 +9,50 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.core.errors import UserError
-from rlgen.libero.envs.benchmark_observations import Sample
+from rlgen.libero.envs.benchmark_observations import SensorReading
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import contacts_hold
 from rlgen.libero.scenes.scene import Scene
 
 Physics = Literal["exact", "fast"]
-# What every public evaluation does before the first action.
+# Every public evaluation takes these steps before the first action.
 SETTLE_STEPS = 10
 SETTLE_ACTION = np.array([0, 0, 0, 0, 0, 0, -1.0])
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _DIVERGED = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{kind}")) for kind in ("POS", "VEL", "ACC"))
 
 
 class DivergedError(Exception):
-    """The physics became infinite."""
+    """Physics that became infinite."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An environment at rest between two steps, enough to go on from.
+    """An environment between two control steps, enough to resume from.
 
     Attributes:
       integration: MuJoCo's integration state.
-      physics: time, qpos, qvel as they were observed last.
-      controller: the controller's and the sensors' numbers.
-      steps: control steps since the episode began.
+      state: time, qpos, qvel as last observed.
+      controller: arrays of `kernel_arrays.ControllerState`.
+      control_steps: control steps since the episode began.
     """
 
     integration: Float[np.ndarray, " I"]
-    physics: Float[np.ndarray, " D"]
+    state: Float[np.ndarray, " D"]
     controller: tuple[np.ndarray, ...]
-    steps: int
+    control_steps: int
 
 
 def model_for(scene: Scene, physics: Physics) -> mujoco.MjModel:
-    """The scene's physics in a mode; environments of one scene and mode share it.
+    """Returns the scene's model for one kind of physics; environments of one scene and kind share it.
 
-    `fast` lets resting objects sleep (MuJoCo's sleeping islands); `exact` simulates everything.
+    Args:
+      scene: the task's scene.
+      physics: `fast` lets resting objects sleep (MuJoCo's sleeping islands); `exact` simulates everything.
 
     Raises:
-      ValueError: an unknown mode.
-      UserError: this MuJoCo is too old for `fast`.
+      ValueError: for unknown physics.
+      UserError: where this MuJoCo is too old for `fast`.
     """
     if physics not in ("exact", "fast"):
         raise ValueError(f"unknown physics {physics!r}, expected 'exact' or 'fast'")
@@ -59,18 +61,30 @@ def model_for(scene: Scene, physics: Physics) -> mujoco.MjModel:
     sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", None)
     if sleep is None:
         raise UserError(f"physics 'fast' needs MuJoCo 3.4 or newer, this is {mujoco.__version__}; use 'exact'")
-    own = copy.copy(scene.model)
-    own.opt.enableflags |= int(sleep)
-    return own
+    model = copy.copy(scene.model)
+    model.opt.enableflags |= int(sleep)
+    return model
 
 
 class Environment:
-    """One environment of a task; not for two threads at a time."""
+    """One environment of a task, for one thread at a time; `VectorEnv` runs many.
+
+    Attributes:
+      scene: the task's scene.
+      control_steps: control steps since the episode began.
+      state: time, qpos, qvel as last observed, `[D]`.
+    """
 
     def __init__(self, scene: Scene, model: mujoco.MjModel):
+        """Makes an environment, which must be reset before its first step.
+
+        Args:
+          scene: the task's scene.
+          model: from `model_for`.
+        """
         self.scene = scene
-        self.steps = 0
-        self.physics = np.zeros(1 + scene.model.nq + scene.model.nv)
+        self.control_steps = 0
+        self.state = np.zeros(1 + scene.model.nq + scene.model.nv)
         self._model = model
         self._data = mujoco.MjData(model)
         self._arrays = kernel_arrays.make_data_arrays(model, self._data)
@@ -78,7 +92,7 @@ class Environment:
         self._controller = kernel_arrays.make_controller_state(scene)
 
     def reset(self, state: Float[np.ndarray, " D"]) -> None:
-        """Starts an episode from an initial state, settled as the benchmark does.
+        """Starts an episode from an initial state (time, qpos, qvel), settled for 10 steps as the benchmark does.
 
         Raises:
           DivergedError: the state cannot be simulated.
@@ -90,79 +104,82 @@ class Environment:
         mujoco.mj_forward(self._model, data)
         controller.goal_rotation[:] = self.scene.control.initial_orientation
         controller.gripper[:] = 0.0
-        controller.sensed_pose[:], controller.sensed_qpos[:], controller.sensed_qvel[:] = (
-            data.qpos,
-            data.qpos,
-            data.qvel,
-        )
+        controller.sensed_pose[:], controller.sensed_qpos[:] = data.qpos, data.qpos
+        controller.sensed_qvel[:] = data.qvel
         rows = np.zeros((SETTLE_STEPS, len(state)))
         actions = np.tile(SETTLE_ACTION, (SETTLE_STEPS, 1))
         kernel.run_chunk(self._arrays, self._constants, controller, actions, False, float(state[0]), rows)
-        self._check()
-        self.physics[:] = rows[-1]
-        self.steps = 0
+        self._check_diverged()
+        self.state[:] = rows[-1]
+        self.control_steps = 0
 
     def step(self, chunk: Float[np.ndarray, "H 7"], states: Float[np.ndarray, "H D"]) -> tuple[int, bool]:
-        """Runs a chunk until the goal, asking for its contacts wherever all else of it holds.
+        """Runs a chunk until the goal is reached; contacts are checked where the rest of the goal holds.
 
         Args:
-          chunk: actions.
-          states: filled with time, qpos, qvel after each control step.
+          chunk: actions in [-1, 1].
+          states: output: time, qpos, qvel after each control step.
 
         Returns:
           Control steps taken, and whether the goal was reached.
 
         Raises:
-          DivergedError: the physics became infinite; only a reset helps.
+          DivergedError: the physics became infinite; the environment must be reset.
         """
         taken, reached = 0, False
         while taken < len(chunk) and not reached:
-            now = float(states[taken - 1, 0]) if taken else float(self.physics[0])
-            left = chunk[taken:], True, now, states[taken:]
-            steps, likely = kernel.run_chunk(self._arrays, self._constants, self._controller, *left)
+            time = float(states[taken - 1, 0]) if taken else float(self.state[0])
+            rest = chunk[taken:], True, time, states[taken:]
+            steps, poses_hold = kernel.run_chunk(self._arrays, self._constants, self._controller, *rest)
             taken += steps
-            reached = likely and self._touching()
-        self._check()
+            reached = poses_hold and self._contacts_hold()
+        self._check_diverged()
         if taken:
-            self.steps += taken
-            self.physics[:] = states[taken - 1]
+            self.control_steps += taken
+            self.state[:] = states[taken - 1]
         return taken, reached
 
-    def sample(self) -> Sample:
-        """What the benchmark's sensors saw last."""
+    def sensors(self) -> SensorReading:
+        """Returns the last sample of the benchmark's sensors."""
         controller = self._controller
-        return Sample(controller.sensed_pose.copy(), controller.sensed_qpos.copy(), controller.sensed_qvel.copy())
+        return SensorReading(
+            controller.sensed_pose.copy(), controller.sensed_qpos.copy(), controller.sensed_qvel.copy()
+        )
 
     def snapshot(self) -> Snapshot:
-        """A snapshot. The environment goes on from it as a restored one will, with everything awake."""
-        integration = np.empty(mujoco.mj_stateSize(self._model, _STATE))
-        mujoco.mj_getState(self._model, self._data, integration, _STATE)
+        """Returns a snapshot.
+
+        The environment continues from it as a restored one does, with all objects awake.
+        """
+        integration = np.empty(mujoco.mj_stateSize(self._model, _INTEGRATION_STATE))
+        mujoco.mj_getState(self._model, self._data, integration, _INTEGRATION_STATE)
         controller = tuple(array.copy() for array in self._controller)
-        snapshot = Snapshot(integration, self.physics.copy(), controller, self.steps)
+        snapshot = Snapshot(integration, self.state.copy(), controller, self.control_steps)
         self.restore(snapshot)
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Goes back to a snapshot of the same scene and mode."""
+        """Restores a snapshot of the same scene and physics."""
         mujoco.mj_resetData(self._model, self._data)
-        mujoco.mj_setState(self._model, self._data, snapshot.integration, _STATE)
-        for array, kept in zip(self._controller, snapshot.controller, strict=True):
-            array[:] = kept
-        self.physics[:] = snapshot.physics
-        self.steps = snapshot.steps
+        mujoco.mj_setState(self._model, self._data, snapshot.integration, _INTEGRATION_STATE)
+        for array, stored in zip(self._controller, snapshot.controller, strict=True):
+            array[:] = stored
+        self.state[:] = snapshot.state
+        self.control_steps = snapshot.control_steps
 
-    def _touching(self) -> bool:
-        """Whether the goal's contacts are there; what sleeps has none, so that such scenes are looked at awake."""
+    def _contacts_hold(self) -> bool:
+        """Returns whether the contacts that the goal asks for exist."""
         if not self.scene.goal.needs_contact:
             return True
         data = self._data
         if self._model is not self.scene.model:
+            # Sleeping objects have no contacts, so these are computed with all objects awake.
             data = mujoco.MjData(self.scene.model)
             data.qpos[:] = self._data.qpos
             mujoco.mj_fwdPosition(self.scene.model, data)
         return contacts_hold(self.scene.goal, data)
 
-    def _check(self) -> None:
-        """MuJoCo notices numbers that are not finite, warns, and starts over from the model's own pose."""
+    def _check_diverged(self) -> None:
+        """Raises `DivergedError` where MuJoCo met infinite numbers; it then warns and resets to the model's pose."""
         if any(self._data.warning[kind].number for kind in _DIVERGED):
             raise DivergedError("the physics became infinite")

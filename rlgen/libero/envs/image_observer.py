@@ -1,9 +1,9 @@
-"""What a policy reads of an environment: its vector, or images rendered from its physics state as well."""
+"""Observations as policies read them: the vector alone, or images rendered from the physics state as well."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from rlgen.core.types import ImageObservation, Observation
 from rlgen.libero.rendering.pool import RenderPool
@@ -12,7 +12,18 @@ from rlgen.libero.scenes.scene import Scene
 Observe = Callable[[Observation], np.ndarray | ImageObservation]
 
 
-def observe_vector(observation: Observation) -> np.ndarray:
+def make_observe(scenes: Sequence[Scene], image_size: int | None, *, threads: int = 2) -> Observe:
+    """Makes the function from observations of environments to what a policy reads.
+
+    Args:
+      scenes: scene of each row; a single one is that of every row.
+      image_size: width and height of the images that the policy reads, pixels; None for a policy on vectors.
+      threads: threads that render.
+    """
+    return observe_vector if image_size is None else ImageObserver(scenes, image_size, threads=threads)
+
+
+def observe_vector(observation: Observation) -> Float[np.ndarray, "N O"]:
     """Returns the vector."""
     return observation.vector
 
@@ -26,7 +37,7 @@ class ImageObserver:
         Args:
           scenes: scene of each row of the observations; a single one is that of every row.
           image_size: width and height, pixels.
-          threads: that render.
+          threads: threads that render.
         """
         self._scenes = tuple(scenes)
         self._pool = RenderPool(self._scenes, image_size=image_size, workers=threads)
@@ -37,10 +48,16 @@ class ImageObserver:
         return ImageObservation(images=self._render(observation, rows), vector=vector_with_robot_state(observation))
 
     def observe_rows(
-        self, before: ImageObservation, observation: Observation, rows: Int[np.ndarray, " M"]
+        self, previous: ImageObservation, observation: Observation, rows: Int[np.ndarray, " M"]
     ) -> ImageObservation:
-        """Returns `before` with some rows rendered anew from `observation`, and the vector of `observation`."""
-        images = before.images
+        """Returns what a call would, with images rendered for some rows only.
+
+        Args:
+          previous: its images are taken for the other rows.
+          observation: of all rows.
+          rows: to render.
+        """
+        images = previous.images
         if len(rows):
             images = images.copy()
             images[rows] = self._render(observation, rows)
@@ -54,17 +71,6 @@ class ImageObserver:
         return self._pool.render(observation.physics[rows], rows % len(self._scenes))
 
 
-def vector_with_robot_state(observation: Observation) -> np.ndarray:
-    """Returns the robot's own state, then the physics vector: `[N, P + O]`."""
+def vector_with_robot_state(observation: Observation) -> Float[np.ndarray, "N P+O"]:
+    """Returns the robot's own state, then the vector of poses, in single precision."""
     return np.concatenate([observation.robot.vla_state, observation.vector], axis=-1).astype(np.float32)
-
-
-def make_observe(scenes: Sequence[Scene], image_size: int | None, *, threads: int = 2) -> Observe:
-    """Makes the function from environments' observations to what a policy reads.
-
-    Args:
-      scenes: scene of each row; a single one is that of every row.
-      image_size: width and height of the images that the policy reads, pixels; None for a policy on vectors.
-      threads: that render.
-    """
-    return observe_vector if image_size is None else ImageObserver(scenes, image_size, threads=threads)

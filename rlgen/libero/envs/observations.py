@@ -1,4 +1,4 @@
-"""What actors see of recorded or running physics: the robot's own state and a vector of poses."""
+"""Observations of physics states: the robot's own state, and a vector of poses for policies on physics state."""
 
 import mujoco
 import numpy as np
@@ -10,15 +10,26 @@ from rlgen.libero.scenes.scene import Scene
 
 
 class Observer:
-    """Computes observations from physics states by forward kinematics. Owns an `MjData`; one a thread."""
+    """Computes observations from physics states by forward kinematics; holds an `MjData`, for one thread at a time.
+
+    The vector is the end effector's position and the first two columns of the hand's rotation matrix, positions and
+    velocities of the fingers (13 numbers), then for each atom of the goal 18: the object's position, the first two
+    columns of its rotation matrix, its position relative to the hand, the region's position, and that relative to the
+    object.
+    """
 
     def __init__(self, scene: Scene):
         self._scene = scene
         self._data = mujoco.MjData(scene.model)
 
     def __call__(self, physics: Float[np.ndarray, "N D"], step: Int[np.ndarray, " N"] | None = None) -> Observation:
-        """Observes N physics states (time, qpos, qvel)."""
-        rows = [self._one(state) for state in physics]
+        """Computes the observation of N physics states.
+
+        Args:
+          physics: time, qpos, qvel of each.
+          step: control steps since the episode began; zeros by default.
+        """
+        rows = [self._observe_one(state) for state in physics]
         position, quaternion, vector = (np.stack(column) for column in zip(*rows, strict=True))
         qpos = physics[:, 1 : 1 + self._scene.model.nq]
         robot = RobotState(
@@ -30,7 +41,8 @@ class Observer:
         steps = np.zeros(len(physics), np.int64) if step is None else step
         return Observation(vector=vector, physics=physics, robot=robot, step=steps)
 
-    def _one(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _observe_one(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the end effector's position, the hand's quaternion, and the vector."""
         scene, data = self._scene, self._data
         nq = scene.model.nq
         data.qpos[:] = state[1 : 1 + nq]
@@ -42,18 +54,19 @@ class Observer:
         parts = [position, hand[:, 0], hand[:, 1], state[1 + fingers], state[1 + nq + fingers]]
         goal = scene.goal
         atoms = zip(goal.kinds, goal.bodies, goal.targets, goal.joints, goal.thresholds, strict=True)
-        for kind, body, place, joints, threshold in atoms:
-            pose = data.xmat[body].reshape(3, 3)
-            there = data.xpos[body]
-            region = data.site_xpos[place] if kind in (CONTAIN, UNDER) else data.xpos[place]
+        for kind, body, target, joints, threshold in atoms:
+            rotation = data.xmat[body].reshape(3, 3)
+            object_position = data.xpos[body]
+            region = data.site_xpos[target] if kind in (CONTAIN, UNDER) else data.xpos[target]
             if kind == JOINT:
-                region = there + np.array([data.qpos[joints[0]] - threshold, 0.0, 0.0])
-            parts += [there, pose[:, 0], pose[:, 1], there - position, region, region - there]
+                region = object_position + np.array([data.qpos[joints[0]] - threshold, 0.0, 0.0])
+            to_object, to_region = object_position - position, region - object_position
+            parts += [object_position, rotation[:, 0], rotation[:, 1], to_object, region, to_region]
         return position, data.xquat[scene.robot.hand_body].copy(), np.concatenate(parts)
 
 
 def axis_angle(quaternion: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 3"]:
-    """Axis times angle, radians in [0, 2 pi), of unit quaternions (w, x, y, z), as robosuite computes it."""
+    """Converts unit quaternions (w, x, y, z) to axis times angle, radians in [0, 2 pi), as robosuite does."""
     w = np.clip(quaternion[:, :1], -1.0, 1.0)
     sine = np.sqrt(1.0 - w * w)
     scale = np.where(sine < 1e-8, 0.0, 2.0 * np.arccos(w) / np.maximum(sine, 1e-8))
@@ -61,5 +74,5 @@ def axis_angle(quaternion: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 3"]
 
 
 def observation_size(scene: Scene) -> int:
-    """Numbers in `Observation.vector`."""
+    """Returns the size of `Observation.vector`."""
     return 13 + 18 * len(scene.goal.atoms)

@@ -1,4 +1,9 @@
-"""Episodes: an actor in a pool, from given initial states. The evaluator, the collector and the demonstrator."""
+"""Rollouts of whole episodes: `run_episodes` runs an `Actor` in a vector environment from given initial states.
+
+trials = make_trials(50, len(scene.stored_states), seed=0)
+for episodes in run_episodes(scene, actor, trials, split="heldout", source="ppo"):
+    successes += sum(episode.success for episode in episodes)
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,32 +19,40 @@ from rlgen.libero.scenes.scene import Scene
 
 
 class Actor(Protocol):
-    """Turns observations into action chunks."""
-
-    @property
-    def chunk(self) -> int:
-        """H, control steps between two looks."""
+    """Anything that turns observations of N environments into action chunks."""
 
     def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
-        """New episodes start in all N rows; what is drawn at random depends on the row's seed alone."""
+        """Prepares for new episodes in all N rows; random numbers of a row must depend on its seed alone."""
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
-        """The next chunk of every row."""
+        """Returns the next action chunk of every row."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One episode to run: which initial state, and the actor's seed."""
+    """An episode to run.
 
-    index: int
+    Attributes:
+      initial_index: index of the initial state within its split.
+      seed: the actor's.
+    """
+
+    initial_index: int
     seed: int
 
 
-def make_trials(count: int, states: int, *, seed: int, offset: int = 0) -> list[Trial]:
-    """`count` trials that go through the initial states in order, each with its own seed."""
-    numbers = range(offset, offset + count)
-    seeds = [int(np.random.SeedSequence((seed, number)).generate_state(1)[0] >> 1) for number in numbers]
-    return [Trial(number % states, episode) for number, episode in zip(numbers, seeds, strict=True)]
+def make_trials(count: int, num_states: int, *, seed: int, offset: int = 0) -> list[Trial]:
+    """Makes trials that go through the initial states in order, each with its own seed.
+
+    Args:
+      count: number of trials.
+      num_states: number of initial states; after the last one the first follows.
+      seed: root of the trials' seeds.
+      offset: number of trials to skip: `make_trials(2, n, seed=s, offset=3)` is `make_trials(5, n, seed=s)[3:]`.
+    """
+    indices = range(offset, offset + count)
+    seeds = [int(np.random.SeedSequence((seed, index)).generate_state(1)[0] >> 1) for index in indices]
+    return [Trial(index % num_states, trial_seed) for index, trial_seed in zip(indices, seeds, strict=True)]
 
 
 def run_episodes(
@@ -54,66 +67,86 @@ def run_episodes(
     physics: Physics = "exact",
     on_chunk: Callable[[int], None] | None = None,
 ) -> Iterator[list[Episode]]:
-    """Runs each trial once, `width` environments at a time, and yields the episodes wave by wave, in order.
+    """Runs each trial once, in waves of `width` environments, and yields the episodes of each wave in order.
 
-    An episode's actions depend on its trial alone as far as the actor's arithmetic does not depend on the
-    batch, which is why the last wave is filled up with repeated trials. `on_chunk` hears after every chunk
-    how many episodes of the wave are still going.
+    An episode depends on its trial alone, as far as the actor's arithmetic does not depend on the size of the batch:
+    the last wave is padded with repeated trials to `width`.
+
+    Args:
+      scene: the task's scene.
+      actor: the policy.
+      trials: the episodes to run.
+      split: which initial states `Trial.initial_index` refers to, `train` or `heldout`.
+      source: who acts, as stored in the episodes.
+      width: environments that are stepped together.
+      threads: threads that step them.
+      physics: `exact` or `fast`.
+      on_chunk: called after every action chunk with the number of unfinished episodes of the wave.
     """
-    pool = VectorEnv([scene] * width, threads=threads, physics=physics)
+    env = VectorEnv([scene] * width, threads=threads, physics=physics)
     states = scene.initial_states(split)
     try:
         for start in range(0, len(trials), width):
             wave = list(trials[start : start + width])
-            filled = wave + [wave[-1]] * (width - len(wave))
-            episodes = _run_wave(pool, actor, filled, states, split, source, on_chunk)
-            yield episodes[: len(wave)]
+            padded = wave + [wave[-1]] * (width - len(wave))
+            initial_states = states[[trial.initial_index for trial in padded]]
+            paths = _run_wave(env, actor, initial_states, [trial.seed for trial in padded], on_chunk)
+            yield [
+                _episode(scene, trial, split, source, initial, path)
+                for trial, initial, path in zip(wave, initial_states, paths, strict=False)
+            ]
     finally:
-        pool.close()
+        env.close()
+
+
+@dataclass
+class _Path:
+    """An episode as it grows: states before each action and after the last, actions, success."""
+
+    states: list[np.ndarray]
+    actions: list[np.ndarray]
+    success: bool = False
 
 
 def _run_wave(
-    pool: VectorEnv,
+    env: VectorEnv,
     actor: Actor,
-    trials: list[Trial],
-    states: np.ndarray,
-    split: str,
-    source: str,
+    initial_states: Float[np.ndarray, "N D"],
+    seeds: Sequence[int],
     on_chunk: Callable[[int], None] | None,
-) -> list[Episode]:
-    initial = states[[trial.index for trial in trials]]
-    observation = pool.reset(initial)
-    actor.reset(np.array([trial.seed for trial in trials]))
-    paths = [[physics] for physics in observation.physics]
-    actions: list[list[np.ndarray]] = [[] for _ in trials]
-    active = np.ones(pool.num_envs, bool)
-    success = np.zeros(pool.num_envs, bool)
+) -> list[_Path]:
+    observation = env.reset(initial_states)
+    actor.reset(np.array(seeds))
+    paths = [_Path([state], []) for state in observation.physics]
+    active = np.ones(env.num_envs, bool)
     while active.any():
-        # Executed as recorded: a replay of the float32 actions takes the same path.
+        # Executed in the precision that is stored: a replay of the float32 actions takes the same path.
         chunks = np.asarray(actor(observation), np.float32)
-        result = pool.step(chunks, active=active)
+        result = env.step(chunks, active=active)
         for row in np.flatnonzero(active):
-            paths[row] += list(result.states[row, : result.control_steps[row]])
-            actions[row] += list(chunks[row, : result.control_steps[row]])
-        success |= result.terminated
+            paths[row].states += list(result.states[row, : result.control_steps[row]])
+            paths[row].actions += list(chunks[row, : result.control_steps[row]])
+            paths[row].success |= bool(result.terminated[row])
         active &= ~(result.terminated | result.truncated)
         observation = result.observation
         if on_chunk is not None:
             on_chunk(int(active.sum()))
-    task = pool.scenes[0].task
-    return [
-        Episode(
-            task=task.id,
-            prompt=task.prompt,
-            source=source,
-            initial_index=trial.index,
-            split=split,
-            seed=trial.seed,
-            initial_state=initial[row],
-            states=np.stack(paths[row]),
-            actions=np.stack(actions[row]),
-            rewards=np.r_[np.zeros(len(actions[row]) - 1), success[row]].astype(np.float32),
-            success=bool(success[row]),
-        )
-        for row, trial in enumerate(trials)
-    ]
+    return paths
+
+
+def _episode(
+    scene: Scene, trial: Trial, split: str, source: str, initial_state: Float[np.ndarray, " D"], path: _Path
+) -> Episode:
+    return Episode(
+        task=scene.task.id,
+        prompt=scene.task.prompt,
+        source=source,
+        initial_index=trial.initial_index,
+        split=split,
+        seed=trial.seed,
+        initial_state=initial_state,
+        states=np.stack(path.states),
+        actions=np.stack(path.actions),
+        rewards=np.r_[np.zeros(len(path.actions) - 1), path.success].astype(np.float32),
+        success=path.success,
+    )

@@ -1,4 +1,4 @@
-"""Many environments on threads."""
+"""The vector environment: many environments that are stepped together, on threads."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from rlgen.libero.scenes.scene import Scene
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What a chunk did in N environments.
+    """The outcome of an action chunk in N environments.
 
     Attributes:
       observation: after the chunk, and after the reset where an episode ended.
@@ -26,8 +26,8 @@ class ChunkResult:
       reward: 1 where the goal was reached within the chunk.
       terminated: the goal was reached.
       truncated: the horizon was reached without the goal, or the environment failed.
-      failed: the environment raised or its physics became infinite; what it did in this chunk is void.
-      control_steps: control steps used, 0 for environments that were not active.
+      failed: the environment raised an error or its physics became infinite; its part of this chunk is void.
+      control_steps: control steps taken, 0 for environments that were not active.
       states: time, qpos, qvel after each control step; rows beyond `control_steps` are zero.
     """
 
@@ -42,41 +42,56 @@ class ChunkResult:
 
 
 class VectorEnv:
-    """N environments, of one task or of several. Results do not depend on the number of threads.
+    """N environments of one task or of several, stepped by action chunks on threads.
 
-    Rows of observations and states are as long as the longest task needs, filled up with zeros.
+    Results do not depend on the number of threads. An episode ends when the goal is reached (`terminated`) or after
+    `horizon` control steps (`truncated`). Rows of observations and states are as long as the largest scene needs;
+    those of smaller scenes are padded with zeros.
+
+    An example of use:
+
+        env = VectorEnv([scene] * 8, threads=2)
+        observation = env.reset(scene.training_states[:8])
+        while True:
+            chunk = policy(observation)  # [8, H, 7] in [-1, 1]
+            result = env.step(chunk, reset_states=scene.training_states[8:16])
+            observation = result.observation  # of the next episode, where one has ended
+        env.close()
 
     Attributes:
       scenes: the scene of each environment; equal ones share their model.
-      failures: a line for every failure since the pool was made.
+      failures: a line for every failed environment since this object was made.
     """
 
     def __init__(
         self, scenes: Sequence[Scene], *, threads: int = 2, physics: Physics = "fast", horizon: int | None = None
     ):
-        """Makes one environment an entry of `scenes`.
+        """Makes one environment for each entry of `scenes`; they must be reset before the first step.
 
         Args:
           scenes: `[scene] * N` for one task.
-          threads: of the machine's cores; more than there are cores hurts.
+          threads: threads that step environments; more than the machine has cores is slower.
           physics: `fast` lets resting objects sleep, `exact` simulates everything.
           horizon: control steps of an episode; each task's own by default.
+
+        Raises:
+          ValueError: no scene, or fewer threads than one.
         """
         if not scenes or threads < 1:
-            raise ValueError(f"a pool needs at least one scene and thread, got {len(scenes)} and {threads}")
+            raise ValueError(f"expected at least one scene and one thread, got {len(scenes)} and {threads}")
         kernel.link_mujoco()
         self.scenes, self.failures = tuple(scenes), []
         models = {id(scene): model_for(scene, physics) for scene in self.scenes}
         self._environments = [Environment(scene, models[id(scene)]) for scene in self.scenes]
         self._horizons = np.array([scene.task.horizon if horizon is None else horizon for scene in self.scenes])
-        self._width = max(len(environment.physics) for environment in self._environments)
+        self._state_size = max(len(environment.state) for environment in self._environments)
         self._observers = {id(scene): Observer(scene) for scene in self.scenes}
-        self._named = {id(scene): BenchmarkObserver(scene) for scene in self.scenes}
+        self._benchmark_observers = {id(scene): BenchmarkObserver(scene) for scene in self.scenes}
         self._threads = ThreadPoolExecutor(min(threads, self.num_envs))
 
     @property
     def num_envs(self) -> int:
-        """N."""
+        """Returns N."""
         return len(self.scenes)
 
     def close(self) -> None:
@@ -85,6 +100,9 @@ class VectorEnv:
 
     def reset(self, initial_states: Float[np.ndarray, "N D"]) -> Observation:
         """Starts an episode in every environment, settled as the benchmark does (10 control steps).
+
+        Args:
+          initial_states: time, qpos, qvel of each environment, e.g. rows of `Scene.training_states`.
 
         Raises:
           ValueError: wrong shape.
@@ -95,7 +113,15 @@ class VectorEnv:
         return self._observe()
 
     def reset_rows(self, rows: Int[np.ndarray, " M"], initial_states: Float[np.ndarray, "M D"]) -> Observation:
-        """Starts an episode in some environments; the observation is of all."""
+        """Starts an episode in some environments.
+
+        Args:
+          rows: indices of these environments.
+          initial_states: time, qpos, qvel of each of them.
+
+        Returns:
+          The observation of all N environments.
+        """
         list(self._threads.map(self._reset_one, rows, initial_states))
         return self._observe()
 
@@ -106,12 +132,12 @@ class VectorEnv:
         reset_states: Float[np.ndarray, "N D"] | None = None,
         active: Bool[np.ndarray, " N"] | None = None,
     ) -> ChunkResult:
-        """Runs one action chunk in every environment, until its goal or horizon.
+        """Runs one action chunk in every environment, until its goal or horizon is reached.
 
         Args:
-          chunks: actions in [-1, 1]; what lies outside is clipped by the controller.
-          reset_states: initial states for the environments whose episode ends in this chunk; without
-            them such environments stay where they ended and must be reset or left inactive.
+          chunks: actions in [-1, 1]; the controller clips what lies outside.
+          reset_states: initial states for the environments whose episodes end in this chunk. Without them such
+            environments stay where they ended, and must be reset or left inactive.
           active: environments to step; all by default.
 
         Raises:
@@ -119,67 +145,67 @@ class VectorEnv:
         """
         chunks = self._checked_actions(chunks)
         active = np.ones(self.num_envs, bool) if active is None else active
-        states = np.zeros((self.num_envs, chunks.shape[1], self._width))
-        outcome = list(self._threads.map(self._step_one, range(self.num_envs), chunks, states, active))
-        steps, terminated, failed = (np.array(column) for column in zip(*outcome, strict=True))
-        truncated = active & ~terminated & (self._steps() >= self._horizons)
+        states = np.zeros((self.num_envs, chunks.shape[1], self._state_size))
+        outcomes = list(self._threads.map(self._step_one, range(self.num_envs), chunks, states, active))
+        control_steps, terminated, failed = (np.array(column) for column in zip(*outcomes, strict=True))
+        truncated = active & ~terminated & (self._episode_steps() >= self._horizons)
         final = observation = self._observe()
         ended = np.flatnonzero(terminated | truncated)
         if reset_states is not None and len(ended):
             self._check_states(reset_states)
             observation = self.reset_rows(ended, reset_states[ended])
         reward = terminated.astype(np.float64)
-        return ChunkResult(observation, final, reward, terminated, truncated, failed, steps, states)
+        return ChunkResult(observation, final, reward, terminated, truncated, failed, control_steps, states)
 
     def benchmark_observations(self) -> list[dict[str, Float[np.ndarray, " D"]]]:
-        """What the benchmark's environment would say after the last step, under its own names."""
-        return [self._named[id(e.scene)](e.sample()) for e in self._environments]
+        """Returns the observation of each environment's last step as the benchmark names and computes it."""
+        return [
+            self._benchmark_observers[id(environment.scene)](environment.sensors())
+            for environment in self._environments
+        ]
 
     def snapshot(self) -> list[Snapshot]:
-        """Every environment between two steps. From here this pool and a restored one do the same."""
+        """Returns a snapshot of every environment; from here on this object and a restored one act alike."""
         return [environment.snapshot() for environment in self._environments]
 
     def restore(self, snapshots: Sequence[Snapshot]) -> Observation:
-        """Goes back to what a pool of the same scenes and mode has saved."""
+        """Restores snapshots that were taken from the same scenes and physics."""
         for environment, snapshot in zip(self._environments, snapshots, strict=True):
             environment.restore(snapshot)
         return self._observe()
 
-    def _steps(self) -> Int[np.ndarray, " N"]:
-        return np.array([environment.steps for environment in self._environments])
+    def _episode_steps(self) -> Int[np.ndarray, " N"]:
+        return np.array([environment.control_steps for environment in self._environments])
 
     def _observe(self) -> Observation:
-        physics = np.zeros((self.num_envs, self._width))
-        for row, environment in zip(physics, self._environments, strict=True):
-            row[: len(environment.physics)] = environment.physics
+        states = np.zeros((self.num_envs, self._state_size))
+        for row, environment in zip(states, self._environments, strict=True):
+            row[: len(environment.state)] = environment.state
         if len(self._observers) == 1:
-            return self._observers[id(self.scenes[0])](physics, self._steps())
-        numbers = max(observation_size(scene) for scene in self.scenes)
-        rows = [
-            self._observers[id(scene)](row[None, : len(environment.physics)])
-            for scene, row, environment in zip(self.scenes, physics, self._environments, strict=True)
-        ]
-        vector = np.zeros((self.num_envs, numbers))
-        for row, seen in zip(vector, rows, strict=True):
-            row[: seen.vector.shape[1]] = seen.vector[0]
-        return Observation(vector, physics, RobotState.stack([seen.robot for seen in rows]), self._steps())
+            return self._observers[id(self.scenes[0])](states, self._episode_steps())
+        single = [self._observers[id(environment.scene)](environment.state[None]) for environment in self._environments]
+        vector = np.zeros((self.num_envs, max(observation_size(scene) for scene in self.scenes)))
+        for row, observation in zip(vector, single, strict=True):
+            row[: observation.vector.shape[1]] = observation.vector[0]
+        robot = RobotState.stack([observation.robot for observation in single])
+        return Observation(vector, states, robot, self._episode_steps())
 
     def _reset_one(self, index: int, state: np.ndarray) -> None:
         environment = self._environments[index]
-        environment.reset(state[: len(environment.physics)])
+        environment.reset(state[: len(environment.state)])
 
     def _step_one(self, index: int, chunk: np.ndarray, states: np.ndarray, active: bool) -> tuple[int, bool, bool]:
-        """Steps taken, whether the goal was reached, whether the environment failed."""
+        """Steps one environment; returns control steps taken, whether the goal was reached, and whether it failed."""
         environment, horizon = self._environments[index], int(self._horizons[index])
-        limit = horizon - environment.steps
+        limit = horizon - environment.control_steps
         if not active or limit <= 0:
             return 0, False, False
         try:
-            taken, reached = environment.step(chunk[:limit], states[:limit, : len(environment.physics)])
+            taken, reached = environment.step(chunk[:limit], states[:limit, : len(environment.state)])
         except Exception as error:
             # One bad environment must not end a run of thousands; its episode ends here.
             self.failures.append(f"environment {index} ({environment.scene.task.id}): {error}")
-            environment.steps = horizon
+            environment.control_steps = horizon
             states[:] = 0.0
             return 0, False, True
         return taken, reached, False
@@ -194,5 +220,6 @@ class VectorEnv:
         return chunks
 
     def _check_states(self, states: np.ndarray) -> None:
-        if states.shape != (self.num_envs, self._width):
-            raise ValueError(f"initial states have shape {states.shape}, expected {(self.num_envs, self._width)}")
+        expected = (self.num_envs, self._state_size)
+        if states.shape != expected:
+            raise ValueError(f"initial states have shape {states.shape}, expected {expected}")

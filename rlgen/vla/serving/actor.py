@@ -83,10 +83,6 @@ class PoolVlaActor:
         self._actor, self._prompt, self._renderers = actor, prompt, renderers
         self._seed = self._looks = 0
 
-    @property
-    def chunk(self) -> int:
-        return self._actor.chunk
-
     def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
         self._seed, self._looks = int(seeds[0]) & 0xFFFFFFFF, 0
 
