@@ -7,8 +7,8 @@ Cost:     10 to 30 minutes a variant and seed on one core, ten variants, of whic
 Expected: of the paper's findings, that DDPM is no better than DDIM with 5 steps; at this budget not that a cosine
           schedule, many environments and the U-Net end higher.
 
-Every variant is a run of `rlgen ppo` with the same demonstrations, and clones them anew, to the same policy where only
-PPO differs. Results are one JSON for each variant and seed in experiments/results/ablations/, and a figure with a
+Every variant is a run of `rlgen expert` with the same demonstrations, and clones them anew, to the same policy where
+only PPO differs. Results are one JSON for each variant and seed in experiments/results/ablations/, and a figure with a
 panel for each name.
 """
 

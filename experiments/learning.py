@@ -2,7 +2,7 @@
 
 Command:  uv run python experiments/learning.py --assets DIR [--tasks ...] [--algorithms ...] [--seeds 0 1 2]
 Cost:     20 to 45 minutes a run on one core, 18 runs. Runs of other tasks or seeds may go beside it in another
-          process, `--threads 1` each. Options of `rlgen ppo` change all runs; `--preset tiny` tries all in minutes.
+          process, `--workers 1` each. Options of `rlgen expert` change all runs; `--preset tiny` tries all in minutes.
 Expected: cloned policies at 30 to 70 % on the stored initial states, PPO at 95 % or more; one of ten of diffusion came
           to 87 %, one began at 28 %.
 
@@ -67,9 +67,9 @@ def train(
     """One run; all of a task and seed begin with the same demonstrations."""
     source = ["--placeholders"] if arguments.assets is None else ["--assets", str(arguments.assets)]
     shown = demonstrations(task, seed, arguments.demonstrations, arguments.runs, source)
-    command = [sys.executable, "-m", "rlgen", "ppo", task, "--run", str(folder), "--preset", arguments.preset]
+    command = [sys.executable, "-m", "rlgen", "expert", task, "--run", str(folder), "--preset", arguments.preset]
     command += ["--ppo.evaluate-split", "train"]
-    command += ["--algorithm", algorithm, "--seed", str(seed), "--demos.file", str(shown), *source]
+    command += ["--policy.algorithm", algorithm, "--seed", str(seed), "--demos.file", str(shown), *source]
     if arguments.preset == "state":
         command += ["--bc.stop-success", "0.4", "--bc.check-every", str(LOOKS[algorithm])]
         command += [*BUDGET, "--ppo.iterations", str(ITERATIONS.get(task, 50))]
@@ -80,7 +80,7 @@ def train(
 def demonstrations(task: str, seed: int, count: int, runs: Path, source: list[str]) -> Path:
     """The file of scripted demonstrations of a task and seed, recorded if it is not there."""
     folder = runs / "demonstrations" / f"{task.replace('/', '-')}-{seed}-{count}"
-    command = [sys.executable, "-m", "rlgen", "demos", task, "-n", str(count), "--out", str(folder)]
+    command = [sys.executable, "-m", "rlgen", "demos", "record", task, "--episodes", str(count), "--out", str(folder)]
     subprocess.run([*command, "--seed", str(seed), *source], check=True)
     [file] = folder.glob("*/*_demo.hdf5")
     return file

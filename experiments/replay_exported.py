@@ -4,8 +4,8 @@ Command:  uv run python experiments/replay_exported.py DATASET... --assets DIR [
 Cost:     ten seconds of processor time an episode.
 Expected: at least 98 % of the episodes succeed.
 
-DATASET is what `rlgen export` made, of any format. The actions are read back from it, as any trainer would, and the
-initial states are those that lie beside them; nothing else of the recording is used. Each episode gets a
+DATASET is what `rlgen data export` made, of any format. The actions are read back from it, as any trainer would, and
+the initial states are those that lie beside them; nothing else of the recording is used. Each episode gets a
 new environment, settles for ten control steps as every evaluation does, and plays its actions; it succeeds if the
 benchmark says so at any step. A program of its own, because importing the benchmark edits the environment and draws
 from NumPy's global generator.
@@ -57,7 +57,7 @@ def main() -> None:
                 row["failed"] += [] if reached.result() else [path]
                 print(task_of(path), row, flush=True)
     if not rows:
-        raise UserError(f"{', '.join(map(str, arguments.datasets))}: no dataset there; `rlgen export` makes one")
+        raise UserError(f"{', '.join(map(str, arguments.datasets))}: no dataset there; `rlgen data export` makes one")
     total = SuccessRate(sum(row["successes"] for row in rows.values()), sum(row["trials"] for row in rows.values()))
     print(total)
     if arguments.json is not None:

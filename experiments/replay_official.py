@@ -4,11 +4,11 @@ Command:  uv run python experiments/replay_official.py DEMOS --assets DIR [-n 4]
 Cost:     five seconds an episode on one core.
 Expected: at least 95 % of the episodes succeed, and each begins in the state that its file says.
 
-DEMOS is a folder of HDF5 files as `rlgen demos TASK` writes them. A file is opened as the benchmark's `create_dataset`
-does: the environment from its attributes, the model from the text stored with each episode, whose asset files the
-benchmark finds by itself. Each episode starts from its initial state, settles for ten control steps as every evaluation
-does, and plays its actions; it succeeds if the benchmark says so at any step. A program of its own, because importing
-the benchmark edits the environment and draws from NumPy's global generator.
+DEMOS is a folder of HDF5 files as `rlgen demos record TASK` writes them. A file is opened as the benchmark's
+`create_dataset` does: the environment from its attributes, the model from the text stored with each episode, whose
+asset files the benchmark finds by itself. Each episode starts from its initial state, settles for ten control steps
+as every evaluation does, and plays its actions; it succeeds if the benchmark says so at any step. A program of its
+own, because importing the benchmark edits the environment and draws from NumPy's global generator.
 """
 
 import argparse

@@ -29,7 +29,7 @@ DEMONSTRATIONS = 4
 
 
 def main() -> None:
-    """One run of `rlgen ppo`, and what it wrote down."""
+    """One run of `rlgen expert`, and what it wrote down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", default="libero_object/6")
     parser.add_argument("--assets", type=Path, help="the benchmark's own assets; without it the stand-ins")
@@ -73,7 +73,9 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
         "ppo.evaluate-episodes": 1,
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, "-m", "rlgen", "ppo", arguments.task, *words, *source, "--overwrite"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "rlgen", "expert", arguments.task, *words, *source, "--overwrite"], check=True
+    )
 
 
 def summary(folder: Path) -> dict:

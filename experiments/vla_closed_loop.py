@@ -4,7 +4,7 @@
         --data rl=exports/rl/libero_object_no_noops/1.0.0 --data demos=exports/demos/libero_object_no_noops/1.0.0 \
         --model tiny --steps 3000 --trials 50 --assets DIR --json experiments/results/vla/closed_loop.json
 
-Each source is trained on for itself by `rlgen vla-train --data` and evaluated on the stored initial states, which no
+Each source is trained on for itself by `rlgen vla train` and evaluated on the stored initial states, which no
 export starts from. Expected on two cores: less than an hour a source; the held-out loss falls, and success is told
 with its interval. Interrupted, the same command goes on where it was.
 """
@@ -25,15 +25,15 @@ def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:
     """Trains and evaluates on one source."""
     out, begun = arguments.out / name, time.monotonic()
     steps = arguments.steps
-    train = ["vla-train", "--data", *folders, "--out", str(out / "train"), "--model", arguments.model]
+    train = ["vla", "train", "--data", *folders, "--out", str(out / "train"), "--model", arguments.model]
     train += ["--train.steps", str(steps), "--train.batch", str(arguments.batch), "--hold-out", "0.1"]
     train += ["--image-size", str(arguments.image_size), "--log-every", "20", "--checkpoint-every", str(steps // 10)]
     rlgen([*train, "--validate-every", str(steps // 10), "--threads", str(arguments.threads)])
     model = out / "train" / "model" / str(steps)
     assets = ["--assets", str(arguments.assets)] if arguments.assets else ["--placeholders"]
-    evaluate = ["evaluate", *arguments.tasks, "--policy", str(model), "--out", str(out / "evaluation")]
-    evaluate += ["--trials", str(arguments.trials), "--picture-size", str(arguments.image_size), "--replan", "8"]
-    rlgen([*evaluate, *assets, "--threads", str(arguments.threads)])
+    evaluate = ["eval", *arguments.tasks, "--policy", str(model), "--out", str(out / "evaluation")]
+    evaluate += ["--episodes", str(arguments.trials), "--image-size", str(arguments.image_size), "--replan", "8"]
+    rlgen([*evaluate, *assets, "--workers", str(arguments.threads)])
     report = read_json(out / "evaluation" / "report.json")
     lines = read_metrics(out / "train" / "metrics.jsonl")
     return {

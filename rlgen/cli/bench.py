@@ -1,98 +1,167 @@
-"""`rlgen bench WHAT`: seconds and rates on this machine, as JSON."""
+"""`rlgen bench`: seconds and rates on this machine, as JSON."""
 
-import argparse
-import json
-import os
-import sys
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from rlgen.bench import dataset, env, samplers, updates
-from rlgen.cli.vla import run_bench_serve, run_bench_vla
+from rlgen.cli.common import AssetGroup, AssetOptions, cores, log, parse, print_report, require_positive
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder, prepare_process
 
 
-def run_bench(words: Sequence[str]) -> None:
-    """Runs the benchmark that is named first.
+@dataclass(frozen=True)
+class EnvArguments:
+    """Options of `rlgen bench env`."""
 
-    Raises:
-      UserError: there is none of that name.
-    """
-    if not words or words[0].startswith("-"):
-        print(__doc__, "\n".join(f"  rlgen bench {name} --help" for name in BENCHES), sep="\n\n")
-    elif words[0] not in BENCHES:
-        raise UserError(f"unknown benchmark {words[0]!r}, expected one of {', '.join(BENCHES)}")
-    else:
-        BENCHES[words[0]](words[1:])
+    json: Path | None = None
+    """File for the report."""
+    workers: int = field(default_factory=cores)
+    """Threads that step environments."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
 
 
-def _environment(words: Sequence[str]) -> None:
-    parser = _parser("env", "Control steps and pictures a second, beside the benchmark's own environment.")
-    parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
-    arguments = parser.parse_args(words)
-    from rlgen.libero.scenes.assets import find_assets
+def bench_env(argv: Sequence[str]) -> None:
+    """Measures control steps and images per second, compared with the benchmark's own environment."""
+    arguments = parse(EnvArguments, argv, "rlgen bench env", bench_env.__doc__ or "")
+    from rlgen.bench import env
 
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder())
-    _report(arguments, env.run(assets, cache_folder(), threads=arguments.threads, tell=_tell))
+    report = env.run(arguments.objects.find(), cache_folder(), threads=arguments.workers, tell=log)
+    print_report(report, arguments.json)
 
 
-def _sampler(words: Sequence[str]) -> None:
-    arguments = _repeated("sampler", "Seconds of every sampler, by steps, batch and chunk.", words)
+@dataclass(frozen=True)
+class RepeatedArguments:
+    """Options of benchmarks that repeat small cases."""
 
-    _report(arguments, samplers.run(repetitions=arguments.repetitions, quick=arguments.quick, tell=_tell))
+    json: Path | None = None
+    """File for the report."""
+    repetitions: int = 10
+    """Timed runs of each case."""
+    quick: bool = False
+    """The smallest cases, to try."""
 
 
-def _update(words: Sequence[str]) -> None:
-    arguments = _repeated("update", "Seconds of PPO's update, and the memory that it takes.", words)
-
-    _report(arguments, updates.run(repetitions=arguments.repetitions, quick=arguments.quick, tell=_tell))
-
-
-def _repeated(name: str, description: str, words: Sequence[str]) -> argparse.Namespace:
-    parser = _parser(name, description)
-    parser.add_argument("--repetitions", type=int, default=10, help="timed runs of each case (10)")
-    parser.add_argument("--quick", action="store_true", help="the smallest cases, to try")
-    arguments = parser.parse_args(words)
+def bench_sampler(argv: Sequence[str]) -> None:
+    """Measures the seconds of every sampler, by steps, batch and chunk."""
+    arguments = parse(RepeatedArguments, argv, "rlgen bench sampler", bench_sampler.__doc__ or "")
+    require_positive(repetitions=arguments.repetitions)
     prepare_process()
-    return arguments
+    from rlgen.bench import samplers
+
+    report = samplers.run(repetitions=arguments.repetitions, quick=arguments.quick, tell=log)
+    print_report(report, arguments.json)
 
 
-def _dataset(words: Sequence[str]) -> None:
-    parser = _parser("dataset", "Writing and loading datasets, tensorflow_datasets beside ours.")
-    parser.add_argument("--quick", action="store_true", help="tiny: that it runs, not what it takes")
-    arguments = parser.parse_args(words)
+def bench_update(argv: Sequence[str]) -> None:
+    """Measures the seconds of PPO's loss and gradient, and the memory of an update on images."""
+    arguments = parse(RepeatedArguments, argv, "rlgen bench update", bench_update.__doc__ or "")
+    require_positive(repetitions=arguments.repetitions)
+    prepare_process()
+    from rlgen.bench import updates
+
+    report = updates.run(repetitions=arguments.repetitions, quick=arguments.quick, tell=log)
+    print_report(report, arguments.json)
+
+
+@dataclass(frozen=True)
+class DatasetArguments:
+    """Options of `rlgen bench dataset`."""
+
+    json: Path | None = None
+    """File for the report."""
+    quick: bool = False
+    """Tiny sizes, to try."""
+
+
+def bench_dataset(argv: Sequence[str]) -> None:
+    """Measures writing and loading of datasets, compared with tensorflow_datasets and TensorFlow."""
+    arguments = parse(DatasetArguments, argv, "rlgen bench dataset", bench_dataset.__doc__ or "")
+    from rlgen.bench import dataset
 
     tiny = {"episodes": 4, "steps": 20, "size": 64, "resized": 32, "batches": 2, "batch": 8, "repetitions": 1}
-    _report(arguments, dataset.run(dataset.SETUP | (tiny if arguments.quick else {}), _tell))
+    print_report(dataset.run(dataset.SETUP | (tiny if arguments.quick else {}), log), arguments.json)
 
 
-def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"rlgen bench {name}", description=description)
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    return parser
+@dataclass(frozen=True)
+class VlaArguments:
+    """Options of `rlgen bench vla`."""
+
+    preset: str = "small"
+    """Model."""
+    json: Path | None = None
+    """File for the report."""
+    data: Path | None = None
+    """Dataset folder; synthetic JPEGs by default."""
+    batch: int | None = None
+    """Frames a step; the recipe's by default."""
+    accumulate: int = 1
+    """Parts of a batch."""
+    trainable: Literal["all", "lora", "expert"] | None = None
+    """Parameters that are trained; the recipe's by default."""
+    moments: Literal["float32", "bfloat16"] = "float32"
+    """Type of AdamW's first moment."""
+    ema: bool = True
+    """Keep averaged parameters where the recipe does."""
+    remat: bool = True
+    """Compute activations again in the backward pass, where the model is not small."""
+    augment: bool = True
+    """Augment images where the recipe does."""
+    optimizer_steps: int = 20
+    """Optimizer steps of a block."""
+    fsdp: int = 1
+    """Devices that share each parameter."""
+    workers: int = field(default_factory=cores)
+    """Threads that decode."""
 
 
-def _report(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
-    from rlgen.core.files import write_json
+def bench_vla(argv: Sequence[str]) -> None:
+    """Measures training steps of a model: time, tokens per second, utilization, waiting for data."""
+    arguments = parse(VlaArguments, argv, "rlgen bench vla", bench_vla.__doc__ or "")
+    prepare_process()
+    from rlgen.bench import vla
+    from rlgen.vla.data.frames import open_frames
+    from rlgen.vla.model import presets
+    from rlgen.vla.training.config import recipe
 
-    if arguments.json is not None:
-        write_json(arguments.json, report)
-    print(json.dumps(report, indent=1))
+    name = arguments.preset
+    config, train = presets.preset(name), recipe(name)
+    config = dataclasses.replace(config, remat=name not in ("small", "tiny") and arguments.remat)
+    changes = {key: getattr(arguments, key) for key in ("batch", "trainable") if getattr(arguments, key) is not None}
+    changes |= {} if arguments.ema else {"ema": None}
+    changes |= {} if arguments.augment else {"augment": False}
+    try:
+        train = dataclasses.replace(train, accumulate=arguments.accumulate, moments=arguments.moments, **changes)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    frames = None if arguments.data is None else open_frames(arguments.data, config.image_size, arguments.workers)
+    options = {"steps": arguments.optimizer_steps, "fsdp": arguments.fsdp, "threads": arguments.workers}
+    print_report(vla.run(name, config, train, frames=frames, tell=log, **options), arguments.json)
 
 
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+@dataclass(frozen=True)
+class ServeArguments:
+    """Options of `rlgen bench serve`."""
+
+    preset: str = "tiny"
+    """Model, with fresh parameters."""
+    json: Path | None = None
+    """File for the report."""
+    clients: int = 8
+    """Clients at once."""
+    requests: int = 1000
+    """Requests of all clients."""
+    batch: int = 8
+    """Observations in a call of the model at most."""
 
 
-BENCHES = {
-    "env": _environment,
-    "sampler": _sampler,
-    "update": _update,
-    "dataset": _dataset,
-    "vla": run_bench_vla,
-    "serve": run_bench_serve,
-}
+def bench_serve(argv: Sequence[str]) -> None:
+    """Measures a policy server under load: answers and latencies, while one more client sends garbage."""
+    arguments = parse(ServeArguments, argv, "rlgen bench serve", bench_serve.__doc__ or "")
+    require_positive(clients=arguments.clients, requests=arguments.requests, batch=arguments.batch)
+    prepare_process()
+    from rlgen.bench.serve import run_preset
+
+    counts = {"clients": arguments.clients, "requests": arguments.requests, "batch": arguments.batch}
+    print_report(run_preset(arguments.preset, **counts), arguments.json)

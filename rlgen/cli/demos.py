@@ -1,102 +1,132 @@
-"""Commands about demonstrations, which need no run: `rlgen demos TASK`, `rlgen demos --from`, `rlgen download`."""
+"""`rlgen demos`: demonstrations of the scripted expert, and of people."""
 
-import argparse
-import os
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+import tyro
+
+from rlgen.cli.common import (
+    AssetGroup,
+    AssetOptions,
+    Physics,
+    Renderer,
+    cores,
+    log,
+    parse,
+    require_positive,
+)
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder
 
 
-def record_demos(words: Sequence[str]) -> None:
-    """`rlgen demos TASK`: scripted demonstrations of tasks, a suite, or all."""
-    cores = os.cpu_count() or 1
-    parser = argparse.ArgumentParser(
-        prog="rlgen demos",
-        description="Records scripted demonstrations, successes only, one HDF5 file a task in LIBERO's layout.",
-    )
-    parser.add_argument("tasks", nargs="+", help="suite and number, name, instruction, a whole suite, or all")
-    parser.add_argument("-n", type=int, default=50, dest="count", help="demonstrations of each task (50)")
-    parser.add_argument("--out", type=Path, default=Path("runs/demos"), help="folder for the files (runs/demos)")
-    parser.add_argument("--clean", action="store_true", help="straight and steady instead of human-like")
-    parser.add_argument("--seed", type=int, default=0, help="of styles and attempts (0)")
-    parser.add_argument("--split", choices=["train", "heldout"], default="train",
-                        help="from placements sampled for training, or the stored states (train)")  # fmt: skip
-    parser.add_argument("--mode", choices=["exact", "fast"], default="exact", help="physics (exact)")
-    parser.add_argument("--attempts", type=int, help="at most so many a task (4 n + 20)")
-    parser.add_argument("--workers", type=int, default=cores, help="processes; all cores by default")
-    parser.add_argument("--overwrite", action="store_true", help="record again what --out holds already")
-    parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
-    arguments = parser.parse_args(words)
-    for name in ("count", "workers"):
-        if getattr(arguments, name) < 1:
-            raise UserError(
-                f"{'-n' if name == 'count' else '--workers'} is {getattr(arguments, name)}, expected 1 or more"
-            )
+@dataclass(frozen=True)
+class RecordArguments:
+    """Options of `rlgen demos record`."""
+
+    tasks: tyro.conf.Positional[tuple[str, ...]]
+    """Suite and index (libero_goal/7), name, instruction, a whole suite, or all."""
+    episodes: int = 50
+    """Demonstrations of each task."""
+    out: Path = Path("runs/demos")
+    """Folder for the files, <suite>/<name>_demo.hdf5."""
+    clean: bool = False
+    """Straight and steady instead of human-like."""
+    seed: int = 0
+    """Of styles and trials."""
+    split: Literal["train", "heldout"] = "train"
+    """Reset states for training, or the benchmark's stored initial states."""
+    physics: Physics = "exact"
+    """exact equals the benchmark's environment; fast lets resting objects sleep."""
+    max_trials: int | None = None
+    """Trials of a task at most; 4 x episodes + 20 by default."""
+    workers: int = field(default_factory=cores)
+    """Processes."""
+    overwrite: bool = False
+    """Record again what --out holds already."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
+
+
+def record(argv: Sequence[str]) -> None:
+    """Records demonstrations of the scripted expert: successes only, one HDF5 file for each task in LIBERO's layout.
+
+    An interrupted recording resumes with the same command.
+    """
+    arguments = parse(RecordArguments, argv, "rlgen demos record", record.__doc__ or "")
+    require_positive(episodes=arguments.episodes, workers=arguments.workers, max_trials=arguments.max_trials)
+    if not arguments.tasks:
+        raise UserError("no task: name one or more, such as libero_goal/7, a suite, or all")
     from rlgen.demos.record import Recorder
-    from rlgen.libero.scenes.assets import find_assets
     from rlgen.libero.tasks.suites import find_tasks
 
-    cache = cache_folder()
     tasks = [task for name in arguments.tasks for task in find_tasks(name)]
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, log=_tell)
-    limit = 4 * arguments.count + 20 if arguments.attempts is None else arguments.attempts
     recorder = Recorder(
         arguments.out,
-        arguments.count,
-        limit=limit,
+        arguments.episodes,
+        limit=arguments.max_trials or 4 * arguments.episodes + 20,
         workers=arguments.workers,
         split=arguments.split,
         seed=arguments.seed,
-        mode=arguments.mode,
+        mode=arguments.physics,
         clean=arguments.clean,
     )
-    short = recorder.record(tasks, assets, cache, overwrite=arguments.overwrite, log=_tell)
+    short = recorder.record(tasks, arguments.objects.find(), cache_folder(), overwrite=arguments.overwrite, log=log)
     if short:
-        raise UserError(f"fewer than {arguments.count} demonstrations of {', '.join(short)}; allow more --attempts")
+        raise UserError(f"fewer than {arguments.episodes} demonstrations of {', '.join(short)}; raise --max-trials")
 
 
-def import_demos(words: Sequence[str]) -> None:
-    """`rlgen demos --from PATH`: demonstrations of people's as ours."""
-    parser = argparse.ArgumentParser(
-        prog="rlgen demos --from",
-        description="Imports demonstrations of people: LIBERO's HDF5 is replayed without its no-ops, successes kept.",
-    )
-    parser.add_argument("--from", dest="path", type=Path, required=True, metavar="PATH",
-                        help="an HDF5 file, a folder of them, or an RLDS dataset")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("runs/demos"), help="folder for the result (runs/demos)")
-    parser.add_argument("-n", type=int, dest="count", help="keep at most so many episodes of a file")
-    parser.add_argument("--skip-bad", action="store_true", help="keep the good episodes of damaged files")
-    parser.add_argument("--clip", action="store_true", help="clip actions to [-1, 1]")
-    parser.add_argument("--no-replay", action="store_true", help="take episodes as they were recorded, as .npz")
-    parser.add_argument("--keep-noops", action="store_true", help="replay no-ops as well")
-    parser.add_argument("--pictures", action="store_true", help="draw the pictures of both cameras, 256 x 256")
-    parser.add_argument("--view", choices=["fast", "benchmark"], default="fast", help="how pictures are drawn")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew where --out holds another import")
-    parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
-    arguments = parser.parse_args(words)
+@dataclass(frozen=True)
+class ImportArguments:
+    """Options of `rlgen demos import`."""
+
+    path: tyro.conf.Positional[Path]
+    """An HDF5 file, a folder of them, or an RLDS dataset."""
+    out: Path = Path("runs/demos")
+    """Folder for the result."""
+    episodes: int | None = None
+    """Episodes of a file to keep at most."""
+    skip_bad: bool = False
+    """Keep the good episodes of damaged files."""
+    clip: bool = False
+    """Clip actions to [-1, 1], as robosuite does before it executes them."""
+    replay: bool = True
+    """Replay the actions in exact physics and keep successes; otherwise take episodes as recorded, as .npz."""
+    keep_noops: bool = False
+    """Replay no-ops as well."""
+    images: bool = False
+    """Store images of both cameras, 256 x 256."""
+    renderer: Renderer = "fast"
+    """fast needs no GL library; benchmark renders the official pixels."""
+    workers: int = field(default_factory=cores)
+    """Threads that replay and render."""
+    overwrite: bool = False
+    """Begin anew where --out holds another import."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
+
+
+def import_demos(argv: Sequence[str]) -> None:
+    """Imports human demonstrations (HDF5 of LIBERO, robosuite and robomimic, RLDS) as ours.
+
+    LIBERO's are replayed without their no-ops, and successes are kept. An interrupted import resumes with the same
+    command, file by file.
+    """
+    arguments = parse(ImportArguments, argv, "rlgen demos import", import_demos.__doc__ or "")
     from rlgen.demos.imports.importer import import_demonstrations
     from rlgen.demos.imports.options import Options
-    from rlgen.libero.scenes.assets import find_assets
     from rlgen.libero.scenes.bundles import load_scene
 
-    cache = cache_folder()
     options = Options(
         clip=arguments.clip,
         skip_bad=arguments.skip_bad,
-        replay=not arguments.no_replay,
+        replay=arguments.replay,
         drop_noops=not arguments.keep_noops,
         images=arguments.images,
-        view=arguments.view,
-        count=arguments.count,
-        threads=arguments.threads,
+        view=arguments.renderer,
+        count=arguments.episodes,
+        threads=arguments.workers,
     )
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, log=_tell)
+    assets, cache = arguments.objects.find(), cache_folder()
     total = import_demonstrations(
         arguments.path,
         arguments.out,
@@ -104,31 +134,34 @@ def import_demos(words: Sequence[str]) -> None:
         lambda task: load_scene(task, assets, cache),
         assets=assets.label,
         overwrite=arguments.overwrite,
-        tell=_tell,
+        tell=log,
     )
     print(f"{arguments.out}: {', '.join(f'{count} {name}' for name, count in total.items())}")
     if not total["kept"]:
         raise UserError(f"no episode of {arguments.path} was kept; {arguments.out / 'import.json'} says why")
 
 
-def download_sets(words: Sequence[str]) -> None:
-    """`rlgen download`: the public LIBERO demonstration sets."""
-    parser = argparse.ArgumentParser(
-        prog="rlgen download", description="Fetches the public LIBERO demonstrations, recorded by people, as HDF5."
-    )
-    parser.add_argument("name", help="libero_spatial, libero_object, libero_goal, libero_10, libero_90, or all")
-    parser.add_argument("--out", type=Path, required=True, help="folder; the same command goes on where it was")
-    parser.add_argument("--endpoint", help="address of the hub; HF_ENDPOINT says the same")
-    arguments = parser.parse_args(words)
-    from rlgen.demos.imports.download import default_endpoint, download, wanted_suites
+@dataclass(frozen=True)
+class DownloadArguments:
+    """Options of `rlgen demos download`."""
+
+    suite: tyro.conf.Positional[str]
+    """libero_spatial, libero_object, libero_goal, libero_10, libero_90, or all."""
+    out: Path = Path("runs/human")
+    """Folder; an interrupted download resumes with the same command."""
+    endpoint: str | None = None
+    """Address of the hub; HF_ENDPOINT does the same."""
+
+
+def download(argv: Sequence[str]) -> None:
+    """Downloads the public human demonstrations of LIBERO as HDF5, checked against the hub's hashes."""
+    arguments = parse(DownloadArguments, argv, "rlgen demos download", download.__doc__ or "")
+    from rlgen.demos.imports import download as sets
     from rlgen.libero.scenes.hub import is_offline
 
-    wanted_suites(arguments.name)
+    sets.wanted_suites(arguments.suite)
     if is_offline():
         raise UserError("no network is to be used (RLGEN_OFFLINE or HF_HUB_OFFLINE is set); unset it to download")
-    files = download(arguments.name, arguments.out, arguments.endpoint or default_endpoint(), tell=_tell)
-    print(f"{arguments.out}: {len(files)} files; `rlgen demos --from {arguments.out}` makes them ours")
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    endpoint = arguments.endpoint or sets.default_endpoint()
+    files = sets.download(arguments.suite, arguments.out, endpoint, tell=log)
+    print(f"{arguments.out}: {len(files)} files; `rlgen demos import {arguments.out}` imports them")

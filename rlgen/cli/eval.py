@@ -1,83 +1,113 @@
-"""`rlgen evaluate TASK --policy MODEL` or `--server HOST:PORT`: success of a policy, without a run."""
+"""`rlgen eval`: success of a policy by the public protocol."""
 
-import argparse
 import json
-import os
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
-from rlgen.cli.vla import add_model_options, policy_from
+import tyro
+
+from rlgen.cli.common import (
+    AssetGroup,
+    AssetOptions,
+    Inline,
+    Physics,
+    Renderer,
+    cores,
+    log,
+    parse,
+    require_positive,
+)
+from rlgen.cli.vla import ModelOptions
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder, prepare_process
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rlgen evaluate", description="Success of a policy on tasks by the public protocol; the same command "
-        "goes on where it was interrupted."
-    )  # fmt: skip
-    parser.add_argument("tasks", nargs="+", help="suite and number, name, instruction, a whole suite, or all")
-    parser.add_argument("--policy", type=Path, help="model folder, or an openpi checkpoint with --preset")
-    parser.add_argument("--server", help="host:port of a policy server, ours or openpi's, instead")
-    parser.add_argument("--out", type=Path, default=Path("runs/evaluation"), help="folder (runs/evaluation)")
-    parser.add_argument("--trials", type=int, default=50, help="episodes of each task (50)")
-    parser.add_argument("--replan", type=int, default=5, help="actions before the policy is asked again (5)")
-    parser.add_argument("--image-size", type=int, default=256, help="pixels a side as drawn (256)")
-    parser.add_argument("--renderer", choices=["fast", "benchmark"], default="fast", help="of the images (fast)")
-    parser.add_argument("--physics", choices=["exact", "fast"], default="exact", help="(exact)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--width", type=int, default=25, help="environments at once (25)")
-    parser.add_argument("--connections", type=int, default=8, help="to a server (8)")
-    parser.add_argument("--videos", type=int, default=3, help="failures of each task to keep as GIFs (3)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="all cores by default")
-    parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
-    add_model_options(parser)
-    return parser
+@dataclass(frozen=True)
+class EvalArguments:
+    """Options of `rlgen eval`."""
+
+    tasks: tyro.conf.Positional[tuple[str, ...]]
+    """Suite and index (libero_goal/7), name, instruction, a whole suite, or all."""
+    policy: Path | None = None
+    """Model folder, or an openpi checkpoint with --preset."""
+    server: str | None = None
+    """host:port of a policy server, ours or openpi's, instead."""
+    out: Path = Path("runs/evaluation")
+    """Folder; an interrupted evaluation resumes with the same command."""
+    episodes: int = 50
+    """Episodes of each task, from its stored initial states in order."""
+    replan: int = 5
+    """Actions that are executed before the policy is asked again."""
+    image_size: int = 256
+    """Height and width of the rendered images, pixels."""
+    renderer: Renderer = "fast"
+    """fast needs no GL library; benchmark renders the official pixels."""
+    physics: Physics = "exact"
+    """exact equals the benchmark's environment."""
+    seed: int = 0
+    """Of the noise."""
+    environments: int = 25
+    """Environments that are stepped together."""
+    connections: int = 8
+    """Connections to a server."""
+    videos: int = 3
+    """Failures of each task that are kept as GIFs."""
+    workers: int = field(default_factory=cores)
+    """Threads that step environments and render images."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
+    model: Annotated[ModelOptions, Inline] = field(default_factory=ModelOptions)
+
+    def __post_init__(self) -> None:
+        if self.policy is not None and self.server is not None:
+            raise UserError("--policy and --server: give one of them")
 
 
-def run_evaluate(words: Sequence[str]) -> None:
-    """Evaluates a policy on tasks by the public protocol."""
-    arguments = _parser().parse_args(words)
-    if (arguments.policy is None) == (arguments.server is None):
-        raise UserError("pass either --policy MODEL or --server HOST:PORT")
-    for name in ("width", "connections", "threads"):
-        if getattr(arguments, name) < 1:
-            raise UserError(f"--{name} is {getattr(arguments, name)}, expected 1 or more")
+def evaluate(argv: Sequence[str]) -> None:
+    """Evaluates a policy, or a policy server, on tasks by the public protocol.
+
+    An interrupted evaluation resumes with the same command, episode by episode.
+    """
+    arguments = parse(EvalArguments, argv, "rlgen eval", evaluate.__doc__ or "")
+    if not arguments.tasks:
+        raise UserError("no task: name one or more, such as libero_goal/7, a suite, or all")
+    if arguments.policy is None and arguments.server is None:
+        raise UserError("no policy: give --policy MODEL or --server HOST:PORT")
+    require_positive(environments=arguments.environments, connections=arguments.connections, workers=arguments.workers)
     prepare_process()
     from rlgen.evaluation.backends import InProcessBackend, ServerBackend
-    from rlgen.evaluation.evaluate import evaluate
+    from rlgen.evaluation.evaluate import evaluate as run_evaluation
     from rlgen.evaluation.protocol import Protocol
-    from rlgen.libero.scenes.assets import find_assets
     from rlgen.libero.scenes.bundles import load_scene
     from rlgen.libero.tasks.suites import find_tasks
 
-    fields = ("trials", "replan", "image_size", "renderer", "physics", "seed")
-    protocol = Protocol(**{name: getattr(arguments, name) for name in fields})
+    protocol = Protocol(
+        trials=arguments.episodes,
+        replan=arguments.replan,
+        image_size=arguments.image_size,
+        renderer=arguments.renderer,
+        physics=arguments.physics,
+        seed=arguments.seed,
+    )
     tasks = list(dict.fromkeys(task for name in arguments.tasks for task in find_tasks(name)))
-    cache = cache_folder()
-    assets = find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache, log=_tell)
+    assets, cache = arguments.objects.find(), cache_folder()
     if arguments.server is not None:
-        asked = ServerBackend(arguments.server, arguments.connections)
+        backend = ServerBackend(arguments.server, arguments.connections)
     else:
-        asked = InProcessBackend(policy_from(arguments, powers=False), str(arguments.policy))
-    told = evaluate(
-        asked,
+        backend = InProcessBackend(arguments.model.open(arguments.policy, powers=False), str(arguments.policy))
+    report = run_evaluation(
+        backend,
         tasks,
         lru_cache(lambda task: load_scene(task, assets, cache)),
         protocol,
         arguments.out,
-        width=arguments.width,
-        threads=arguments.threads,
+        width=arguments.environments,
+        threads=arguments.workers,
         videos=arguments.videos,
-        log=_tell,
+        log=log,
     )
-    asked.close()
-    print(json.dumps(told["all"]))
+    backend.close()
+    print(json.dumps(report["all"]))
     print(f"{arguments.out / 'report.md'}: the report")
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,24 +1,27 @@
-"""Commands about the world, which need no run: `rlgen tasks`, `rlgen premises`."""
+"""`rlgen scenes`: the benchmark's tasks and their initial states."""
 
-import argparse
 import json
-import os
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import tyro
+
+from rlgen.cli.common import AssetGroup, AssetOptions, cores, log, parse
 from rlgen.core.process import cache_folder
 
-if TYPE_CHECKING:
-    from rlgen.libero.scenes.assets import AssetSource
+
+@dataclass(frozen=True)
+class ListArguments:
+    """Options of `rlgen scenes list`."""
+
+    json: bool = False
+    """Print JSON."""
 
 
-def list_tasks(words: Sequence[str]) -> None:
-    """`rlgen tasks`: the benchmark's tasks with prompt, goal, number of objects and horizon."""
-    parser = argparse.ArgumentParser(prog="rlgen tasks", description="The benchmark's tasks.")
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    as_json = parser.parse_args(words).json
+def list_tasks(argv: Sequence[str]) -> None:
+    """Lists the benchmark's tasks with prompt, goal, number of objects and horizon."""
+    as_json = parse(ListArguments, argv, "rlgen scenes list", list_tasks.__doc__ or "").json
     from rlgen.libero.tasks.bddl import read_problem
     from rlgen.libero.tasks.suites import all_tasks
 
@@ -35,52 +38,41 @@ def list_tasks(words: Sequence[str]) -> None:
         return
     for task, problem in problems.items():
         goal = " and ".join(f"{atom[0]}({', '.join(atom[1:])})" for atom in problem.goal)
-        numbers = f"{len(problem.objects)} objects, {task.horizon} steps"
-        print(f"{task.suite}/{task.index}\t{task.prompt}\t{goal}\t{numbers}")
+        sizes = f"{len(problem.objects)} objects, {task.horizon} steps"
+        print(f"{task.suite}/{task.index}\t{task.prompt}\t{goal}\t{sizes}")
 
 
-def list_broken_reset_states(words: Sequence[str]) -> None:
-    """`rlgen premises`: stored initial states that are not what their task says, in the MuJoCo in use."""
-    parser = argparse.ArgumentParser(
-        prog="rlgen premises",
-        description="Settles every stored initial state and lists those that are not what their task file says.",
-    )
-    parser.add_argument("tasks", nargs="*", help="suite and number, name or instruction; all by default")
-    parser.add_argument("--json", type=Path, help="file for the list")
-    _add_assets(parser)
-    arguments = parser.parse_args(words)
+@dataclass(frozen=True)
+class CheckArguments:
+    """Options of `rlgen scenes check`."""
+
+    tasks: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Suite and index, name, or instruction; all by default."""
+    json: Path | None = None
+    """File for the list."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
+
+
+def check(argv: Sequence[str]) -> None:
+    """Settles every stored initial state and lists those that are not what their task file says."""
+    arguments = parse(CheckArguments, argv, "rlgen scenes check", check.__doc__ or "")
     import mujoco
 
     from rlgen.core.files import write_json
     from rlgen.libero.envs.reset_check import check_reset_states
-    from rlgen.libero.scenes.bundles import build_scene_bundles
-    from rlgen.libero.scenes.scene import load_scene_bundle
+    from rlgen.libero.scenes.bundles import build_bundles
+    from rlgen.libero.scenes.scene import load_bundle
     from rlgen.libero.tasks.suites import all_tasks, find_task
 
     tasks = [find_task(name) for name in arguments.tasks] or all_tasks()
-    assets, cores = _assets(arguments), os.cpu_count() or 1
-    found = {}
-    for task, folder in zip(tasks, build_scene_bundles(tasks, assets, cache_folder(), workers=cores), strict=True):
-        broken = check_reset_states(load_scene_bundle(folder), threads=cores)
+    assets, found = arguments.objects.find(), {}
+    for task, folder in zip(tasks, build_bundles(tasks, assets, cache_folder(), workers=cores()), strict=True):
+        broken = check_reset_states(load_bundle(folder), threads=cores())
         for state, atoms in broken.items():
             print(f"{task.suite}/{task.index}\tstate {state}\t{'; '.join(atoms)}")
         found |= {f"{task.suite}/{task.index}": broken} if broken else {}
     states = sum(map(len, found.values()))
-    print(f"{states} states of {len(found)} of {len(tasks)} tasks; MuJoCo {mujoco.__version__}", file=sys.stderr)
+    log(f"{states} states of {len(found)} of {len(tasks)} tasks; MuJoCo {mujoco.__version__}")
     if arguments.json is not None:
         head = {"mujoco": mujoco.__version__, "assets": assets.label, "tasks": len(tasks), "states": states}
         write_json(arguments.json, {**head, "broken": found})
-
-
-def _add_assets(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--assets", type=Path, help="folder of LIBERO's object assets")
-    parser.add_argument("--placeholders", action="store_true", help="use the built-in stand-ins")
-
-
-def _assets(arguments: argparse.Namespace) -> "AssetSource":
-    from rlgen.libero.scenes.assets import find_assets
-
-    return find_assets(arguments.assets, placeholders=arguments.placeholders, cache=cache_folder())
-
-
-WORLD_COMMANDS = {"tasks": list_tasks, "premises": list_broken_reset_states}

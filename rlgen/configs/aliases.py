@@ -83,3 +83,12 @@ def _nest(flat: dict[str, Any]) -> dict[str, Any]:
             place = place.setdefault(parent, {})
         place[name] = entry
     return nested
+
+
+def renamed_options() -> dict[str, str]:
+    """Returns the present name of every option of the command line that a renamed setting had."""
+
+    def option(path: str) -> str:
+        return f"--{path.replace('_', '-')}"
+
+    return {option(old): option(new) for old, new in _RENAMED_SINCE_1.items()}

@@ -1,4 +1,4 @@
-"""The quality of several sources of episodes beside each other: `rlgen quality A B C`."""
+"""The quality of several sources of episodes beside each other: `rlgen data quality A B C`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -197,7 +197,7 @@ def write_quality(sources: Sequence[Measured], out: Path, *, task: str | None = 
     of_task = {source.name: _only(source, shown) for source in sources}
     of_task = {name: source for name, source in of_task.items() if source.traces}
     if not of_task:
-        raise UserError(f"no source has episodes of {shown!r}; `rlgen tasks` lists the instructions")
+        raise UserError(f"no source has episodes of {shown!r}; `rlgen scenes list` lists the instructions")
     task_quality = {name: source.quality() for name, source in of_task.items()}
     styles = appearances(measured)
     suites = dict.fromkeys(group for source in sources for group in source.groups)

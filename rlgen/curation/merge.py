@@ -276,7 +276,7 @@ def _common_size(folders: Sequence[Path], datasets: Sequence[Sequence[DatasetEpi
     sizes = [dataset[0].image.shape[1] for dataset in datasets]
     if len(set(sizes)) != 1:
         told = ", ".join(f"{folder}: {size}" for folder, size in zip(folders, sizes, strict=True))
-        raise UserError(f"pictures of different sizes ({told}); export them with the same --resolution")
+        raise UserError(f"pictures of different sizes ({told}); export them with the same --image-size")
     return sizes[0]
 
 

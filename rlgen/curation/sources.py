@@ -45,7 +45,7 @@ class EpisodeFile:
                 yield file.name, load_episode(file)
             return
         if not observed_before_action(self.path):
-            raise UserError(f"{self.path}: not recorded here; replay it with `rlgen demos --from {self.path}` first")
+            raise UserError(f"{self.path}: not recorded here; replay it with `rlgen demos import {self.path}` first")
         yield from iterate_demos(self.path)
 
 
@@ -61,10 +61,12 @@ def find_episode_files(path: Path) -> list[EpisodeFile]:
     if path.is_file():
         return [_of_hdf5(path)]
     if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder; expected HDF5 files of `rlgen demos`, or a run")
+        raise UserError(f"{path}: no such file or folder; expected HDF5 files of `rlgen demos record`, or a run")
     files = [file for file in sorted(path.rglob("*")) if file.suffix in HDF5_ENDINGS and not _hidden(file, path)]
     if not files:
-        raise UserError(f"{path}: no HDF5 file of episodes in it and no run; record some with `rlgen demos TASK`")
+        raise UserError(
+            f"{path}: no HDF5 file of episodes in it and no run; record some with `rlgen demos record TASK`"
+        )
     return sorted(map(_of_hdf5, files), key=lambda file: (file.task.suite, file.task.index))
 
 

@@ -1,4 +1,4 @@
-"""`rlgen dataset show`: pages of a dataset, served on this machine alone or written as files."""
+"""`rlgen data show`: pages of a dataset, served on this machine alone or written as files."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,6 +1,6 @@
 """Recording of scripted demonstrations: trials of the expert over processes, successes written as LIBERO's HDF5.
 
-`Recorder` records the files of whole tasks for `rlgen demos`; a run's `demos` stage records its own task with
+`Recorder` records the files of whole tasks for `rlgen demos record`; a run's `demos` stage records its own task with
 `run_trials` and `write_recording`. Every finished trial is on disk at once, so that an interrupted recording resumes
 with the next trial, and a trial depends on its job and its index alone, not on the number of processes.
 """

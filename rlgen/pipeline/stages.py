@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlgen.configs.schema import Config
+from rlgen.configs.schema import Config, differences, to_json
 from rlgen.core.errors import UserError
 from rlgen.training.run import Run, change_config
 
@@ -115,17 +115,27 @@ def clear_from(run: Run, name: str) -> list[str]:
     return removed
 
 
-def with_config(run: Run, config: Config) -> Run:
+def with_config(run: Run, config: Config, log: Callable[[str], None]) -> Run:
     """Returns a run with a changed configuration, which is stored.
 
+    Args:
+      run: as it is stored.
+      config: what it shall do from now on.
+      log: receives a line that says which settings differ, if any do.
+
     Raises:
-      UserError: a stage that has begun read another one.
+      UserError: a stage that has begun read another value; the message says of which settings.
     """
+    stored, now = to_json(run.config), to_json(config)
     for name, stage in STAGES.items():
         for section in stage.reads:
             if getattr(config, section) != getattr(run.config, section) and run.started(name):
+                changed = differences({section: stored[section]}, {section: now[section]})
                 raise UserError(
-                    f"{section} differs from what stage {name} of {run.folder} was run with; "
-                    f"repeat it with `rlgen {name} --run {run.folder} --overwrite` or choose another --run"
+                    f"{', '.join(changed)}: other than what stage {name} of {run.folder} was run with; "
+                    f"repeat it with `rlgen run {name} --run {run.folder} --overwrite` or choose another --run"
                 )
-    return run if config == run.config else change_config(run, config)
+    if config == run.config:
+        return run
+    log(f"changed in {run.folder}: {', '.join(differences(stored, now))}")
+    return change_config(run, config)

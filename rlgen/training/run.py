@@ -52,7 +52,7 @@ class Run:
         """
         if not self.done(stage):
             raise UserError(
-                f"stage {stage} of {self.folder} is not done; run `rlgen {stage} --run {self.folder}` first"
+                f"stage {stage} of {self.folder} is not done; run `rlgen run {stage} --run {self.folder}` first"
             )
         return read_json(self.folder / stage / "done.json")
 
@@ -122,7 +122,7 @@ def open_run(folder: Path) -> Run:
       UserError: there is none, or it is damaged or of another version.
     """
     if not is_run(folder):
-        raise UserError(f"{folder} holds no run; start one with `rlgen demos --run {folder}` or `rlgen quickstart`")
+        raise UserError(f"{folder} holds no run; start one with `rlgen run demos --run {folder}` or `rlgen quickstart`")
     try:
         record = read_json(folder / "run.json")
         if record["kind"] != MARK or record["format"] not in range(1, FORMAT + 1):

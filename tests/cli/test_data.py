@@ -34,28 +34,28 @@ def dataset(tmp_path):
 
 
 def test_verify_says_so_or_names_the_fault_and_fails(capsys, dataset):
-    code, out, _ = run(capsys, "dataset", "verify", dataset.parents[1])
+    code, out, _ = run(capsys, "data", "verify", dataset.parents[1])
     assert (code, out) == (0, f"{dataset}: sound\n")
     shard = sorted(dataset.glob("*tfrecord*"))[1]
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    code, out, err = run(capsys, "dataset", "verify", dataset)
+    code, out, err = run(capsys, "data", "verify", dataset)
     assert code == 2 and "1 of the datasets are not what their cards say" in err
     assert f"  {shard.name}: altered" in out and "(episode libero_object/task_1/noise/train-" in out
 
 
 def test_merge_and_show_and_quality(capsys, tmp_path, dataset):
     code, out, _ = run(
-        capsys, "dataset", "merge", dataset, dataset, "--out", tmp_path / "m", "--shortest", 4, "--format", "lerobot"
+        capsys, "data", "merge", dataset, dataset, "--out", tmp_path / "m", "--shortest", 4, "--format", "lerobot"
     )
     assert code == 0
     merged = out.strip()
     assert len(open_dataset(merged)) == 4
-    code, out, _ = run(capsys, "dataset", "show", merged, "--out", tmp_path / "pages", "--episode", 0)
+    code, out, _ = run(capsys, "data", "show", merged, "--out", tmp_path / "pages", "--episode", 0)
     assert code == 0 and (tmp_path / "pages/episode-00000.html").is_file()
     code, out, _ = run(
-        capsys, "quality", dataset, merged, "--names", "all,short", "--out", tmp_path / "q", "--axis", "x"
+        capsys, "data", "quality", dataset, merged, "--names", "all", "short", "--out", tmp_path / "q", "--axis", "x"
     )
     assert (code, out) == (0, f"{tmp_path / 'q' / 'quality.html'}\n")
     assert list(json.loads((tmp_path / "q/quality.json").read_text())) == ["all", "short"]
@@ -64,22 +64,23 @@ def test_merge_and_show_and_quality(capsys, tmp_path, dataset):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["dataset"], "expected one of `rlgen dataset verify --help`"),
-        (["dataset", "burn"], "rlgen dataset burn: expected one of"),
-        (["dataset", "verify", "nowhere"], "nowhere: no dataset there"),
-        (["dataset", "merge", "nowhere", "--out", "x"], "nowhere: no dataset there"),
-        (["dataset", "merge", "a", "--out", "x", "--weights", "3;1"], "expected numbers separated by commas"),
-        (["dataset", "merge", "a", "--out", "x", "--smoothest", "1", "--shortest", "1"], "give one of them"),
-        (["quality", "nowhere"], "nowhere: no such file or folder"),
-        (["export", "nowhere"], "nowhere: no such file or folder"),
-        (["export", "nowhere", "--format", "rlds,zip"], "formats rlds, zip: expected some of"),
-        (["export", "nowhere", "--resolution", "0"], "each must be at least 1"),
+        (["data", "burn"], "'rlgen data burn': expected one of export, verify"),
+        (["dataset", "verify"], "is now `rlgen data`"),
+        (["data", "verify", "nowhere"], "nowhere: no dataset there"),
+        (["data", "merge", "nowhere", "--out", "x"], "nowhere: no dataset there"),
+        (["data", "merge", "a", "--out", "x", "--weights", "3;1"], "3;1"),
+        (["data", "merge", "a", "--out", "x", "--smoothest", "1", "--shortest", "1"], "give one of them"),
+        (["data", "quality", "nowhere"], "nowhere: no such file or folder"),
+        (["data", "export", "nowhere"], "nowhere: no such file or folder"),
+        (["data", "export", "nowhere", "--format", "rlds", "zip"], "zip"),
+        (["data", "export", "nowhere", "--image-size", "0"], "--image-size 0: expected 1 or more"),
+        (["data", "export", "nowhere", "--resolution", "64"], "--resolution is now --image-size"),
     ],
 )
 def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path, cache, words, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RLGEN_CACHE", str(cache))
-    placeholders = ["--placeholders"] if words[0] == "export" else []
+    placeholders = ["--placeholders"] if words[1] == "export" else []
     code, out, err = run(capsys, *words, *placeholders)
     assert code == 2 and out == ""
     assert err.splitlines()[-1].startswith("rlgen: ") and message in err

@@ -1,16 +1,24 @@
+"""The command line: every command's help, old names, mistakes in one line, and the one rule of resuming."""
+
+import dataclasses
 import json
 import subprocess
 import sys
 
 import pytest
 
-from rlgen.cli.main import main
+from rlgen.cli.main import COMMANDS, RENAMED, main
+from rlgen.configs.schema import Config
+from rlgen.pipeline.stages import STAGES, with_config
+from rlgen.training.run import create_run, open_run
+
+ASSETS = {"kind": "folder", "label": "x"}
 
 
-def run_cli(capsys, *words):
+def run_cli(capsys, *argv):
     """Exit code and standard error of a command."""
     with pytest.raises(SystemExit) as stopped:
-        main(list(words))
+        main([str(word) for word in argv])
     return stopped.value.code, capsys.readouterr().err
 
 
@@ -18,95 +26,155 @@ def one_line(text: str) -> bool:
     return text.startswith("rlgen: ") and text.count("\n") == 1
 
 
+def every_command() -> list[list[str]]:
+    commands: list[list[str]] = []
+    for noun, command in COMMANDS.items():
+        commands += [[noun]] if callable(command) else [[noun, verb] for verb in command]
+    return commands
+
+
+@pytest.mark.parametrize("command", every_command(), ids=" ".join)
+def test_every_command_has_help_that_needs_no_task_and_no_jax(command):
+    code = (
+        "import sys\nfrom rlgen.cli.main import main\n"
+        f"try: main({[*command, '--help']})\nexcept SystemExit as end: assert not end.code\n"
+        "assert 'jax' not in sys.modules and 'mujoco' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: rlgen {' '.join(command)}" in done.stdout
+
+
+def test_help_lists_all_commands_with_a_sentence(capsys):
+    main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for command in every_command():
+        [line] = [line for line in lines if line.strip().startswith(f"rlgen {' '.join(command)}  ")]
+        assert len(line.split("  ")[-1].split()) > 3, line
+
+
+@pytest.mark.parametrize("old", sorted(RENAMED))
+def test_an_old_command_is_answered_with_the_new_one(capsys, old):
+    code, error = run_cli(capsys, old, "whatever")
+    assert code == 2 and one_line(error) and RENAMED[old] in error
+    # What is named is there.
+    words = RENAMED[old].strip("`").split("`")[0].split()
+    command = COMMANDS[words[1]]
+    assert callable(command) or len(words) == 2 or words[2] in command
+
+
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         (["nonsense"], "unknown command 'nonsense'"),
         (["quickstart", "--task", "pick_up_the_buter"], "nearest are"),
         (["quickstart", "--preset", "huge"], "expected one of quickstart, smoke"),
         (["quickstart", "--assets", "/nowhere/at/all"], "/nowhere/at/all"),
-        (["bc"], "holds no run"),
-        (["ppo"], "holds no run"),
-        (["ppo", "pick_up_the_buter"], "nearest are"),
-        (["ppo", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, tiny"),
-        (["ppo", "libero_goal/7", "--assets", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["quickstart", "--assets", "x", "--placeholders"], "give one of them"),
+        (["quickstart", "--resume", "--overwrite"], "give one of them"),
+        (["quickstart", "--standins"], "--standins is now --placeholders"),
+        (["quickstart", "--bc.steps", "7"], "--bc.steps is now --bc.optimizer-steps"),
+        (["quickstart", "--bc.warmup", "9000"], "bc.warmup 9000"),
+        (["run", "nostage"], "'nostage'"),
+        (["run", "bc"], "holds no run"),
+        (["run", "ppo"], "holds no run"),
+        (["expert", "pick_up_the_buter"], "nearest are"),
+        (["expert", "libero_goal/7", "--task", "libero_goal/8"], "name the task once"),
+        (["expert", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, tiny"),
+        (["expert", "libero_goal/7", "--assets", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["expert", "libero_goal/7", "--algorithm", "gaussian"], "--algorithm is now --policy.algorithm"),
+        (["demos", "libero_goal/7"], "rlgen demos record libero_goal/7"),
+        (["demos", "record", "libero_goal/7", "--episodes", "0"], "--episodes 0: expected 1 or more"),
+        (["demos", "record"], "no task"),
+        (["eval", "libero_goal/7"], "no policy"),
+        (["eval", "libero_goal/7", "--policy", "a", "--server", "b"], "give one of them"),
+        (["vla", "train", "--model", "nope"], "unknown model 'nope'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, words, message):
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, argv, message):
     monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
-    run = [] if words == ["nonsense"] else ["--run", str(tmp_path / "run")]
-    code, error = run_cli(capsys, *words, *run)
+    monkeypatch.chdir(tmp_path)
+    run = ["--run", str(tmp_path / "run")] if argv[0] in ("quickstart", "run", "expert") else []
+    code, error = run_cli(capsys, *argv, *run)
     assert code == 2 and message in error and one_line(error)
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists() and not (tmp_path / "runs").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years")
-    code, error = run_cli(capsys, "quickstart", "--placeholders", "--run", str(tmp_path / "run"))
+    code, error = run_cli(capsys, "quickstart", "--placeholders", "--run", tmp_path / "run")
     assert code == 2 and "not an rlgen run" in error
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years"
 
 
-def test_a_finished_run_is_refused_naming_both_ways_out(capsys, tmp_path, monkeypatch):
-    from rlgen.configs.schema import Config
-    from rlgen.pipeline.stages import STAGES, is_finished
-    from rlgen.training.run import create_run
-
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run whose object assets are a folder that is there."""
     monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
-    run = create_run(tmp_path / "run", Config(), {"kind": "folder", "path": str(tmp_path), "label": "x"})
+    return create_run(tmp_path / "run", Config(), {**ASSETS, "path": str(tmp_path)})
+
+
+def test_a_finished_run_is_refused_naming_both_ways_out(capsys, run):
     for stage in STAGES:
         run.stage_folder(stage)
         run.finish(stage, {})
-    code, error = run_cli(capsys, "quickstart", "--run", str(tmp_path / "run"))
-    assert code == 2 and "--resume" in error and "--overwrite" in error
-    assert is_finished(run)
+    code, error = run_cli(capsys, "quickstart", "--run", run.folder)
+    assert code == 2 and "--resume" in error and "--overwrite" in error and one_line(error)
+    assert all(run.done(stage) for stage in STAGES)
 
 
-def test_a_change_under_a_finished_stage_is_refused(capsys, tmp_path, monkeypatch):
-    from rlgen.configs.schema import Config
-    from rlgen.training.run import create_run, open_run
-
-    monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
-    run = create_run(tmp_path / "run", Config(), {"kind": "folder", "path": str(tmp_path), "label": "x"})
+def test_a_change_under_a_finished_stage_is_refused_by_name(capsys, run):
     run.stage_folder("demos")
-    words = ("bc", "--run", str(tmp_path / "run"), "--demos.episodes", "7")
-    code, error = run_cli(capsys, *words)
-    assert code == 2 and "demos differs" in error
-    assert open_run(tmp_path / "run").config == Config()
+    code, error = run_cli(capsys, "run", "bc", "--run", run.folder, "--demos.episodes", 7)
+    assert code == 2 and "demos.episodes (40 -> 7)" in error and one_line(error)
+    assert open_run(run.folder).config == Config()
 
 
-def test_tasks_lists_all_of_them():
-    words = [sys.executable, "-m", "rlgen", "tasks", "--json"]
-    rows = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+def test_a_change_that_no_stage_has_read_is_said_and_stored(capsys, run):
+    run.stage_folder("demos")
+    later = dataclasses.replace(Config(), ppo=dataclasses.replace(Config().ppo, iterations=7))
+    said = []
+    assert with_config(run, later, said.append).config == later
+    assert said == [f"changed in {run.folder}: ppo.iterations (26 -> 7)"]
+    assert open_run(run.folder).config == later
+
+
+def test_other_assets_than_the_runs_are_refused(capsys, run):
+    code, error = run_cli(capsys, "run", "bc", "--run", run.folder, "--placeholders")
+    assert code == 2 and "was started with x" in error and one_line(error)
+
+
+def test_the_algorithm_that_is_asked_for_is_the_one_that_is_trained(capsys, tmp_path, monkeypatch):
+    started = {}
+
+    def capture(folder, stages, config, objects, **options):
+        started.update(folder=folder, config=config)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("rlgen.cli.expert.run_stages_of", capture)
+    monkeypatch.chdir(tmp_path)
+    run_cli(capsys, "expert", "libero_goal/7", "--policy.algorithm", "gaussian")
+    assert started["config"].policy.algorithm == "gaussian"
+    assert str(started["folder"]) == "runs/experts/libero_goal-7-gaussian-0"
+    # As many chunks as an episode of the task has, unless they are chosen.
+    assert started["config"].ppo.chunks == 38
+    run_cli(capsys, "expert", "libero_goal/7", "--ppo.chunks", 25)
+    assert started["config"].ppo.chunks == 25 and started["config"].policy.algorithm == "diffusion"
+
+
+def test_scenes_lists_all_tasks():
+    argv = [sys.executable, "-m", "rlgen", "scenes", "list", "--json"]
+    rows = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
     assert len(rows) == 130 and rows[16]["id"].startswith("libero_object/")
 
 
-def test_demos_from_a_file_is_an_import_and_not_a_stage(capsys, tmp_path, monkeypatch):
+def test_importing_what_is_not_there_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("RLGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RLGEN_OFFLINE", "1")
-    for words in (["--from", str(tmp_path)], [f"--from={tmp_path}"]):
-        code, error = run_cli(capsys, "demos", *words, "--out", str(tmp_path / "out"), "--placeholders")
-        assert code == 2 and "no .hdf5 or .h5 file" in error and one_line(error)
+    code, error = run_cli(capsys, "demos", "import", tmp_path, "--out", tmp_path / "out", "--placeholders")
+    assert code == 2 and "no .hdf5 or .h5 file" in error and one_line(error)
     assert not (tmp_path / "out").exists()
-    code, error = run_cli(capsys, "demos", "--from", str(tmp_path), "--no-replay", "--pictures", "--placeholders")
-    assert code == 2 and "leave out --pictures or --no-replay" in error and one_line(error)
-
-
-@pytest.mark.parametrize(
-    ("command", "forms"),
-    [
-        ("vla-train", ["rlgen vla-train --data X --help"]),
-        ("demos", ["rlgen demos NAME --help", "rlgen demos --from X --help"]),
-        ("bc", []),
-    ],
-)
-def test_a_stages_help_names_the_forms_that_need_no_run(capsys, command, forms):
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    # The help breaks lines where it likes; what precedes its options is looked at.
-    told = " ".join(capsys.readouterr().out.split("─ options")[0].split())
-    for form in forms:
-        assert form in told
-    assert forms or "NAME" not in told
+    code, error = run_cli(capsys, "demos", "import", tmp_path, "--no-replay", "--images", "--placeholders")
+    assert code == 2 and "leave out --images or --no-replay" in error and one_line(error)

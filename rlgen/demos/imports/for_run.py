@@ -30,7 +30,7 @@ def take_demonstrations(path: Path, out: Path, scene: Scene, *, count: int, thre
         check = guard.check(path)
         faults = [check.fault] if check.fault else list(check.bad.values())
         if faults:
-            raise UserError(f"{faults[0]}; import its good episodes with `rlgen demos --from {path} --skip-bad`")
+            raise UserError(f"{faults[0]}; import its good episodes with `rlgen demos import {path} --skip-bad`")
         task = task_of(check.task, path)
         if task != scene.task:
             told = task.id if task else check.task

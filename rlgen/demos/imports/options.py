@@ -44,7 +44,7 @@ class Options:
         if self.threads < 1 or self.size < 1:
             raise UserError(f"{self.threads} threads, pictures of {self.size} pixels: expected 1 or more of each")
         if self.images and not self.replay:
-            raise UserError("pictures are drawn of replayed episodes; leave out --pictures or --no-replay")
+            raise UserError("images are rendered of replayed episodes; leave out --images or --no-replay")
 
     def identity(self) -> dict[str, Any]:
         """What decides the output."""

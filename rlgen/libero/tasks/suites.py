@@ -98,7 +98,7 @@ def find_task(text: str) -> Task:
         shown = ", ".join(task.id for task in partial[:4])
         raise UserError(f"task {text!r} is not unique, {len(partial)} match: {shown}; give <suite>/<name>")
     shown = ", ".join(task.id for task in _nearest(words, tasks))
-    raise UserError(f"unknown task {text!r}; the nearest are: {shown}; `rlgen tasks` lists all")
+    raise UserError(f"unknown task {text!r}; the nearest are: {shown}; `rlgen scenes list` lists all")
 
 
 def find_tasks(text: str) -> list[Task]:

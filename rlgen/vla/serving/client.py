@@ -53,5 +53,5 @@ def _connect(stack: ExitStack, address: str, patience_s: float) -> ClientConnect
             return stack.enter_context(connect(address, compression=None, max_size=None))
         except (OSError, WebSocketException, TimeoutError, ValueError) as error:
             if time.monotonic() > deadline or isinstance(error, ValueError):
-                raise UserError(f"no policy server at {address} ({error}); start one with `rlgen vla-serve`") from error
+                raise UserError(f"no policy server at {address} ({error}); start one with `rlgen vla serve`") from error
             time.sleep(0.2)

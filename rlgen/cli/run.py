@@ -1,0 +1,158 @@
+"""`rlgen run STAGE`: one stage of a run; and the steps that all commands on runs share."""
+
+import argparse
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from rlgen.cli.common import AssetGroup, AssetOptions, Inline, parse
+from rlgen.configs.presets import run_presets
+from rlgen.configs.schema import Config
+from rlgen.core.errors import UserError
+from rlgen.core.process import cache_folder, prepare_process
+from rlgen.pipeline.stages import STAGES, clear_from, with_config
+
+if TYPE_CHECKING:
+    from rlgen.training.run import Run
+
+DEFAULT_RUN = Path("runs/quickstart")
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """Options of `rlgen run`."""
+
+    stage: tyro.conf.Positional[Literal[tuple(STAGES)]]
+    """The stage; what it needs must have run."""
+    run: Path = DEFAULT_RUN
+    """Directory of the run; `demos` starts one that is not there."""
+    preset: str | None = None
+    """Configuration to start from: quickstart, or smoke, which tries everything in minutes."""
+    overwrite: bool = False
+    """Repeat the stage; the results of those after it are removed."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
+    config: Annotated[Config, Inline] = field(default_factory=Config)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Runs one stage of a run, from its stored configuration.
+
+    What the command line gives overrides the stored configuration, as long as no stage that read it has begun.
+    """
+    base = stored_or_preset(argv, DEFAULT_RUN)
+    default = RunArguments(stage=tyro.MISSING, config=base)
+    arguments = parse(RunArguments, argv, "rlgen run", _description(), default)
+    run_stages_of(
+        arguments.run,
+        (arguments.stage,),
+        arguments.config,
+        arguments.objects,
+        may_create=arguments.stage == next(iter(STAGES)),
+        repeat_from=arguments.stage if arguments.overwrite else None,
+    )
+
+
+def _description() -> str:
+    stages = "; ".join(f"{name}: {stage.help}" for name, stage in STAGES.items())
+    return f"{run.__doc__} Stages: {stages}."
+
+
+def stored_or_preset(argv: Sequence[str], default_run: Path, *, anew: bool = False) -> Config:
+    """Returns the configuration that options override: that of `--preset`, else the stored one, else `quickstart`.
+
+    Args:
+      argv: the words, of which `--run` and `--preset` are read.
+      default_run: directory where `--run` is not given.
+      anew: do not read the stored one.
+    """
+    from rlgen.training.run import is_run, open_run
+
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--run", type=Path, default=default_run)
+    early.add_argument("--preset")
+    known, _ = early.parse_known_args(list(argv))
+    if known.preset is not None and known.preset not in run_presets():
+        raise UserError(f"unknown preset {known.preset!r}: expected one of {', '.join(run_presets())}")
+    if known.preset is None and not anew and is_run(known.run):
+        return open_run(known.run).config
+    return run_presets()[known.preset or "quickstart"]
+
+
+def run_stages_of(
+    folder: Path,
+    stages: Sequence[str],
+    config: Config,
+    objects: AssetOptions,
+    *,
+    may_create: bool,
+    repeat_from: str | None = None,
+    anew: bool = False,
+    check: Callable[["Run"], None] | None = None,
+) -> "Run":
+    """Opens or creates a run and runs stages of it.
+
+    Args:
+      folder: of the run.
+      stages: to run, in order; those that are done are left out.
+      config: what the run shall do.
+      objects: object assets of a new run; of one that is there they must be its own.
+      may_create: start a run that is not there.
+      repeat_from: stage whose results, and those of later ones, are removed first.
+      anew: remove a run that is there.
+      check: called with a run that is there, before anything is changed.
+
+    Raises:
+      UserError: the directory holds something else, or a run that contradicts the options.
+    """
+    prepare_process()
+    from rlgen.core.progress import Progress
+    from rlgen.libero.scenes.assets import check_assets
+    from rlgen.libero.tasks.suites import find_task
+    from rlgen.pipeline.context import Context, run_stages
+    from rlgen.training.run import create_run, is_run, open_run, run_lock
+
+    config = dataclasses.replace(config, task=find_task(config.task).id)
+    progress = Progress(stages)
+    with run_lock(folder):
+        if is_run(folder) and not anew:
+            current = open_run(folder)
+            if check is not None:
+                check(current)
+            _same_assets(current, objects)
+            if repeat_from is not None:
+                removed = clear_from(current, repeat_from)
+                progress.log(f"removed {', '.join(removed) or 'nothing'} of {folder}")
+            current = with_config(current, config, progress.log)
+        elif not may_create:
+            current = open_run(folder)
+        else:
+            assets = objects.find()
+            check_assets(assets.path)
+            progress.log(f"task {config.task}; object assets: {assets.label}; run {folder}")
+            if is_run(folder):
+                shutil.rmtree(folder)
+            record = {"kind": assets.kind, "path": str(assets.path), "label": assets.label}
+            current = create_run(folder, config, record)
+        run_stages(Context(current, cache_folder()), stages, progress)
+    return current
+
+
+def _same_assets(run: "Run", objects: AssetOptions) -> None:
+    """Finds the run's object assets again, and refuses others."""
+    from rlgen.libero.scenes.assets import find_assets
+
+    placeholders = run.assets["kind"] == "stand-in"
+    if objects.given:
+        asked = objects.find()
+        if asked.kind != run.assets["kind"] or Path(asked.path).resolve() != Path(run.assets["path"]).resolve():
+            raise UserError(
+                f"{run.folder} was started with {run.assets['label']} ({run.assets['path']}), not {asked.label} "
+                f"({asked.path}); leave out the option, or choose another --run"
+            )
+    if not Path(run.assets["path"]).is_dir():
+        find_assets(placeholders=placeholders, cache=cache_folder(), download=False)
