@@ -7,6 +7,7 @@ assets; `images` observes images and trains the last three of ten DDPM steps.
 import hashlib
 import json
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,10 +19,18 @@ from rlgen.data.dataset import dataset_folders, open_dataset
 from rlgen.data.verify import verify_dataset
 from rlgen.pipeline import bc, ppo
 from rlgen.pipeline.context import Context
-from rlgen.training.checkpoints import digest
+from rlgen.training.checkpoints import Checkpoints, digest
 from rlgen.training.run import open_run
+from rlgen.training.sharding import abstract_state, make_mesh, state_shardings
+from rlgen.vla.checkpoints.model_folder import read_description
+from rlgen.vla.checkpoints.weights import load_params
+from rlgen.vla.data.spec import STORED_AS
+from rlgen.vla.model.parameters import flat_names
 from rlgen.vla.serving.actor import robot_sample
 from rlgen.vla.serving.policy import open_policy
+from rlgen.vla.training.config import FineTune, TrainConfig, difference, resolved
+from rlgen.vla.training.fine_tune import model_config
+from rlgen.vla.training.loop import init_state
 
 FIXTURES = Path(__file__).parent / "fixtures" / "0.1.0"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
@@ -86,6 +95,28 @@ def content(folder: Path) -> str:
             total.update(np.ascontiguousarray(np.asarray(images), np.uint8).tobytes())
         total.update((episode.language_instruction + episode.file_path).encode())
     return total.hexdigest()
+
+
+def test_a_finished_fine_tuning_opens_and_is_the_model_that_it_wrote(unpacked):
+    record = json.loads((unpacked / "vla/fine_tune.json").read_text())
+    train = TrainConfig(**record["train"])
+    names = {stored: name for name, stored in STORED_AS.items()}
+    config = FineTune(**{names.get(key, key): value for key, value in record.items()} | {"train": train})
+    # The same command resumes it.
+    assert difference(record, resolved(config)) == []
+    model = model_config(config)
+    abstract = jax.eval_shape(partial(init_state, model, train))
+    mesh = make_mesh(devices=jax.devices()[:1])
+    with Checkpoints(unpacked / "vla/checkpoints") as checkpoints:
+        state, metadata = checkpoints.restore(abstract_state(abstract, state_shardings(mesh, abstract)))
+    assert int(state.step) == 2 and metadata == {"kind": "fine-tune", "step": 2}
+    described, *_ = read_description(unpacked / "vla/model/2")
+    assert described == model
+    params = flat_names(load_params(model, unpacked / "vla/model/2"))
+    found = flat_names(state.inference_params)
+    assert found.keys() == params.keys()
+    for name, leaf in found.items():
+        np.testing.assert_array_equal(leaf, params[name], err_msg=name)
 
 
 def test_demonstrations_of_an_old_run_can_be_cloned_again(unpacked, placeholder_scene):

@@ -8,7 +8,7 @@ from typing import Any
 from rlgen.bench.dataset_episodes import episodes
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.rlds.writer import RldsFormat
-from rlgen.data.frames import FrameSource
+from rlgen.data.frames import RecordFrames
 from rlgen.data.loader import Loader, LoaderOptions
 from rlgen.data.writer import split_evenly, write_dataset
 
@@ -45,14 +45,14 @@ class Ours:
 
     def _loader(self, kind: str) -> Loader:
         setup = self._setup
-        source = FrameSource(
+        frames = RecordFrames(
             self._folder / "load" / "array_record" / NAME / "1.0.0",
-            horizon=setup["horizon"],
             size=setup["resized"],
             kernel="lanczos3" if "lanczos3" in kind else "linear",
             cache=(1 << 30) if kind.endswith("cached") else 0,
         )
-        return Loader(source, LoaderOptions(setup["batch"], seed=0))
+        threads = os.cpu_count() or 1
+        return Loader(frames, LoaderOptions(setup["batch"], setup["horizon"], threads=threads, ahead=4))
 
     def _write(self, layout: type, folder: Path) -> None:
         setup = self._setup

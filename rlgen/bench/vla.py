@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -13,23 +12,22 @@ import jax
 import numpy as np
 
 from rlgen.bench.timing import describe, matmul_gflops
-from rlgen.data.frames import frame_table
+from rlgen.data.frames import FrameSource, MemoryFrames, frame_table
 from rlgen.data.images import EncodedFrames, encode_frames
+from rlgen.data.loader import mix
 from rlgen.training.sharding import make_mesh, state_shardings
-from rlgen.vla.data.batches import batches
-from rlgen.vla.data.frames import Frames, MemoryFrames
-from rlgen.vla.data.mixture import Mixture, hold_out, mixture_statistics
+from rlgen.vla.data.normalize import mixture_statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.training.config import TrainConfig
-from rlgen.vla.training.loop import Job, compile_step, init_state, run_steps
+from rlgen.vla.training.loop import Trainer, compile_step, init_state, run_steps
 from rlgen.vla.training.memory_plan import GIB, device_bytes, memory_plan, peak_flops, step_flops, tokens_per_frame
 
 WARM_UP = 3
 STORED = 256
 
 
-def synthetic_frames(frames: int, side: int, threads: int, seed: int = 0) -> MemoryFrames:
+def synthetic_frames(frames: int, size: int, seed: int = 0) -> MemoryFrames:
     """JPEGs of 256 x 256 as an export holds them, decoded and resized when a batch is made."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
@@ -43,8 +41,7 @@ def synthetic_frames(frames: int, side: int, threads: int, seed: int = 0) -> Mem
         lengths=lengths,
         instructions=["pick up the butter and place it in the basket"] * len(lengths),
     )
-    pool = ThreadPoolExecutor(threads)
-    return MemoryFrames(table, EncodedFrames(data, (STORED, STORED)), EncodedFrames(data, (STORED, STORED)), pool, side)
+    return MemoryFrames(table, EncodedFrames(data, (STORED, STORED)), EncodedFrames(data, (STORED, STORED)), size)
 
 
 def run(
@@ -52,7 +49,7 @@ def run(
     config: VlaConfig,
     train: TrainConfig,
     *,
-    frames: Frames | None = None,
+    frames: FrameSource | None = None,
     steps: int = 20,
     blocks: int = 3,
     fsdp: int = 1,
@@ -77,14 +74,13 @@ def run(
     mesh = make_mesh(fsdp)
     plan = memory_plan(config, train, devices=mesh.size, fsdp=fsdp)
     tell(f"{device.device_kind}: {plan}")
-    mixture = Mixture((hold_out(frames or synthetic_frames(2000, config.image_size, threads), 0.0, 0)[0],))
+    mixture = mix([frames or synthetic_frames(2000, config.image_size)])
     pipeline = make_pipeline(config, InputSpec(), mixture_statistics(mixture, config.horizon, delta=False))
-    job = Job(config, train, pipeline, mixture, mesh)
+    stream = Trainer(config, train, pipeline, mixture, mesh, threads).loader()
     shardings = state_shardings(mesh, jax.eval_shape(partial(init_state, config, train)))
     state = jax.jit(partial(init_state, config, train), out_shardings=shardings)()
     step = compile_step(config, train, shardings)
     begun = time.perf_counter()
-    stream = batches(config, mixture, pipeline, job.options, 0, WARM_UP + steps * blocks)
     state, _ = run_steps(step, state, islice(stream, WARM_UP), mesh=mesh)
     tell(f"compiled and warm after {time.perf_counter() - begun:.0f} s")
     measured = []

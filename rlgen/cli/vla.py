@@ -32,7 +32,7 @@ def train(argv: Sequence[str]) -> None:
     prepare_process()
     from rlgen.vla.training.fine_tune import fine_tune
 
-    fine_tune(config, tell=log)
+    fine_tune(config, log=log)
 
 
 @dataclass(frozen=True)

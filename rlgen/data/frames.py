@@ -1,36 +1,50 @@
-"""The numbers of a dataset, step by step, and the chunks of actions that begin at each of them."""
+"""Random access to the frames of a dataset: their numbers in a table, their images on request.
+
+A frame is one step of an episode. `open_frames` opens a dataset of any format; `read_frames` gives some of its frames
+with the chunk of actions that follows each, and `rlgen.data.loader` draws them in batches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from rlgen.core.errors import UserError
+from rlgen.data.dataset import dataset_format, open_dataset
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import STEPS, read_array_record
 from rlgen.data.formats.array_record.record_file import RecordFile
 from rlgen.data.formats.array_record.steps import StepParser
-from rlgen.data.images import ImageCache, decode_image
+from rlgen.data.images import EncodedFrames, ImageCache, decode_image
 from rlgen.data.index import IndexEntry
-from rlgen.data.resize import Kernel, resize_image
+from rlgen.data.resize import Kernel, resize_image, resize_with_pad
+
+CAMERAS = ("image", "wrist_image")
+DECODED_BYTES = 2 << 30
+"""Images of a dataset in memory are kept decoded up to this size."""
+
+FrameBatch = dict[str, Any]
+"""B frames: `image` and `wrist_image` (uint8 `[B, h, w, 3]`), `state` `[B, 8]`, `action_chunks` `[B, H, 7]`,
+`chunk_mask` `[B, H]` (False behind the end of the episode), `prompt` (a list of B instructions)."""
 
 
 @dataclass(frozen=True)
 class FrameTable:
-    """The numbers of F steps, episode after episode: a hundred bytes a step.
+    """The numbers of F frames, episode after episode: about a hundred bytes a frame.
 
     Attributes:
       state: end-effector position (m), axis-angle (rad), finger joints (m), as stored.
       action: as stored.
-      episode: number of the episode that a step belongs to.
-      end: number of the step behind the last one of that episode.
-      prompt: number of its instruction in `prompts`.
-      prompts: the instructions.
+      episode: index of the frame's episode.
+      end: index of the frame behind the last one of that episode.
+      prompt: index of its instruction in `prompts`.
+      prompts: the different instructions.
     """
 
     state: Float[np.ndarray, "F 8"]
@@ -44,17 +58,134 @@ class FrameTable:
         return len(self.state)
 
     def chunks(
-        self, steps: Int[np.ndarray, " B"], horizon: int
+        self, frames: Int[np.ndarray, " B"], horizon: int
     ) -> tuple[Float[np.ndarray, "B H 7"], Bool[np.ndarray, "B H"]]:
-        """The actions from steps on, an episode's last one repeated behind its end, and which of them exist."""
-        index, end = steps[:, None] + np.arange(horizon), self.end[steps][:, None]
+        """Returns the `horizon` actions from each frame on, and a mask of those inside the episode.
+
+        Behind the end of the episode its last action is repeated, and the mask is False.
+        """
+        index, end = frames[:, None] + np.arange(horizon), self.end[frames][:, None]
         return self.action[np.minimum(index, end - 1)], index < end
+
+
+class FrameSource(Protocol):
+    """A dataset with random access to its frames."""
+
+    @property
+    def table(self) -> FrameTable:
+        """Returns the numbers of all frames."""
+
+    def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+        """Returns `image` and `wrist_image` of some frames, in the orientation of datasets."""
+
+
+def open_frames(folder: Path, *, size: int | None = None) -> FrameSource:
+    """Opens a dataset of any format. An array_record dataset stays on the disk; the others are read into memory.
+
+    Args:
+      folder: of the dataset, `<name>/<version>`.
+      size: pixels along a side of the images, which are resized as openpi's clients do; as stored by default.
+
+    Raises:
+      UserError: no dataset there, an empty one, or a damaged one.
+    """
+    if dataset_format(Path(folder)) == "array_record":
+        return RecordFrames(Path(folder), size=size, kernel="pillow")
+    return frames_from_episodes(open_dataset(Path(folder)), size=size)
+
+
+def read_frames(source: FrameSource, frames: Int[np.ndarray, " B"], horizon: int) -> FrameBatch:
+    """Reads some frames of a dataset.
+
+    Args:
+      source: the dataset.
+      frames: indices of B frames.
+      horizon: H, actions in a chunk.
+
+    Returns:
+      What `FrameBatch` lists.
+    """
+    table = source.table
+    chunks, mask = table.chunks(frames, horizon)
+    return {
+        **source.images(frames),
+        "state": table.state[frames],
+        "action_chunks": chunks,
+        "chunk_mask": mask,
+        "prompt": [table.prompts[index] for index in table.prompt[frames]],
+    }
+
+
+@dataclass(frozen=True)
+class MemoryFrames:
+    """A dataset in memory.
+
+    Attributes:
+      table: the numbers of all frames.
+      image: images of the fixed camera, as an array, or encoded and decoded on request.
+      wrist_image: likewise of the camera at the gripper.
+      size: pixels along a side, to which encoded images are resized; None leaves them as they are.
+    """
+
+    table: FrameTable
+    image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames
+    wrist_image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames
+    size: int | None = None
+
+    def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+        """Returns `image` and `wrist_image` of some frames, in the orientation of datasets."""
+        return {name: self._take(getattr(self, name), frames) for name in CAMERAS}
+
+    def _take(self, stored: np.ndarray | EncodedFrames, frames: np.ndarray) -> np.ndarray:
+        if isinstance(stored, np.ndarray):
+            return stored[frames]
+        return np.stack([_resized(stored[int(frame)], self.size) for frame in frames])
+
+
+def frames_from_episodes(episodes: Sequence[DatasetEpisode], *, size: int | None = None) -> MemoryFrames:
+    """Reads every episode once and keeps it in memory.
+
+    Images are kept decoded and resized where they take less than 2 GiB, encoded otherwise.
+
+    Args:
+      episodes: of a dataset.
+      size: pixels along a side of the images; as stored by default.
+
+    Raises:
+      UserError: there is no episode.
+    """
+    episodes = list(episodes)
+    if not episodes:
+        raise UserError("the dataset holds no episode; export at least one before training on it")
+    table = frame_table(
+        state=np.concatenate([np.asarray(episode.state, np.float32) for episode in episodes]),
+        action=np.concatenate([np.asarray(episode.action, np.float32) for episode in episodes]),
+        lengths=[len(episode.action) for episode in episodes],
+        instructions=[episode.language_instruction for episode in episodes],
+    )
+    columns = {name: [getattr(episode, name) for episode in episodes] for name in CAMERAS}
+    height, width = (size, size) if size is not None else columns["image"][0].shape[1:3]
+    is_large = len(CAMERAS) * len(table) * height * width * 3 > DECODED_BYTES
+    if is_large and all(isinstance(images, EncodedFrames) for column in columns.values() for images in column):
+        return MemoryFrames(table, **{name: _joined(column) for name, column in columns.items()}, size=size)
+    decoded = {
+        name: np.concatenate([_resized(np.asarray(images), size) for images in column])
+        for name, column in columns.items()
+    }
+    return MemoryFrames(table, **decoded)
 
 
 def frame_table(
     state: Float[np.ndarray, "F 8"], action: Float[np.ndarray, "F 7"], lengths: list[int], instructions: list[str]
 ) -> FrameTable:
-    """The table of episodes of these lengths, with an instruction each."""
+    """Builds the table of the frames of some episodes.
+
+    Args:
+      state: of all frames, episode after episode.
+      action: likewise.
+      lengths: frames in each episode; they add up to F.
+      instructions: one for each episode.
+    """
     prompts = tuple(dict.fromkeys(instructions))
     return FrameTable(
         state=state,
@@ -66,13 +197,70 @@ def frame_table(
     )
 
 
+def _joined(parts: Sequence[EncodedFrames]) -> EncodedFrames:
+    return EncodedFrames(tuple(data for part in parts for data in part.data), parts[0].size)
+
+
+def _resized(images: UInt8[np.ndarray, "*B h w 3"], size: int | None) -> UInt8[np.ndarray, "*B h w 3"]:
+    return images if size is None else resize_with_pad(images, size)
+
+
+class RecordFrames:
+    """An array_record dataset on the disk; images are decoded on request and kept while there is room.
+
+    Args:
+      directory: of the dataset.
+      size: pixels along a side of the images; as stored by default.
+      kernel: of the resize.
+      cache: bytes that decoded images may take; 0 decodes a frame on every request.
+
+    Raises:
+      UserError: no array_record dataset there, or a damaged one.
+    """
+
+    def __init__(self, directory: Path, *, size: int | None = None, kernel: Kernel = "linear", cache: int = 1 << 30):
+        directory = Path(directory)
+        self.table, self._records = _read_records(directory)
+        self._stored_size = read_array_record(directory).size
+        self.size, self.kernel = size or self._stored_size, kernel
+        self._files = [RecordFile(directory / name) for name in self._records.files]
+        self._parser = StepParser()
+        self._cache = ImageCache(len(self.table), self.size, cache)
+
+    def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
+        """Returns `image` and `wrist_image` of some frames; each image is copied no more than once."""
+        shape = (len(frames), self.size, self.size, 3)
+        image, wrist = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        for row, frame in enumerate(np.asarray(frames).tolist()):
+            if self._cache.has(frame):
+                image[row], wrist[row] = self._cache.get(frame)
+            else:
+                self._decode(frame, image[row], wrist[row])
+        return {"image": image, "wrist_image": wrist}
+
+    def _decode(self, frame: int, *out: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Writes the images of a frame to `out`, and to the cache."""
+        records = self._records
+        entry, file = records.entries[self.table.episode[frame]], self._files[records.file[frame]]
+        where = f"{file.path}: episode {entry.name}"
+        record = file.read(int(records.record[frame]), entry.name)
+        stored = (self._stored_size, self._stored_size)
+        try:
+            decoded = [decode_image(data, stored) for data in self._parser.images(record, where)]
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        for image, target in zip(decoded, out, strict=True):
+            resize_image(image, self.size, self.kernel, target)
+        self._cache.put(frame, out)
+
+
 @dataclass(frozen=True)
-class Records:
-    """Where the F steps of a dataset lie.
+class _Records:
+    """The position of each of F frames in the files of a dataset.
 
     Attributes:
-      file: number of a step's file in `files`.
-      record: number of its record in that file.
+      file: index of the frame's file in `files`.
+      record: index of its record in that file.
       files: their names.
       entries: the episodes.
     """
@@ -83,9 +271,8 @@ class Records:
     entries: tuple[IndexEntry, ...]
 
 
-def read_steps(directory: Path) -> tuple[FrameTable, Records]:
+def _read_records(directory: Path) -> tuple[FrameTable, _Records]:
     """Reads the numbers of an array_record dataset; `UserError` where a part of it is missing or does not fit."""
-    directory = Path(directory)
     entries = tuple(read_array_record(directory).entries)
     try:
         with np.load(directory / STEPS, allow_pickle=False) as stored:
@@ -98,114 +285,10 @@ def read_steps(directory: Path) -> tuple[FrameTable, Records]:
     table = frame_table(state, action, lengths, [entry.prompt for entry in entries])
     files = tuple(dict.fromkeys(entry.file for entry in entries))
     file = np.repeat([files.index(entry.file) for entry in entries], lengths)
-    first = np.array([np.argmax(file == number) for number in range(len(files))])
-    return table, Records(file=file, record=np.arange(len(state)) - first[file], files=files, entries=entries)
+    first = np.array([np.argmax(file == index) for index in range(len(files))])
+    return table, _Records(file=file, record=np.arange(len(state)) - first[file], files=files, entries=entries)
 
 
-class FrameSource:
-    """Random access to the steps of a dataset, one or a batch.
-
-    An item has `image` and `wrist_image` (uint8 `[h, w, 3]`), `state` `[8]`, `action_chunks` `[H, 7]`, `chunk_mask`
-    `[H]` (False behind the episode's end), `prompt` (its number in `prompts`). Pictures are decoded when an item is
-    asked for, not before.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        horizon: int,
-        size: int | None = None,
-        kernel: Kernel = "linear",
-        cache: int = 1 << 30,
-    ):
-        """Opens a dataset.
-
-        Args:
-          directory: of an array_record dataset.
-          horizon: H, actions in a chunk.
-          size: pixels a side; as stored by default.
-          kernel: how pictures get that size.
-          cache: bytes that decoded pictures may take; 0 decodes a frame whenever it is asked for.
-
-        Raises:
-          UserError: no array_record dataset there, or a damaged one.
-        """
-        if horizon < 1:
-            raise UserError(f"chunks of {horizon} actions: expected 1 or more")
-        self.directory, self.horizon = Path(directory), horizon
-        self.table, self._records = read_steps(self.directory)
-        self.stored_size = read_array_record(self.directory).size
-        self.size, self.kernel = size or self.stored_size, kernel
-        self._budget = cache
-
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """The different instructions, by their numbers."""
-        return self.table.prompts
-
-    @cached_property
-    def _files(self) -> list[RecordFile]:
-        return [RecordFile(self.directory / name) for name in self._records.files]
-
-    @cached_property
-    def _parser(self) -> StepParser:
-        return StepParser()
-
-    @cached_property
-    def _cache(self) -> ImageCache:
-        return ImageCache(len(self), self.size, self._budget)
-
-    def __getstate__(self) -> dict:
-        """Without what a process opened for itself."""
-        own = ("_files", "_parser", "_cache")
-        return {key: value for key, value in self.__dict__.items() if key not in own}
-
-    def __repr__(self) -> str:
-        return f"FrameSource({self.directory}, horizon={self.horizon}, size={self.size})"
-
-    def __len__(self) -> int:
-        return len(self.table.state)
-
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        return {name: values[0] for name, values in self.batch([step]).items()}
-
-    def batch(self, steps: Sequence[int]) -> dict[str, np.ndarray]:
-        """Several steps at once, with a leading axis; each picture is copied no more than once."""
-        table, index = self.table, np.asarray(steps)
-        shape = (len(index), self.size, self.size, 3)
-        image, wrist = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-        for row, step in enumerate(index.tolist()):
-            if self._cache.has(step):
-                image[row], wrist[row] = self._cache.get(step)
-            else:
-                self._decode(step, image[row], wrist[row])
-        chunks, mask = table.chunks(index, self.horizon)
-        return {
-            "image": image,
-            "wrist_image": wrist,
-            "state": table.state[index],
-            "action_chunks": chunks,
-            "chunk_mask": mask,
-            "prompt": table.prompt[index].astype(np.int32),
-        }
-
-    def _decode(self, step: int, *out: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Puts the pictures of a step into `out`, and into the cache."""
-        records = self._records
-        entry, file = records.entries[self.table.episode[step]], self._files[records.file[step]]
-        where = f"{file.path}: episode {entry.name}"
-        record = file.read(int(records.record[step]), entry.name)
-        stored = (self.stored_size, self.stored_size)
-        try:
-            decoded = [decode_image(data, stored) for data in self._parser.images(record, where)]
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
-        for image, place in zip(decoded, out, strict=True):
-            resize_image(image, self.size, self.kernel, place)
-        self._cache.put(step, out)
-
-
-def use_own_threads_only() -> None:
-    """Keeps OpenCV from starting threads for each small picture: the loader's own are as many as there are cores."""
+def limit_opencv_threads() -> None:
+    """Keeps OpenCV from starting threads for each small image: the loader's own use the cores."""
     cv2.setNumThreads(1)

@@ -1,152 +1,329 @@
-"""Batches for training, in an order that is a function of the seed, from any place in it."""
+"""Batches of frames for training, from a stream whose position is a number of steps.
+
+    frames = open_frames(Path("exports/libero_object_no_noops/1.0.0"), size=224)
+    loader = Loader(frames, LoaderOptions(batch=32, horizon=16))
+    batch = next(loader)  # a `FrameBatch`: images, state, chunks of actions with their mask, prompts
+    state = loader.state()  # JSON; `loader.restore(state)` continues with the same batches
+
+Which frames belong to step s follows from the seed and s alone, so a loader resumes at any step, and each of several
+processes reads its own rows of the same batch. Row r of step s is slot s * batch + r of the stream. A slot belongs to
+one of the datasets by a pattern of 1,000 slots that repeats, in which each dataset has as many as its weight says. How
+often a dataset occurred before a slot follows from the slot's index, and with it the position in the dataset's own
+sequence of permutations, one for each epoch.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from jaxtyping import Int
 
 from rlgen.core.errors import UserError
-from rlgen.data.frames import FrameSource, use_own_threads_only
+from rlgen.data.frames import FrameBatch, FrameSource, limit_opencv_threads, read_frames
 
-if TYPE_CHECKING:
-    import grain
-
-Batch = dict[str, np.ndarray]
+PERIOD = 1000
+BatchT = TypeVar("BatchT")
 
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How batches are drawn.
+    """The batches that a loader gives.
 
     Attributes:
-      batch: frames a batch, of this process.
-      seed: of the order; the same in all processes.
-      epochs: passes over the data; None never ends.
-      process, processes: which share of the frames this process reads, of how many. Shares are disjoint and equally
-        long; what is left over after dividing changes from epoch to epoch.
-      threads: that read and decode; all cores by default.
-      ahead: batches that are made ready before they are asked for.
+      batch: frames a batch, of all processes together.
+      horizon: H, actions in a chunk.
+      seed: of the order.
+      steps: batches in all; None never ends.
+      process: index of this process, which gets its share of the rows of every batch.
+      processes: their number, which divides `batch`.
+      threads: batches that are read at the same time.
+      ahead: least number of batches that are read before they are asked for.
     """
 
     batch: int
+    horizon: int
     seed: int = 0
-    epochs: int | None = None
+    steps: int | None = None
     process: int = 0
     processes: int = 1
-    threads: int | None = None
-    ahead: int = 4
+    threads: int = 2
+    ahead: int = 2
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 <= self.process < self.processes:
+        if self.batch < 1 or self.horizon < 1:
+            raise UserError(f"batches of {self.batch} frames with chunks of {self.horizon} actions: expected 1 or more")
+        if not 0 <= self.process < self.processes or self.batch % self.processes:
             raise UserError(
-                f"a batch of {self.batch} frames in process {self.process} of {self.processes}: "
-                "expected at least one frame, and processes counted from 0"
+                f"a batch of {self.batch} frames in process {self.process} of {self.processes}: expected processes "
+                "counted from 0, and a number of them that divides the batch"
             )
 
+    @property
+    def rows(self) -> slice:
+        """Returns the rows of a batch that this process reads."""
+        size = self.batch // self.processes
+        return slice(self.process * size, (self.process + 1) * size)
 
-class Loader:
-    """Batches of frames from one dataset or from several with weights; an iterator that can be put back.
 
-    A batch has what `FrameSource` gives, with a leading axis, and `prompt` numbered through `prompts` of this loader.
-    Where several sources have weights, each frame comes from one of them, as often as its weight says.
+class Loader(Generic[BatchT]):
+    """An iterator over batches of frames, read by threads in advance, whose position can be saved and restored.
+
+    Args:
+      frames: a dataset, or several as a `Mixture`.
+      options: size, order and number of the batches.
+      transform: turns a `FrameBatch` and its step into what the iterator gives, in the threads that read; by default
+        the `FrameBatch` is given as it is.
+
+    Attributes:
+      mixture: the datasets.
+      step: of the next batch.
     """
 
     def __init__(
-        self, sources: FrameSource | Sequence[FrameSource], options: LoaderOptions, weights: Sequence[float] = ()
+        self,
+        frames: FrameSource | Mixture,
+        options: LoaderOptions,
+        transform: Callable[[FrameBatch, int], BatchT] | None = None,
     ):
-        """Weights are positive, one for each source; by default the numbers of their frames.
-
-        Raises:
-          UserError: weights that do not fit, or fewer frames in this process's share than a batch has.
-        """
-        self.sources = [sources] if isinstance(sources, FrameSource) else list(sources)
+        self.mixture = frames if isinstance(frames, Mixture) else mix([frames])
         self.options = options
-        self.prompts = tuple(dict.fromkeys(prompt for source in self.sources for prompt in source.prompts))
-        self._weights = _weights(self.sources, weights)
-        self._starts = np.cumsum([0, *(len(source) for source in self.sources[:-1])])
-        use_own_threads_only()
-        self._batches = iter(self._pipeline())
+        self.step = 0
+        self._transform = transform
+        self._threads: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[BatchT]] = deque()
+        limit_opencv_threads()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[BatchT]:
         return self
 
-    def __next__(self) -> Batch:
-        return next(self._batches)
+    def __next__(self) -> BatchT:
+        self._read_ahead()
+        if not self._waiting:
+            raise StopIteration
+        try:
+            batch = self._waiting[0].result()
+        except BaseException:
+            self.seek(self.step)
+            raise
+        self._waiting.popleft()
+        self.step += 1
+        self._read_ahead()
+        return batch
+
+    def read(self, step: int) -> BatchT:
+        """Reads this process's rows of the batch of a step, whatever the position."""
+        options = self.options
+        rows = self.mixture.select(options.batch, options.seed, step)[options.rows]
+        batch: Any = self.mixture.read(rows, options.horizon)
+        return batch if self._transform is None else self._transform(batch, step)
+
+    def seek(self, step: int) -> None:
+        """Sets the position; the next batch is that of `step`."""
+        for future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+        self.step = step
 
     def state(self) -> dict[str, Any]:
-        """Where the loader stands, as JSON, for a checkpoint: the next batch is the one after the last given."""
-        return {**self._identity(), "position": self._batches.get_state()}
+        """Returns the position and what the order depends on, as JSON for a checkpoint."""
+        return {**self._identity(), "step": self.step}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes to where `state` was taken; the batches from there on are the same to the last bit.
+        """Goes to the position of `state`; the batches from there on are the same to the last bit.
+
+        The number of processes and threads may be another one.
 
         Raises:
-          UserError: the state is of other data or other options, whose order would be another one.
+          UserError: the state is of other data or of another order.
         """
         mine = self._identity()
         different = [name for name, value in mine.items() if state.get(name) != value]
-        if different or "position" not in state:
+        if different or "step" not in state:
             raise UserError(
                 f"the loader was saved with another {', '.join(different) or 'format'}: "
                 f"{[state.get(name) for name in different]}, not {[mine[name] for name in different]}; "
                 "restore it with the data and options that it was saved with"
             )
-        self._batches.set_state(state["position"])
+        self.seek(int(state["step"]))
 
     def _identity(self) -> dict[str, Any]:
-        """What the order of the batches depends on."""
-        options = self.options
+        """Returns what the order of the frames depends on."""
+        subsets = self.mixture.subsets
+        weights = np.array([subset.weight for subset in subsets], float)
         return {
-            "frames": [len(source) for source in self.sources],
-            "weights": self._weights,
-            **{name: getattr(options, name) for name in ("batch", "seed", "epochs", "process", "processes")},
+            "frames": [len(subset) for subset in subsets],
+            "weights": (weights / weights.sum()).tolist(),
+            "batch": self.options.batch,
+            "seed": self.options.seed,
         }
 
-    def _pipeline(self) -> grain.IterDataset:
-        import grain
-
+    def _read_ahead(self) -> None:
+        """Hands the next steps to the threads."""
         options = self.options
-        parts = [self._order(number) for number in range(len(self.sources))]
-        frames = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=self._weights)
-        share = frames[options.process :: options.processes]
-        if len(share) < options.batch:
-            raise UserError(f"{len(share)} frames for this process, fewer than a batch of {options.batch}")
-        batches = share.batch(options.batch, drop_remainder=True).map(self._read)
-        threads = options.threads or os.cpu_count() or 1
-        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(options.ahead, threads))
-        return batches.to_iter_dataset(reading)
-
-    def _order(self, number: int) -> grain.MapDataset:
-        """Frames of a source by their numbers in all sources together; pictures come when a batch is known."""
-        import grain
-
-        first = int(self._starts[number])
-        frames = grain.MapDataset.range(first, first + len(self.sources[number]))
-        return frames.seed(self.options.seed).shuffle().repeat(self.options.epochs)
-
-    def _read(self, frames: np.ndarray) -> Batch:
-        """The batch of these frames."""
-        if len(self.sources) == 1:
-            return self.sources[0].batch(frames)
-        of = np.searchsorted(self._starts, frames, side="right") - 1
-        rows = [np.flatnonzero(of == number) for number in range(len(self.sources))]
-        parts = [
-            source.batch(frames[mine] - first)
-            for source, mine, first in zip(self.sources, rows, self._starts, strict=True)
-        ]
-        for part, source in zip(parts, self.sources, strict=True):
-            numbers = np.array([self.prompts.index(prompt) for prompt in source.prompts], np.int32)
-            part["prompt"] = numbers[part["prompt"]]
-        back = np.argsort(np.concatenate(rows))
-        return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(options.threads)
+        last = self.step + max(options.threads, options.ahead)
+        last = last if options.steps is None else min(last, options.steps)
+        for step in range(self.step + len(self._waiting), last):
+            self._waiting.append(self._threads.submit(self.read, step))
 
 
-def _weights(sources: Sequence[FrameSource], weights: Sequence[float]) -> list[float]:
-    chosen = list(weights) or [len(source) for source in sources]
-    if len(chosen) != len(sources) or not all(np.isfinite(w) and w > 0 for w in chosen):
-        raise UserError(f"weights {chosen} for {len(sources)} datasets: expected a positive one for each")
-    return [weight / sum(chosen) for weight in chosen]
+@dataclass(frozen=True)
+class Subset:
+    """Some frames of a dataset, and how often they are drawn compared with other subsets of a mixture.
+
+    Attributes:
+      frames: the dataset.
+      index: indices of the frames that belong to it.
+      weight: positive.
+    """
+
+    frames: FrameSource
+    index: Int[np.ndarray, " F"]
+    weight: float
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Subsets of datasets with their weights. Raises `UserError` where one is empty or weighs nothing."""
+
+    subsets: tuple[Subset, ...]
+
+    def __post_init__(self) -> None:
+        for index, subset in enumerate(self.subsets):
+            if not len(subset) or not (np.isfinite(subset.weight) and subset.weight > 0):
+                raise UserError(
+                    f"dataset {index} has {len(subset)} frames and weight {subset.weight}; both must be above 0"
+                )
+
+    def __len__(self) -> int:
+        return sum(len(subset) for subset in self.subsets)
+
+    def select(self, batch: int, seed: int, step: int) -> list[tuple[int, int]]:
+        """Selects the frames of a step.
+
+        Args:
+          batch: number of frames.
+          seed: of the order.
+          step: 0 or more.
+
+        Returns:
+          For each row of the batch the index of its subset, and of the frame in that subset's dataset.
+        """
+        slots = np.arange(step * batch, (step + 1) * batch)
+        pattern = self.pattern(seed)
+        owner = pattern[slots % PERIOD]
+        rows: list[tuple[int, int]] = [(0, 0)] * batch
+        for index, subset in enumerate(self.subsets):
+            mine = np.flatnonzero(owner == index)
+            before = np.r_[0, np.cumsum(pattern == index)]
+            positions = slots[mine] // PERIOD * before[-1] + before[slots[mine] % PERIOD]
+            for row, frame in zip(mine, _permuted(positions, len(subset), seed, index), strict=True):
+                rows[row] = (index, int(subset.index[frame]))
+        return rows
+
+    def pattern(self, seed: int) -> Int[np.ndarray, " 1000"]:
+        """Returns the index of the subset that each slot of a period belongs to."""
+        if len(self.subsets) == 1:
+            return np.zeros(PERIOD, int)
+        weights = np.array([subset.weight for subset in self.subsets])
+        exact = weights / weights.sum() * PERIOD
+        counts = np.floor(exact).astype(int)
+        # The slots that rounding left over go to the largest remainders.
+        counts[np.argsort(counts - exact, kind="stable")[: PERIOD - counts.sum()]] += 1
+        if not counts.all():
+            raise UserError(
+                f"weights {weights.tolist()}: one is below a thousandth of the rest; leave that dataset out"
+            )
+        return np.random.default_rng([seed, 4]).permutation(np.repeat(np.arange(len(counts)), counts))
+
+    def read(self, rows: Sequence[tuple[int, int]], horizon: int) -> FrameBatch:
+        """Reads the frames that `select` returned, in their order, with chunks of `horizon` actions."""
+        owner = np.array([index for index, _ in rows])
+        parts, order = [], []
+        for index, subset in enumerate(self.subsets):
+            mine = np.flatnonzero(owner == index)
+            if len(mine):
+                parts.append(read_frames(subset.frames, np.array([rows[row][1] for row in mine]), horizon))
+                order.append(mine)
+        if len(parts) == 1:
+            return parts[0]
+        back = np.argsort(np.concatenate(order))
+        return {name: _in_order([part[name] for part in parts], back, name) for name in parts[0]}
+
+
+def mix(sources: Sequence[FrameSource], weights: Sequence[float] = ()) -> Mixture:
+    """Mixes whole datasets.
+
+    Args:
+      sources: the datasets.
+      weights: how often each is drawn compared with the others; by default as often as it has frames.
+
+    Raises:
+      UserError: weights that do not fit.
+    """
+    chosen = list(weights) or [len(source.table) for source in sources]
+    if len(chosen) != len(sources):
+        raise UserError(f"{len(chosen)} weights for {len(sources)} datasets; give one for each")
+    pairs = zip(sources, chosen, strict=True)
+    return Mixture(tuple(Subset(source, np.arange(len(source.table)), float(weight)) for source, weight in pairs))
+
+
+def hold_out(source: FrameSource, fraction: float, seed: int) -> tuple[Subset, Subset | None]:
+    """Splits a dataset by episodes.
+
+    Args:
+      source: the dataset.
+      fraction: of the episodes to hold out, in [0, 1), rounded, and at least one where it is above 0.
+      seed: of the choice.
+
+    Returns:
+      The frames to train on and those of the episodes held out, None where there are none; each weighs as many as it
+      has frames.
+
+    Raises:
+      UserError: no episode would be left to train on.
+    """
+    episodes = np.unique(source.table.episode)
+    count = 0 if fraction == 0 else max(1, round(fraction * len(episodes)))
+    if count >= len(episodes):
+        raise UserError(f"{fraction} of {len(episodes)} episodes held out leaves none to train on; hold out fewer")
+    held = np.random.default_rng([seed, 5]).permutation(episodes)[:count]
+    is_held = np.isin(source.table.episode, held)
+    kept, apart = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+    return Subset(source, kept, float(len(kept))), Subset(source, apart, float(len(apart))) if count else None
+
+
+def _in_order(parts: list, back: np.ndarray, name: str) -> np.ndarray | list:
+    """Joins a column of several subsets and puts its rows into the order of the batch."""
+    if isinstance(parts[0], list):
+        joined = [text for part in parts for text in part]
+        return [joined[row] for row in back]
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise UserError(f"{name} of the datasets differ in size: {[list(part.shape[1:]) for part in parts]}")
+    return np.concatenate(parts)[back]
+
+
+def _permuted(positions: Int[np.ndarray, " n"], size: int, seed: int, subset: int) -> Int[np.ndarray, " n"]:
+    """Returns the frames at some positions of a sequence of permutations of `size` frames, one for each epoch."""
+    out = np.empty_like(positions)
+    for epoch in np.unique(positions // size):
+        key = (seed, 0, int(epoch)) if subset == 0 else (seed, 0, int(epoch), subset)
+        here = positions // size == epoch
+        out[here] = _permutation(key, size)[positions[here] % size]
+    return out
+
+
+@functools.lru_cache(maxsize=16)
+def _permutation(key: tuple[int, ...], size: int) -> Int[np.ndarray, " size"]:
+    """Returns the permutation of a key; kept, because the batches of an epoch share it."""
+    return np.random.default_rng(list(key)).permutation(size)

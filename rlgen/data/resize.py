@@ -43,6 +43,36 @@ def resize_image(
     return cv2.transpose(small.reshape(size, size, 3), out)
 
 
+def resize_with_pad(images: UInt8[np.ndarray, "*B h w 3"], size: int) -> UInt8[np.ndarray, "*B size size 3"]:
+    """Resizes images into the middle of a black square without changing their aspect ratio.
+
+    Pillow's bilinear filter, equal to openpi's `resize_with_pad` to the bit; images of `size` are returned as they are.
+    """
+    h, w = images.shape[-3:-1]
+    if h == w == size:
+        return images
+    height, width = fitted_size(h, w, size)
+    top, left = max(0, (size - height) // 2), max(0, (size - width) // 2)
+    flat = images.reshape(-1, h, w, 3)
+    out = np.zeros((len(flat), size, size, 3), np.uint8)
+    for image, target in zip(flat, out, strict=True):
+        small = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        target[top : top + height, left : left + width] = np.asarray(small)
+    return out.reshape(*images.shape[:-3], size, size, 3)
+
+
+def fitted_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """Returns height and width scaled to fit a square of `size` pixels, with the same aspect ratio.
+
+    Args:
+      height: of an image, pixels.
+      width: of the image, pixels.
+      size: pixels along a side of the square.
+    """
+    ratio = max(width / size, height / size)
+    return int(height / ratio), int(width / ratio)
+
+
 def _by_pillow(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 

@@ -1,4 +1,7 @@
-"""Where arrays of a training lie: parameters cut over `fsdp`, batches over `data` and `fsdp` together."""
+"""The placement of a training's arrays: parameters cut over `fsdp`, batches over `data` and `fsdp` together."""
+
+from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -7,16 +10,22 @@ from jaxtyping import PyTree
 
 from rlgen.core.errors import UserError
 
+Tree = TypeVar("Tree")
 MIN_BYTES = 4 << 20
+"""Smaller arrays stay whole on every device."""
 
 
-def make_mesh(fsdp: int = 1) -> Mesh:
-    """All devices of all processes as `(data, fsdp)`.
+def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Makes a mesh `(data, fsdp)`.
+
+    Args:
+      fsdp: devices that share each parameter.
+      devices: all devices of all processes by default.
 
     Raises:
       UserError: `fsdp` does not divide the number of devices.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else list(devices)
     if fsdp < 1 or len(devices) % fsdp:
         raise UserError(f"--fsdp {fsdp} does not divide {len(devices)} devices; choose one that does")
     shape = (len(devices) // fsdp, fsdp)
@@ -24,7 +33,13 @@ def make_mesh(fsdp: int = 1) -> Mesh:
 
 
 def cut_spec(shape: tuple[int, ...], itemsize: int, fsdp: int) -> PartitionSpec:
-    """Cuts the longest axis that `fsdp` divides; small arrays and odd ones stay whole on every device."""
+    """Cuts the longest axis that `fsdp` divides; small arrays, and those without such an axis, stay whole.
+
+    Args:
+      shape: of the array.
+      itemsize: bytes of an element.
+      fsdp: number of pieces.
+    """
     if fsdp == 1 or int(np.prod(shape)) * itemsize < MIN_BYTES:
         return PartitionSpec()
     fitting = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
@@ -35,21 +50,20 @@ def cut_spec(shape: tuple[int, ...], itemsize: int, fsdp: int) -> PartitionSpec:
 
 
 def state_shardings(mesh: Mesh, state: PyTree) -> PyTree:
-    """A sharding for each leaf of a state, given as arrays or as `jax.eval_shape` gives them."""
+    """Returns a sharding for each leaf of a state, given as arrays or as `jax.eval_shape` gives them."""
 
-    def place(leaf) -> NamedSharding:
-        spec = cut_spec(leaf.shape, leaf.dtype.itemsize, mesh.shape["fsdp"])
-        return NamedSharding(mesh, spec)
+    def sharding(leaf) -> NamedSharding:
+        return NamedSharding(mesh, cut_spec(leaf.shape, leaf.dtype.itemsize, mesh.shape["fsdp"]))
 
-    return jax.tree.map(place, state)
-
-
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis over all devices."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return jax.tree.map(sharding, state)
 
 
-def place_batch(mesh: Mesh, rows: PyTree) -> PyTree:
-    """This process's rows as part of a batch over all devices of all processes."""
-    sharding = batch_sharding(mesh)
+def abstract_state(state: Tree, shardings: PyTree) -> Tree:
+    """Returns shapes, types and shardings of a state, to restore into; `state` as `jax.eval_shape` gives it."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
+
+
+def shard_batch(mesh: Mesh, rows: PyTree) -> PyTree:
+    """Makes this process's rows part of a batch whose first axis is cut over all devices of all processes."""
+    sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), rows)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.data.resize import resize_image
-from rlgen.vla.data.images import resize_with_pad
+from rlgen.data.resize import resize_image, resize_with_pad
 
 JAX = {"linear": "linear", "lanczos3": "lanczos3"}
 

@@ -1,4 +1,4 @@
-"""Fine-tuning as a user meets it: datasets on disk, a folder that can be gone on with, a model that is used."""
+"""Fine-tuning as a user meets it: datasets on disk, a folder whose run can be resumed, a model that acts."""
 
 import dataclasses
 import json
@@ -81,29 +81,29 @@ def settings(folders, out, **changes):
     return FineTune(**given | changes)
 
 
-def lines(out):
-    told = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("step_s", "data_wait_share")} for line in told]
+def metrics(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("step_s", "data_wait_share")} for line in lines]
 
 
 @pytest.fixture(scope="module")
 def unbroken(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("unbroken") / "run"
-    said = []
-    return out, fine_tune(settings(data, out), said.append), said
+    logged = []
+    return out, fine_tune(settings(data, out), logged.append), logged
 
 
-def test_an_interrupted_run_goes_on_to_the_same(data, unbroken, tmp_path):
+def test_an_interrupted_run_is_resumed_to_the_same(data, unbroken, tmp_path):
     def stop(line):
         if line.startswith("step 3 of"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fine_tune(settings(data, tmp_path / "run"), stop)
-    said = []
-    folder = fine_tune(settings(data, tmp_path / "run", threads=1, log_every=1), said.append)
-    assert any("going on" in line for line in said) and not any(line.startswith("step 2 ") for line in said)
-    assert lines(tmp_path / "run") == lines(unbroken[0])
+    logged = []
+    folder = fine_tune(settings(data, tmp_path / "run", threads=1, log_every=1), logged.append)
+    assert any("resuming" in line for line in logged) and not any(line.startswith("step 2 ") for line in logged)
+    assert metrics(tmp_path / "run") == metrics(unbroken[0])
     config, *_ = read_description(folder)
     ours, theirs = (flat_names(load_params(config, each)) for each in (folder, unbroken[1]))
     for name, leaf in ours.items():
@@ -112,23 +112,23 @@ def test_an_interrupted_run_goes_on_to_the_same(data, unbroken, tmp_path):
     assert fine_tune(settings(data, tmp_path / "run"), lambda line: None) == folder
 
 
-def test_the_inputs_are_told_before_training(unbroken):
-    said = "\n".join(unbroken[2])
-    for words in (
+def test_the_inputs_are_logged_before_training(unbroken):
+    logged = "\n".join(unbroken[2])
+    for text in (
         "camera base_0_rgb: [32, 32, 3]",
-        "state: 8 numbers",
+        "state: 8 dimensions",
         "prompt: 'touch the",
         "behind an episode's end",
-        "transforms: repack, normalise, resize, tokenise, pad",
+        "transforms: repack, normalize, resize, tokenize, pad",
         "GiB a device",
     ):
-        assert words in said
+        assert text in logged
     first_step = next(i for i, line in enumerate(unbroken[2]) if line.startswith("step 1"))
     assert any("camera" in line for line in unbroken[2][:first_step])
 
 
-def test_held_out_loss_is_told_when_due(unbroken):
-    assert [line["step"] for line in lines(unbroken[0]) if "validation_loss" in line] == [2, 4]
+def test_held_out_loss_is_logged_when_due(unbroken):
+    assert [line["step"] for line in metrics(unbroken[0]) if "validation_loss" in line] == [2, 4]
 
 
 def test_the_finished_model_acts(unbroken):
@@ -150,7 +150,7 @@ def test_other_settings_are_refused_and_named(data, unbroken):
     other = dataclasses.replace(settings(data, unbroken[0]).train, peak_rate=0.5)
     with pytest.raises(UserError, match=r"other settings: train\.peak_rate \(0\.001 -> 0\.5\)"):
         fine_tune(settings(data, unbroken[0], train=other), lambda line: None)
-    assert len(lines(unbroken[0])) == 4
+    assert len(metrics(unbroken[0])) == 4
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
 
 
 def test_mixing_weights_must_fit_the_datasets(data, tmp_path):
-    with pytest.raises(UserError, match="2 numbers in --mix for 1 datasets"):
+    with pytest.raises(UserError, match="2 weights in --mix for 1 datasets"):
         settings(data[:1], tmp_path)
 
 

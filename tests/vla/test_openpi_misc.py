@@ -10,16 +10,17 @@ import optax
 import pytest
 from vla.openpi import arrays, description, relative
 
+from rlgen.data.resize import resize_with_pad
 from rlgen.vla.data import images, normalize, tokens
 from rlgen.vla.data.normalize import NormStats, RunningStatistics, Statistics
 from rlgen.vla.model.parameters import join
 from rlgen.vla.training.config import TrainConfig
-from rlgen.vla.training.optimizer import apply_gradients, begin, kernel_norm, optimizer, schedule
+from rlgen.vla.training.optimizer import apply_gradients, create_state, kernel_norm, optimizer, schedule
 
 
 def reference_statistics() -> Statistics:
     given = arrays("normalize", "misc")
-    return Statistics(*(given[f"running/{name}"] for name in normalize.NUMBERS))
+    return Statistics(*(given[f"running/{name}"] for name in normalize.FIELDS))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -42,7 +43,7 @@ def test_running_statistics_are_the_references():
     for batch in batches:
         running.update(batch)
     ours = running.result()
-    for name in normalize.NUMBERS:
+    for name in normalize.FIELDS:
         assert relative(getattr(ours, name), given[f"running/{name}"]) < 1e-9, name
     at_once = normalize.statistics(np.concatenate(batches))
     np.testing.assert_allclose(at_once.mean, ours.mean, rtol=1e-6)
@@ -80,8 +81,8 @@ def test_resizing_is_the_references(image):
     given = arrays("image_resize", "misc")
     source, side = given[f"{image}/input_uint8"], given[f"{image}/pil_uint8"].shape[0]
     flipped = np.stack([source, source[::-1]])
-    np.testing.assert_array_equal(images.resize_with_pad(source, side), given[f"{image}/pil_uint8"])
-    np.testing.assert_array_equal(images.resize_with_pad(flipped, side), given[f"{image}/pil_uint8_batched"])
+    np.testing.assert_array_equal(resize_with_pad(source, side), given[f"{image}/pil_uint8"])
+    np.testing.assert_array_equal(resize_with_pad(flipped, side), given[f"{image}/pil_uint8_batched"])
     ours = np.asarray(images.resize_on_device(jnp.asarray(source)[None], side))[0]
     assert np.abs(ours.astype(int) - given[f"{image}/jax_uint8"]).max() <= 1
     floats = given[f"{image}/input_float32"]
@@ -186,7 +187,7 @@ def test_whole_training_steps_are_the_references(run):
         p = join(trained, frozen)
         return jnp.mean(jnp.square(target @ p["kernel"] + p["offset"] + p["lora_bias"]))
 
-    state = begin(train, {name: start[name] for name in names if name not in frozen}, frozen)
+    state = create_state(train, {name: start[name] for name in names if name not in frozen}, frozen)
     for step in range(4):
         for name, leaf in state.params.items():
             np.testing.assert_allclose(leaf, given[f"{run}/step{step}/params/{name}"], rtol=1e-5, atol=1e-7)

@@ -1,22 +1,23 @@
 import dataclasses
+from itertools import islice
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from vla.toy import CONFIG, TRAIN, dot_episodes, pipeline_for, train_like, whole
+from vla.toy import CONFIG, TRAIN, dot_episodes, pipeline_for, train_like
 
 from rlgen.core.errors import UserError
-from rlgen.vla.data.batches import batches, make_batch
-from rlgen.vla.data.frames import from_rlds, take
-from rlgen.vla.data.mixture import Mixture, hold_out
+from rlgen.data.frames import frames_from_episodes, read_frames
+from rlgen.data.loader import Mixture, hold_out, mix
+from rlgen.vla.data.batches import to_sample
 from rlgen.vla.model import pi0, presets
 from rlgen.vla.model.parameters import flat_names
 from rlgen.vla.serving.actor import legal_actions
 from rlgen.vla.serving.policy import Policy
 from rlgen.vla.training.config import TrainConfig
 from rlgen.vla.training.loop import (
-    Job,
+    Trainer,
     Validation,
     batch_inputs,
     compile_step,
@@ -29,12 +30,12 @@ from rlgen.vla.training.loop import (
 
 @pytest.fixture(scope="module")
 def frames():
-    return from_rlds(dot_episodes(400, seed=0), CONFIG.image_size)
+    return frames_from_episodes(dot_episodes(400, seed=0), size=CONFIG.image_size)
 
 
 @pytest.fixture(scope="module")
-def job(frames):
-    return Job(CONFIG, TRAIN, pipeline_for(CONFIG, whole(frames)), whole(frames))
+def trainer(frames):
+    return Trainer(CONFIG, TRAIN, pipeline_for(CONFIG, mix([frames])), mix([frames]))
 
 
 def host(tree):
@@ -42,17 +43,14 @@ def host(tree):
     return jax.tree.map(lambda x: np.array(x), tree)
 
 
-def make(job, step):
-    return make_batch(job.config, job.mixture, job.pipeline, job.options, step)
-
-
-def test_it_learns_to_see_and_two_and_two_steps_are_four(job):
+def test_it_learns_from_images_and_two_and_two_steps_are_four(trainer):
     # One test for both, since compiling the step takes most of its time.
     step = compile_step(CONFIG, TRAIN)
 
     def run(state, count):
-        stream = batches(CONFIG, job.mixture, job.pipeline, job.options, int(state.step), count)
-        return run_steps(step, state, stream)
+        loader = trainer.loader()
+        loader.seek(int(state.step))
+        return run_steps(step, state, islice(loader, count))
 
     two, first = run(init_state(CONFIG, TRAIN), 2)
     saved = jax.tree.map(jnp.asarray, host(two))
@@ -66,9 +64,9 @@ def test_it_learns_to_see_and_two_and_two_steps_are_four(job):
     assert last["loss"] < 0.3 * first["loss"]
     assert last["step_s"] > 0 and 0 <= last["data_wait_share"] < 1
 
-    unseen = from_rlds(dot_episodes(40, seed=1), CONFIG.image_size)
-    sample = take(unseen, np.arange(120), CONFIG.horizon)
-    policy = Policy(CONFIG, state.best, job.pipeline, steps=5, batch=40)
+    others = frames_from_episodes(dot_episodes(40, seed=1), size=CONFIG.image_size)
+    sample = to_sample(read_frames(others, np.arange(120), CONFIG.horizon))
+    policy = Policy(CONFIG, state.inference_params, trainer.pipeline, steps=5, batch=40)
     robot = {key: value for key, value in sample.items() if not key.startswith("action")}
     acted = legal_actions(policy.act(policy.prepare(robot), policy.draw_noise(list(range(120)))))[:, 0]
     wanted = sample["actions"][:, 0]
@@ -77,9 +75,9 @@ def test_it_learns_to_see_and_two_and_two_steps_are_four(job):
     assert np.mean(acted[:, 6] == wanted[:, 6]) > 0.9
 
 
-def test_masked_actions_do_not_count_and_parts_of_a_batch_add_up_to_it(job):
+def test_masked_actions_do_not_count_and_parts_of_a_batch_add_up_to_it(trainer):
     """The loss by hand, whole or in parts, with actions behind the episodes' ends or without."""
-    params, batch = pi0.init(CONFIG, jax.random.key(0)), make(job, 0)
+    params, batch = pi0.init(CONFIG, jax.random.key(0)), trainer.loader().read(0)
     assert not batch.chunk_mask.all()
 
     @jax.jit
@@ -101,19 +99,17 @@ def test_masked_actions_do_not_count_and_parts_of_a_batch_add_up_to_it(job):
 
 def test_adapters_alone_are_trained_and_the_rest_stays(frames):
     config = presets.with_lora(CONFIG)
-    mixture, train = (
-        whole(frames),
-        train_like(trainable="lora", freeze_vision=True, ema=None, batch=4, draws=1, warmup=0),
-    )
-    job = Job(config, train, pipeline_for(config, mixture), mixture)
+    mixture = mix([frames])
+    train = train_like(trainable="lora", freeze_vision=True, ema=None, batch=4, draws=1, warmup=0)
+    trainer = Trainer(config, train, pipeline_for(config, mixture), mixture)
     before = host(init_state(config, train))
     state, _ = run_steps(
         compile_step(config, train),
         init_state(config, train),
-        batches(config, mixture, job.pipeline, job.options, 0, 2),
+        islice(trainer.loader(), 2),
     )
     trained, params = set(flat_names(before.trained)), flat_names(host(state.params))
-    assert state.ema is None and set(flat_names(state.best)) == set(params)
+    assert state.ema is None and set(flat_names(state.inference_params)) == set(params)
     assert len(jax.tree.leaves(state.opt_state)) == 2 * len(trained) + 2
     for name, leaf in flat_names(before.params).items():
         # Of a single layer's first expert only keys and values are read.
@@ -128,34 +124,29 @@ def test_adapters_alone_are_trained_and_the_rest_stays(frames):
 def test_blocks_end_at_checkpoints_and_the_loss_on_held_out_episodes_falls(frames):
     train = train_like(steps=110, warmup=10, batch=16, draws=2)
     kept, held = hold_out(frames, 0.1, seed=0)
-    job = Job(CONFIG, train, pipeline_for(CONFIG, Mixture((kept,))), Mixture((kept,)))
-    validate = Validation(job, Mixture((held,)), frames=64)
+    trainer = Trainer(CONFIG, train, pipeline_for(CONFIG, Mixture((kept,))), Mixture((kept,)))
+    validate = Validation(trainer, Mixture((held,)), frames=64)
     state = init_state(CONFIG, train)
-    before = validate(state.best)
-    assert before == validate(state.best)
+    before = validate(state.inference_params)
+    assert before == validate(state.inference_params)
     blocks = []
-    for block in run_blocks(job, state, block=25, checkpoint_every=40):
+    for block in run_blocks(trainer, state, block=25, checkpoint_every=40):
         blocks.append((block.step, block.at_checkpoint))
         last = block
     assert blocks == [(25, False), (40, True), (65, False), (80, True), (105, False), (110, True)]
-    assert validate(last.state.best) < 0.8 * before
+    assert validate(last.state.inference_params) < 0.8 * before
 
 
-def test_a_batch_that_devices_cannot_share_is_refused(job):
+def test_a_batch_that_devices_cannot_share_is_refused(trainer):
     devices = jax.sharding.Mesh(np.array(jax.devices()[:1] * 3).reshape(3, 1), ("data", "fsdp"))
     with pytest.raises(UserError, match="3 devices do not divide 32 frames"):
-        dataclasses.replace(job, mesh=devices)
+        dataclasses.replace(trainer, mesh=devices)
 
 
-def test_noise_on_a_state_that_nobody_reads_is_refused(job):
+def test_noise_on_a_state_that_the_network_does_not_read_is_refused(trainer):
     config = dataclasses.replace(CONFIG, family="pi05")
     with pytest.raises(UserError, match="state_noise"):
-        dataclasses.replace(job, config=config, train=train_like(state_noise=0.1))
-
-
-def test_an_empty_dataset_is_refused():
-    with pytest.raises(UserError, match="no episode"):
-        from_rlds([], 32)
+        dataclasses.replace(trainer, config=config, train=train_like(state_noise=0.1))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import pytest
 from vla.toy import CONFIG
 
 from rlgen.core.errors import UserError
+from rlgen.data.images import rotate_180
+from rlgen.data.resize import resize_with_pad
 from rlgen.vla.data import spec
-from rlgen.vla.data.images import resize_with_pad, upright
-from rlgen.vla.data.normalize import NormStats, Statistics, statistics
+from rlgen.vla.data.normalize import LIBERO_DELTA, NormStats, Statistics, statistics
 from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline, released_spec
-from rlgen.vla.data.transforms import LIBERO_DELTA, DeltaActions, Normalize, Pad, Repack
+from rlgen.vla.data.transforms import DeltaActions, Normalize, Pad, Repack
 from rlgen.vla.model import presets
 from rlgen.vla.serving.actor import legal_actions, robot_sample
 
@@ -91,8 +92,8 @@ def test_the_state_enters_the_prompt_normalized_and_not_padded():
         ({"observation/image": np.zeros((4, 4), np.uint8)}, r"observation/image is uint8 \[4, 4\]"),
         ({"observation/image": np.zeros((4, 4, 3), np.int32)}, "observation/image is int32"),
         ({"observation/state": "abc"}, "observation/state is not an array of numbers"),
-        ({"observation/state": np.full(8, np.nan)}, "not finite"),
-        ({"observation/state": np.zeros(5)}, "state has 5 numbers, the model was trained with 8"),
+        ({"observation/state": np.full(8, np.nan)}, "not a vector of finite numbers"),
+        ({"observation/state": np.zeros(5)}, "state has 5 dimensions, the model was trained with 8"),
         ({"prompt": 3}, "prompt is '3'"),
         ({"observation/image": np.zeros((2, 4, 4, 3), np.uint8)}, "base_0_rgb has shape"),
     ],
@@ -119,13 +120,13 @@ def test_resizing_pads_to_a_square_in_the_middle():
     assert (out[:, 2:6] == 255).all() and (out[:, :2] == 0).all() and (out[:, 6:] == 0).all()
 
 
-def test_upright_turns_by_half_a_circle():
+def test_raw_images_are_rotated_for_the_model():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    assert upright(image)[0, 0].tolist() == image[1, 1].tolist()
-    np.testing.assert_array_equal(upright(upright(image)), image)
+    assert rotate_180(image)[0, 0].tolist() == image[1, 1].tolist()
+    np.testing.assert_array_equal(rotate_180(rotate_180(image)), image)
     images = np.stack([image, image + 100])
     named = robot_sample(np.zeros(8), images, "x")
-    np.testing.assert_array_equal(named["observation/wrist_image"], upright(image + 100))
+    np.testing.assert_array_equal(named["observation/wrist_image"], rotate_180(image + 100))
 
 
 def test_actions_for_the_robot_are_legal_whatever_the_model_says():
@@ -161,12 +162,12 @@ def test_a_dataset_must_say_what_its_actions_are_and_agree():
 
 def test_subtracting_the_state_twice_needs_to_be_asked_for():
     released = released_spec("pi0_libero", "words")
-    assert released.is_double_delta and released.normalisation == "zscore"
+    assert released.is_double_delta and released.normalization == "zscore"
     with pytest.raises(UserError, match="once more"):
         check_dataset(released, "relative", "d")
     check_dataset(released, "relative", "d", double_delta=True)
     assert not released_spec("pi05_libero", "words").delta
-    assert released_spec("pi05_libero", "words").normalisation == "quantile"
+    assert released_spec("pi05_libero", "words").normalization == "quantile"
 
 
 @pytest.mark.parametrize("name", sorted(presets.PRESETS))
@@ -210,6 +211,6 @@ def test_an_unknown_model_is_refused_with_those_that_there_are():
 def test_damaged_statistics_are_refused_in_a_line(damage):
     value = stats_of().to_json()
     damage(value)
-    with pytest.raises(UserError, match="normalisation statistics") as error:
+    with pytest.raises(UserError, match="normalization statistics") as error:
         NormStats.from_json(value)
     assert "\n" not in str(error.value)

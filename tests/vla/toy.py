@@ -1,20 +1,20 @@
-"""Small datasets and models that tests of training, serving and evaluation share."""
+"""Small datasets and models for tests of training, serving and evaluation."""
 
 import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 
-from rlgen.data.frames import frame_table
-from rlgen.vla.data.frames import MemoryFrames
-from rlgen.vla.data.mixture import Mixture, hold_out, mixture_statistics
+from rlgen.data.frames import MemoryFrames, frame_table
+from rlgen.data.loader import Mixture
+from rlgen.vla.data.normalize import mixture_statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.data.transforms import Pipeline
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.model.presets import tiny
 from rlgen.vla.training.config import TrainConfig, smoke
 
-# Two pictures of 32 pixels, four tokens each, chunks of two actions.
+# Two images of 32 pixels, four tokens each, chunks of two actions.
 CONFIG = dataclasses.replace(
     tiny(),
     vision=dataclasses.replace(tiny().vision, patch=16, stem_cell=4, depth=0),
@@ -39,7 +39,7 @@ TRAIN = dataclasses.replace(
 
 
 def dot_episodes(count: int, seed: int, prompt: str = "touch the dot") -> list[SimpleNamespace]:
-    """A dot in the first picture; the first two numbers of the action are where it is."""
+    """Makes episodes with a dot in the first image; the first two dimensions of the action are its position."""
     random = np.random.default_rng(seed)
     episodes = []
     for _ in range(count):
@@ -62,7 +62,7 @@ def dot_episodes(count: int, seed: int, prompt: str = "touch the dot") -> list[S
 
 
 def numbered_frames(lengths: list[int], side: int = 8, first: int = 0) -> MemoryFrames:
-    """Episodes of these lengths; step i has pictures, state and action of value `first` + i."""
+    """Makes episodes of these lengths; frame i has images, state and action of value `first` + i."""
     count = sum(lengths)
     numbers = first + np.arange(count)
     image = np.tile(numbers[:, None, None, None] % 100, (1, side, side, 3)).astype(np.uint8)
@@ -73,11 +73,6 @@ def numbered_frames(lengths: list[int], side: int = 8, first: int = 0) -> Memory
         instructions=["count"] * len(lengths),
     )
     return MemoryFrames(table, image, image + 100)
-
-
-def whole(frames: MemoryFrames) -> Mixture:
-    """All of a dataset."""
-    return Mixture((hold_out(frames, 0.0, 0)[0],))
 
 
 def pipeline_for(config: VlaConfig, mixture: Mixture, spec: InputSpec | None = None) -> Pipeline:

@@ -18,7 +18,7 @@ from rlgen.core.files import read_json, write_bytes, write_json
 from rlgen.vla.checkpoints.openpi import write_params
 from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.normalize import NormStats
-from rlgen.vla.data.spec import WORDS, InputSpec, from_json, make_pipeline, to_json
+from rlgen.vla.data.spec import HASHED_WORDS, InputSpec, from_json, make_pipeline, to_json
 from rlgen.vla.data.transforms import Pipeline
 from rlgen.vla.model.config import VlaConfig
 
@@ -38,7 +38,7 @@ def write_model(
     write_params(folder, params)
     assets = folder / "assets" / asset
     write_json(assets / STATS, stats.to_json())
-    if spec.tokenizer != WORDS:
+    if spec.tokenizer != HASHED_WORDS:
         write_bytes(assets / TOKENIZER, Path(spec.tokenizer).expanduser().read_bytes())
         spec = dataclasses.replace(spec, tokenizer=f"assets/{asset}/{TOKENIZER}")
     write_json(folder / SPEC, to_json(config, spec) | {"asset": asset})
@@ -59,7 +59,7 @@ def read_description(folder: Path) -> tuple[VlaConfig, InputSpec, NormStats]:
         raise UserError(f"{folder / SPEC} is damaged ({error}); write the model again") from error
     config, spec = from_json(value)
     stats = read_stats(folder / "assets" / str(value.get("asset", ASSET)) / STATS)
-    if spec.tokenizer != WORDS:
+    if spec.tokenizer != HASHED_WORDS:
         spec = dataclasses.replace(spec, tokenizer=str(folder / spec.tokenizer))
     return config, spec, stats
 

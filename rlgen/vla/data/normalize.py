@@ -1,4 +1,4 @@
-"""Statistics that a model is normalised with: openpi's `norm_stats.json`, and how to take them."""
+"""Statistics that normalize a model's states and actions: openpi's `norm_stats.json`, and how they are computed."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -10,14 +10,19 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from rlgen.core.errors import UserError
+from rlgen.data.loader import Mixture, Subset
 
-NUMBERS = ("mean", "std", "q01", "q99")
+FIELDS = ("mean", "std", "q01", "q99")
 BINS = 5000
+EPSILON = 1e-6
+LIBERO_DELTA = (True,) * 6 + (False,)
+"""The action dimensions from which the state is subtracted: the arm's six, not the gripper, which is absolute."""
+Kind = Literal["zscore", "quantile"]
 
 
 @struct.dataclass
 class Statistics:
-    """Of one vector over a dataset, by dimension."""
+    """Statistics of one vector over a dataset, by dimension."""
 
     mean: Float[np.ndarray, " D"]
     std: Float[np.ndarray, " D"]
@@ -27,44 +32,158 @@ class Statistics:
 
 @struct.dataclass
 class NormStats:
-    """What a model was normalised with; it belongs to its parameters."""
+    """The statistics that a model was trained with; they belong to its parameters."""
 
     state: Statistics
     actions: Statistics
 
     def to_json(self) -> dict[str, Any]:
-        """The content of openpi's `norm_stats.json`."""
-        fields = {"state": self.state, "actions": self.actions}
-        return {"norm_stats": {k: {n: np.asarray(getattr(v, n)).tolist() for n in NUMBERS} for k, v in fields.items()}}
+        """Returns the content of openpi's `norm_stats.json`."""
+        vectors = {"state": self.state, "actions": self.actions}
+        lists = {name: {f: np.asarray(getattr(x, f)).tolist() for f in FIELDS} for name, x in vectors.items()}
+        return {"norm_stats": lists}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "NormStats":
-        """The inverse.
+        """Reads what `to_json` returns.
 
         Raises:
-          UserError: if something is missing or is not a list of finite numbers.
+          UserError: something is missing or is not a list of finite numbers.
         """
         try:
-            fields = [{n: value["norm_stats"][k][n] for n in NUMBERS} for k in ("state", "actions")]
-            arrays = [{n: np.asarray(x, np.float32) for n, x in field.items()} for field in fields]
+            lists = [{f: value["norm_stats"][name][f] for f in FIELDS} for name in ("state", "actions")]
+            vectors = [{f: np.asarray(x, np.float32) for f, x in fields.items()} for fields in lists]
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"normalisation statistics are damaged ({error!r}); train the model again") from error
-        for field in arrays:
-            shapes = {x.shape for x in field.values()}
-            if len(shapes) != 1 or len(shapes.pop()) != 1 or not all(np.isfinite(x).all() for x in field.values()):
-                raise UserError("normalisation statistics must be lists of finite numbers of one length")
-        return cls(*(Statistics(**field) for field in arrays))
+            raise UserError(f"normalization statistics are damaged ({error!r}); train the model again") from error
+        for fields in vectors:
+            shapes = {x.shape for x in fields.values()}
+            if len(shapes) != 1 or len(shapes.pop()) != 1 or not all(np.isfinite(x).all() for x in fields.values()):
+                raise UserError("normalization statistics must be lists of finite numbers of one length")
+        return cls(*(Statistics(**fields) for fields in vectors))
+
+
+def normalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
+    """Normalizes a vector: (x - mean) / std, or 2 (x - q01) / (q99 - q01) - 1, as openpi does.
+
+    Args:
+      stats: of D dimensions or more; the rest is ignored.
+      x: NumPy's or JAX's.
+      kind: `zscore` gives mean 0 and standard deviation 1, `quantile` puts 98 % of the values into [-1, 1].
+    """
+    size = x.shape[-1]
+    if kind == "zscore":
+        return (x - stats.mean[..., :size]) / (stats.std[..., :size] + EPSILON)
+    low, high = stats.q01[..., :size], stats.q99[..., :size]
+    return (x - low) / (high - low + EPSILON) * 2 - 1
+
+
+def unnormalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
+    """Inverts `normalize`.
+
+    Args:
+      stats: of any number of dimensions. Where `x` has more, the others have mean 0 and standard deviation 1
+        (`zscore`) or stay as they are (`quantile`).
+      x: NumPy's or JAX's.
+      kind: as in `normalize`.
+    """
+    size, numpy = stats.mean.shape[-1], jnp if isinstance(x, jax.Array) else np
+    known, beyond = x[..., :size], x[..., size:]
+    if kind == "zscore":
+        known = known * (stats.std[..., : x.shape[-1]] + EPSILON) + stats.mean[..., : x.shape[-1]]
+        beyond = beyond * (1.0 + EPSILON)
+    else:
+        low, high = stats.q01[..., : x.shape[-1]], stats.q99[..., : x.shape[-1]]
+        known = (known + 1) / 2 * (high - low + EPSILON) + low
+    return numpy.concatenate([known, beyond], axis=-1)
+
+
+def subtract_state(
+    actions: Float[np.ndarray, "*B H A"], state: Float[np.ndarray, "*B S"], mask: tuple[bool, ...]
+) -> Float[np.ndarray, "*B H A"]:
+    """Turns absolute actions into differences from the state.
+
+    Args:
+      actions: chunks of H.
+      state: at the beginning of each chunk.
+      mask: dimensions that change; those behind its end do not.
+    """
+    return actions - _masked_state(actions, state, mask)
+
+
+def add_state(
+    actions: Float[np.ndarray, "*B H A"], state: Float[np.ndarray, "*B S"], mask: tuple[bool, ...]
+) -> Float[np.ndarray, "*B H A"]:
+    """Inverts `subtract_state`.
+
+    Args:
+      actions: chunks of H.
+      state: at the beginning of each chunk.
+      mask: dimensions that change; those behind its end do not.
+    """
+    return actions + _masked_state(actions, state, mask)
+
+
+def _masked_state(actions: np.ndarray, state: np.ndarray, mask: tuple[bool, ...]) -> np.ndarray:
+    out = np.zeros((*actions.shape[:-2], 1, actions.shape[-1]), actions.dtype)
+    out[..., 0, : len(mask)] = np.where(mask, state[..., : len(mask)], 0)
+    return out
+
+
+def pad_last(x: Float[np.ndarray, "*B D"], size: int) -> Float[np.ndarray, "*B size"]:
+    """Pads the last axis with zeros up to `size`."""
+    if x.shape[-1] > size:
+        raise ValueError(f"{x.shape[-1]} dimensions do not fit a model of action_size {size}")
+    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])])
+
+
+def mixture_statistics(mixture: Mixture, horizon: int, *, delta: bool) -> NormStats:
+    """Computes the statistics of the states and actions that are trained on.
+
+    Args:
+      mixture: the data.
+      horizon: actions in a chunk; matters only with `delta`.
+      delta: whether the model learns actions minus the state.
+    """
+    parts = [(_subset_statistics(subset, horizon, delta), subset.weight) for subset in mixture.subsets]
+    return parts[0][0] if len(parts) == 1 else combine(parts)
+
+
+def _subset_statistics(subset: Subset, horizon: int, delta: bool) -> NormStats:
+    table = subset.frames.table
+    state, actions = table.state[subset.index], table.action[subset.index]
+    if delta:
+        chunk, _ = table.chunks(subset.index, horizon)
+        actions = subtract_state(chunk, state, LIBERO_DELTA).reshape(-1, chunk.shape[-1])
+    return NormStats(statistics(state), statistics(actions))
 
 
 def statistics(values: Float[np.ndarray, "F D"]) -> Statistics:
-    """Mean, standard deviation and the 1 % and 99 % quantiles."""
+    """Computes mean, standard deviation and the 1 % and 99 % quantiles of each dimension, in float64."""
     values = np.asarray(values, np.float64)
     low, high = np.quantile(values, [0.01, 0.99], axis=0)
     return Statistics(*(np.float32(x) for x in (values.mean(0), values.std(0), low, high)))
 
 
+def combine(parts: Sequence[tuple[NormStats, float]]) -> NormStats:
+    """Combines the statistics of datasets by weight: exact mean and standard deviation, the widest quantiles.
+
+    Quantiles of a mixture do not follow from those of its parts; the widest keep everything inside [-1, 1].
+    """
+    total = sum(weight for _, weight in parts)
+
+    def combined(name: str) -> Statistics:
+        vectors = [(getattr(stats, name), weight / total) for stats, weight in parts]
+        mean = sum(w * np.asarray(s.mean, np.float64) for s, w in vectors)
+        square = sum(w * (np.square(s.std, dtype=np.float64) + np.square(s.mean - mean)) for s, w in vectors)
+        low = np.min([s.q01 for s, _ in vectors], axis=0)
+        high = np.max([s.q99 for s, _ in vectors], axis=0)
+        return Statistics(*(np.float32(x) for x in (mean, np.sqrt(square), low, high)))
+
+    return NormStats(combined("state"), combined("actions"))
+
+
 class RunningStatistics:
-    """The same from batches, one after the other, as openpi takes them.
+    """The statistics of batches that come one after the other, as openpi computes them.
 
     Quantiles are left edges of the bins of a histogram of 5,000. Where a batch is wider than all before it, the bins
     are stretched and what was counted is counted again at its old left edges, so that the result depends a
@@ -75,7 +194,7 @@ class RunningStatistics:
         self._count = 0
 
     def update(self, batch: Float[np.ndarray, "*F D"]) -> None:
-        """Counts the rows of `batch`."""
+        """Adds the rows of `batch`."""
         rows = np.asarray(batch, np.float64).reshape(-1, np.shape(batch)[-1])
         low, high = rows.min(0), rows.max(0)
         if self._count == 0:
@@ -93,15 +212,15 @@ class RunningStatistics:
             counts += np.histogram(column, edges)[0]
 
     def result(self) -> Statistics:
-        """The statistics of all rows so far, in float64.
+        """Returns the statistics of all rows so far, in float64.
 
         Raises:
           ValueError: fewer than two rows.
         """
         if self._count < 2:
             raise ValueError(f"statistics of {self._count} rows: expected 2 or more")
-        deviation = np.sqrt(np.maximum(0, self._square - np.square(self._mean)))
-        return Statistics(self._mean.copy(), deviation, self._quantile(0.01), self._quantile(0.99))
+        std = np.sqrt(np.maximum(0, self._square - np.square(self._mean)))
+        return Statistics(self._mean.copy(), std, self._quantile(0.01), self._quantile(0.99))
 
     def _stretch(self) -> None:
         for i, (a, b) in enumerate(zip(self._low, self._high, strict=True)):
@@ -109,78 +228,7 @@ class RunningStatistics:
             self._counts[i] = np.histogram(self._edges[i][:-1], edges, weights=self._counts[i])[0]
             self._edges[i] = edges
 
-    def _quantile(self, share: float) -> Float[np.ndarray, " D"]:
-        wanted = share * self._count
+    def _quantile(self, q: float) -> Float[np.ndarray, " D"]:
+        rank = q * self._count
         pairs = zip(self._counts, self._edges, strict=True)
-        return np.array([edges[np.searchsorted(np.cumsum(counts), wanted)] for counts, edges in pairs])
-
-
-def combine(parts: Sequence[tuple[NormStats, float]]) -> NormStats:
-    """Statistics of a mixture of datasets by weight: exact mean and deviation, the widest quantiles.
-
-    Quantiles of a mixture do not follow from those of its parts; the widest keep everything inside [-1, 1].
-    """
-    total = sum(weight for _, weight in parts)
-
-    def of(name: str) -> Statistics:
-        fields = [(getattr(stats, name), weight / total) for stats, weight in parts]
-        mean = sum(w * np.asarray(s.mean, np.float64) for s, w in fields)
-        square = sum(w * (np.square(s.std, dtype=np.float64) + np.square(s.mean - mean)) for s, w in fields)
-        low = np.min([s.q01 for s, _ in fields], axis=0)
-        high = np.max([s.q99 for s, _ in fields], axis=0)
-        return Statistics(*(np.float32(x) for x in (mean, np.sqrt(square), low, high)))
-
-    return NormStats(of("state"), of("actions"))
-
-
-Kind = Literal["zscore", "quantile"]
-EPSILON = 1e-6
-
-
-def normalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
-    """Numbers of mean 0 and deviation 1, or of which 98 % lie in [-1, 1]; longer statistics are cut."""
-    size = x.shape[-1]
-    if kind == "zscore":
-        return (x - stats.mean[..., :size]) / (stats.std[..., :size] + EPSILON)
-    low, high = stats.q01[..., :size], stats.q99[..., :size]
-    return (x - low) / (high - low + EPSILON) * 2 - 1
-
-
-def unnormalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
-    """The inverse. Dimensions beyond the statistics have mean 0 and deviation 1, or stay as they are."""
-    size, numpy = stats.mean.shape[-1], jnp if isinstance(x, jax.Array) else np
-    known, beyond = x[..., :size], x[..., size:]
-    if kind == "zscore":
-        known = known * (stats.std[..., : x.shape[-1]] + EPSILON) + stats.mean[..., : x.shape[-1]]
-        beyond = beyond * (1.0 + EPSILON)
-    else:
-        low, high = stats.q01[..., : x.shape[-1]], stats.q99[..., : x.shape[-1]]
-        known = (known + 1) / 2 * (high - low + EPSILON) + low
-    return numpy.concatenate([known, beyond], axis=-1)
-
-
-def subtract_state(
-    actions: Float[np.ndarray, "*B H A"], state: Float[np.ndarray, "*B S"], mask: tuple[bool, ...]
-) -> Float[np.ndarray, "*B H A"]:
-    """Absolute actions as differences from the state, where `mask` says so; the mask may be shorter."""
-    return actions - _masked_state(actions, state, mask)
-
-
-def add_state(
-    actions: Float[np.ndarray, "*B H A"], state: Float[np.ndarray, "*B S"], mask: tuple[bool, ...]
-) -> Float[np.ndarray, "*B H A"]:
-    """The inverse of `subtract_state`."""
-    return actions + _masked_state(actions, state, mask)
-
-
-def _masked_state(actions: np.ndarray, state: np.ndarray, mask: tuple[bool, ...]) -> np.ndarray:
-    out = np.zeros((*actions.shape[:-2], 1, actions.shape[-1]), actions.dtype)
-    out[..., 0, : len(mask)] = np.where(mask, state[..., : len(mask)], 0)
-    return out
-
-
-def pad_last(x: Float[np.ndarray, "*B D"], size: int) -> Float[np.ndarray, "*B size"]:
-    """Zeros behind the last axis up to `size`."""
-    if x.shape[-1] > size:
-        raise ValueError(f"{x.shape[-1]} dimensions do not fit a model of action_size {size}")
-    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])])
+        return np.array([edges[np.searchsorted(np.cumsum(counts), rank)] for counts, edges in pairs])

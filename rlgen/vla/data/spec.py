@@ -1,4 +1,4 @@
-"""How a model is fed and what its actions mean: stored beside its parameters, compared with datasets' cards."""
+"""The transforms of a model as data: stored beside its parameters, and compared with the cards of datasets."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -9,50 +9,109 @@ import numpy as np
 
 from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
-from rlgen.vla.data.normalize import Kind, NormStats
+from rlgen.core.files import read_json
+from rlgen.data.card import CARD_JSON
+from rlgen.vla.data.normalize import LIBERO_DELTA, Kind, NormStats
 from rlgen.vla.data.tokens import Encode, hashed_words, sentencepiece
-from rlgen.vla.data.transforms import LIBERO_DELTA, DeltaActions, Normalize, Pad, Pipeline, Repack, Resize, Tokenize
+from rlgen.vla.data.transforms import DeltaActions, Normalize, Pad, Pipeline, Repack, Resize, Tokenize
 from rlgen.vla.model.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
 
 Semantics = Literal["relative", "absolute"]
-WORDS = "words"
+HASHED_WORDS = "words"
+"""The name of the tokenizer that needs no file."""
+# Fields that are stored under another name.
+STORED_AS = {"normalization": "normalisation"}
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The transforms of a model, as data.
+    """The transforms of a model.
 
     Attributes:
-      normalisation: z-scores (pi0) or quantiles (pi0.5).
-      actions: what the robot executes: movements relative to where it is, or absolute poses.
+      normalization: z-scores (pi0) or quantiles (pi0.5).
+      actions: what the robot executes: movements relative to its pose, or absolute poses.
       delta: the model learns actions minus the state. Right for absolute actions; of relative ones it makes
         differences of differences, which openpi's released pi0 for LIBERO was trained on and has to be served with.
       tokenizer: `words` for hashed words, or the path of a SentencePiece model.
     """
 
-    normalisation: Kind = "zscore"
+    normalization: Kind = "zscore"
     actions: Semantics = "relative"
     delta: bool = False
-    tokenizer: str = WORDS
+    tokenizer: str = HASHED_WORDS
 
     @property
     def is_double_delta(self) -> bool:
-        """Whether the state is subtracted from actions that are relative already."""
+        """Returns whether the state is subtracted from actions that are relative already."""
         return self.delta and self.actions == "relative"
 
 
 def released_spec(name: str, tokenizer: str) -> InputSpec:
-    """How the released models of a name are fed."""
-    kind: Kind = "quantile" if name.startswith("pi05") else "zscore"
-    return InputSpec(normalisation=kind, delta=name.startswith("pi0_libero"), tokenizer=tokenizer)
+    """Returns the transforms of openpi's released model of a preset's name, with the path of its tokenizer."""
+    return InputSpec(default_normalization(name), delta=name.startswith("pi0_libero"), tokenizer=tokenizer)
+
+
+def default_normalization(name: str) -> Kind:
+    """Returns the normalization of a preset: quantiles for pi0.5, z-scores otherwise."""
+    return "quantile" if name.startswith("pi05") else "zscore"
+
+
+def make_pipeline(config: VlaConfig, spec: InputSpec, stats: NormStats, encode: Encode | None = None) -> Pipeline:
+    """Makes the transforms between a robot and a model.
+
+    Args:
+      config: the model.
+      spec: its transforms.
+      stats: its normalization statistics.
+      encode: the tokenizer; by default the one that `spec` names.
+
+    Raises:
+      UserError: the file of the tokenizer cannot be read.
+    """
+    encode = encode or make_encoder(spec, config)
+    delta = [DeltaActions(LIBERO_DELTA)] if spec.delta else []
+    return Pipeline(
+        (
+            Repack(config.cameras, ACTION_SIZE),
+            *delta,
+            Normalize(stats, spec.normalization, config.state_limit),
+            Resize(config.image_size),
+            Tokenize(encode, config.prompt_length, config.state_in_prompt),
+            Pad(config.action_size, len(np.asarray(stats.state.mean))),
+        )
+    )
+
+
+def make_encoder(spec: InputSpec, config: VlaConfig) -> Encode:
+    """Makes the tokenizer; `UserError` where its file cannot be read."""
+    if spec.tokenizer == HASHED_WORDS:
+        return hashed_words(config.vocabulary)
+    return sentencepiece(Path(spec.tokenizer), config.vocabulary)
+
+
+def read_action_semantics(folder: Path) -> Any:
+    """Reads `action_semantics` of a dataset's card; None where there is no card or it does not say.
+
+    Raises:
+      UserError: there is no such folder, or the card cannot be read.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder; expected a dataset such as <suite>_no_noops/1.0.0")
+    path = Path(folder) / CARD_JSON
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path).get("action_semantics")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); export the dataset again") from error
 
 
 def check_dataset(spec: InputSpec, semantics: Any, where: str, *, double_delta: bool = False) -> None:
-    """Compares a model with what a dataset's card says of its actions.
+    """Checks that a model can be trained on the actions of a dataset.
 
     Args:
       spec: of the model.
-      semantics: the card's `action_semantics`, None where it says nothing.
+      semantics: the card's `action_semantics`, None where it does not say.
       where: the dataset, for messages.
       double_delta: subtract the state from relative actions on purpose.
 
@@ -73,38 +132,16 @@ def check_dataset(spec: InputSpec, semantics: Any, where: str, *, double_delta: 
         )
 
 
-def make_encoder(spec: InputSpec, config: VlaConfig) -> Encode:
-    """The tokenizer; `UserError` where its file cannot be read."""
-    if spec.tokenizer == WORDS:
-        return hashed_words(config.vocabulary)
-    return sentencepiece(Path(spec.tokenizer), config.vocabulary)
-
-
-def make_pipeline(config: VlaConfig, spec: InputSpec, stats: NormStats, encode: Encode | None = None) -> Pipeline:
-    """The transforms of a model on the robot's side of its parameters."""
-    encode = encode or make_encoder(spec, config)
-    delta = [DeltaActions(LIBERO_DELTA)] if spec.delta else []
-    return Pipeline(
-        (
-            Repack(config.cameras, ACTION_SIZE),
-            *delta,
-            Normalize(stats, spec.normalisation, config.state_limit),
-            Resize(config.image_size),
-            Tokenize(encode, config.prompt_length, config.state_in_prompt),
-            Pad(config.action_size, len(np.asarray(stats.state.mean))),
-        )
-    )
-
-
 def to_json(config: VlaConfig, spec: InputSpec) -> dict[str, Any]:
-    """Model and transforms as JSON; a limit of infinity is None."""
+    """Returns model and transforms as JSON; a limit of infinity is None."""
     sizes = dataclasses.asdict(config)
     sizes["state_limit"] = None if np.isinf(config.state_limit) else config.state_limit
-    return {"format": 1, "model": sizes, "inputs": dataclasses.asdict(spec)}
+    inputs = {STORED_AS.get(name, name): value for name, value in dataclasses.asdict(spec).items()}
+    return {"format": 1, "model": sizes, "inputs": inputs}
 
 
 def from_json(value: dict[str, Any]) -> tuple[VlaConfig, InputSpec]:
-    """The inverse.
+    """Reads what `to_json` returns.
 
     Raises:
       UserError: it is damaged, or of another version.
@@ -120,7 +157,8 @@ def from_json(value: dict[str, Any]) -> tuple[VlaConfig, InputSpec]:
         config = VlaConfig(
             vision=vision, **experts, state_limit=float("inf") if limit is None else float(limit), **sizes
         )
-        return config, InputSpec(**value["inputs"])
+        names = {stored: name for name, stored in STORED_AS.items()}
+        return config, InputSpec(**{names.get(key, key): field for key, field in value["inputs"].items()})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"the model's description is damaged or of another version ({error})") from error
 

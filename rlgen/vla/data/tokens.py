@@ -1,4 +1,4 @@
-"""Text to token ids."""
+"""Tokenizers, and the prompts of pi0 and pi0.5 as token ids."""
 
 import zlib
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float, Int
 from rlgen.core.errors import UserError
 
 Encode = Callable[[str, bool], list[int]]
-"""(text, whether a begin token comes first) -> ids."""
-PAD, BEGIN, NEWLINE, RESERVED = 0, 1, 2, 3
+"""(text, whether to put BOS first) -> ids."""
+PAD, BOS, NEWLINE, RESERVED = 0, 1, 2, 3
 STATE_BINS = 256
 
 
 def hashed_words(vocabulary: int) -> Encode:
-    """A tokenizer without a file: each word's checksum picks its id.
+    """Makes a tokenizer that needs no file: the checksum of each word is its id.
 
     Two words may share an id; with a few dozen words and 2,048 ids that is rare, and harmless unless two
     instructions differ in just these words.
@@ -27,16 +27,16 @@ def hashed_words(vocabulary: int) -> Encode:
     if vocabulary <= RESERVED:
         raise ValueError(f"vocabulary {vocabulary}: hashed words need more than {RESERVED} ids")
 
-    def encode(text: str, begin: bool) -> list[int]:
-        words = [RESERVED + zlib.crc32(w.encode()) % (vocabulary - RESERVED) for w in text.lower().split()]
+    def encode(text: str, bos: bool) -> list[int]:
+        ids = [RESERVED + zlib.crc32(word.encode()) % (vocabulary - RESERVED) for word in text.lower().split()]
         newline = [NEWLINE] if text.endswith("\n") else []
-        return [BEGIN] * begin + words + newline
+        return [BOS] * bos + ids + newline
 
     return encode
 
 
 def sentencepiece(path: Path, vocabulary: int) -> Encode:
-    """The tokenizer of a SentencePiece model file, PaliGemma's for the published models.
+    """Opens the tokenizer of a SentencePiece model file, PaliGemma's for the published models.
 
     Args:
       path: such as `paligemma_tokenizer.model`.
@@ -53,31 +53,19 @@ def sentencepiece(path: Path, vocabulary: int) -> Encode:
         raise UserError(f"{path}: not a readable SentencePiece model; pass paligemma_tokenizer.model") from error
     if model.vocab_size() > vocabulary:
         raise UserError(f"{path} has {model.vocab_size()} ids, the model {vocabulary}; pass the model's own tokenizer")
-    return lambda text, begin: model.encode(text, add_bos=begin)
-
-
-def clean(prompt: str) -> str:
-    """The instruction as pi0 reads it: trimmed, underscores and line breaks as spaces."""
-    return prompt.strip().replace("_", " ").replace("\n", " ")
-
-
-def state_bins(state: Float[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
-    """A normalised state in 256 steps from -1 to 1: -1 below, 255 from 1 on."""
-    return np.digitize(state, np.linspace(-1, 1, STATE_BINS + 1)[:-1]) - 1
-
-
-def prompt_ids(prompt: str, encode: Encode, state: Float[np.ndarray, " S"] | None = None) -> list[int]:
-    """All ids of a prompt: pi0's, or with a normalised state pi0.5's."""
-    if state is None:
-        return encode(clean(prompt), True) + encode("\n", False)
-    numbers = " ".join(map(str, state_bins(state)))
-    return encode(f"Task: {clean(prompt)}, State: {numbers};\nAction: ", True)
+    return lambda text, bos: model.encode(text, add_bos=bos)
 
 
 def tokenize(
     prompt: str, encode: Encode, length: int, state: Float[np.ndarray, " S"] | None = None
 ) -> tuple[Int[np.ndarray, " L"], Bool[np.ndarray, " L"]]:
-    """Ids of a prompt, cut at its end or padded with 0 to `length`.
+    """Encodes a prompt into exactly `length` ids, truncated at its end or padded with 0.
+
+    Args:
+      prompt: the instruction.
+      encode: the tokenizer.
+      length: L.
+      state: normalized, where the prompt contains it (pi0.5).
 
     Returns:
       Ids, and a mask that is False on padding.
@@ -86,3 +74,27 @@ def tokenize(
     padded = np.full(length, PAD, np.int32)
     padded[: len(ids)] = ids
     return padded, np.arange(length) < len(ids)
+
+
+def prompt_ids(prompt: str, encode: Encode, state: Float[np.ndarray, " S"] | None = None) -> list[int]:
+    """Encodes a prompt in pi0's format, or with a state in pi0.5's.
+
+    Args:
+      prompt: the instruction.
+      encode: the tokenizer.
+      state: normalized; None for pi0.
+    """
+    if state is None:
+        return encode(clean(prompt), True) + encode("\n", False)
+    bins = " ".join(map(str, state_bins(state)))
+    return encode(f"Task: {clean(prompt)}, State: {bins};\nAction: ", True)
+
+
+def clean(prompt: str) -> str:
+    """Returns the instruction trimmed, with spaces for underscores and line breaks, as pi0 reads it."""
+    return prompt.strip().replace("_", " ").replace("\n", " ")
+
+
+def state_bins(state: Float[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
+    """Returns the bins of a normalized state, 256 from -1 to 1; -1 below, 255 from 1 on."""
+    return np.digitize(state, np.linspace(-1, 1, STATE_BINS + 1)[:-1]) - 1

@@ -1,7 +1,9 @@
-"""What lies between a robot and the model, as named pairs: training, evaluation and serving use the same objects.
+"""Transforms between a robot and a model, each with its inverse; training, evaluation and serving share them.
 
-A sample is a dict of NumPy arrays with any number of leading batch axes, by the keys of openpi's LIBERO clients
-on the robot's side. `inputs` brings it to the model, `outputs` brings the model's actions back.
+A sample is a dict of NumPy arrays with any number of leading batch axes. On the robot's side it has the keys of
+openpi's LIBERO clients (`observation/image`, `observation/wrist_image`, `observation/state`, `prompt`). `inputs`
+turns it into what the model reads, `outputs` turns the model's actions into the robot's. `rlgen.vla.data.spec` puts
+the transforms of a model together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,41 +13,40 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from rlgen.core.errors import UserError
-from rlgen.vla.data.images import resize_with_pad, to_uint8
+from rlgen.data.resize import resize_with_pad
+from rlgen.vla.data.images import to_uint8
 from rlgen.vla.data.normalize import Kind, NormStats, add_state, normalize, pad_last, subtract_state, unnormalize
 from rlgen.vla.data.tokens import Encode, tokenize
 
 Sample = dict[str, Any]
 LIBERO_CAMERAS = {"observation/image": "base_0_rgb", "observation/wrist_image": "left_wrist_0_rgb"}
 STATE, PROMPT = "observation/state", "prompt"
-# The arm's six numbers; the gripper's is absolute anyway.
-LIBERO_DELTA = (True,) * 6 + (False,)
 
 
 class Transform(Protocol):
-    """A pair of functions and its name."""
+    """A pair of functions with a name."""
 
     name: ClassVar[str]
 
     def inputs(self, sample: Sample) -> Sample:
-        """On the way to the model."""
+        """Transforms a sample on its way to the model."""
 
     def outputs(self, sample: Sample) -> Sample:
-        """On the way back: `actions`, and what else the model was given."""
+        """Transforms the model's `actions`, and the `state` that it read, on their way to the robot."""
 
 
 @dataclass(frozen=True)
 class Repack:
-    """The robot's keys as ours; cameras of the model that the robot lacks are black and masked.
+    """A transform that renames the robot's keys; cameras of the model that the robot lacks are black and masked.
 
     Attributes:
+      model_cameras: the model's cameras, in order.
+      action_size: dimensions of the robot's action; the model's padding is cut off on the way back.
       cameras: the robot's key -> the model's camera.
-      wanted: the model's cameras, in order.
-      action_size: numbers of a robot's action; the model's padding is cut on the way back.
     """
 
     name: ClassVar[str] = "repack"
-    wanted: tuple[str, ...]
+    model_cameras: tuple[str, ...]
     action_size: int
     cameras: Mapping[str, str] = field(default_factory=lambda: dict(LIBERO_CAMERAS))
 
@@ -54,18 +55,18 @@ class Repack:
             if key not in sample:
                 raise UserError(f"the observation has no {key!r}; expected {', '.join((*self.cameras, STATE, PROMPT))}")
         given = {camera: _image(key, sample[key]) for key, camera in self.cameras.items()}
-        state = _numbers(STATE, sample[STATE])
+        state = _vector(STATE, sample[STATE])
         batch = state.shape[:-1]
-        some = next(iter(given.values()))
+        black = np.zeros_like(next(iter(given.values())))
         packed = {
-            "images": {camera: given.get(camera, np.zeros_like(some)) for camera in self.wanted},
-            "image_mask": {camera: np.full(batch, camera in given) for camera in self.wanted},
+            "images": {camera: given.get(camera, black) for camera in self.model_cameras},
+            "image_mask": {camera: np.full(batch, camera in given) for camera in self.model_cameras},
             "state": state,
             "prompt": _prompt(sample[PROMPT], batch),
         }
         for camera, image in packed["images"].items():
             if image.shape[:-3] != batch:
-                raise UserError(f"picture {camera} has shape {list(image.shape)}, the state {list(state.shape)}")
+                raise UserError(f"image {camera} has shape {list(image.shape)}, the state {list(state.shape)}")
         rest = {key: sample[key] for key in ("actions", "action_mask") if key in sample}
         return {**packed, **rest}
 
@@ -75,7 +76,7 @@ class Repack:
 
 @dataclass(frozen=True)
 class DeltaActions:
-    """Absolute actions as differences from the state, where `mask` says so."""
+    """A transform that turns absolute actions into differences from the state, in the dimensions of `mask`."""
 
     name: ClassVar[str] = "delta actions"
     mask: tuple[bool, ...]
@@ -91,7 +92,7 @@ class DeltaActions:
 
 @dataclass(frozen=True)
 class Normalize:
-    """State and actions by a dataset's statistics, states kept within plus and minus `limit`."""
+    """A transform that normalizes state and actions, and clips normalized states to [-limit, limit]."""
 
     name: ClassVar[str] = "normalize"
     stats: NormStats
@@ -101,7 +102,7 @@ class Normalize:
     def inputs(self, sample: Sample) -> Sample:
         size = len(self.stats.state.mean)
         if sample["state"].shape[-1] != size:
-            raise UserError(f"the state has {sample['state'].shape[-1]} numbers, the model was trained with {size}")
+            raise UserError(f"the state has {sample['state'].shape[-1]} dimensions, the model was trained with {size}")
         state = np.clip(normalize(self.stats.state, sample["state"], self.kind), -self.limit, self.limit)
         out = {**sample, "state": np.asarray(state, np.float32)}
         if "actions" in sample:
@@ -118,13 +119,13 @@ class Normalize:
 
 @dataclass(frozen=True)
 class Resize:
-    """Pictures into squares of `side` pixels, with their aspect ratio and black around."""
+    """A transform that resizes images to squares of `size` pixels, padded with black to keep their aspect ratio."""
 
     name: ClassVar[str] = "resize"
-    side: int
+    size: int
 
     def inputs(self, sample: Sample) -> Sample:
-        return {**sample, "images": {name: resize_with_pad(p, self.side) for name, p in sample["images"].items()}}
+        return {**sample, "images": {name: resize_with_pad(x, self.size) for name, x in sample["images"].items()}}
 
     def outputs(self, sample: Sample) -> Sample:
         return sample
@@ -132,7 +133,7 @@ class Resize:
 
 @dataclass(frozen=True)
 class Tokenize:
-    """The prompt as ids, with the normalised state in it if `with_state`."""
+    """A transform that encodes the prompt as ids, with the normalized state in it if `with_state`."""
 
     name: ClassVar[str] = "tokenize"
     encode: Encode
@@ -154,7 +155,7 @@ class Tokenize:
 
 @dataclass(frozen=True)
 class Pad:
-    """Zeros behind state and actions up to the model's width."""
+    """A transform that pads state and actions with zeros up to the model's width."""
 
     name: ClassVar[str] = "pad"
     size: int
@@ -170,25 +171,25 @@ class Pad:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Transforms in a row: in order to the model, in the opposite order back."""
+    """A sequence of transforms, applied in order to inputs and in reverse order to outputs."""
 
     transforms: Sequence[Transform]
 
     def inputs(self, sample: Sample) -> Sample:
-        """The robot's sample as the model reads it."""
+        """Returns the robot's sample as the model reads it."""
         for transform in self.transforms:
             sample = transform.inputs(sample)
         return sample
 
     def outputs(self, sample: Sample) -> Sample:
-        """The model's `actions`, with the `state` that it read, as the robot takes them."""
+        """Returns the model's `actions`, given with the `state` that it read, as the robot executes them."""
         for transform in reversed(self.transforms):
             sample = transform.outputs(sample)
         return sample
 
     @property
     def names(self) -> list[str]:
-        """Names in order."""
+        """Returns the names of the transforms, in order."""
         return [transform.name for transform in self.transforms]
 
 
@@ -196,24 +197,24 @@ def _image(key: str, value: Any) -> np.ndarray:
     image = np.asarray(value)
     if image.ndim >= 3 and image.shape[-1] != 3 and image.shape[-3] == 3:
         image = np.moveaxis(image, -3, -1)
-    numbers = image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)
-    if image.ndim < 3 or image.shape[-1] != 3 or not numbers or 0 in image.shape:
-        raise UserError(f"{key} is {image.dtype} {list(image.shape)}, expected a picture [h, w, 3] of uint8")
+    is_known = image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)
+    if image.ndim < 3 or image.shape[-1] != 3 or not is_known or 0 in image.shape:
+        raise UserError(f"{key} is {image.dtype} {list(image.shape)}, expected an image [h, w, 3] of uint8")
     return to_uint8(image)
 
 
-def _numbers(key: str, value: Any) -> np.ndarray:
+def _vector(key: str, value: Any) -> np.ndarray:
     try:
-        numbers = np.asarray(value, np.float32)
+        vector = np.asarray(value, np.float32)
     except (TypeError, ValueError) as error:
         raise UserError(f"{key} is not an array of numbers: {error}") from error
-    if numbers.ndim < 1 or not np.isfinite(numbers).all():
-        raise UserError(f"{key} {list(numbers.shape)} holds numbers that are not finite, or is a single one")
-    return numbers
+    if vector.ndim < 1 or not np.isfinite(vector).all():
+        raise UserError(f"{key} {list(vector.shape)} is not a vector of finite numbers")
+    return vector
 
 
 def _prompt(value: Any, batch: tuple[int, ...]) -> str | list[str]:
-    """One text, or one for each sample; numpy's text scalars count as texts."""
+    """Returns one text, or one for each sample; NumPy's text scalars count as texts."""
     texts = np.asarray(value)
     if texts.dtype.kind != "U" or texts.size != int(np.prod(batch)):
         raise UserError(f"prompt is {str(value)[:60]!r}, expected a text for each observation")

@@ -7,7 +7,7 @@ from rlgen.vla.model.config import CAMERAS, ExpertConfig, LoraConfig, VisionConf
 
 
 def pi0() -> VlaConfig:
-    """The published size: SigLIP So400m/14, Gemma 2B, a 300M action expert."""
+    """Returns the published size: SigLIP So400m/14, Gemma 2B, a 300M action expert."""
     return VlaConfig(
         vision=VisionConfig(width=1152, depth=27, mlp=4304, heads=16, patch=14),
         language=ExpertConfig(width=2048, mlp=16384),
@@ -22,12 +22,18 @@ def pi0() -> VlaConfig:
 
 
 def pi05() -> VlaConfig:
-    """The published pi0.5: the flow time in adaptive norms, the state in the prompt."""
+    """Returns the published pi0.5: the flow time in adaptive norms, the state in the prompt."""
     return replace(pi0(), family="pi05", prompt_length=200, state_in_prompt=True)
 
 
 def with_lora(config: VlaConfig, *, language: bool = True, action: bool = True) -> VlaConfig:
-    """`config` with openpi's adapters: rank 16 in the language expert, 32 in the action expert."""
+    """Returns `config` with openpi's adapters: rank 16 in the language expert, 32 in the action expert.
+
+    Args:
+      config: a model.
+      language: whether its language expert gets adapters.
+      action: whether its action expert does.
+    """
     return replace(
         config,
         language=replace(config.language, lora=LoraConfig(16) if language else None),
@@ -36,22 +42,22 @@ def with_lora(config: VlaConfig, *, language: bool = True, action: bool = True) 
 
 
 def without_lora(config: VlaConfig) -> VlaConfig:
-    """`config` without adapters, as after a merge."""
+    """Returns `config` without adapters, as after a merge."""
     return with_lora(config, language=False, action=False)
 
 
 def pi0_libero() -> VlaConfig:
-    """pi0 as it was fine-tuned on LIBERO."""
+    """Returns pi0 as it was fine-tuned on LIBERO."""
     return pi0()
 
 
 def pi05_libero() -> VlaConfig:
-    """pi0.5 as it was fine-tuned on LIBERO: chunks of 10, and no state at all."""
+    """Returns pi0.5 as it was fine-tuned on LIBERO: chunks of 10, and no state at all."""
     return replace(pi05(), horizon=10, state_in_prompt=False)
 
 
 def small() -> VlaConfig:
-    """A model that two CPU cores train in minutes: two 128-pixel cameras, chunks of 16."""
+    """Returns a model that two CPU cores train in minutes: two 128-pixel cameras, chunks of 16."""
     return VlaConfig(
         vision=VisionConfig(width=128, depth=1, mlp=384, heads=4, patch=32, stem="conv", stem_width=32),
         language=ExpertConfig(width=128, mlp=256),
@@ -72,7 +78,7 @@ def small() -> VlaConfig:
 
 
 def tiny() -> VlaConfig:
-    """The same in the smallest useful size, for tests and smoke runs."""
+    """Returns the smallest useful size of `small`, for tests and smoke runs."""
     return replace(
         small(),
         vision=VisionConfig(width=32, depth=1, mlp=64, heads=2, patch=32, stem="conv", stem_width=16),
@@ -96,10 +102,12 @@ PRESETS = {
     "small": small,
     "tiny": tiny,
 }
+SMALL = ("small", "tiny")
+"""The models for a CPU, which are trained from scratch."""
 
 
 def preset(name: str) -> VlaConfig:
-    """A model by its name.
+    """Returns the model of a name.
 
     Raises:
       UserError: there is none of that name.

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from rlgen.core.actions import binarize_gripper
 from rlgen.core.types import Observation
+from rlgen.data.images import rotate_180
 from rlgen.libero.rendering.pool import RenderPool
-from rlgen.vla.data.images import upright
 from rlgen.vla.data.transforms import PROMPT, STATE, Sample
 from rlgen.vla.serving.policy import Policy
 
@@ -20,7 +20,7 @@ def robot_sample(
     state: Float[np.ndarray, "*B 8"], images: UInt8[np.ndarray, "*B cameras h w 3"], prompt: str | list[str]
 ) -> Sample:
     """An observation by the keys of openpi's LIBERO clients; pictures come as the benchmark draws them."""
-    named = {name: upright(images[..., i, :, :, :]) for i, name in enumerate(CAMERA_ORDER)}
+    named = {name: rotate_180(images[..., i, :, :, :]) for i, name in enumerate(CAMERA_ORDER)}
     return {**named, STATE: np.asarray(state, np.float32), PROMPT: prompt}
 
 

@@ -12,7 +12,7 @@ from rlgen.core.errors import UserError
 from rlgen.vla.checkpoints.model_folder import SPEC, find_stats, read_model, read_stats
 from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.images import to_floats
-from rlgen.vla.data.spec import WORDS, make_pipeline, released_spec
+from rlgen.vla.data.spec import HASHED_WORDS, make_pipeline, released_spec
 from rlgen.vla.data.transforms import Pipeline, Sample
 from rlgen.vla.model import pi0, presets
 from rlgen.vla.model.config import VlaConfig
@@ -133,7 +133,7 @@ def open_policy(
             "--tokenizer paligemma_tokenizer.model"
         )
     config, spec = presets.preset(preset), released_spec(preset, tokenizer)
-    if tokenizer == WORDS:
+    if tokenizer == HASHED_WORDS:
         raise UserError("hashed words are not what a published model was trained with; pass its SentencePiece model")
     stats = read_stats(norm_stats or find_stats(folder))
     dtype = jnp.bfloat16 if config.dtype == "bfloat16" else np.float32

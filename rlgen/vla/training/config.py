@@ -1,27 +1,30 @@
-"""How a flow VLA is trained, as one frozen value; the defaults are pi0's recipe."""
+"""The settings of a flow VLA's training (`TrainConfig`), recipes of them, and those of a fine-tuning (`FineTune`)."""
 
 import dataclasses
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rlgen.core.errors import UserError
+from rlgen.vla.data.normalize import Kind
+from rlgen.vla.data.spec import STORED_AS
 from rlgen.vla.model.config import Trainable
+from rlgen.vla.model.presets import SMALL
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train; the defaults are pi0's recipe.
+    """The settings of a training; the defaults are pi0's recipe.
 
     Attributes:
-      steps: optimiser steps of the whole run, warm-up included.
+      steps: optimizer steps of the whole run, warm-up included.
       batch: frames a step, of all devices and hosts.
       accumulate: parts that a batch is cut into, one after the other; the gradient is that of the whole batch.
-      draws: noise and flow times a frame; the pictures are encoded once for all of them.
-      schedule: after the warm-up: cosine to `end_rate`, or the reciprocal root of the steps, or constant.
+      draws: noises and flow times a frame; its images are encoded once for all of them.
+      schedule: after the warm-up: cosine to `end_rate`, or the reciprocal square root of the steps, or constant.
       peak_rate: learning rate after warm-up.
       end_rate: learning rate at the end of the cosine.
-      decay_steps: where the cosine ends, warm-up included; by default at the last step.
-      timescale: steps after which the reciprocal root begins to fall.
+      decay_steps: step at which the cosine ends, warm-up included; the last one by default.
+      timescale: steps of the reciprocal square root, peak / sqrt(1 + step / timescale).
       warmup: steps of linear warm-up.
       beta1: AdamW.
       beta2: AdamW.
@@ -31,11 +34,11 @@ class TrainConfig:
       moments: type of AdamW's first moments.
       ema: decay of the averaged parameters; None keeps no average.
       trainable: which parameters change; the others are kept in bfloat16.
-      freeze_vision: leave the picture encoder as it is.
-      shift: random movement of pictures in pixels, another one for each camera.
-      augment: crop, turn and recolour pictures as openpi does, each camera by itself.
-      state_noise: normal noise on the normalised state, so that pictures are trusted more than the hand's
-        own position.
+      freeze_vision: leave the image encoder as it is.
+      shift: largest random movement of images in pixels, drawn for each camera.
+      augment: crop, rotate and recolor images as openpi does, each camera independently.
+      state_noise: standard deviation of noise on the normalized state, which makes the policy rely more on images
+        and less on the gripper's own position.
       mask_padding: leave actions behind an episode's end out of the loss; pi0 keeps them.
       seed: of the parameters, the order of the data and all noise.
     """
@@ -77,7 +80,7 @@ class TrainConfig:
 
 
 def quickstart() -> TrainConfig:
-    """For the model `small` on two CPU cores and a few thousand frames."""
+    """Returns the recipe for the model `small` on two CPU cores and a few thousand frames."""
     return TrainConfig(
         steps=600, draws=2, peak_rate=1e-3, end_rate=1e-5, warmup=50, weight_decay=1e-2,
         ema=0.995, shift=2, state_noise=0.3, mask_padding=True,
@@ -85,13 +88,13 @@ def quickstart() -> TrainConfig:
 
 
 def smoke() -> TrainConfig:
-    """For the model `tiny`: whether it runs, not whether it learns."""
+    """Returns a recipe for the model `tiny` that shows that training runs, not that it learns."""
     return replace(quickstart(), steps=20, batch=8, draws=2, warmup=5, ema=0.9)
 
 
 def recipe(model: str) -> TrainConfig:
-    """openpi's recipe for a published model, ours for the small ones, for a few tens of minutes on two cores."""
-    if model in ("small", "tiny"):
+    """Returns openpi's recipe for a published model, and for a small one some tens of minutes on two cores."""
+    if model in SMALL:
         return replace(quickstart(), steps=3_000, warmup=100)
     if model.startswith("pi05"):
         base = TrainConfig(
@@ -102,32 +105,32 @@ def recipe(model: str) -> TrainConfig:
     return replace(base, trainable="lora", ema=None) if model.endswith("lora") else base
 
 
-# What may differ when a run goes on: where it runs, and what it says.
-FREE = ("fsdp", "threads", "coordinator", "processes", "process", "overwrite", "log_every", "dry_run")
+# Settings that may differ when a run is resumed: its machine, and its output.
+MAY_DIFFER = ("fsdp", "threads", "coordinator", "processes", "process", "overwrite", "log_every", "dry_run")
 
 
 @dataclass(frozen=True)
 class FineTune:
-    """A fine-tuning of a flow VLA on exported datasets."""
+    """The settings of a fine-tuning of a flow VLA on exported datasets."""
 
     data: tuple[str, ...] = ()
     """Folders of datasets, `<name>/<version>`."""
     out: str = "runs/vla"
-    """Folder for checkpoints, metrics and the finished model; the same command goes on where it was."""
+    """Folder for checkpoints, metrics and the finished model; the same command resumes an interrupted run."""
     model: str = "pi0"
     """pi0, pi05, pi0_lora, pi05_lora, pi0_libero, pi05_libero, pi0_libero_lora, small or tiny."""
     weights: str | None = None
     """openpi checkpoint folder, or PaliGemma's npz; fresh parameters by default."""
     mix: tuple[float, ...] = ()
-    """How often each dataset is drawn; by default by its number of steps."""
+    """Weight of each dataset; by default its number of steps."""
     tokenizer: str = "words"
-    """SentencePiece model file (paligemma_tokenizer.model); `words` needs none, for models trained from fresh."""
-    normalisation: Literal["zscore", "quantile"] | None = None
+    """SentencePiece model file (paligemma_tokenizer.model); `words` needs none, for models trained from scratch."""
+    normalization: Kind | None = None
     """By default z-scores for pi0 and the small models, quantiles for pi05."""
     norm_stats: str | None = None
-    """openpi's norm_stats.json to normalise with; by default taken from the data."""
+    """openpi's norm_stats.json to normalize with; by default computed from the data."""
     actions: Literal["relative", "absolute"] | None = None
-    """What the actions of data without a card are."""
+    """Meaning of the actions in datasets whose card does not say it."""
     delta: bool = False
     """Learn actions minus the state; only for absolute actions."""
     double_delta: bool = False
@@ -137,11 +140,11 @@ class FineTune:
     horizon: int | None = None
     """Actions in a chunk; by default the model's."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Activations; by default the model's."""
+    """Type of activations; by default the model's."""
     remat: bool | None = None
-    """Compute activations again in the backward pass; by default where the model is not small."""
+    """Recompute activations in the backward pass; by default for all but the small models."""
     hold_out: float = 0.05
-    """Share of the episodes of each dataset to validate on, 0 for none."""
+    """Fraction of the episodes of each dataset to validate on, 0 for none."""
     validate_every: int = 1000
     """Steps between two validations."""
     validate_frames: int = 512
@@ -155,22 +158,22 @@ class FineTune:
     fsdp: int = 1
     """Devices that share each parameter."""
     threads: int = 2
-    """Threads that decode pictures."""
+    """Threads that read and decode batches."""
     coordinator: str | None = None
     """host:port of the first process, where there are several."""
     processes: int = 1
-    """How many processes there are."""
+    """Number of processes."""
     process: int = 0
-    """Which one this is."""
+    """Index of this process."""
     overwrite: bool = False
-    """Begin anew."""
+    """Delete what is in `out` and start anew."""
     dry_run: bool = False
-    """Say what would be done and what memory it takes, and stop."""
+    """Check settings and data, print the memory needed, and stop."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
         if self.mix and len(self.mix) != len(self.data):
-            raise UserError(f"{len(self.mix)} numbers in --mix for {len(self.data)} datasets; give one for each")
+            raise UserError(f"{len(self.mix)} weights in --mix for {len(self.data)} datasets; give one for each")
         if min(self.validate_every, self.checkpoint_every, self.log_every, self.keep) < 1:
             raise UserError("--validate-every, --checkpoint-every, --log-every and --keep must be 1 or more")
         if self.processes > 1 and self.coordinator is None:
@@ -178,12 +181,20 @@ class FineTune:
 
 
 def resolved(config: FineTune) -> dict[str, Any]:
-    """What a run is, as JSON: everything but where it runs."""
-    return {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
+    """Returns the settings that a resumed run must share, by the names under which they are stored."""
+    return {
+        STORED_AS.get(key, key): value for key, value in dataclasses.asdict(config).items() if key not in MAY_DIFFER
+    }
 
 
 def difference(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Names of settings that two runs do not share."""
+    """Lists the settings that differ between two runs, each as `name (before -> now)`.
+
+    Args:
+      before: settings as stored.
+      now: settings as `resolved` returns them.
+      prefix: of the names, for nested settings.
+    """
     names = []
     for key in sorted(set(before) | set(now)):
         a, b = before.get(key), now.get(key)

@@ -1,4 +1,4 @@
-"""What a training needs before it is compiled: bytes a device, and floating-point operations a step."""
+"""Estimates of a training before it is compiled: bytes a device, and floating-point operations a step."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ from rlgen.vla.training.config import TrainConfig
 from rlgen.vla.training.loop import init_state
 
 GIB = 1 << 30
-# Dense bfloat16 operations a second, by a part of the device's name.
+# Dense bfloat16 operations per second, by a part of the device's name.
 PEAK_FLOPS = {
     "H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12, "L40S": 362e12, "RTX 4090": 165e12,
     "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5p": 459e12, "TPU v5": 459e12,
@@ -25,14 +25,14 @@ PEAK_FLOPS = {
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on each device.
+    """The memory of a training, in bytes on each device.
 
     Attributes:
-      parameters: trained in float32 and frozen in bfloat16.
+      parameters: trained ones in float32, frozen ones in bfloat16.
       average: the averaged parameters.
       moments: AdamW's two.
-      gradients: as large as what is trained.
-      activations: an estimate of what is kept for the backward pass, and of the largest block at work.
+      gradients: as large as the trained parameters, twice that where a batch is accumulated.
+      activations: an estimate of those kept for the backward pass, and of the largest block while it runs.
     """
 
     parameters: int
@@ -43,7 +43,7 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Returns the sum, bytes."""
         return self.parameters + self.average + self.moments + self.gradients + self.activations
 
     def __str__(self) -> str:
@@ -53,43 +53,51 @@ class MemoryPlan:
 
 
 def memory_plan(config: VlaConfig, train: TrainConfig, *, devices: int = 1, fsdp: int = 1) -> MemoryPlan:
-    """Plans a training; state exactly, activations roughly."""
+    """Plans the memory of a training: exact for its state, an estimate for activations.
+
+    Args:
+      config: the model.
+      train: how to train.
+      devices: their number.
+      fsdp: devices that share each parameter.
+    """
     state = jax.eval_shape(partial(init_state, config, train))
 
-    def held(tree) -> int:
-        return sum(_share(x.shape, x.dtype.itemsize, fsdp) for x in jax.tree.leaves(tree))
+    def size(tree) -> int:
+        return sum(_local_bytes(x.shape, x.dtype.itemsize, fsdp) for x in jax.tree.leaves(tree))
 
     rows = max(1, train.batch // train.accumulate // devices)
-    gradients = held(state.trained) * (2 if train.accumulate > 1 else 1)
+    gradients = size(state.trained) * (2 if train.accumulate > 1 else 1)
     return MemoryPlan(
-        parameters=held(state.trained) + held(state.frozen),
-        average=held(state.ema),
-        moments=held(state.opt_state),
+        parameters=size(state.trained) + size(state.frozen),
+        average=size(state.ema),
+        moments=size(state.opt_state),
         gradients=gradients,
         activations=rows * activation_bytes(config, train.draws),
     )
 
 
-def _share(shape: tuple[int, ...], itemsize: int, fsdp: int) -> int:
+def _local_bytes(shape: tuple[int, ...], itemsize: int, fsdp: int) -> int:
+    """Returns the bytes of an array on each device."""
     cut = fsdp if any(cut_spec(shape, itemsize, fsdp)) else 1
     return prod(shape) * itemsize // cut
 
 
 def suffix_tokens(config: VlaConfig) -> int:
-    """Tokens of the action expert: the actions, and for pi0 the state."""
+    """Returns the tokens of the action expert: the actions, and for pi0 the state."""
     return config.horizon + (config.family == "pi0")
 
 
 def activation_bytes(config: VlaConfig, draws: int = 1) -> int:
-    """Roughly what one frame's pass keeps for its gradient."""
+    """Estimates the bytes that one frame's forward pass keeps for its gradient; `draws` as in `TrainConfig`."""
     size = 2 if config.dtype == "bfloat16" else 4
     vision, patches = config.vision, config.image_tokens
     prefix, suffix = config.prefix_tokens, draws * suffix_tokens(config)
     heads = config.heads * config.head_size
-    # Of a block: what goes in, what its layers keep for themselves, and scores in float32 besides their softmax.
-    seen = len(config.cameras) * patches
-    v_in = seen * vision.width * size
-    v_all = v_in * 8 + 2 * seen * vision.mlp * size + len(config.cameras) * vision.heads * patches**2 * 2 * size
+    # Of a block: its input, what its layers keep, and scores in float32 beside their softmax.
+    image_tokens = len(config.cameras) * patches
+    v_in = image_tokens * vision.width * size
+    v_all = v_in * 8 + 2 * image_tokens * vision.mlp * size + len(config.cameras) * vision.heads * patches**2 * 2 * size
     g_in = (prefix * config.language.width + suffix * config.action.width) * size
     hidden = 3 * (prefix * config.language.mlp + suffix * config.action.mlp) * size
     scores = config.heads * (prefix**2 + suffix * (prefix + suffix)) * (8 + size)
@@ -101,7 +109,18 @@ def activation_bytes(config: VlaConfig, draws: int = 1) -> int:
 
 
 def advice(config: VlaConfig, train: TrainConfig, limit: int, *, devices: int = 1, fsdp: int = 1) -> list[str]:
-    """Single changes that make a plan fit `limit` bytes a device, each with what it would then need."""
+    """Lists single changes that reduce the memory of a plan, each with what it would then need.
+
+    Args:
+      config: the model.
+      train: how to train.
+      limit: bytes of a device.
+      devices: their number.
+      fsdp: devices that share each parameter.
+
+    Returns:
+      Lines, the smallest need first.
+    """
     options: list[tuple[str, VlaConfig, TrainConfig, int]] = [
         ("--remat", replace(config, remat=True), train, fsdp),
         ("--train.ema None", config, replace(train, ema=None), fsdp),
@@ -113,15 +132,15 @@ def advice(config: VlaConfig, train: TrainConfig, limit: int, *, devices: int = 
         if train.batch % (parts * devices) == 0 and parts > train.accumulate:
             options.append((f"--train.accumulate {parts}", config, replace(train, accumulate=parts), fsdp))
     now, found = memory_plan(config, train, devices=devices, fsdp=fsdp).total, []
-    for words, other, changed, cut in options:
+    for option, other, changed, cut in options:
         total = memory_plan(other, changed, devices=devices, fsdp=cut).total
         if total < 0.98 * now:
-            found.append((total, f"{words}: {total / GIB:.1f} GiB{'' if total <= limit else ', still too much'}"))
+            found.append((total, f"{option}: {total / GIB:.1f} GiB{'' if total <= limit else ', still too much'}"))
     return [text for _, text in sorted(found)]
 
 
 def device_bytes() -> int | None:
-    """Memory of a device, None where it is the host's and not limited."""
+    """Returns the memory of a device in bytes; None where it is the host's and has no limit."""
     try:
         stats = jax.local_devices()[0].memory_stats()
     except jax.errors.JaxRuntimeError:
@@ -130,56 +149,59 @@ def device_bytes() -> int | None:
 
 
 def tokens_per_frame(config: VlaConfig, draws: int = 1) -> int:
-    """Tokens of both experts that a frame of a training step takes."""
+    """Returns the tokens of both experts that a frame of a training step takes."""
     return config.prefix_tokens + draws * suffix_tokens(config)
 
 
 def step_flops(config: VlaConfig, train: TrainConfig) -> float:
-    """Operations of a training step: forward, backward through activations, and weights' gradients where trained.
+    """Counts the operations of a training step: forward, gradients of activations, gradients of trained weights.
 
-    Recomputed activations do not count, as usual for utilisation.
+    Recomputed activations do not count, as usual for utilization.
     """
     forward, weights = _forward_flops(config, train)
     return train.batch * (2 * forward + weights)
 
 
 def forward_flops(config: VlaConfig, draws: int = 1) -> float:
-    """Operations of a forward pass of one frame."""
+    """Counts the operations of a forward pass of one frame."""
     return _forward_flops(config, TrainConfig(draws=draws))[0]
 
 
 def _forward_flops(config: VlaConfig, train: TrainConfig) -> tuple[float, float]:
-    """Of a frame: forward, and those of its products whose weights are trained plus all of the attention's."""
-    seen, patches = len(config.cameras) * config.image_tokens, config.image_tokens
+    """Counts the operations of a frame: forward, and of those its products with trained weights and its attention."""
+    image_tokens = len(config.cameras) * config.image_tokens
     prefix, suffix = config.prefix_tokens, train.draws * suffix_tokens(config)
     total = trained = 0.0
     for name, shape in tree_shapes(expected_params(config)).items():
-        tokens = _tokens(name, seen, prefix, suffix, train.draws)
+        tokens = _tokens(name, image_tokens, prefix, suffix, train.draws)
         if len(shape) < 2 or name.endswith(("pos_embedding", "input_embedding", "bias", "scale")):
             continue
-        flops = 2.0 * tokens * float(np.prod(shape)) * _used(config, name)
+        flops = 2.0 * tokens * float(np.prod(shape)) * _used_fraction(config, name)
         total += flops
         if is_trained(config, name, train.trainable, freeze_vision=train.freeze_vision):
             trained += flops
     span = config.heads * config.head_size * config.depth
-    attention = 4.0 * seen * patches * config.vision.width * config.vision.depth
+    attention = 4.0 * image_tokens * config.image_tokens * config.vision.width * config.vision.depth
     attention += 4.0 * prefix * prefix * (span - span // config.depth)
     attention += 4.0 * suffix * (prefix + suffix // train.draws) * span
     return total + attention, trained + attention
 
 
-def _used(config: VlaConfig, name: str) -> float:
-    """Share of a weight's layers whose result is read: of the last one's first expert only keys and values are."""
+def _used_fraction(config: VlaConfig, name: str) -> float:
+    """Returns the fraction of a weight's layers whose result is read.
+
+    Of the last layer's first expert only keys and values are.
+    """
     unread = ("q_einsum", "attn_vec_einsum", "mlp")
     return 1 - any(part in unread for part in name.split("/")) / config.depth
 
 
-def _tokens(name: str, seen: int, prefix: int, suffix: int, draws: int) -> int:
-    """How many vectors a weight is applied to."""
+def _tokens(name: str, image_tokens: int, prefix: int, suffix: int, draws: int) -> int:
+    """Returns the number of vectors that a weight is applied to."""
     if is_vision(name):
-        return seen
+        return image_tokens
     if is_action_expert(name):
-        # An adaptive norm's layer sees the flow time, once a draw.
+        # An adaptive norm's layer reads the flow time, once a draw.
         return draws if "Dense_0" in name else suffix
     if is_language_model(name):
         return prefix
@@ -187,5 +209,5 @@ def _tokens(name: str, seen: int, prefix: int, suffix: int, draws: int) -> int:
 
 
 def peak_flops(kind: str) -> float | None:
-    """Dense bfloat16 operations a second of a device by its name, None for unknown ones and CPUs."""
+    """Returns the dense bfloat16 operations per second of a device by its name; None for unknown ones and CPUs."""
     return next((peak for name, peak in PEAK_FLOPS.items() if name.lower() in kind.lower()), None)
