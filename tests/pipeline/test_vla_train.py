@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 
-from rlgen.configs.presets import presets
+from rlgen.configs.presets import run_presets
 from rlgen.core.files import write_json
 from rlgen.pipeline import vla_train
 from rlgen.pipeline.context import Context
@@ -13,7 +13,7 @@ from rlgen.vla.training.loop import init_state
 
 def test_a_run_of_version_0_1_0_acts_from_its_last_checkpoint(tmp_path):
     """That version left checkpoints of NumPy arrays and the statistics, and no folder of the finished model."""
-    context = Context(create_run(tmp_path / "run", presets()["smoke"], {}), tmp_path)
+    context = Context(create_run(tmp_path / "run", run_presets()["smoke"], {}), tmp_path)
     config, folder = context.run.config, tmp_path / "run" / "vla-train"
     model, train = vla_train.model_config(config), vla_train.train_config(config, context.seed("vla"))
     state = jax.jit(lambda: init_state(model, train))()
