@@ -121,7 +121,7 @@ def bench_vla(argv: Sequence[str]) -> None:
     arguments = parse(VlaArguments, argv, "rlgen bench vla", bench_vla.__doc__ or "")
     prepare_process()
     from rlgen.bench import vla
-    from rlgen.vla.data.frames import open_frames
+    from rlgen.data.frames import open_frames
     from rlgen.vla.model import presets
     from rlgen.vla.training.config import recipe
 
@@ -135,7 +135,7 @@ def bench_vla(argv: Sequence[str]) -> None:
         train = dataclasses.replace(train, accumulate=arguments.accumulate, moments=arguments.moments, **changes)
     except ValueError as error:
         raise UserError(str(error)) from error
-    frames = None if arguments.data is None else open_frames(arguments.data, config.image_size, arguments.workers)
+    frames = None if arguments.data is None else open_frames(arguments.data, size=config.image_size)
     options = {"steps": arguments.optimizer_steps, "fsdp": arguments.fsdp, "threads": arguments.workers}
     print_report(vla.run(name, config, train, frames=frames, tell=log, **options), arguments.json)
 
