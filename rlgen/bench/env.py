@@ -17,7 +17,7 @@ import numpy as np
 from rlgen.bench.timing import Rate, Work, machine, rates
 from rlgen.libero.envs.environment import SETTLE_ACTION, SETTLE_STEPS, Physics, model_for
 from rlgen.libero.envs.vector_env import VectorEnv
-from rlgen.libero.rendering.gl import find_gl
+from rlgen.libero.rendering.opengl import find_gl
 from rlgen.libero.rendering.renderer import Renderer, make_renderer
 from rlgen.libero.rendering.software import CAMERAS
 from rlgen.libero.scenes import build

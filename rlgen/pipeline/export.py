@@ -7,7 +7,7 @@ from rlgen.curation.export import ExportOptions, export_paths
 from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Validator
 from rlgen.data.index import read_index
-from rlgen.libero.rendering.gl import find_gl
+from rlgen.libero.rendering.opengl import find_gl
 from rlgen.pipeline.context import Context, Work
 
 

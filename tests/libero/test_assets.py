@@ -136,7 +136,7 @@ def test_a_download_that_fails_or_is_not_whole_ends_with_stand_ins(tmp_path, tre
     use_hub(monkeypatch, Hub(online=tree))
     lines = []
     assert find_assets(cache=tmp_path, log=lines.append).kind == "stand-in"
-    assert "not whole" in lines[-1]
+    assert "incomplete" in lines[-1]
 
 
 @pytest.mark.parametrize("name", ["RLGEN_OFFLINE", "HF_HUB_OFFLINE", None])
@@ -152,7 +152,7 @@ def test_offline_asks_no_one_but_uses_the_cache(tmp_path, tree, monkeypatch, nam
 
 def test_a_hub_that_never_answers_is_given_up(tmp_path, tree, monkeypatch):
     use_hub(monkeypatch, Hub(online=tree, patience=3.0))
-    monkeypatch.setattr(hub, "PATIENCE", 0.1)
+    monkeypatch.setattr(hub, "TIMEOUT", 0.1)
     lines, begin = [], time.monotonic()
     assert find_assets(cache=tmp_path, log=lines.append).kind == "stand-in"
     assert time.monotonic() - begin < 2.0

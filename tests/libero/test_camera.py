@@ -12,9 +12,9 @@ from shared import shared_dir
 
 from rlgen.core.errors import UserError
 from rlgen.data.images import rotate_180
-from rlgen.libero.rendering import gl
-from rlgen.libero.rendering.gl import OpenGLRenderer, find_gl
+from rlgen.libero.rendering import opengl
 from rlgen.libero.rendering.mesh import areas, box, capsule, cylinder, ellipsoid, simplify
+from rlgen.libero.rendering.opengl import OpenGLRenderer, find_gl
 from rlgen.libero.rendering.renderer import make_renderer
 from rlgen.libero.rendering.software import SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
@@ -210,11 +210,11 @@ def test_gl_is_found_out_without_harm(monkeypatch):
 
     try:
         assert wanted("disabled") == "none"
-        monkeypatch.setattr(gl, "_TRIAL", "raise ImportError('no such library')")
+        monkeypatch.setattr(opengl, "_TRIAL", "raise ImportError('no such library')")
         assert wanted("egl") == "none"
-        monkeypatch.setattr(gl, "_TRIAL", "import os; os.abort()")
+        monkeypatch.setattr(opengl, "_TRIAL", "import os; os.abort()")
         assert wanted("osmesa") == "none"
-        monkeypatch.setattr(gl, "_TRIAL", "import sys; print(sys.argv[1] == 'osmesa')")
+        monkeypatch.setattr(opengl, "_TRIAL", "import sys; print(sys.argv[1] == 'osmesa')")
         assert wanted("") == "osmesa"
         assert wanted("egl") == "none"
     finally:

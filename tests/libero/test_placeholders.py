@@ -13,7 +13,7 @@ from shared import shared_dir
 from rlgen.libero.placeholders import tree
 from rlgen.libero.placeholders.tree import placeholder_objects, write_placeholders
 from rlgen.libero.scenes.build import official_environment
-from rlgen.libero.scenes.build_placements import sample_reset_states
+from rlgen.libero.scenes.build_reset_states import sample_reset_states
 from rlgen.libero.tasks.initial_states import read_initial_states
 from rlgen.libero.tasks.suites import all_tasks, find_task, package_folder
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from shared import shared_dir
 
-from rlgen.libero.rendering.gl import OpenGLRenderer, find_gl
+from rlgen.libero.rendering.opengl import OpenGLRenderer, find_gl
 from rlgen.libero.rendering.software import SoftwareRenderer
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.libero.rendering.gl import OpenGLRenderer, find_gl
+from rlgen.libero.rendering.opengl import OpenGLRenderer, find_gl
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.rendering.software import SoftwareRenderer
 

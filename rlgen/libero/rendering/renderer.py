@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rlgen.core.errors import UserError
-from rlgen.libero.rendering.gl import OpenGLRenderer
+from rlgen.libero.rendering.opengl import OpenGLRenderer
 from rlgen.libero.rendering.software import CAMERAS, SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
 

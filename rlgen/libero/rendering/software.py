@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from rlgen.libero.rendering import raster, shading
 from rlgen.libero.rendering.triangles import Triangles, read_triangles
-from rlgen.libero.scenes.lamps import Lamps
+from rlgen.libero.scenes.indicators import Indicators
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 
@@ -94,7 +94,7 @@ class SoftwareRenderer:
         self.model, self.image_size = model, image_size
         self._cameras = camera_ids(model, cameras)
         self.triangles = triangles or read_triangles(model)
-        self._data, self._lamps = mujoco.MjData(model), Lamps(model)
+        self._data, self._indicators = mujoco.MjData(model), Indicators(model)
         self._buffers = _buffers(len(self.triangles.vertices), len(self.triangles.faces), image_size)
 
     def render(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
@@ -103,7 +103,7 @@ class SoftwareRenderer:
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self.model, data)
         mujoco.mj_camlight(self.model, data)
-        self._lamps.put_out(data)
+        self._indicators.hide_unlit(data)
         frames = data.geom_xpos, data.geom_xmat
         raster.place(t.vertices, t.normals, t.geoms, *frames, self._lights(), b.world, b.facing, b.shade)
         images = np.empty((len(self._cameras), self.image_size, self.image_size, 3), np.uint8)

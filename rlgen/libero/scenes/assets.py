@@ -1,7 +1,7 @@
-"""Where the benchmark's object assets (MJCF, meshes, textures) come from.
+"""The search for the benchmark's object assets (MJCF, meshes, textures).
 
-In this order: a folder that the user names; an installed LIBERO; the hub dataset that `hf-libero` downloads;
-the built-in stand-ins. Nothing here imports libero, which would ask a question on standard input.
+It looks in this order: a folder given by the user; an installed LIBERO; the hub dataset that `hf-libero` downloads;
+the built-in placeholder assets. Nothing here imports libero, which would ask a question on standard input.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from rlgen.libero.scenes.hub import HUB_DATASET, hub_assets
 
 FOLDER_VARIABLE = "RLGEN_LIBERO_ASSETS"
 FAMILIES = ("stable_hope_objects", "stable_scanned_objects", "turbosquid_objects", "articulated_objects")
-# Textures of an arena whose file names the benchmark replaces by those of the task's style.
+# Textures of an arena whose files the benchmark replaces by those of the task's style.
 RESTYLED = ("texplane", "tex-wall")
 
 
@@ -28,9 +28,9 @@ class AssetSource:
     """An asset tree that was found.
 
     Attributes:
-      kind: how it was found; a stand-in tree is `stand-in` however it was found.
-      path: its root, which has `scenes/`, `textures/` and the object families in it.
-      label: the phrase for reports.
+      kind: how it was found; a tree of placeholder assets is `stand-in` however it was found.
+      path: its root, with `scenes/`, `textures/` and the object families.
+      label: description for reports.
     """
 
     kind: Literal["folder", "installed", "hub", "stand-in"]
@@ -55,31 +55,31 @@ def find_assets(
     needed: Iterable[str] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> AssetSource:
-    """Finds an asset tree; the first place that has all that is needed wins.
+    """Finds an asset tree: the first in the module's order that has all that is needed.
 
     Args:
-      folder: what the user named; the environment variable `RLGEN_LIBERO_ASSETS` stands in for it.
-      standins: go straight to the stand-ins.
-      cache: where the stand-ins are written.
-      download: whether the hub may be asked; `RLGEN_OFFLINE` and `HF_HUB_OFFLINE` forbid it, too.
-      needed: files that the tree must have, see `check_assets`.
+      folder: given by the user; else the environment variable `RLGEN_LIBERO_ASSETS` is read.
+      placeholders: True to use the placeholder assets without searching.
+      cache: folder in which the placeholder assets are written.
+      download: True to allow a download from the hub; `RLGEN_OFFLINE` and `HF_HUB_OFFLINE` forbid it all the same.
+      needed: files that the tree must have, as in `check_assets`.
       log: called with one line each for a download and for its failure.
 
     Raises:
-      UserError: the named folder cannot be used, or the stand-ins cannot be written.
+      UserError: the given folder cannot be used, or the placeholder assets cannot be written.
     """
     log = log or (lambda line: None)
-    wanted = required_files() if needed is None else tuple(needed)
-    named = folder or os.environ.get(FOLDER_VARIABLE)
-    if named and not placeholders:
-        path = Path(named).expanduser().absolute()
-        check_assets(path, wanted)
+    required = required_files() if needed is None else tuple(needed)
+    given = folder or os.environ.get(FOLDER_VARIABLE)
+    if given and not placeholders:
+        path = Path(given).expanduser().absolute()
+        check_assets(path, required)
         return _source("folder", path)
     if not placeholders:
         for path in _installed():
-            if _usable(path, wanted):
+            if _usable(path, required):
                 return _source("installed", path)
-        path = hub_assets(lambda tree: _usable(tree, wanted), download=download, log=log)
+        path = hub_assets(lambda tree: _usable(tree, required), download=download, log=log)
         if path is not None:
             return _source("hub", path)
     path = Path(cache).absolute() / f"standins-{content_key()}"
@@ -87,7 +87,7 @@ def find_assets(
         write_placeholders(path)
     except OSError as error:
         raise UserError(
-            f"the built-in stand-ins cannot be written to {path}: {error.strerror or error}; "
+            f"the built-in placeholder assets cannot be written to {path}: {error.strerror or error}; "
             "make room there or choose another folder"
         ) from error
     return _source("stand-in", path)
@@ -99,33 +99,33 @@ def _source(kind: Literal["folder", "installed", "hub", "stand-in"], path: Path)
 
 
 def required_files() -> tuple[str, ...]:
-    """What the benchmark's 130 tasks need: arenas, textures, objects, relative to the tree."""
+    """Returns the files that the benchmark's 130 tasks need (arenas, textures, objects), relative to the tree."""
     return tuple(sorted(name for name in placeholder_files() if name != MARKER))
 
 
 def object_file(path: Path, category: str) -> str | None:
-    """The MJCF of a BDDL category relative to the tree at `path`; None for floors and tables."""
+    """Returns the MJCF of a BDDL category, relative to the tree at `path`; None for floors and tables."""
     names = [f"{family}/{category}/{category}.xml" for family in FAMILIES]
     names.append(f"articulated_objects/{category}.xml")
     return next((name for name in names if (path / name).exists()), None)
 
 
 def check_assets(path: Path, needed: Iterable[str] | None = None) -> None:
-    """Makes sure that the needed files, and whatever they refer to, are there and can be read.
+    """Checks that the needed files, and all files they refer to, exist and can be read.
 
     Args:
       path: root of an asset tree.
       needed: files relative to it, `required_files()` if None. MJCF among them is parsed, and every mesh and
-        texture it names must exist and not be empty; their contents are left to MuJoCo.
+        texture it names must exist and not be empty; MuJoCo reads their contents later.
 
     Raises:
-      UserError: names the folder or the first file at fault.
+      UserError: names the folder, or the first bad file.
     """
     if not path.is_dir():
         state = "is not a folder" if path.exists() else "does not exist"
         raise UserError(
-            f"assets folder {path} {state}; name the folder that holds LIBERO's `scenes` and "
-            "`stable_hope_objects`, or leave it out to use what can be found"
+            f"assets folder {path} {state}; give the folder that has LIBERO's `scenes` and "
+            "`stable_hope_objects`, or no folder to search for one"
         )
     for name in required_files() if needed is None else needed:
         _check_file(path, path / name)
@@ -141,14 +141,14 @@ def _check_file(root: Path, file: Path) -> None:
     except OSError:
         raise UserError(
             f"assets folder {root} has no {shown}; a full copy of LIBERO's assets is needed, "
-            "or leave the folder out to use what can be found"
+            "or no folder to search for one"
         ) from None
     if not file.is_file() or not size:
-        raise UserError(f"assets file {file} is not a file with something in it; fetch it again")
+        raise UserError(f"assets file {file} is empty or not a file; fetch it again")
 
 
 def _references(root: Path, file: Path) -> Iterator[Path]:
-    """Files that an MJCF names, resolved against its own folder as the benchmark does."""
+    """Yields the files that an MJCF names, resolved against its own folder as the benchmark does."""
     try:
         document = ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, UnicodeError, OSError) as error:
@@ -161,7 +161,7 @@ def _references(root: Path, file: Path) -> Iterator[Path]:
 
 
 def _usable(path: Path, needed: Iterable[str]) -> bool:
-    """Whether a tree that nobody named is the benchmark's own and whole."""
+    """Returns True if a tree that was found is complete and not one of placeholder assets."""
     try:
         check_assets(path, needed)
     except UserError:
@@ -170,7 +170,7 @@ def _usable(path: Path, needed: Iterable[str]) -> bool:
 
 
 def _installed() -> Iterator[Path]:
-    """Trees that an installed LIBERO points to: its configuration's, then the one inside the package."""
+    """Yields the trees of an installed LIBERO: that of its configuration, then that inside the package."""
     folder = os.environ.get("LIBERO_CONFIG_PATH") or "~/.libero"
     configured = _configured_assets(Path(folder).expanduser() / "config.yaml")
     if configured is not None:
@@ -187,19 +187,19 @@ def _configured_assets(file: Path) -> Path | None:
         settings = yaml.safe_load(file.read_text())
     except (OSError, UnicodeError, yaml.YAMLError):
         return None
-    named = settings.get("assets") if isinstance(settings, dict) else None
-    return Path(named).expanduser().absolute() if isinstance(named, str) and named else None
+    folder = settings.get("assets") if isinstance(settings, dict) else None
+    return Path(folder).expanduser().absolute() if isinstance(folder, str) and folder else None
 
 
 def fingerprint(path: Path) -> str:
-    """A key of the tree's contents: names and sizes of all files, and every byte of the MJCF among them.
+    """Returns a key of the tree's contents, made from names and sizes of all files and the bytes of the MJCF.
 
-    The same on every machine, and quick: meshes and textures are not read.
+    It is the same on every machine, and quick: meshes and textures are not read.
     """
     files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
     digest = hashlib.sha256()
     for name, file in sorted(files.items()):
-        if name.startswith("."):  # what git and the hub keep beside a download
+        if name.startswith("."):  # files of git and of the hub beside a download
             continue
         digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         if name.endswith(".xml"):

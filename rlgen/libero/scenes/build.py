@@ -1,13 +1,16 @@
-"""Builds tasks with the benchmark's own code and writes them as bundles.
+"""The builder of scene bundles, which uses the benchmark's own code.
 
-Runs as a program of its own (`python -m rlgen.libero.scenes.build`), because importing the benchmark edits the
-environment, prints, draws from NumPy's global generator and wants a configuration file. Nothing else in
-rlgen imports libero or robosuite.
+It is a program of its own (`python -m rlgen.libero.scenes.build`), because importing the benchmark edits the
+environment, prints, draws from NumPy's global generator and asks for a configuration file. Nothing else in rlgen
+imports libero or robosuite.
 
-A bundle is `scene.xml` (MJCF) with `assets/` beside it and `sources.json` (how the benchmark names those files), the
-compiled physics of this MuJoCo version, `scene.json` (what the runtime must know by name), `stored.npy` (the
-benchmark's 50 initial states) and `placements.npy` (fresh initial states sampled from the BDDL regions, for training,
-so that the stored ones can be held out).
+A scene bundle is a folder of
+  scene.xml, assets/: the MJCF and its files.
+  sources.json: the benchmark's names of these files.
+  physics-<version>.mjb: the physics, compiled by a version of MuJoCo.
+  scene.json: names and constants that the MJCF does not have.
+  stored.npy: the benchmark's 50 stored initial states.
+  placements.npy: training reset states, sampled from the BDDL regions, so that the stored states can be held out.
 """
 
 import argparse
@@ -31,8 +34,8 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
 from rlgen.libero.scenes.build_goal import goal_atoms, reset_condition_atoms
-from rlgen.libero.scenes.build_placements import fixture_poses, sample_reset_states
-from rlgen.libero.scenes.lamps import add_lamps
+from rlgen.libero.scenes.build_reset_states import fixture_poses, sample_reset_states
+from rlgen.libero.scenes.indicators import add_indicators
 from rlgen.libero.scenes.scene import physics_model
 from rlgen.libero.tasks.initial_states import read_initial_states
 from rlgen.libero.tasks.suites import Task, find_task, package_folder
@@ -64,7 +67,18 @@ def main() -> None:
 def build_scene_bundle(
     task: Task, folder: Path, head: dict[str, Any], assets: Path, training_states: int, seed: int
 ) -> None:
-    """Writes a task's bundle into `folder`, which appears whole or not at all; one process builds it at a time."""
+    """Writes a task's scene bundle.
+
+    The folder appears complete or not at all, and one process at a time builds it.
+
+    Args:
+      task: the task.
+      folder: of the bundle; nothing is done if it exists.
+      head: first entries of `scene.json`: format, task, description of the assets.
+      assets: root of the asset tree.
+      training_states: number of training reset states.
+      seed: of these states.
+    """
     with _lock(folder.with_suffix(".lock")):
         if folder.is_dir():
             return
@@ -77,12 +91,12 @@ def build_scene_bundle(
 
 
 def prepare(assets: str, configuration: Path, gl: str = "disable") -> None:
-    """Makes libero importable here: no questions, these assets.
+    """Makes libero importable in this process, without questions and with these assets.
 
     Args:
       assets: root of the asset tree.
       configuration: an empty folder that lives as long as the process needs the benchmark.
-      gl: the GL library for its pictures, or `disable`.
+      gl: the GL library that it renders with, or `disable`.
     """
     os.environ["LIBERO_CONFIG_PATH"] = str(configuration)
     os.environ["MUJOCO_GL"] = gl
@@ -102,14 +116,18 @@ def prepare(assets: str, configuration: Path, gl: str = "disable") -> None:
         sys.modules[no_gl.__name__] = no_gl
     import libero.libero
 
-    # The package looks beside itself and at the hub only; this is the place where it remembers what it found.
+    # The package looks for assets beside itself and at the hub only; this is where it stores what it found.
     libero.libero._assets_path_cache = str(assets)
 
 
 def official_environment(task: Task, *, images: bool = False) -> Any:
-    """The benchmark's `ControlEnv` after a reset, with its two cameras or without; `prepare` comes first.
+    """Makes and resets the benchmark's `ControlEnv`; `prepare` must have been called.
 
-    Where the fixtures stand is drawn at every reset, a centimetre or two apart; here always from seed 0.
+    Every reset samples the positions of the fixtures, a centimetre or two apart; here always from seed 0.
+
+    Args:
+      task: the task.
+      images: True for observations with images of its two cameras.
     """
     from libero.libero.envs.env_wrapper import ControlEnv
 
@@ -124,7 +142,7 @@ def _write_bundle(
 ) -> None:
     model = env.sim.model._model
     tree = ElementTree.fromstring(env.env.model.get_xml())
-    add_lamps(tree, env)
+    add_indicators(tree, env)
     _write_model(tree, fixture_poses(env), assets, out)
     write_json(out / "scene.json", {**head, **_description(env)})
     stored = read_initial_states(task.initial_states_file)
@@ -138,7 +156,7 @@ def _write_bundle(
 def _write_model(
     tree: ElementTree.Element, fixtures: dict[str, tuple[np.ndarray, np.ndarray]], assets: Path, out: Path
 ) -> None:
-    """Writes the MJCF: fixtures where they stand, files copied beside it under names made from their content."""
+    """Writes the MJCF with fixtures at their poses; files are copied under names made from their contents."""
     compiler = tree.find("compiler")
     if compiler is not None:
         for attribute in ("meshdir", "texturedir", "assetdir"):
@@ -158,17 +176,17 @@ def _write_model(
 
 
 def _benchmark_name(source: Path, assets: Path) -> str:
-    """A path as in the public demonstrations, by whose parts the benchmark's tools find a file on another machine."""
+    """Returns an asset's path as in the public demonstrations; by its parts the benchmark's tools find the file."""
     if source.resolve().is_relative_to(assets.resolve()):
         return f"libero/libero/assets/{source.resolve().relative_to(assets.resolve())}"
-    last = max((place for place, part in enumerate(source.parts) if part == "robosuite"), default=None)
+    last = max((index for index, part in enumerate(source.parts) if part == "robosuite"), default=None)
     if last is None:
         raise UserError(f"{source} is neither in {assets} nor in robosuite; give the assets folder that it is in")
     return "/".join(source.parts[last:])
 
 
 def _copy_asset(source: Path, out: Path) -> str:
-    """Into the bundle, which shares the bytes with the other bundles of its folder."""
+    """Links a file into the bundle; bundles of one folder share the bytes. Returns its path in the bundle."""
     name = f"assets/{source.stem}-{_digest(source)}{source.suffix}"
     if not (out / name).exists():
         shared = out.parent / name
@@ -186,12 +204,12 @@ def _copy_asset(source: Path, out: Path) -> str:
 
 @functools.cache
 def _digest(source: Path) -> str:
-    """Of a file's content; tasks share most of their assets."""
+    """Returns a digest of a file's contents; cached, since tasks share most of their assets."""
     return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
 
 
 def _description(env: Any) -> dict[str, Any]:
-    """Names and constants that the runtime needs and the MJCF does not say."""
+    """Returns the names and constants that `load_scene_bundle` needs and the MJCF does not have."""
     robot, problem = env.robots[0], env.env
     controller = robot.controller
     return {

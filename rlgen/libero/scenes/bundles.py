@@ -1,4 +1,4 @@
-"""Bundles in a cache: found by what goes into them, built by the benchmark's own code where they are missing."""
+"""The cache of scene bundles: found by a key of their contents, built by the benchmark's own code where missing."""
 
 import hashlib
 import subprocess
@@ -18,7 +18,14 @@ TRAINING_SEED = 0
 
 
 def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
-    """Loads a task, building its bundle in `cache` the first time (about 10 s).
+    """Loads a task's scene, building its bundle in `cache` the first time (about 10 s).
+
+        scene = load_scene("libero_object/6", find_assets(cache=cache), cache)
+
+    Args:
+      task: a task, or text that `find_task` understands.
+      assets: from `find_assets`.
+      cache: folder in which scene bundles are kept.
 
     Raises:
       UserError: unknown task, or assets that cannot be used.
@@ -29,7 +36,7 @@ def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
 
 
 def scene_bundle_key(task: Task, assets: str) -> str:
-    """Names a bundle by all that goes into it; `assets` is the fingerprint of the asset tree."""
+    """Returns the name of a task's bundle, made from all that goes into it; `assets` is a fingerprint of the assets."""
     content = (SCENE_BUNDLE_FORMAT, TRAINING_STATES, TRAINING_SEED, task.id, task.bddl_file.read_text(), assets)
     return f"{task.suite}-{task.index}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
 
@@ -42,10 +49,14 @@ def build_scene_bundles(
     workers: int = 1,
     on_built: Callable[[int], None] | None = None,
 ) -> list[Path]:
-    """The bundles of tasks in `cache`, those that are missing built by `workers` processes.
+    """Returns the folders of the tasks' scene bundles in `cache`; missing ones are built.
 
     Args:
-      on_built: called now and then with the number of bundles that are there.
+      tasks: tasks.
+      assets: from `find_assets`.
+      cache: folder in which scene bundles are kept.
+      workers: processes that build.
+      on_built: called several times a second with the number of bundles that exist.
 
     Raises:
       UserError: a task cannot be built from these assets.
@@ -55,16 +66,16 @@ def build_scene_bundles(
     missing = [task for task, folder in folders.items() if not folder.is_dir()]
     (cache / "scenes").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as logs:
-        shares = [missing[worker::workers] for worker in range(workers)]
+        jobs = [missing[worker::workers] for worker in range(workers)]
         running = [
-            _start_builder({task: folders[task] for task in share}, assets, Path(logs) / str(number))
-            for number, share in enumerate(shares)
-            if share
+            _start_builder({task: folders[task] for task in job}, assets, Path(logs) / str(index))
+            for index, job in enumerate(jobs)
+            if job
         ]
         _wait(running, lambda: on_built and on_built(sum(folder.is_dir() for folder in folders.values())))
-        for number, process in enumerate(running):
+        for index, process in enumerate(running):
             if process.returncode != 0:
-                lines = (Path(logs) / str(number)).read_text(errors="replace").strip().splitlines() or ["no output"]
+                lines = (Path(logs) / str(index)).read_text(errors="replace").strip().splitlines() or ["no output"]
                 raise UserError(
                     f"scenes cannot be built from {assets.label} at {assets.path}: {lines[-1]}; "
                     "check the assets folder, or use --placeholders"
@@ -75,26 +86,20 @@ def build_scene_bundles(
 def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) -> subprocess.Popen:
     command = [
         *(sys.executable, "-m", "rlgen.libero.scenes.build", "--assets", str(assets.path), "--label", assets.label),
-        *(
-            "--training-states",
-            str(TRAINING_STATES),
-            "--seed",
-            str(TRAINING_SEED),
-            "--format",
-            str(SCENE_BUNDLE_FORMAT),
-        ),
+        *("--training-states", str(TRAINING_STATES), "--seed", str(TRAINING_SEED)),
+        *("--format", str(SCENE_BUNDLE_FORMAT)),
         *(f"{task.id}={folder}" for task, folder in folders.items()),
     ]
     with open(log, "w") as file:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
 
 
-def _wait(processes: list[subprocess.Popen], look: Callable[[], None]) -> None:
-    """Until all have ended; none is left behind when this is interrupted."""
+def _wait(processes: list[subprocess.Popen], on_poll: Callable[[], None]) -> None:
+    """Waits until all processes have ended; ends them where the wait is interrupted."""
     try:
         while any(process.poll() is None for process in processes):
             time.sleep(0.05)
-            look()
+            on_poll()
     finally:
         for process in processes:
             if process.poll() is None:

@@ -1,4 +1,4 @@
-"""Goal atoms over physics state, as arrays that the compiled control step can read."""
+"""Goals: conjunctions of atoms over physics states, as arrays that the compiled control step reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,14 +10,14 @@ from jaxtyping import Bool, Float, Int
 
 from rlgen.core.errors import UserError
 
-# Kinds of atoms: an object in a region's box, on a region's top, on another object; a condition on joints.
+# Kinds of atoms: an object in a region's box, on top of a region, on another object; a condition on joints.
 CONTAIN, UNDER, STACKED, JOINT = range(4)
 _KINDS = {"contain": CONTAIN, "under": UNDER, "stacked": STACKED, "joint": JOINT}
 
 
 @dataclass(frozen=True)
 class Contact:
-    """Two groups of geoms, one of each of which must touch."""
+    """Two groups of geoms; one geom of the first must touch one of the second."""
 
     first: Bool[np.ndarray, " geoms"]
     second: Bool[np.ndarray, " geoms"]
@@ -31,13 +31,13 @@ class Goal:
       atoms: the goal as the BDDL file says it.
       kinds: `CONTAIN`, `UNDER`, `STACKED` or `JOINT`.
       bodies: the object's body; for joints the body that the first of them moves.
-      targets: the region's site, or the body below (`STACKED`); for joints the same body.
+      targets: site of the region, or body of the object below (`STACKED`); for joints the same as `bodies`.
       sizes: half sizes of the region, metres.
-      joints: addresses in qpos of up to J joints, filled up with -1.
-      thresholds: where the joint's condition changes.
-      above: whether it holds above that, rather than below.
-      inclusive: whether it holds at that.
-      every: whether all joints must meet it, rather than one.
+      joints: addresses in qpos of up to J joints, padded with -1.
+      thresholds: joint position at which the joints' condition changes.
+      above: True where the condition holds above the threshold, False where below.
+      inclusive: True where it holds at the threshold itself.
+      every: True where all joints must meet the condition, False where one is enough.
       contacts: geoms that must touch, None where the benchmark asks for none.
     """
 
@@ -54,21 +54,21 @@ class Goal:
     contacts: tuple[Contact | None, ...]
 
     def __getitem__(self, atom: int) -> "Goal":
-        """The goal of one atom."""
+        """Returns the goal of a single atom."""
         names = [field.name for field in fields(self)]
         return Goal(**{name: getattr(self, name)[atom : atom + 1] for name in names})
 
     @property
     def needs_contact(self) -> bool:
-        """Whether poses and joints alone cannot decide it."""
+        """Returns True if poses and joints alone do not decide the goal."""
         return any(contact is not None for contact in self.contacts)
 
 
 def compile_goal(model: mujoco.MjModel, atoms: Sequence[dict[str, Any]]) -> Goal:
-    """Turns a bundle's atoms into indices.
+    """Compiles the atoms of a scene bundle to indices into the model.
 
     Args:
-      model: physics of the scene.
+      model: the scene's physics.
       atoms: as `rlgen.libero.scenes.build_goal` writes them: `words`, `kind`, and names in the model.
 
     Raises:
@@ -118,7 +118,7 @@ def _contact(model: mujoco.MjModel, names: Sequence[Sequence[str]] | None) -> Co
 
 
 def contacts_hold(goal: Goal, data: mujoco.MjData) -> bool:
-    """Whether all touch that must, by the contacts of the last collision pass."""
+    """Returns True if all contacts that a goal asks for exist, by MuJoCo's last collision pass."""
     pairs = np.asarray(data.contact.geom).reshape(-1, 2)
     one, other = pairs[:, 0], pairs[:, 1]
     return all(

@@ -1,4 +1,4 @@
-"""The physics of a bundle without what is only to be seen."""
+"""Scenes: one task ready to run, loaded from a scene bundle."""
 
 import json
 import os
@@ -18,17 +18,18 @@ MODEL_FILE = "scene.xml"
 
 
 def physics_model(folder: Path) -> mujoco.MjModel:
-    """The model without what is only to be seen or sensed, kept beside the MJCF for each MuJoCo version.
+    """Loads the physics of a scene bundle: the model without visual geoms and sensors, a few megabytes.
 
-    MuJoCo takes masses and inertias from the visible geoms before it leaves them out: steps are the same bits. The
-    gripper's force sensors are not part of the benchmark's observations and cost a twentieth of a step.
+    It is stored beside the MJCF for each MuJoCo version. MuJoCo takes masses and inertias from the visual geoms before
+    it discards them: steps are the same bits. The gripper's force sensors are not part of the benchmark's observations
+    and cost 5 % of a step.
     """
     compiled = folder / f"physics-{mujoco.__version__}.mjb"
     if compiled.exists():
         model = mujoco.MjModel.from_binary_path(str(compiled))
     else:
         model = _compile(folder)
-        _keep(model, compiled)
+        _store(model, compiled)
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
     return model
 
@@ -37,10 +38,10 @@ def _compile(folder: Path) -> mujoco.MjModel:
     spec = mujoco.MjSpec.from_file(str(folder / MODEL_FILE))
     first, last = spec.compiler.inertiagrouprange
     for geom in list(spec.geoms):
-        touches = geom.contype or geom.conaffinity
-        if not touches and not first <= geom.group <= last:
+        collides = geom.contype or geom.conaffinity
+        if not collides and not first <= geom.group <= last:
             spec.delete(geom)
-    # Most of the time would go into meshes that nothing uses any more.
+    # Most of the time to compile would go into meshes that are not used any more.
     used = {geom.meshname for geom in spec.geoms}
     unused = [mesh for mesh in spec.meshes if mesh.name not in used]
     for element in (*spec.textures, *spec.materials, *unused):
@@ -49,7 +50,7 @@ def _compile(folder: Path) -> mujoco.MjModel:
     return spec.compile()
 
 
-def _keep(model: mujoco.MjModel, file: Path) -> None:
+def _store(model: mujoco.MjModel, file: Path) -> None:
     if os.access(file.parent, os.W_OK):
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
         mujoco.mj_saveModel(model, str(temporary))
@@ -61,7 +62,7 @@ SCENE_BUNDLE_FORMAT = 6
 
 @dataclass(frozen=True)
 class RobotIndex:
-    """Where the Panda is in the model; all are indices or addresses."""
+    """Indices and addresses of the Panda in the model."""
 
     arm_qpos: Int[np.ndarray, "7"]
     arm_dof: Int[np.ndarray, "7"]
@@ -75,15 +76,15 @@ class RobotIndex:
 
 @dataclass(frozen=True)
 class Control:
-    """Constants of OSC_POSE and the gripper (robosuite 1.4).
+    """Constants of the controller (OSC_POSE of robosuite 1.4) and of the gripper.
 
     Attributes:
-      substeps: physics steps a control step.
+      substeps: physics steps in a control step.
       kp, kd: stiffness and damping of the end effector.
-      output_max: metres and radians that an action of 1 moves the goal.
-      initial_joints: joint positions at reset, the target of the null-space term, radians.
+      output_max: change of the goal by an action of 1, metres and radians.
+      initial_joints: joint positions at reset, which the null-space term pulls to, radians.
       initial_orientation: orientation goal at reset, rotation matrix.
-      gripper_speed: change of the internal gripper command a substep.
+      gripper_speed: change of the internal gripper command in a substep.
     """
 
     substeps: int
@@ -100,13 +101,18 @@ class Scene:
     """One task, ready to run; shared by all environments of the task.
 
     Attributes:
-      folder: the bundle it was loaded from.
-      assets: what the objects are made of, the phrase for reports.
-      model: the physics alone, without what is only to be seen; a few megabytes.
-      stored: the benchmark's initial states, `[50, D]`, not settled; held out from training.
-      placements: initial states drawn from the BDDL regions, `[P, D]`, not settled; for training.
-      premise: what the task file says of the objects at the start.
-      object_bodies: bodies of the movable objects, in the benchmark's order.
+      task: the benchmark's task.
+      folder: the scene bundle that it was loaded from.
+      assets: description of the object assets, as shown in reports.
+      model: physics alone, without visual geoms.
+      robot: indices of the robot in the model.
+      control: constants of the controller.
+      goal: the task's goal.
+      reset_conditions: what the task file says of the objects at the start.
+      object_names: names of the movable objects, in the benchmark's order.
+      object_bodies: their bodies.
+      stored_states: the benchmark's initial states (time, qpos, qvel), not settled; held out from training.
+      training_states: initial states sampled from the BDDL regions for training, not settled.
     """
 
     task: Task
@@ -120,10 +126,10 @@ class Scene:
     object_names: tuple[str, ...]
     object_bodies: Int[np.ndarray, " objects"]
     stored_states: Float[np.ndarray, "S D"]
-    training_states: Float[np.ndarray, "P D"]
+    training_states: Float[np.ndarray, "R D"]
 
     def initial_states(self, split: str) -> Float[np.ndarray, "S D"]:
-        """The initial states of a split: `train` (sampled placements) or `heldout` (stored states)."""
+        """Returns the initial states of a split: `train` (training reset states) or `heldout` (stored states)."""
         try:
             return {"train": self.training_states, "heldout": self.stored_states}[split]
         except KeyError:
@@ -131,24 +137,23 @@ class Scene:
 
     @cached_property
     def visual_model(self) -> mujoco.MjModel:
-        """The model with all that is to be seen, up to 200 MB; the same joints in the same order."""
+        """Returns the model with visual geoms and textures, up to 200 MB; joints are the same, in the same order."""
         return mujoco.MjModel.from_xml_path(str(self.folder / MODEL_FILE))
 
 
 def load_scene_bundle(folder: Path) -> Scene:
-    """Loads a bundle from wherever it was copied to; needs neither libero nor robosuite.
+    """Loads a scene bundle, wherever it was copied to; needs neither libero nor robosuite.
 
     Raises:
-      UserError: the folder is not a bundle that this version reads.
+      UserError: the folder is not a scene bundle that this version reads.
     """
     try:
         description = json.loads((folder / "scene.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is not a scene bundle: {error}; build it again") from error
     if description.get("format") != SCENE_BUNDLE_FORMAT:
-        raise UserError(
-            f"{folder} has bundle format {description.get('format')}, expected {SCENE_BUNDLE_FORMAT}; build it again"
-        )
+        found = description.get("format")
+        raise UserError(f"{folder} has scene bundle format {found}, expected {SCENE_BUNDLE_FORMAT}; build it again")
     model = physics_model(folder)
     robot = _robot_index(model, description["robot"])
     return Scene(

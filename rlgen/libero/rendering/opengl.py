@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from rlgen.core.errors import UserError
 from rlgen.libero.rendering.software import CAMERAS, camera_ids
-from rlgen.libero.scenes.lamps import Lamps
+from rlgen.libero.scenes.indicators import Indicators
 
 Gl = Literal["egl", "osmesa", "none"]
 _OFF = ("disable", "disabled", "off", "false", "0")
@@ -86,7 +86,7 @@ class OpenGLRenderer:
         """
         self.model, self.image_size = model, image_size
         self._cameras = camera_ids(model, cameras)
-        self._data, self._lamps = mujoco.MjData(model), Lamps(model)
+        self._data, self._indicators = mujoco.MjData(model), Indicators(model)
         self._gl = _open(gl or find_gl(), image_size)
         self._scene = mujoco.MjvScene(model, maxgeom=_MOST_GEOMS)
         self._option = mujoco.MjvOption()
@@ -112,7 +112,7 @@ class OpenGLRenderer:
         model, data = self.model, self._data
         data.qpos[:] = qpos
         mujoco.mj_fwdPosition(model, data)
-        self._lamps.put_out(data)
+        self._indicators.hide_unlit(data)
         self._gl.make_current()
         window = mujoco.MjrRect(0, 0, self.image_size, self.image_size)
         camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()

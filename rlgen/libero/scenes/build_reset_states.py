@@ -1,6 +1,6 @@
-"""Fresh initial states, drawn by the benchmark's own samplers from the BDDL regions.
+"""Sampling of training reset states by the benchmark's own samplers, from the BDDL regions.
 
-Part of the builder (`rlgen.libero.scenes.build`): it reads objects of libero and robosuite but imports neither.
+Part of the builder (`rlgen.libero.scenes.build`): reads objects of libero and robosuite but imports neither.
 """
 
 from typing import Any
@@ -10,14 +10,14 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-# robosuite's `initialization_noise="default"`, with which the stored states were drawn.
+# robosuite's `initialization_noise="default"`, with which the stored states were sampled.
 JOINT_NOISE = 0.02
 # Root body -> position and quaternion (w, x, y, z).
 Poses = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def fixture_poses(env: Any) -> Poses:
-    """Where the last reset put the fixtures: root body -> position and quaternion (w, x, y, z)."""
+    """Returns the poses of the fixtures after the last reset of the benchmark's `ControlEnv`, by root body."""
     model = env.sim.model._model
     poses: Poses = {}
     for fixture in env.env.fixtures_dict.values():
@@ -27,25 +27,26 @@ def fixture_poses(env: Any) -> Poses:
     return poses
 
 
-def sample_reset_states(env: Any, count: int, seed: int) -> Float[np.ndarray, "P D"]:
-    """Initial states as a reset draws them, not settled; the fixtures stay where they are.
+def sample_reset_states(env: Any, count: int, seed: int) -> Float[np.ndarray, "R D"]:
+    """Samples initial states (time, qpos, qvel) as a reset does, not settled; the fixtures keep their poses.
 
     Args:
       env: the benchmark's `ControlEnv` after a reset.
-      count: states.
-      seed: of the samplers, which draw from NumPy's global generator.
+      count: number of states.
+      seed: of the samplers, which use NumPy's global generator.
     """
     np.random.seed(seed)
-    placeholderg = fixture_poses(env)
-    # The benchmark reads where its sites are before the first reset puts the fixtures anywhere, and adds where they go.
-    _put_fixtures(env, _poses_as_loaded(env, placeholderg))
+    fixtures = fixture_poses(env)
+    # The benchmark reads the positions of its sites before the first reset moves the fixtures, and adds to these the
+    # fixtures' sampled positions.
+    _set_fixtures(env, _poses_as_loaded(env, fixtures))
     try:
-        return np.stack([_sample_one(env, placeholderg) for _ in range(count)])
+        return np.stack([_sample_one(env, fixtures) for _ in range(count)])
     finally:
-        _put_fixtures(env, placeholderg)
+        _set_fixtures(env, fixtures)
 
 
-def _sample_one(env: Any, placeholderg: Poses) -> Float[np.ndarray, " D"]:
+def _sample_one(env: Any, fixtures: Poses) -> Float[np.ndarray, " D"]:
     problem, sim, robot = env.env, env.sim, env.robots[0]
     sim.reset()
     noise = np.random.randn(len(robot.robot_model.init_qpos)) * JOINT_NOISE
@@ -53,12 +54,12 @@ def _sample_one(env: Any, placeholderg: Poses) -> Float[np.ndarray, " D"]:
     sim.data.qpos[robot._ref_gripper_joint_pos_indexes] = robot.gripper.init_qpos
     for initializer in _unique(problem.object_property_initializers):
         problem.object_states_dict[initializer.name].set_joint(initializer.sample())
-    # Samplers that put objects on or into fixtures look at their sites.
+    # Samplers that put objects on or into fixtures read the positions of their sites.
     mujoco.mj_kinematics(sim.model._model, sim.data._data)
     placed = problem.placement_initializer.sample()
     for name, (_, _, body) in placed.items():
-        if body.name in problem.fixtures_dict and body.root_body in placeholderg:
-            placed[name] = (*placeholderg[body.root_body], body)
+        if body.name in problem.fixtures_dict and body.root_body in fixtures:
+            placed[name] = (*fixtures[body.root_body], body)
     placed = problem.conditional_placement_initializer.sample(sim, placed)
     placed = problem.conditional_placement_on_objects_initializer.sample(placed)
     for position, quaternion, body in placed.values():
@@ -67,20 +68,20 @@ def _sample_one(env: Any, placeholderg: Poses) -> Float[np.ndarray, " D"]:
     return np.concatenate([[0.0], sim.data.qpos, sim.data.qvel])
 
 
-def _poses_as_loaded(env: Any, placeholderg: Poses) -> Poses:
-    """Where the model's description has the fixtures."""
-    described = {body.get("name"): body for body in ElementTree.fromstring(env.env.model.get_xml()).iter("body")}
+def _poses_as_loaded(env: Any, fixtures: Poses) -> Poses:
+    """Returns the poses of the same fixtures in the model's XML."""
+    bodies = {body.get("name"): body for body in ElementTree.fromstring(env.env.model.get_xml()).iter("body")}
     return {
-        name: (_numbers(described[name].get("pos", "0 0 0")), _numbers(described[name].get("quat", "1 0 0 0")))
-        for name in placeholderg
+        name: (_parse_floats(bodies[name].get("pos", "0 0 0")), _parse_floats(bodies[name].get("quat", "1 0 0 0")))
+        for name in fixtures
     }
 
 
-def _numbers(text: str) -> np.ndarray:
+def _parse_floats(text: str) -> np.ndarray:
     return np.array([float(word) for word in text.split()])
 
 
-def _put_fixtures(env: Any, poses: Poses) -> None:
+def _set_fixtures(env: Any, poses: Poses) -> None:
     model = env.sim.model._model
     for name, (position, quaternion) in poses.items():
         body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
@@ -88,5 +89,5 @@ def _put_fixtures(env: Any, poses: Poses) -> None:
 
 
 def _unique(initializers: list[Any]) -> list[Any]:
-    """The benchmark adds the same ones again at every reset."""
+    """Drops repeated initializers; the benchmark adds the same ones again at every reset."""
     return list({initializer.name: initializer for initializer in initializers}.values())
