@@ -36,7 +36,7 @@ def positions(scene, lit: bool) -> np.ndarray:
 def official(scenes, tmp_path_factory):
     if find_gl() == "none":
         pytest.skip("the benchmark draws nothing without a GL library; test_camera.py says what we do then")
-    out, program = tmp_path_factory.mktemp("pictures"), Path(__file__).with_name("record_pictures.py")
+    out, program = tmp_path_factory.mktemp("pictures"), Path(__file__).with_name("record_images.py")
     jobs = []
     for number, (task, scene) in enumerate(scenes.items()):
         np.save(out / f"{number}.npy", positions(scene, task == STOVE))

@@ -1,6 +1,6 @@
 """Records the benchmark's own pictures of tasks at given joint positions, for the tests that compare ours with them.
 
-A program of its own:  python tests/libero/record_pictures.py --assets DIR --gl GL --out DIR TASK=QPOS.npy...
+A program of its own:  python tests/libero/record_images.py --assets DIR --gl GL --out DIR TASK=QPOS.npy...
 """
 
 import argparse
