@@ -60,14 +60,14 @@ def check(argv: Sequence[str]) -> None:
 
     from rlgen.core.files import write_json
     from rlgen.libero.envs.reset_check import check_reset_states
-    from rlgen.libero.scenes.bundles import build_bundles
-    from rlgen.libero.scenes.scene import load_bundle
+    from rlgen.libero.scenes.bundles import build_scene_bundles
+    from rlgen.libero.scenes.scene import load_scene_bundle
     from rlgen.libero.tasks.suites import all_tasks, find_task
 
     tasks = [find_task(name) for name in arguments.tasks] or all_tasks()
     assets, found = arguments.objects.find(), {}
-    for task, folder in zip(tasks, build_bundles(tasks, assets, cache_folder(), workers=cores()), strict=True):
-        broken = check_reset_states(load_bundle(folder), threads=cores())
+    for task, folder in zip(tasks, build_scene_bundles(tasks, assets, cache_folder(), workers=cores()), strict=True):
+        broken = check_reset_states(load_scene_bundle(folder), threads=cores())
         for state, atoms in broken.items():
             print(f"{task.suite}/{task.index}\tstate {state}\t{'; '.join(atoms)}")
         found |= {f"{task.suite}/{task.index}": broken} if broken else {}
