@@ -16,7 +16,7 @@ FLOORS = [
     {"rl", "vla", "report"},
     {"demos", "curation", "evaluation", "bench"},
     {"pipeline"},
-    {"cli", "__main__"},
+    {"cli", "api", "__main__"},
 ]
 # Who alone may import what.
 OWNERS = {

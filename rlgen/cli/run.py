@@ -123,7 +123,7 @@ def run_stages_of(
             current = open_run(folder)
             if check is not None:
                 check(current)
-            _same_assets(current, objects)
+            _check_assets(current, objects)
             if repeat_from is not None:
                 removed = clear_from(current, repeat_from)
                 progress.log(f"removed {', '.join(removed) or 'nothing'} of {folder}")
@@ -142,7 +142,7 @@ def run_stages_of(
     return current
 
 
-def _same_assets(run: "Run", objects: AssetOptions) -> None:
+def _check_assets(run: "Run", objects: AssetOptions) -> None:
     """Finds the run's object assets again, and refuses others."""
     from rlgen.libero.scenes.assets import find_assets
 

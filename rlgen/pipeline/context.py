@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from rlgen.core.progress import Progress, StageProgress
-from rlgen.libero.scenes.assets import AssetSource
+from rlgen.libero.scenes.assets import AssetSource, find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene
 from rlgen.pipeline.stages import STAGES
 from rlgen.training.run import Run, StageClock
+
+# The kind of the placeholder assets, as runs have always stored it.
+PLACEHOLDERS = "stand-in"
 
 
 @dataclass
@@ -34,8 +37,10 @@ class Context:
 
     @property
     def assets(self) -> AssetSource:
-        """The object assets that the run was started with."""
+        """The object assets that the run was started with; placeholders are made again where they are gone."""
         record = self.run.assets
+        if record["kind"] == PLACEHOLDERS and not Path(record["path"]).is_dir():
+            return find_assets(placeholders=True, cache=self.cache)
         return AssetSource(kind=record["kind"], path=Path(record["path"]), label=record["label"])
 
     def seed(self, *purpose: int | str) -> int:
