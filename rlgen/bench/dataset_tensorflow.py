@@ -1,38 +1,48 @@
-"""The other side of `rlgen bench dataset`: tensorflow_datasets' own writer, and a TensorFlow pipeline over it.
+"""TensorFlow's side of `rlgen bench dataset`: tensorflow_datasets' own writer, and a tf.data pipeline over it.
 
-The pipeline does what Octo's and OpenVLA's loaders do, each step where they have it: pictures stay encoded until
-chunks are cut and frames shuffled, are then decoded and resized by several threads, and batched. Imports TensorFlow
-where it is used; nothing else in this project does.
+The pipeline does what Octo's and OpenVLA's loaders do, each step where they have it: images stay encoded until chunks
+are cut and frames shuffled, are then decoded and resized by several threads, and batched. This is the only module that
+imports TensorFlow, and it does so only where it is used.
 """
 
 import importlib.util
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlgen.bench.dataset_episodes import episodes
 from rlgen.core.errors import UserError
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.rlds.schema import libero_features
 
-SHUFFLED = 1000  # frames that wait in its buffer
+SHUFFLE_BUFFER = 1000  # frames
 METHODS = {"linear": "bilinear", "lanczos3": "lanczos3"}
 
 
 def check_tensorflow() -> None:
-    """`UserError` that names the extra, where TensorFlow is not installed."""
+    """Raises a `UserError` that names the extra if TensorFlow is not installed."""
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError("TensorFlow is not installed; the comparison needs it: pip install 'rlgen[tensorflow]'")
 
 
 class TensorFlow:
-    """Writes with `GeneratorBasedBuilder`, and loads with tf.data."""
+    """The other side: writes with a `GeneratorBasedBuilder`, and loads with tf.data."""
 
-    def __init__(self, folder: Path, setup: dict[str, Any]):
+    def __init__(self, folder: Path, setup: dict[str, Any], episodes: Sequence[DatasetEpisode]):
+        """Makes the side.
+
+        Args:
+          folder: of its datasets.
+          setup: as `rlgen.bench.dataset.SETUP`.
+          episodes: to write.
+
+        Raises:
+          UserError: TensorFlow is not installed.
+        """
         check_tensorflow()
         self._folder, self._setup = folder, setup
-        self._episodes = list(episodes(setup["episodes"], setup["steps"], setup["size"]))
-        self._builder = make_builder(self._episodes, setup["size"])  # its name can be registered but once
+        self._builder = make_builder(episodes, setup["size"])  # its name can be registered only once
         self._pipelines: dict[str, Any] = {}
 
     def prepare(self) -> None:
@@ -40,13 +50,17 @@ class TensorFlow:
         self._build(self._folder / "load")
 
     def write(self) -> int:
-        """Writes the dataset; steps."""
+        """Writes the dataset anew, and returns the number of steps."""
         shutil.rmtree(self._folder / "written", ignore_errors=True)
         self._build(self._folder / "written")
         return self._setup["episodes"] * self._setup["steps"]
 
     def load(self, kind: str) -> int:
-        """Takes the batches of one repetition; frames. `plain` decodes as tensorflow_datasets does by itself."""
+        """Loads the batches of one repetition, and returns the number of frames.
+
+        Args:
+          kind: as of `Side.load`; `plain` decodes as tensorflow_datasets does by itself.
+        """
         if kind not in self._pipelines:
             self._pipelines.clear()  # one at a time: their threads and buffers would stay
             self._pipelines[kind] = iter(self._pipeline(kind))
@@ -78,25 +92,25 @@ class TensorFlow:
             }
 
         if kind.endswith("cached"):
-            data = data.map(images, tf.data.AUTOTUNE).cache().repeat().shuffle(SHUFFLED, seed=0)
+            data = data.map(images, tf.data.AUTOTUNE).cache().repeat().shuffle(SHUFFLE_BUFFER, seed=0)
         else:
-            data = data.repeat().shuffle(SHUFFLED, seed=0).map(images, tf.data.AUTOTUNE)
+            data = data.repeat().shuffle(SHUFFLE_BUFFER, seed=0).map(images, tf.data.AUTOTUNE)
         return data.batch(setup["batch"], drop_remainder=True).prefetch(4)
 
 
 def _frames(episode: dict[str, Any], horizon: int) -> dict[str, Any]:
-    """All frames of an episode with the chunks of actions that begin there."""
+    """Returns the frames of an episode, each with the chunk of actions from there on."""
     import tensorflow as tf
 
     steps = episode["steps"].batch(100_000).get_single_element()
     action = steps["action"]
     count = tf.shape(action)[0]
     index = tf.range(count)[:, None] + tf.range(horizon)[None]
-    seen = steps["observation"]
+    observation = steps["observation"]
     return {
-        "image": seen["image"],
-        "wrist_image": seen["wrist_image"],
-        "state": seen["state"],
+        "image": observation["image"],
+        "wrist_image": observation["wrist_image"],
+        "state": observation["state"],
         "action_chunks": tf.gather(action, tf.minimum(index, count - 1)),
         "chunk_mask": index < count,
         "prompt": steps["language_instruction"],
@@ -112,12 +126,12 @@ def _image(image: Any, size: int, method: str) -> Any:
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
 
-def make_builder(made: list[Any], size: int) -> type:
-    """A builder of these episodes, as the community writes one."""
+def make_builder(episodes: Sequence[DatasetEpisode], size: int) -> type:
+    """Returns a builder of these episodes with images of `size` pixels, as the community writes one."""
     import tensorflow_datasets as tfds
 
     class BenchNoNoops(tfds.core.GeneratorBasedBuilder):
-        """Episodes that are in memory already."""
+        """Episodes that are already in memory."""
 
         VERSION = tfds.core.Version("1.0.0")
         pkg_dir_path = Path(os.devnull).parent
@@ -129,13 +143,13 @@ def make_builder(made: list[Any], size: int) -> type:
             return {"train": self._generate_examples()}
 
         def _generate_examples(self):
-            for number, episode in enumerate(made):
-                yield str(number), _example(episode)
+            for index, episode in enumerate(episodes):
+                yield str(index), _example(episode)
 
     return BenchNoNoops
 
 
-def _example(episode: Any) -> dict[str, Any]:
+def _example(episode: DatasetEpisode) -> dict[str, Any]:
     last = len(episode) - 1
     steps = [
         {

@@ -1,4 +1,4 @@
-"""Damage as disks, networks and people do it, to files of demonstrations."""
+"""Damage to files of demonstrations, as disks, networks and people do it, and whether reading notices."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,12 +15,19 @@ KINDS = ("bits", "header bits", "bytes", "truncated", "zeroed", "dtype", "shape"
 
 
 def damage(source: Path, target: Path, kind: str, random: np.random.Generator) -> None:
-    """Writes `source` to `target` with one kind of damage; where it strikes is drawn."""
+    """Writes a copy of a file with one kind of damage at a random position.
+
+    Args:
+      source: an HDF5 file of demonstrations.
+      target: the damaged copy.
+      kind: one of `KINDS`.
+      random: draws the position.
+    """
     data = bytearray(source.read_bytes())
     if kind in ("bits", "header bits"):
-        places = range(len(data)) if kind == "bits" else _outside_numbers(source)
-        for place in random.choice(places, random.integers(1, 9)):
-            data[place] ^= 1 << int(random.integers(8))
+        positions = range(len(data)) if kind == "bits" else _outside_arrays(source)
+        for position in random.choice(positions, random.integers(1, 9)):
+            data[position] ^= 1 << int(random.integers(8))
     elif kind == "bytes":
         start = int(random.integers(len(data)))
         data[start : start + 64] = random.bytes(len(data[start : start + 64]))
@@ -36,7 +43,7 @@ def damage(source: Path, target: Path, kind: str, random: np.random.Generator) -
 
 
 def _edit(data: h5py.Group, kind: str, random: np.random.Generator) -> None:
-    """A change that leaves a valid file of HDF5."""
+    """Makes a change that leaves a valid HDF5 file."""
     demo = data[str(random.choice(list(data)))]
     key = str(random.choice([name for name in demo if isinstance(demo[name], h5py.Dataset)]))
     if kind == "attribute":
@@ -62,12 +69,12 @@ def _edit(data: h5py.Group, kind: str, random: np.random.Generator) -> None:
             demo[key].attrs.update(attributes)
 
 
-def _outside_numbers(path: Path) -> np.ndarray:
-    """Places of the bytes that are not the numbers of a dataset."""
+def _outside_arrays(path: Path) -> np.ndarray:
+    """Returns the positions of the bytes that are not the values of an array."""
     mask = np.ones(path.stat().st_size, bool)
     with h5py.File(path) as file:
 
-        def strike(_: str, item: h5py.Dataset | h5py.Group) -> None:
+        def exclude(_: str, item: h5py.Dataset | h5py.Group) -> None:
             if not isinstance(item, h5py.Dataset):
                 return
             if item.chunks is None:
@@ -78,7 +85,7 @@ def _outside_numbers(path: Path) -> np.ndarray:
                     chunk = item.id.get_chunk_info(index)
                     mask[chunk.byte_offset : chunk.byte_offset + chunk.size] = False
 
-        file.visititems(strike)
+        file.visititems(exclude)
     return np.flatnonzero(mask)
 
 
@@ -86,13 +93,19 @@ COUNTS = ("files", "whole", "bad", "refused", "crashed", "hung", "errors", "alte
 
 
 def fuzz(source: Path, folder: Path, jobs: Iterable[tuple[str, int]], *, patience: float = 20.0) -> Counter[str]:
-    """Damages `source` once for every kind and seed and reads the result as `--skip-bad --clip` does.
+    """Damages a file once for every kind and seed, and reads the result as `--skip-bad --clip` does.
+
+    Args:
+      source: an HDF5 file of demonstrations.
+      folder: of the damaged copies, which are removed again.
+      jobs: kind of damage and seed of each copy.
+      patience: seconds after which a read counts as hung.
 
     Returns:
-      `files`; `crashed` and `hung` where the library did so, which cost a file and nothing else; `errors` that are
-      not one line or do not name the file; `whole` files; `bad` and `refused` episodes and files; and what must
-      not be: `altered`, episodes whose numbers are not the original's, and `lost`, episodes of a readable file
-      that are neither returned nor counted.
+      The counts of `COUNTS`: `files`; those where the library `crashed` or `hung`, which costs a file and nothing
+      else; `errors` that are not one line or do not name the file; `whole` files; `bad` episodes and `refused`
+      files; and two that must be 0: `altered`, episodes whose values are not the original's, and `lost`, episodes
+      of a readable file that are neither returned nor counted.
     """
     originals = [episode_digest(episode) for _, episode in iterate_demos(source, clip=True)]
     found: Counter[str] = Counter()

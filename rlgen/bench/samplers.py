@@ -1,4 +1,8 @@
-"""Seconds of every sampler on the reference network, beside the device's own rate of matrix products."""
+"""`rlgen bench sampler`: seconds of every sampler of the diffusion policy on the reference network of `updates`.
+
+A sampler turns observations into chunks of actions: DDPM with all steps of the training schedule, DDIM, DPM-Solver and
+flow matching with fewer. Its operations per second are compared with those of a plain matrix product on this device.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlgen.bench.timing import describe, matmul_gflops, operations, seconds_of
+from rlgen.bench.timing import MATRIX_SIZE, describe, matmul_gflops, operations, seconds_of
 from rlgen.bench.updates import BATCH, POLICY, time_reference
 from rlgen.diffusion.samplers import Noise, denoise, floored_sigma, sample_noise
 from rlgen.diffusion.schedules import Chain, cosine_schedule, ddim_chain, ddpm_chain
@@ -24,7 +28,7 @@ class Case:
 
     Attributes:
       name: of the sampler.
-      steps: of its chain; network passes, but for Heun's, which takes two a step.
+      steps: denoising steps; Heun's method evaluates the network twice in each, the others once.
       noise: whether every step adds noise.
     """
 
@@ -33,7 +37,7 @@ class Case:
     noise: bool = False
 
     def chain(self) -> Chain:
-        """The chain, on the schedule that the policy is trained with."""
+        """Returns the chain, on the schedule that the policy is trained with."""
         schedule = cosine_schedule(POLICY.config.diffusion.train_timesteps)
         if self.name in ("euler", "heun"):
             return flow_chain(self.steps, self.name)
@@ -58,16 +62,16 @@ CASES = (
 QUICK = (Case("ddim", 5, noise=True), Case("ddpm", POLICY.config.diffusion.train_timesteps, noise=True))
 
 
-def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Every case, as JSON.
+def run(*, repetitions: int, quick: bool, log: Callable[[str], None]) -> dict[str, Any]:
+    """Times every case, and returns the report as JSON values.
 
     Args:
       repetitions: timed runs of each case, after one that compiles and one that warms up.
-      quick: two samplers and the reference case's own sizes alone.
-      tell: hears a line for every row.
+      quick: only two samplers, with the sizes of the reference case.
+      log: called with a line for every row.
     """
     device, rate = describe(), matmul_gflops(repetitions)
-    tell(f"{device['device']}: {rate:.0f} GFLOP/s in matrix products of {1024}²")
+    log(f"{device['device']}: {rate:.0f} GFLOP/s in matrix products of {MATRIX_SIZE}²")
     rows = []
     for horizon in (POLICY.horizon,) if quick else CHUNKS:
         policy = replace(POLICY, config=replace(POLICY.config, horizon=horizon))
@@ -75,11 +79,11 @@ def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[s
         for case in QUICK if quick else CASES:
             for batch in (BATCH,) if quick else BATCHES:
                 rows.append(_time(case, policy, params, batch, repetitions, rate))
-                tell(_line(rows[-1]))
+                log(_line(rows[-1]))
     reference = {"sampler_s": _training_sampler(repetitions), "update_s": time_reference(repetitions)}
     for name, timing in reference.items():
-        tell(f"reference case, {name}: {timing['seconds']:.4f} s")
-    # Before and after: other work on the machine shows as a difference.
+        log(f"reference case, {name}: {timing['seconds']:.4f} s")
+    # Before and after: other load on the machine shows as a difference.
     after = matmul_gflops(repetitions)
     return {
         **device,
@@ -100,7 +104,7 @@ def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[s
 def _time(
     case: Case, policy: DiffusionPolicy, params: Params, batch: int, repetitions: int, rate: float
 ) -> dict[str, Any]:
-    """One row: seconds from observations to chunks, and operations of the network's passes."""
+    """Returns one row: seconds from observations to chunks, and operations of the network's evaluations."""
     chain = case.chain()
     observation = jax.random.normal(jax.random.PRNGKey(1), (batch, policy.observation_size))
     sigma = floored_sigma(chain, policy.config.diffusion.sigma_min_sample) if case.noise else None
@@ -132,7 +136,13 @@ def _time(
 
 
 def network_operations(policy: DiffusionPolicy, params: Params, batch: int) -> float:
-    """Operations of one pass of the network as it is defined: without the zeros of the written-out layout."""
+    """Returns the operations of one evaluation of the network, without the zeros that its flat layout adds.
+
+    Args:
+      policy: the policy.
+      params: its parameters.
+      batch: observations at once.
+    """
     network = policy.network.clone(flat=False)
     x = jnp.zeros((batch, policy.horizon, policy.action_size))
     features = jnp.zeros((batch, policy.feature_size))
@@ -144,7 +154,7 @@ def network_operations(policy: DiffusionPolicy, params: Params, batch: int) -> f
 
 
 def _training_sampler(repetitions: int) -> dict[str, float]:
-    """The sampler of rollouts, with the log density of every transition."""
+    """Times the sampler of rollouts, which also computes the log density of every transition."""
     params = POLICY.init(jax.random.PRNGKey(0))
     observation = jax.random.normal(jax.random.PRNGKey(1), (BATCH, POLICY.observation_size))
     sample = jax.jit(POLICY.sample)
@@ -152,7 +162,7 @@ def _training_sampler(repetitions: int) -> dict[str, float]:
 
 
 def _ratio(rows: list[dict[str, Any]]) -> float:
-    """How many times longer DDPM's chain takes than DDIM's of 5 steps, both as in rollouts, at the reference sizes."""
+    """Returns the time of DDPM's chain over that of DDIM with 5 steps, both with noise, at the reference sizes."""
 
     def seconds(sampler: str, steps: int) -> float:
         return next(

@@ -1,4 +1,4 @@
-"""A policy server under load: many clients at once, one of which sends garbage."""
+"""`rlgen bench serve`: a policy server under load from many clients at once, and one more that sends garbage."""
 
 import threading
 import time
@@ -32,7 +32,13 @@ GARBAGE: tuple[bytes | str, ...] = (
 
 
 def make_requests(policy: Policy, count: int, seed: int = 0) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
-    """Observations that bring their own noise, and the actions that a right server answers."""
+    """Returns observations that bring their own noise, and the actions that a correct server answers.
+
+    Args:
+      policy: the policy that is served.
+      count: number of observations.
+      seed: of the observations.
+    """
     random, config = np.random.default_rng(seed), policy.config
     size = policy.pipeline.transforms[-1].state_size
     side = config.image_size
@@ -41,10 +47,10 @@ def make_requests(policy: Policy, count: int, seed: int = 0) -> tuple[list[dict[
             "observation/image": random.integers(0, 256, (side, side, 3), dtype=np.uint8),
             "observation/wrist_image": random.integers(0, 256, (side, side, 3), dtype=np.uint8),
             "observation/state": random.normal(size=size).astype(np.float32),
-            "prompt": f"task {number}",
+            "prompt": f"task {index}",
             "noise": random.standard_normal((config.horizon, config.action_size)).astype(np.float32),
         }
-        for number in range(count)
+        for index in range(count)
     ]
     noise = np.stack([request["noise"] for request in requests])
     return requests, list(policy.act(stack([policy.prepare(request) for request in requests]), noise))
@@ -59,48 +65,54 @@ def load(
     count: int,
     tolerance: float = 1e-3,
 ) -> dict[str, Any]:
-    """Sends `count` requests from `clients` at once while another client sends garbage.
+    """Sends requests from several clients at once while another client sends garbage.
+
+    Args:
+      address: `host:port` of the server.
+      requests: observations, sent over and over.
+      expected: the correct actions of each.
+      clients: connections at once.
+      count: requests in all.
+      tolerance: largest absolute error of an action that counts as correct.
 
     Returns:
-      How many answers came, were wrong and were lost, garbage and how much of it was refused properly, and the
-      answers' latencies in milliseconds.
+      As JSON values, the numbers of answers, of wrong and of lost ones, of garbage sent and of garbage refused
+      properly, and the latencies of answers in milliseconds.
     """
     seconds: list[float] = []
     wrong, lost, lock, done = [0], [0], threading.Lock(), threading.Event()
     refused: list[bool] = []
 
-    def work(number: int) -> None:
+    def work(client_index: int) -> None:
         client = PolicyClient(address)
-        for i in range(number, count, clients):
-            which = (i * 7 + number) % len(requests)
-            begun = time.perf_counter()
+        for i in range(client_index, count, clients):
+            chosen = (i * 7 + client_index) % len(requests)
+            start = time.perf_counter()
             try:
-                actions = client.infer(requests[which])["actions"]
+                actions = client.infer(requests[chosen])["actions"]
             except ValueError:
                 with lock:
                     lost[0] += 1
                 client = PolicyClient(address)
                 continue
             with lock:
-                seconds.append(time.perf_counter() - begun)
-                wrong[0] += not np.allclose(actions, expected[which], atol=tolerance)
+                seconds.append(time.perf_counter() - start)
+                wrong[0] += not np.allclose(actions, expected[chosen], atol=tolerance)
         client.close()
 
     def spoil() -> None:
-        number = 0
         while not done.is_set():
-            refused.append(send_garbage(address, GARBAGE[number % len(GARBAGE)]))
-            number += 1
+            refused.append(send_garbage(address, GARBAGE[len(refused) % len(GARBAGE)]))
             time.sleep(0.005)
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
+    workers = [threading.Thread(target=work, args=(index,)) for index in range(clients)]
     spoiler = threading.Thread(target=spoil)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for thread in (*workers, spoiler):
         thread.start()
     for thread in workers:
         thread.join()
-    whole = time.perf_counter() - begun
+    elapsed = time.perf_counter() - start
     done.set()
     spoiler.join()
     p50, p95 = 1000 * np.quantile(seconds, [0.5, 0.95])
@@ -114,12 +126,12 @@ def load(
         "garbage_refused": sum(refused),
         "p50_ms": float(p50),
         "p95_ms": float(p95),
-        "answers_per_s": len(seconds) / whole,
+        "answers_per_s": len(seconds) / elapsed,
     }
 
 
 def send_garbage(address: str, message: bytes | str) -> bool:
-    """Whether a message is answered by an error in a text frame and the connection closed with 1011."""
+    """Sends a message; returns whether the answer is an error as text and the connection is closed with 1011."""
     with connect(f"ws://{address}", compression=None, max_size=None) as connection:
         connection.recv()
         connection.send(message)
@@ -134,7 +146,17 @@ def send_garbage(address: str, message: bytes | str) -> bool:
 
 
 def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[str, Any]:
-    """A server of a preset with fresh parameters in this process, under load."""
+    """Starts a server of a preset with fresh parameters in this process, and puts it under load.
+
+    Args:
+      name: of the preset.
+      clients: connections at once.
+      requests: number of requests in all.
+      batch: most observations in a call of the model.
+
+    Returns:
+      The report, as JSON values.
+    """
     config = preset(name)
     ones = Statistics(*(np.full(8, value, np.float32) for value in (0, 1, -1, 1)))
     policy = Policy(
@@ -147,5 +169,5 @@ def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[st
     warm_up(policy)
     sent, expected = make_requests(policy, 24)
     with serving(PolicyServer(policy, {})) as address:
-        told = load(address, sent, expected, clients=clients, count=requests)
-    return {"preset": name, "device": describe()["device"], "batch": batch, **told}
+        report = load(address, sent, expected, clients=clients, count=requests)
+    return {"preset": name, "device": describe()["device"], "batch": batch, **report}

@@ -1,4 +1,4 @@
-"""Timing: warm-up, repetitions, median and spread, and what it was timed on."""
+"""Timing of work: warm-up, repetitions, median and range, and the machine that it ran on."""
 
 import os
 import platform
@@ -16,10 +16,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rate:
-    """Units of work a second over the repetitions.
+    """Units of work per second over the repetitions.
 
     Attributes:
-      median, low, high: of the repetitions.
+      median: of the repetitions.
+      low: least of them.
+      high: largest of them.
     """
 
     median: float
@@ -27,6 +29,7 @@ class Rate:
     high: float
 
     def to_json(self) -> dict[str, float]:
+        """Returns the fields by name."""
         return asdict(self)
 
 
@@ -35,35 +38,35 @@ class Work:
     """Something to time.
 
     Attributes:
-      begin: makes ready; not timed.
-      run: does the work once and says how many units that was.
+      prepare: called before each run; not timed.
+      run: does the work once and returns the number of units.
     """
 
-    begin: Callable[[], object]
+    prepare: Callable[[], object]
     run: Callable[[], int]
 
 
 def rates(works: dict[str, Work], *, warmup: int, repetitions: int) -> dict[str, Rate]:
-    """Times several things in turn, so that what else the machine does hits all of them alike.
+    """Times several works in turn, so that other load on the machine hits all of them alike.
 
     Args:
       works: by name.
       warmup: rounds that do not count.
       repetitions: rounds that do.
     """
-    seen: dict[str, list[float]] = {name: [] for name in works}
+    measured: dict[str, list[float]] = {name: [] for name in works}
     for round_ in range(warmup + repetitions):
         for name, work in works.items():
-            work.begin()
+            work.prepare()
             start = time.perf_counter()
             units = work.run()
             if round_ >= warmup:
-                seen[name].append(units / (time.perf_counter() - start))
-    return {name: Rate(float(np.median(s)), min(s), max(s)) for name, s in seen.items()}
+                measured[name].append(units / (time.perf_counter() - start))
+    return {name: Rate(float(np.median(s)), min(s), max(s)) for name, s in measured.items()}
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores that are ours, and the versions that decide the speed."""
+    """Returns the processor, the cores that this process may use, and the versions that decide the speed."""
     packages = ("mujoco", "numba", "numpy", "robosuite", "hf-libero")
     return {
         "processor": _processor(),
@@ -82,40 +85,45 @@ def _processor() -> str:
         return platform.processor() or "unknown"
 
 
-SIDE = 1024
+MATRIX_SIZE = 1024
 
 
 def describe() -> dict[str, Any]:
-    """What the device is, and the versions that decide its speed."""
-
-    found = machine()
+    """Returns jax's device, and the versions that decide its speed."""
+    host = machine()
     device = jax.devices()[0]
-    name = found["processor"] if device.platform == "cpu" else device.device_kind
-    cores = f", {found['cores']} cores" if device.platform == "cpu" else ""
-    versions = {"jax": jax.__version__, "numpy": found["versions"]["numpy"]}
-    return {"device": f"{name}{cores}", "platform": device.platform, "python": found["python"], "versions": versions}
+    name = host["processor"] if device.platform == "cpu" else device.device_kind
+    cores = f", {host['cores']} cores" if device.platform == "cpu" else ""
+    versions = {"jax": jax.__version__, "numpy": host["versions"]["numpy"]}
+    return {"device": f"{name}{cores}", "platform": device.platform, "python": host["python"], "versions": versions}
 
 
 def seconds_of(work: Callable[[], Any], repetitions: int, warmup: int = 1) -> dict[str, float]:
-    """Median, least and most seconds of `work`, whose result is waited for."""
+    """Returns median, least and most seconds of a function of jax.
+
+    Args:
+      work: the function; its result is waited for.
+      repetitions: timed calls, at least 1.
+      warmup: calls before them.
+    """
     for _ in range(warmup):
         jax.block_until_ready(work())
-    seen = []
+    seconds = []
     for _ in range(repetitions):
         start = time.perf_counter()
         jax.block_until_ready(work())
-        seen.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seen), "low": min(seen), "high": max(seen)}
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(seconds), "low": min(seconds), "high": max(seconds)}
 
 
 def matmul_gflops(repetitions: int) -> float:
-    """Billions of operations a second of a plain float32 product of two 1024 x 1024 matrices, by the median."""
-    a, b = (jax.random.normal(jax.random.key(seed), (SIDE, SIDE)) for seed in (0, 1))
+    """Returns 10⁹ operations per second of a float32 product of two 1024 x 1024 matrices, the median of repetitions."""
+    a, b = (jax.random.normal(jax.random.key(seed), (MATRIX_SIZE, MATRIX_SIZE)) for seed in (0, 1))
     product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
-    return 2 * SIDE**3 / seconds_of(lambda: product(a, b), max(5, repetitions))["seconds"] / 1e9
+    return 2 * MATRIX_SIZE**3 / seconds_of(lambda: product(a, b), max(5, repetitions))["seconds"] / 1e9
 
 
 def operations(function: Callable[..., Any], *inputs: Any) -> float:
-    """Floating-point operations of one call, as XLA counts them in the program as it is written."""
+    """Returns the floating-point operations of one call, as XLA counts them in the program before it is optimized."""
     cost = jax.jit(function).lower(*inputs).cost_analysis()
     return float(cost["flops"])

@@ -1,7 +1,8 @@
-"""The network that sampler and update are timed on, so that figures of different machines can be compared.
+"""`rlgen bench update`: seconds of PPO's loss and gradient on the reference network, and memory of an update on images.
 
-A conditional U-Net of 64 and 128 channels over chunks of 16 actions of 7 numbers, on 23 numbers of state, 1.65 million
-parameters: the case that the reference implementation of DPPO was timed on.
+The reference network is a conditional U-Net of 64 and 128 channels over chunks of 16 actions of size 7, on a state of
+size 23, with 1.65 million parameters: the case that the reference implementation of DPPO was timed on, so that results
+of different machines can be compared.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgen.bench.timing import describe, matmul_gflops, seconds_of
+from rlgen.bench.timing import MATRIX_SIZE, describe, matmul_gflops, seconds_of
 from rlgen.configs.schema import PolicyConfig, PPOConfig
 from rlgen.core.types import ImageObservation
 from rlgen.policies.base import Policy
@@ -29,33 +30,33 @@ POLICY = DiffusionPolicy(
 CRITIC = make_critic(POLICY)
 CONFIG = PPOConfig(environments=BATCH, chunks=16, batch=UPDATE_BATCH, epochs=1, critic_warmup=0, iterations=1)
 BATCHES = (128, 512, 2048)
-# Samples whose gradient is taken at a time: what stays in a cache is faster on a CPU.
+# Samples whose gradient is computed at a time: what fits a cache is faster on a CPU.
 PARTS = (64, 128, 512)
-# The update whose memory is stated: this many environments and chunks of each, both cameras.
+# The update whose memory is reported: number of environments, chunks of each, and size of the images of both cameras.
 ENVIRONMENTS, CHUNKS, SIZE = 500, 5, 128
 STATE_SIZE, ROBOT_SIZE = 31, 8
 
 
-def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Every case, as JSON.
+def run(*, repetitions: int, quick: bool, log: Callable[[str], None]) -> dict[str, Any]:
+    """Times every case, and returns the report as JSON values.
 
     Args:
       repetitions: timed runs of each case, after one that compiles and one that warms up.
-      quick: the reference case, and the memory of a smaller update.
-      tell: hears a line for every row.
+      quick: only the reference case, and the memory of a smaller update.
+      log: called with a line for every row.
     """
     device, rate = describe(), matmul_gflops(repetitions)
-    tell(f"{device['device']}: {rate:.0f} GFLOP/s in matrix products of {1024}²")
+    log(f"{device['device']}: {rate:.0f} GFLOP/s in matrix products of {MATRIX_SIZE}²")
     rows = []
     for batch in (UPDATE_BATCH,) if quick else BATCHES:
         for part in PARTS:
             if part <= batch:
                 rows.append({"batch": batch, "part": part, "chunk": POLICY.horizon})
                 rows[-1] |= time_update(repetitions, batch, part)
-                tell(f"loss and gradient, batch {batch} in parts of {part}: {rows[-1]['seconds']:.4f} s")
+                log(f"loss and gradient, batch {batch} in parts of {part}: {rows[-1]['seconds']:.4f} s")
     reference = min((row for row in rows if row["batch"] == UPDATE_BATCH), key=lambda row: row["seconds"])
     memory = update_memory(ENVIRONMENTS // (50 if quick else 1), CHUNKS)
-    tell(f"update on pictures: {memory['peak_bytes'] / 1e9:.2f} GB")
+    log(f"update on images: {memory['peak_bytes'] / 1e9:.2f} GB")
     return {
         **device,
         "matmul_gflops": rate,
@@ -68,15 +69,21 @@ def run(*, repetitions: int, quick: bool, tell: Callable[[str], None]) -> dict[s
 
 
 def time_reference(repetitions: int) -> dict[str, float]:
-    """The reference case by the fastest of `PARTS`, and which that is."""
+    """Returns the time of the reference case by the fastest of `PARTS`, and that part."""
     timings = [{**time_update(repetitions, UPDATE_BATCH, part), "part": part} for part in PARTS]
     return min(timings, key=lambda timing: timing["seconds"])
 
 
 def time_update(repetitions: int, batch: int, part: int) -> dict[str, float]:
-    """Loss and gradient of policy and critic on `batch` pairs of the reference case, `part` of them at a time."""
+    """Times loss and gradient of policy and critic in the reference case.
+
+    Args:
+      repetitions: timed runs.
+      batch: pairs of a chunk and a denoising step.
+      part: pairs whose gradient is computed at a time.
+    """
     config = replace(CONFIG, batch=batch)
-    state, minibatch = _made_up(POLICY, CRITIC, config, batch)
+    state, minibatch = _synthetic(POLICY, CRITIC, config, batch)
 
     @jax.jit
     def gradient(state: PPOState, minibatch: Minibatch) -> Any:
@@ -89,29 +96,34 @@ def time_update(repetitions: int, batch: int, part: int) -> dict[str, float]:
     return seconds_of(lambda: gradient(state, minibatch), repetitions)
 
 
-def _made_up(policy: Policy, critic: Critic, config: PPOConfig, batch: int) -> tuple[PPOState, Minibatch]:
-    """A state, and a minibatch of pairs of different chunks."""
+def _synthetic(policy: Policy, critic: Critic, config: PPOConfig, batch: int) -> tuple[PPOState, Minibatch]:
+    """Returns a training state, and a minibatch of pairs of different chunks."""
     params = policy.init(jax.random.PRNGKey(0))
     state = init_state(jax.random.PRNGKey(1), policy, critic, params, config)
     observation = jax.random.normal(jax.random.PRNGKey(2), (batch, policy.observation_size))
-    drawn = jax.jit(policy.sample)(params, jax.random.PRNGKey(3), observation)
+    sampled = jax.jit(policy.sample)(params, jax.random.PRNGKey(3), observation)
     advantage, values = jax.random.normal(jax.random.PRNGKey(4), (2, batch))
-    samples = Samples(observation, drawn.chain, drawn.log_prob, advantage, values, values)
+    samples = Samples(observation, sampled.chain, sampled.log_prob, advantage, values, values)
     index = (jnp.arange(batch) % policy.num_trained_steps)[:, None]
     return state, select(policy, config, samples, jnp.arange(batch), index)
 
 
 def vision_policy() -> DiffusionPolicy:
-    """The paper's: about 12 million parameters with the critic."""
+    """Returns the paper's policy on images, about 12 million parameters with the critic."""
     config = PolicyConfig(observation="images", dim=64, dim_mults=(1, 2, 4), film_deep=True)
     return DiffusionPolicy(config, observation_size=ROBOT_SIZE + STATE_SIZE)
 
 
 def update_memory(environments: int, chunks: int, epochs: int = 1) -> dict[str, Any]:
-    """Bytes that the compiled update holds at its worst: what goes in, what comes out, and what lies between.
+    """Returns the most bytes that the compiled update holds: its inputs, its outputs and what lies between.
 
-    The compiler's own plan, which it keeps to whatever the values are; nothing is run. Pictures are bytes in the
-    buffer, and a minibatch is differentiated in parts.
+    The compiler plans them before anything runs. Images are bytes in the buffer, and a minibatch is differentiated in
+    parts.
+
+    Args:
+      environments: whose chunks are learned from.
+      chunks: of each environment.
+      epochs: passes over them.
     """
     policy = vision_policy()
     critic, encoder = make_critic(policy), policy.config.image_encoder

@@ -1,4 +1,4 @@
-"""A training step of a model on the device at hand: time, tokens, utilisation, waiting for data."""
+"""`rlgen bench vla`: a training step of a VLA on the device at hand: time, tokens, utilization, waiting for data."""
 
 import time
 from collections.abc import Callable
@@ -27,13 +27,19 @@ WARM_UP = 3
 STORED = 256
 
 
-def synthetic_frames(frames: int, size: int, seed: int = 0) -> MemoryFrames:
-    """JPEGs of 256 x 256 as an export holds them, decoded and resized when a batch is made."""
+def synthetic_frames(frames: int, image_size: int, seed: int = 0) -> MemoryFrames:
+    """Returns JPEGs of 256 x 256 as an export holds them, decoded and resized when a batch is made.
+
+    Args:
+      frames: number of frames.
+      image_size: height and width after resizing, pixels.
+      seed: of images, states and actions.
+    """
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
     images = coarse.repeat(STORED // 16, axis=1).repeat(STORED // 16, axis=2)
     stored = encode_frames(images)
-    data = tuple(stored.data[number % len(stored)] for number in range(frames))
+    data = tuple(stored.data[index % len(stored)] for index in range(frames))
     lengths = [min(100, frames - first) for first in range(0, frames, 100)]
     table = frame_table(
         state=random.normal(size=(frames, 8)).astype(np.float32),
@@ -41,7 +47,7 @@ def synthetic_frames(frames: int, size: int, seed: int = 0) -> MemoryFrames:
         lengths=lengths,
         instructions=["pick up the butter and place it in the basket"] * len(lengths),
     )
-    return MemoryFrames(table, EncodedFrames(data, (STORED, STORED)), EncodedFrames(data, (STORED, STORED)), size)
+    return MemoryFrames(table, EncodedFrames(data, (STORED, STORED)), EncodedFrames(data, (STORED, STORED)), image_size)
 
 
 def run(
@@ -54,40 +60,43 @@ def run(
     blocks: int = 3,
     fsdp: int = 1,
     threads: int = 2,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Times `blocks` times `steps` training steps after a warm-up; loading is part of it.
+    """Times `blocks` times `steps` training steps after a warm-up, loading of data included.
 
     Args:
       name: of the preset, for the report.
       config: the model.
-      train: batch and what is trained.
-      frames: what to train on; synthetic JPEGs by default.
-      steps: a block.
-      blocks: of which the median is told.
+      train: batch and trained parameters.
+      frames: data to train on; synthetic JPEGs by default.
+      steps: training steps of a block.
+      blocks: whose median is reported.
       fsdp: devices that share each parameter.
       threads: that decode.
-      tell: hears what is going on.
+      log: called with a line of progress now and then.
+
+    Returns:
+      The report, as JSON values.
     """
     device = jax.devices()[0]
     train = replace(train, steps=WARM_UP + steps * blocks + 1, warmup=0)
     mesh = make_mesh(fsdp)
     plan = memory_plan(config, train, devices=mesh.size, fsdp=fsdp)
-    tell(f"{device.device_kind}: {plan}")
+    log(f"{device.device_kind}: {plan}")
     mixture = mix([frames or synthetic_frames(2000, config.image_size)])
     pipeline = make_pipeline(config, InputSpec(), mixture_statistics(mixture, config.horizon, delta=False))
     stream = Trainer(config, train, pipeline, mixture, mesh, threads).loader()
     shardings = state_shardings(mesh, jax.eval_shape(partial(init_state, config, train)))
     state = jax.jit(partial(init_state, config, train), out_shardings=shardings)()
     step = compile_step(config, train, shardings)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     state, _ = run_steps(step, state, islice(stream, WARM_UP), mesh=mesh)
-    tell(f"compiled and warm after {time.perf_counter() - begun:.0f} s")
+    log(f"compiled and warm after {time.perf_counter() - start:.0f} s")
     measured = []
     for _ in range(blocks):
         state, values = run_steps(step, state, islice(stream, steps), mesh=mesh)
         measured.append((values["step_s"], values["data_wait_share"]))
-        tell(f"{values['step_s']:.4f} s a step, {100 * values['data_wait_share']:.1f} % waiting for data")
+        log(f"{values['step_s']:.4f} s a step, {100 * values['data_wait_share']:.1f} % waiting for data")
     seconds = float(np.median([s for s, _ in measured]))
     peak, source = _peak(mesh.size)
     return {
@@ -121,11 +130,11 @@ def run(
 
 
 def _peak(devices: int) -> tuple[float, str]:
-    """Operations a second that utilisation is a share of, and where the number comes from."""
+    """Returns the operations per second that utilization is a fraction of, and their source."""
     published = peak_flops(jax.devices()[0].device_kind)
     if published is not None:
         return published * devices, "published"
-    # Host devices share the processor's cores, so that one device's rate is that of all.
+    # Host devices share the processor's cores: the rate of one is that of all.
     return 1e9 * matmul_gflops(5), "float32 matrix product measured in this run"
 
 

@@ -27,7 +27,7 @@ def bench_env(argv: Sequence[str]) -> None:
     arguments = parse(EnvArguments, argv, "rlgen bench env", bench_env.__doc__ or "")
     from rlgen.bench import env
 
-    report = env.run(arguments.objects.find(), cache_folder(), threads=arguments.workers, tell=log)
+    report = env.run(arguments.objects.find(), cache_folder(), threads=arguments.workers, log=log)
     print_report(report, arguments.json)
 
 
@@ -50,7 +50,7 @@ def bench_sampler(argv: Sequence[str]) -> None:
     prepare_process()
     from rlgen.bench import samplers
 
-    report = samplers.run(repetitions=arguments.repetitions, quick=arguments.quick, tell=log)
+    report = samplers.run(repetitions=arguments.repetitions, quick=arguments.quick, log=log)
     print_report(report, arguments.json)
 
 
@@ -61,7 +61,7 @@ def bench_update(argv: Sequence[str]) -> None:
     prepare_process()
     from rlgen.bench import updates
 
-    report = updates.run(repetitions=arguments.repetitions, quick=arguments.quick, tell=log)
+    report = updates.run(repetitions=arguments.repetitions, quick=arguments.quick, log=log)
     print_report(report, arguments.json)
 
 
@@ -137,7 +137,7 @@ def bench_vla(argv: Sequence[str]) -> None:
         raise UserError(str(error)) from error
     frames = None if arguments.data is None else open_frames(arguments.data, size=config.image_size)
     options = {"steps": arguments.optimizer_steps, "fsdp": arguments.fsdp, "threads": arguments.workers}
-    print_report(vla.run(name, config, train, frames=frames, tell=log, **options), arguments.json)
+    print_report(vla.run(name, config, train, frames=frames, log=log, **options), arguments.json)
 
 
 @dataclass(frozen=True)
