@@ -1,4 +1,10 @@
-"""From a task's goal to skills: what to do, in which order, until everything holds."""
+"""The scripted expert: an actor that solves the benchmark's tasks by skills, planned from the physics state.
+
+An episode repeats: take the first atom of the goal that does not hold, plan a skill for it and perform it. Skills are
+generators that yield a target of the hand per control step (`skills`); a controller turns the targets into actions
+(`motion`). To read on: `pick_place` and `joints` are the skills, `plans` chooses a grasp (`grasps`) and a place
+(`places`) for an object on height maps of the scene (`height_maps`), and `kinematics` says what the arm can reach.
+"""
 
 from collections.abc import Generator
 
@@ -7,133 +13,99 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.types import Observation
-from rlgen.demos.scripted.geometry import Sight, joint_at, parts
-from rlgen.demos.scripted.height_maps import Terrain
-from rlgen.demos.scripted.joints import operate, position
-from rlgen.demos.scripted.motion import OPEN, Motor, Move, Style, draw_style
+from rlgen.demos.scripted.geometry import SceneState, joint_at, subtree
+from rlgen.demos.scripted.height_maps import HeightMapper
+from rlgen.demos.scripted.joints import joint_position, move_joint
+from rlgen.demos.scripted.kinematics import Kinematics
+from rlgen.demos.scripted.motion import FULLY_OPEN, Controller, Move, Style, draw_style
 from rlgen.demos.scripted.pick_place import pick_and_place
-from rlgen.demos.scripted.places import Places
-from rlgen.demos.scripted.plans import plans
-from rlgen.demos.scripted.reach import Reach
-from rlgen.demos.scripted.skills import Skill, Workplace, wait
+from rlgen.demos.scripted.places import PlaceFinder
+from rlgen.demos.scripted.plans import find_plans
+from rlgen.demos.scripted.skills import Skill, SkillContext, wait
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED
 from rlgen.libero.scenes.scene import Scene
 
-# Control steps to wait where nothing can be done, and after how many times that is how it stays.
-WAIT, HOPELESS = 20, 2
-# From which share of its range a drawer or door cannot be opened any further.
-WIDE = 0.9
-# Control steps a skill takes somebody who hesitates and takes bends.
-LEISURE = 200
-# What moves less than this in a control step is at rest, metres; and how many control steps things may fall.
-STILL, LONGEST_FALL = 5e-4, 40
+# Control steps to wait where nothing can be planned, and how often that happens before the episode is given up.
+RETRY_STEPS, MAX_FAILURES = 20, 2
+# Fraction of its range from which a drawer or door counts as wide open; fraction of its way to there that is enough.
+WIDE_OPEN, OPEN_ENOUGH = 0.9, 0.97
+# Control steps that a skill takes with pauses and bends.
+UNHURRIED_STEPS = 200
+# Change of position per control step below which an object is at rest, metres, and most control steps to wait for it.
+REST_CHANGE, MAX_FALL_STEPS = 5e-4, 40
+# Fraction of a joint's range by which it is moved beyond the threshold of an atom.
+BEYOND_THRESHOLD = 0.15
+
+# What failed before, by joint or by atom: skills do not try it again.
+Rejected = dict[tuple[str, int], list[np.ndarray]]
 
 
-def perform(work: Workplace) -> Generator[Move, None, None]:
-    """An episode without end: the next unmet atom, tried until it holds; then the hand waits."""
-    refused: dict[tuple[str, int], list[np.ndarray]] = {}
-    order, stuck = _order(work.sight.scene), 0
+class ScriptedExpert:
+    """An actor that solves a task by scripted skills, one control step at a time.
+
+    An episode depends on its seed and its physics states alone.
+
+    Attributes:
+      scene: the task's scene.
+    """
+
+    def __init__(self, scene: Scene, *, clean: bool = False):
+        """Prepares the planners.
+
+        Args:
+          scene: the task's scene.
+          clean: straight and steady instead of human-like.
+        """
+        self.scene = scene
+        self._clean = clean
+        # All rows share the state and its planners, and take turns.
+        self._state = SceneState(scene)
+        self._kinematics, self._mapper = Kinematics(self._state), HeightMapper(self._state)
+        self._places = PlaceFinder(self._state, self._mapper)
+        self._rows: list[tuple[Controller, Generator[Move, None, None]]] = []
+
+    def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
+        """Draws a style for every row from its seed."""
+        self._rows = [self._start_row(np.random.default_rng(int(seed))) for seed in seeds]
+
+    def __call__(self, observation: Observation) -> Float[np.ndarray, "N 1 7"]:
+        """Returns an action for every row."""
+        actions = []
+        rows = zip(self._rows, observation.physics, observation.step, strict=True)
+        for (controller, moves), physics, step in rows:
+            self._state.update(physics, int(step))
+            actions.append(controller.action(next(moves), self._state.hand))
+        return np.stack(actions)[:, None]
+
+    def _start_row(self, random: np.random.Generator) -> tuple[Controller, Generator[Move, None, None]]:
+        style = Style() if self._clean else draw_style(random)
+        context = SkillContext(self._state, self._kinematics, self._mapper, self._places, style, random)
+        return Controller(style, random), solve_task(context)
+
+
+def solve_task(context: SkillContext) -> Generator[Move, None, None]:
+    """Yields moves without end: skills for the atoms of the goal in their order, then the hand waits."""
+    rejected: Rejected = {}
+    order, failures = atom_order(context.state.scene), 0
     while True:
-        missing = [atom for atom in order if not work.sight.holds(atom)]
-        work.hurried = work.sight.left < LEISURE * len(missing)
+        missing = [atom for atom in order if not context.state.atom_holds(atom)]
+        context.hurried = context.state.steps_left < UNHURRIED_STEPS * len(missing)
         if not missing:
-            yield from wait(work, 1, OPEN)
+            yield from wait(1, FULLY_OPEN)
             continue
-        before = work.sight.left
-        done = yield from _meet(work, missing[0], refused)
-        stuck = stuck + 1 if not done and before - work.sight.left < WAIT else 0
-        if stuck:
-            # What cannot be planned now will not be a step later, and planning takes time.
-            yield from wait(work, WAIT if stuck < HOPELESS else work.sight.left, OPEN)
+        before = context.state.steps_left
+        success = yield from _try_atom(context, missing[0], rejected)
+        failures = failures + 1 if not success and before - context.state.steps_left < RETRY_STEPS else 0
+        if failures:
+            # What cannot be planned now cannot be planned a step later, and planning takes time.
+            yield from wait(RETRY_STEPS if failures < MAX_FAILURES else context.state.steps_left, FULLY_OPEN)
 
 
-def _meet(work: Workplace, atom: int, refused: dict[tuple[str, int], list[np.ndarray]]) -> Skill:
-    """One attempt at an atom."""
-    goal = work.sight.scene.goal
-    yield from _come_to_rest(work, int(goal.bodies[atom]))
-    if goal.kinds[atom] == JOINT:
-        joint = joint_at(work.sight.model, goal.joints[atom][0])
-        target = _target(work, atom, joint)
-        tried = refused.setdefault(("joint", joint), [])
-        return (yield from operate(work, joint, target, lambda: work.sight.holds(atom), tried))
-    tried = refused.setdefault(("atom", atom), [])
-    plan = next(plans(work, atom, tried), None)
-    if plan is not None:
-        return (yield from pick_and_place(work, atom, plan, tried))
-    shut = _shut(work, atom)
-    work.hurried |= work.sight.left < LEISURE * (1 + len(shut))
-    for joint in shut:
-        target = _opened(work.sight.model, joint)
-        tried = refused.setdefault(("joint", joint), [])
-        start = position(work, joint)
-        wide = start + 0.97 * (target - start)
+def atom_order(scene: Scene) -> list[int]:
+    """Returns the indices of the goal's atoms in the order in which they must be met.
 
-        def is_open(joint: int = joint, wide: float = wide, sign: float = np.sign(target - start)) -> bool:
-            return bool(sign * (position(work, joint) - wide) > 0)
-
-        if (yield from operate(work, joint, target, is_open, tried)):
-            return True
-    return False
-
-
-def _come_to_rest(work: Workplace, body: int) -> Skill:
-    """Waits for what still falls: some initial states overlap, and things are let go above their place."""
-    before = work.sight.body(body).position
-    for _ in range(LONGEST_FALL):
-        yield from wait(work, 1, OPEN)
-        now = work.sight.body(body).position
-        if np.linalg.norm(now - before) < STILL:
-            break
-        before = now
-    return True
-
-
-def _target(work: Workplace, atom: int, joint: int) -> float:
-    """Where to bring a joint so that an atom holds: a seventh of its range beyond the threshold."""
-    goal = work.sight.scene.goal
-    low, high = work.sight.model.jnt_range[joint]
-    side = 1.0 if goal.above[atom] else -1.0
-    return float(np.clip(goal.thresholds[atom] + side * 0.15 * (high - low), low, high))
-
-
-def _shut(work: Workplace, atom: int) -> list[int]:
-    """Joints of what an object is to be put into that are not wide open: its own drawer, or else all of its doors."""
-    model, goal = work.sight.model, work.sight.scene.goal
-    if goal.kinds[atom] != CONTAIN:
-        return []
-    body = int(model.site_bodyid[goal.targets[atom]])
-    own = _joints_above(model, body)
-    root = parts(model, int(model.body_rootid[body]))
-    joints = own or [joint for joint in range(model.njnt) if root[model.jnt_bodyid[joint]]]
-    return [
-        joint
-        for joint in joints
-        if model.jnt_type[joint] in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
-        and abs(position(work, joint)) < WIDE * abs(_opened(model, joint))
-    ]
-
-
-def _joints_above(model: mujoco.MjModel, body: int) -> list[int]:
-    """Joints between a body and the world, without free ones."""
-    found = []
-    while body:
-        first = int(model.body_jntadr[body])
-        found += list(range(first, first + int(model.body_jntnum[body]))) if first >= 0 else []
-        body = int(model.body_parentid[body])
-    return found
-
-
-def _opened(model: mujoco.MjModel, joint: int) -> float:
-    """The end of a joint's range that is further from where it is closed, zero."""
-    low, high = model.jnt_range[joint]
-    return float(low if abs(low) > abs(high) else high)
-
-
-def _order(scene: Scene) -> list[int]:
-    """Atoms of the goal in the order in which they must be met.
-
-    What is in the way is moved first, what carries something is put before what it carries, and what something is
-    put into is closed last.
+    Drawers and doors that are in the way are closed first. A carrier is put before what it carries, and a container is
+    closed after it was filled.
     """
     goal, model = scene.goal, scene.model
     placed = [atom for atom in range(len(goal.kinds)) if goal.kinds[atom] != JOINT]
@@ -151,48 +123,93 @@ def _order(scene: Scene) -> list[int]:
         if goal.kinds[atom] != JOINT:
             return 2, depth(atom)
         joint = joint_at(model, goal.joints[atom][0])
-        closes = abs(goal.thresholds[atom]) < 0.5 * abs(_opened(model, joint)) and goal.every[atom]
+        closes = abs(goal.thresholds[atom]) < 0.5 * abs(_open_end(model, joint)) and goal.every[atom]
         last = closes and int(model.body_rootid[goal.bodies[atom]]) in filled
         return (3 if last else 0 if closes else 1), 0
 
     return sorted(range(len(goal.kinds)), key=rank)
 
 
-class ScriptedExpert:
-    """An actor that performs a task by scripted skills; chunk of one step.
+def _try_atom(context: SkillContext, atom: int, rejected: Rejected) -> Skill:
+    """Performs one skill towards an atom: its joint, its object, or else a closed container that it needs open."""
+    goal = context.state.scene.goal
+    yield from _wait_for_rest(context, int(goal.bodies[atom]))
+    if goal.kinds[atom] == JOINT:
+        joint = joint_at(context.state.model, goal.joints[atom][0])
+        target = _joint_target(context, atom, joint)
+        tried = rejected.setdefault(("joint", joint), [])
+        return (yield from move_joint(context, joint, target, lambda: context.state.atom_holds(atom), tried))
+    tried = rejected.setdefault(("atom", atom), [])
+    plan = next(find_plans(context, atom, tried), None)
+    if plan is not None:
+        return (yield from pick_and_place(context, atom, plan, tried))
+    closed = _closed_joints(context, atom)
+    context.hurried |= context.state.steps_left < UNHURRIED_STEPS * (1 + len(closed))
+    for joint in closed:
+        if (yield from _open_joint(context, joint, rejected.setdefault(("joint", joint), []))):
+            return True
+    return False
 
-    Everything an episode does depends on its seed and its physics states alone.
 
-    Attributes:
-      scene: the task.
+def _open_joint(context: SkillContext, joint: int, tried: list[np.ndarray]) -> Skill:
+    """Opens a drawer or door as wide as it goes."""
+    start, target = joint_position(context, joint), _open_end(context.state.model, joint)
+    wide, sign = start + OPEN_ENOUGH * (target - start), np.sign(target - start)
 
-    Args:
-      scene: the task.
-      clean: straight and steady instead of human-like.
-    """
+    def is_open() -> bool:
+        return bool(sign * (joint_position(context, joint) - wide) > 0)
 
-    def __init__(self, scene: Scene, *, clean: bool = False):
-        self.scene = scene
-        self._clean = clean
-        self._sight = Sight(scene)
-        self._reach, self._terrain = Reach(self._sight), Terrain(self._sight)
-        self._places = Places(self._sight, self._terrain)
-        self._rows: list[tuple[Motor, Generator[Move, None, None]]] = []
+    return (yield from move_joint(context, joint, target, is_open, tried))
 
-    def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
-        """Draws a style for every row from its seed."""
-        self._rows = [self._performer(np.random.default_rng(int(seed))) for seed in seeds]
 
-    def __call__(self, observation: Observation) -> Float[np.ndarray, "N 1 7"]:
-        """One action a row."""
-        actions = []
-        rows = zip(self._rows, observation.physics, observation.step, strict=True)
-        for (motor, moves), physics, step in rows:
-            self._sight.update(physics, int(step))
-            actions.append(motor.action(next(moves), self._sight.hand))
-        return np.stack(actions)[:, None]
+def _wait_for_rest(context: SkillContext, body: int) -> Skill:
+    """Waits for a falling object: some initial states overlap, and objects are released above their place."""
+    before = context.state.body_pose(body).position
+    for _ in range(MAX_FALL_STEPS):
+        yield from wait(1, FULLY_OPEN)
+        now = context.state.body_pose(body).position
+        if np.linalg.norm(now - before) < REST_CHANGE:
+            break
+        before = now
+    return True
 
-    def _performer(self, random: np.random.Generator) -> tuple[Motor, Generator[Move, None, None]]:
-        style = Style() if self._clean else draw_style(random)
-        work = Workplace(self._sight, self._reach, self._terrain, self._places, style, random)
-        return Motor(style, random), perform(work)
+
+def _joint_target(context: SkillContext, atom: int, joint: int) -> float:
+    """Returns a joint's position beyond the threshold of an atom, at which the atom holds."""
+    goal = context.state.scene.goal
+    low, high = context.state.model.jnt_range[joint]
+    side = 1.0 if goal.above[atom] else -1.0
+    return float(np.clip(goal.thresholds[atom] + side * BEYOND_THRESHOLD * (high - low), low, high))
+
+
+def _closed_joints(context: SkillContext, atom: int) -> list[int]:
+    """Returns joints, not wide open, of the container of an atom: those of its drawer, or else all of its doors."""
+    model, goal = context.state.model, context.state.scene.goal
+    if goal.kinds[atom] != CONTAIN:
+        return []
+    body = int(model.site_bodyid[goal.targets[atom]])
+    drawer = _ancestor_joints(model, body)
+    fixture = subtree(model, int(model.body_rootid[body]))
+    joints = drawer or [joint for joint in range(model.njnt) if fixture[model.jnt_bodyid[joint]]]
+    return [
+        joint
+        for joint in joints
+        if model.jnt_type[joint] in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
+        and abs(joint_position(context, joint)) < WIDE_OPEN * abs(_open_end(model, joint))
+    ]
+
+
+def _ancestor_joints(model: mujoco.MjModel, body: int) -> list[int]:
+    """Returns the joints between a body and the world."""
+    found = []
+    while body:
+        first = int(model.body_jntadr[body])
+        found += list(range(first, first + int(model.body_jntnum[body]))) if first >= 0 else []
+        body = int(model.body_parentid[body])
+    return found
+
+
+def _open_end(model: mujoco.MjModel, joint: int) -> float:
+    """Returns the end of a joint's range that is further from zero, its closed position."""
+    low, high = model.jnt_range[joint]
+    return float(low if abs(low) > abs(high) else high)

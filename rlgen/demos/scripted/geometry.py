@@ -1,4 +1,4 @@
-"""Positions with orientations."""
+"""Poses, and the physics state of a scene as poses of its hand, objects and joints."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Pose:
     rotation: Float[np.ndarray, "3 3"]
 
     def __matmul__(self, other: "Pose") -> "Pose":
-        """`other`, given in this frame, in the frame that this one is given in."""
+        """Returns `other`, given in this frame, in the frame that this one is given in."""
         return Pose(self.position + self.rotation @ other.position, self.rotation @ other.rotation)
 
     @property
@@ -33,80 +33,89 @@ class Pose:
         return Pose(-self.rotation.T @ self.position, self.rotation.T)
 
     def moved(self, offset: Float[np.ndarray, "3"]) -> "Pose":
-        """The same orientation, `offset` metres further in the world."""
+        """Returns the pose translated by `offset` in the world, metres."""
         return Pose(self.position + offset, self.rotation)
 
     def turned(self, point: Float[np.ndarray, "3"], axis: Float[np.ndarray, "3"], angle: float) -> "Pose":
-        """Turned about an axis through a point of the world, radians."""
+        """Returns the pose rotated about an axis in the world.
+
+        Args:
+          point: on the axis, metres.
+          axis: its direction, of length one.
+          angle: radians.
+        """
         turn = Rotation.from_rotvec(angle * np.asarray(axis)).as_matrix()
         return Pose(point + turn @ (self.position - point), turn @ self.rotation)
 
     @property
     def flipped(self) -> "Pose":
-        """Half a turn about its z axis, which is the same to two fingers."""
+        """The pose after half a turn about its z axis, which is the same to two fingers."""
         return Pose(self.position, self.rotation * [-1.0, -1.0, 1.0])
 
 
-def rotation_between(present: Float[np.ndarray, "3 3"], wanted: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
-    """Axis times angle in the world that turns one orientation into the other, radians."""
+def rotation_between(current: Float[np.ndarray, "3 3"], target: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
+    """Returns the rotation vector (axis times angle, radians, in the world) from one orientation to another."""
     quaternion, turn = np.empty(4), np.empty(3)
-    mujoco.mju_mat2Quat(quaternion, (wanted @ present.T).ravel())
+    mujoco.mju_mat2Quat(quaternion, (target @ current.T).ravel())
     mujoco.mju_quat2Vel(turn, quaternion, 1.0)
     return turn
 
 
-class Sight:
-    """One environment's physics state, looked at.
+class SceneState:
+    """The current physics state of one environment, with the poses that follow from it.
 
     Attributes:
-      left: control steps until the episode is cut off.
+      scene: the task's scene.
+      model: its physics.
+      data: positions and poses; velocities and forces are not kept up to date.
+      steps_left: control steps until the episode is truncated.
     """
 
     def __init__(self, scene: Scene):
         self.scene, self.model = scene, scene.model
         self.data = mujoco.MjData(scene.model)
-        self.left = scene.task.horizon
-        self._views = kernel_arrays.make_data_arrays(scene.model, self.data)
+        self.steps_left = scene.task.horizon
+        self._arrays = kernel_arrays.make_data_arrays(scene.model, self.data)
 
     def update(self, physics: Float[np.ndarray, " D"], step: int = 0) -> None:
-        """Looks at a state (time, qpos, qvel) after some control steps of its episode."""
-        self.left = self.scene.task.horizon - step
+        """Takes over a physics state (time, qpos, qvel) and the number of control steps since the reset."""
+        self.steps_left = self.scene.task.horizon - step
         self.data.qpos[:] = physics[1 : 1 + self.model.nq]
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
 
     @property
     def hand(self) -> Pose:
-        """The grip site: x is the way the fingers close, z the way they point."""
+        """Pose of the grip site: the fingers close along x and point along z."""
         site = self.scene.robot.grip_site
         return Pose(self.data.site_xpos[site].copy(), self.data.site_xmat[site].reshape(3, 3).copy())
 
     @property
-    def joints(self) -> Float[np.ndarray, "7"]:
-        """Of the arm, radians."""
+    def arm_joints(self) -> Float[np.ndarray, "7"]:
+        """Positions of the arm's joints, radians."""
         return self.data.qpos[self.scene.robot.arm_qpos].copy()
 
     @property
     def opening(self) -> float:
-        """Between the fingers, metres."""
+        """Distance between the fingers, metres."""
         return float(np.abs(self.data.qpos[self.scene.robot.finger_qpos]).sum())
 
-    def body(self, body: int) -> Pose:
-        """Of a body."""
+    def body_pose(self, body: int) -> Pose:
+        """Returns the pose of a body."""
         return Pose(self.data.xpos[body].copy(), self.data.xmat[body].reshape(3, 3).copy())
 
-    def holds(self, atom: int) -> bool:
-        """Whether an atom of the goal holds, contacts included."""
+    def atom_holds(self, atom: int) -> bool:
+        """Returns whether an atom of the goal holds, contacts included."""
         goal = self.scene.goal[atom]
-        if not kernel.goal_reached(self._views, kernel_arrays.goal_arrays(goal)):
+        if not kernel.goal_reached(self._arrays, kernel_arrays.goal_arrays(goal)):
             return False
         if goal.needs_contact:
             mujoco.mj_collision(self.model, self.data)
         return contacts_hold(goal, self.data)
 
 
-def parts(model: mujoco.MjModel, root: int) -> Bool[np.ndarray, " bodies"]:
-    """Which bodies are `root` or hang from it."""
+def subtree(model: mujoco.MjModel, root: int) -> Bool[np.ndarray, " bodies"]:
+    """Returns a mask of the bodies that are `root` or descend from it."""
     inside = np.zeros(model.nbody, bool)
     for body in range(root, model.nbody):
         inside[body] = body == root or inside[model.body_parentid[body]]
@@ -114,24 +123,31 @@ def parts(model: mujoco.MjModel, root: int) -> Bool[np.ndarray, " bodies"]:
 
 
 def robot_bodies(scene: Scene) -> Bool[np.ndarray, " bodies"]:
-    """Which bodies move with the arm."""
+    """Returns a mask of the bodies that move with the arm."""
     model = scene.model
-    return parts(model, int(model.jnt_bodyid[scene.robot.arm_joint[0]]))
+    return subtree(model, int(model.jnt_bodyid[scene.robot.arm_joint[0]]))
 
 
-def free_joint(model: mujoco.MjModel, body: int) -> int:
-    """Address in qpos of a body's free joint."""
+def free_joint_address(model: mujoco.MjModel, body: int) -> int:
+    """Returns the address in qpos of a body's free joint."""
     return int(model.jnt_qposadr[model.body_jntadr[body]])
 
 
 def joint_at(model: mujoco.MjModel, address: Int[np.ndarray, ""] | int) -> int:
-    """The joint whose position is at an address in qpos."""
+    """Returns the joint whose position is at an address in qpos."""
     return int(np.flatnonzero(model.jnt_qposadr == int(address))[0])
 
 
-def place_body(data: mujoco.MjData, model: mujoco.MjModel, body: int, pose: Pose) -> None:
-    """Puts a body with a free joint into a pose, in qpos."""
-    address = free_joint(model, body)
+def set_body_pose(data: mujoco.MjData, model: mujoco.MjModel, body: int, pose: Pose) -> None:
+    """Writes a pose of a body with a free joint into qpos.
+
+    Args:
+      data: written; its kinematics are not updated.
+      model: of `data`.
+      body: index of the body.
+      pose: in the world.
+    """
+    address = free_joint_address(model, body)
     data.qpos[address : address + 3] = pose.position
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, pose.rotation.reshape(-1))

@@ -1,13 +1,14 @@
-"""Where fingers can close along the x axis of a height map: Numba kernels, all in one file because of their cache.
+"""Search for grasps along the x axis of a height map, as Numba kernels: all in one file because of their cache.
 
-A run is material across the closing direction, widened by half a finger to both sides.
+A run is a stretch of material along the closing direction, widened by half a finger at both ends, that open fingers
+can enclose.
 """
 
 import numpy as np
 from numba import njit
 
 # The Panda's hand in the grip site's frame, metres: half the width of a finger, its thickness a centimetre above
-# the tip, how far the tip is beyond the site, the palm before it, and the palm's half width and half length.
+# the tip, distance of the tip beyond the site and of the palm before it, and the palm's half width and half length.
 FINGER_HALF_WIDTH = 0.0095
 FINGER_THICKNESS = 0.016
 TIP = 0.0092
@@ -17,76 +18,77 @@ PALM_HALF_LENGTH = 0.102
 # The pads grip from half a centimetre to two above the tip; rims of plates are no higher than the first.
 SHALLOW = 0.006
 DEEPEST = 0.032
+# Width of the strip along the fingers in which faces are compared, metres.
 STRIP = 0.012
-# What is a little below the fingertips still blocks them, and what the palm hardly touches is not in its way.
-BELOW_TIP, PALM_PLAY = 0.003, 0.004
-# Of five cells across the fingers, how many must be firm; room for play between the open fingers, metres.
-FIRM, PLAY = 4, 0.006
-# Which share of a face must be there, and how far it may be from straight across the fingers, metres.
-FACE, SLANT = 0.7, 0.009
+# Material this far below the fingertips still blocks them; this much overlap with the palm is ignored, metres.
+BELOW_TIP, PALM_TOLERANCE = 0.003, 0.004
+# Least number of grippable cells among the five across the fingers; least total clearance of open fingers, metres.
+MIN_GRIPPABLE, CLEARANCE = 4, 0.006
+# Least fraction of a face that must exist; its largest deviation from straight across the fingers, metres.
+MIN_FACE, MAX_SLANT = 0.7, 0.009
 
 
 @njit(nogil=True, cache=True)
 def search(height, target, tips, cell, opening, found, values):
-    """Grasps that close along the first axis, level by level, column by column.
+    """Finds grasps that close along the first axis, level by level, column by column.
 
     Args:
       height: `Float[n m]`, metres, -inf where nothing is.
-      target: `Bool[n m]`, where the thing to be grasped is.
+      target: `Bool[n m]`, cells of the object to be grasped.
       tips: `Float[levels]`, heights of the fingertips to try, metres.
       cell: of the map, metres.
       opening: between the open fingers, metres.
       found: written, `Int64[k 4]`: level, column, first and one after last row of the run.
-      values: written, `Float[k 2]`: how slanted the faces are, and how deep the fingers reach, metres.
+      values: written, `Float[k 2]`: slant of the faces and depth of the fingers, metres.
 
     Returns:
-      How many there are, at most k.
+      The number of grasps, at most k.
     """
     rows, columns = height.shape
     solid, blocked = np.empty((rows, columns), np.bool_), np.empty((rows, columns), np.bool_)
-    over = np.zeros((rows + 1, columns + 1), np.int32)
-    firm = np.empty(rows, np.bool_)
+    counts = np.zeros((rows + 1, columns + 1), np.int32)
+    grippable = np.empty(rows, np.bool_)
     count = 0
     for level in range(len(tips)):
         tip = tips[level]
-        if not _anything_firm(height, target, tip):
+        if not _any_grippable(height, target, tip):
             continue
-        _what_is_solid(height, tip, cell, solid, blocked)
-        _sums_above(height, tip + TIP + PALM - PALM_PLAY, over)
+        _mark_solid(height, tip, cell, solid, blocked)
+        _count_above(height, tip + TIP + PALM - PALM_TOLERANCE, counts)
         for column in range(columns):
-            if not _firm_column(height, target, tip, column, firm):
+            if not _mark_grippable(height, target, tip, column, grippable):
                 continue
             end = 0
             while end < rows:
-                begin = end
-                while begin < rows and not blocked[begin, column]:
-                    begin += 1
-                end = begin
+                start = end
+                while start < rows and not blocked[start, column]:
+                    start += 1
+                end = start
                 while end < rows and blocked[end, column]:
                     end += 1
-                if begin == rows or (end - begin) * cell > opening - PLAY or not firm[begin:end].any():
+                if start == rows or (end - start) * cell > opening - CLEARANCE or not grippable[start:end].any():
                     continue
-                if _stranger(solid, target, begin, end, column, cell):
+                if _other_between(solid, target, start, end, column, cell):
                     continue
-                middle = 0.5 * (begin + end - 1)
-                if _palm_covered(over, _half_even(middle), column, cell):
+                middle = 0.5 * (start + end - 1)
+                if _palm_collides(counts, _half_even(middle), column, cell):
                     continue
                 if not _fingers_fit(blocked, column, middle, cell, opening):
                     continue
-                slant = _slant(solid, begin, end, column, cell)
-                depth = _depth(height, target, begin, end, column, tip)
-                if slant > SLANT or depth == -np.inf:
+                slant = _slant(solid, start, end, column, cell)
+                depth = _depth(height, target, start, end, column, tip)
+                if slant > MAX_SLANT or depth == -np.inf:
                     continue
                 if count == len(found):
                     return count
-                found[count] = (level, column, begin, end)
+                found[count] = (level, column, start, end)
                 values[count] = (slant, depth)
                 count += 1
     return count
 
 
 @njit(nogil=True, cache=True)
-def _anything_firm(height, target, tip):
+def _any_grippable(height, target, tip):
     for i in range(height.shape[0]):
         for j in range(height.shape[1]):
             if target[i, j] and height[i, j] > tip + SHALLOW:
@@ -95,8 +97,8 @@ def _anything_firm(height, target, tip):
 
 
 @njit(nogil=True, cache=True)
-def _what_is_solid(height, tip, cell, solid, blocked):
-    """What is as high as the fingertips, and where a finger's middle cannot be because of it."""
+def _mark_solid(height, tip, cell, solid, blocked):
+    """Marks cells as high as the fingertips, and cells that the middle of a finger cannot enter because of them."""
     rows, columns = height.shape
     half = round(FINGER_HALF_WIDTH / cell)
     for i in range(rows):
@@ -112,37 +114,37 @@ def _what_is_solid(height, tip, cell, solid, blocked):
 
 
 @njit(nogil=True, cache=True)
-def _sums_above(height, limit, over):
-    """Sums over all cells before a corner of what is higher than a limit."""
+def _count_above(height, limit, counts):
+    """Writes the summed-area table of the cells that are higher than a limit."""
     for i in range(height.shape[0]):
         row = 0
         for j in range(height.shape[1]):
             row += height[i, j] > limit
-            over[i + 1, j + 1] = over[i, j + 1] + row
+            counts[i + 1, j + 1] = counts[i, j + 1] + row
 
 
 @njit(nogil=True, cache=True)
-def _firm_column(height, target, tip, column, firm):
-    """Where nearly all of the five cells across the fingers are the target, high enough for the pads."""
+def _mark_grippable(height, target, tip, column, grippable):
+    """Marks rows where most of the five cells across the fingers are target, high enough for the pads."""
     rows, columns = height.shape
     anything = False
     for i in range(rows):
         among = 0
         for step in range(-2, 3):
-            # Beyond its edge a map goes on as its mirror image.
+            # A map is mirrored at its edges.
             j = column + step
             j = -1 - j if j < 0 else 2 * columns - 1 - j if j >= columns else j
             among += target[i, j] and height[i, j] > tip + SHALLOW
-        firm[i] = among >= FIRM
-        anything |= firm[i]
+        grippable[i] = among >= MIN_GRIPPABLE
+        anything |= grippable[i]
     return anything
 
 
 @njit(nogil=True, cache=True)
-def _stranger(solid, target, begin, end, column, cell):
-    """Whether something else would be between the fingers."""
+def _other_between(solid, target, start, end, column, cell):
+    """Returns whether something other than the target would be between the fingers."""
     half = round(FINGER_HALF_WIDTH / cell)
-    for i in range(begin, end):
+    for i in range(start, end):
         for j in range(max(column - half, 0), min(column + half + 1, solid.shape[1])):
             if solid[i, j] and not target[i, j]:
                 return True
@@ -151,7 +153,7 @@ def _stranger(solid, target, begin, end, column, cell):
 
 @njit(nogil=True, cache=True)
 def _half_even(value):
-    """To the nearest whole number, halves to the even one."""
+    """Rounds to the nearest integer, halves to the even one."""
     below = int(np.floor(value))
     if value - below == 0.5:
         return below + below % 2
@@ -159,17 +161,17 @@ def _half_even(value):
 
 
 @njit(nogil=True, cache=True)
-def _palm_covered(over, row, column, cell):
-    """Whether the palm would touch something."""
+def _palm_collides(counts, row, column, cell):
+    """Returns whether the palm would touch something."""
     half = (round(PALM_HALF_LENGTH / cell), round(PALM_HALF_WIDTH / cell))
-    top, bottom = max(row - half[0], 0), min(row + half[0] + 1, over.shape[0] - 1)
-    left, right = max(column - half[1], 0), min(column + half[1] + 1, over.shape[1] - 1)
-    return over[bottom, right] - over[top, right] - over[bottom, left] + over[top, left] > 0
+    top, bottom = max(row - half[0], 0), min(row + half[0] + 1, counts.shape[0] - 1)
+    left, right = max(column - half[1], 0), min(column + half[1] + 1, counts.shape[1] - 1)
+    return counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left] > 0
 
 
 @njit(nogil=True, cache=True)
 def _fingers_fit(blocked, column, middle, cell, opening):
-    """Whether both open fingers have room; beyond the map nothing is known to be in the way."""
+    """Returns whether both open fingers have room; cells beyond the map count as free."""
     for side in (-1, 1):
         inner = middle + side * (opening / 2) / cell
         outer = middle + side * (opening / 2 + FINGER_THICKNESS) / cell
@@ -181,10 +183,10 @@ def _fingers_fit(blocked, column, middle, cell, opening):
 
 
 @njit(nogil=True, cache=True)
-def _slant(solid, begin, end, column, cell):
-    """How much further one side of a face is than the other, metres; infinite where there is too little of a face."""
+def _slant(solid, start, end, column, cell):
+    """Returns the slant of the faces across a finger's width, metres; infinite where too little of a face exists."""
     half = round(STRIP / 2 / cell)
-    low, high = max(begin - 1, 0), min(end + 1, len(solid))
+    low, high = max(start - 1, 0), min(end + 1, len(solid))
     left, right = max(column - half, 0), min(column + half + 1, solid.shape[1])
     filled, nearest, furthest = 0, (len(solid), -1), (len(solid), -1)
     for j in range(left, right):
@@ -196,19 +198,19 @@ def _slant(solid, begin, end, column, cell):
             filled += 1
             nearest = (min(nearest[0], near), max(nearest[1], near))
             furthest = (min(furthest[0], far), max(furthest[1], far))
-    if filled < FACE * (right - left):
+    if filled < MIN_FACE * (right - left):
         return np.inf
     return max(nearest[1] - nearest[0], furthest[1] - furthest[0]) * cell
 
 
 @njit(nogil=True, cache=True)
-def _depth(height, target, begin, end, column, tip):
-    """How far the fingers reach below the top of what they grip, metres.
+def _depth(height, target, start, end, column, tip):
+    """Returns the height of the run's top above the fingertips, metres.
 
-    -inf where it is a gap, such as between two bars, that is narrower than a finger.
+    -inf where the run is a gap, such as between two bars, that is narrower than a finger.
     """
     top = -np.inf
-    for i in range(begin, end):
+    for i in range(start, end):
         if target[i, column]:
             top = max(top, height[i, column])
     return min(top - tip, DEEPEST)

@@ -1,4 +1,4 @@
-"""A grid of parallel rays in one compiled loop: MuJoCo's own `mj_ray`, without the interpreter between two of them."""
+"""Height maps of a scene: grids of parallel rays, cast by MuJoCo's `mj_ray` in one compiled loop."""
 
 import copy
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from numba import njit, types
 from numba.core.typing.templates import Signature
 
-from rlgen.demos.scripted.geometry import Pose, Sight, place_body, robot_bodies
+from rlgen.demos.scripted.geometry import Pose, SceneState, robot_bodies, set_body_pose
 from rlgen.libero.physics import kernel
 
 # Model, data, point, direction, groups, static geoms too, body left out, geom that was hit, normal there.
@@ -23,12 +23,12 @@ def cast_grid(model, data, corner, first, second, along, distance, geom):
 
     Args:
       model: address of the `mjModel`.
-      data: address of its `mjData`, whose kinematics are those of the present positions.
-      corner: where the first ray begins, `Float[3]`, metres.
-      first: from a ray to the next one along the grid's first axis, `Float[3]`, metres.
-      second: and along the second.
-      along: direction of all, `Float[3]`, of length one, contiguous.
-      distance: written, `Float[n m]`: metres to what was hit, -1 for nothing.
+      data: address of its `mjData`, whose kinematics are those of the current positions.
+      corner: start of the first ray, `Float[3]`, metres.
+      first: step between rays along the grid's first axis, `Float[3]`, metres.
+      second: step along the second axis.
+      along: direction of all rays, `Float[3]`, of length one, contiguous.
+      distance: written, `Float[n m]`: metres to the hit, -1 for none.
       geom: written, `Int32[n m]`: the geom that was hit, -1 for none.
     """
     point, hit = np.empty(3), np.empty(1, np.int32)
@@ -40,18 +40,19 @@ def cast_grid(model, data, corner, first, second, along, distance, geom):
             geom[i, j] = hit[0]
 
 
-FAR = np.array([0.0, 0.0, 20.0])
+# Where an object is moved to that a map leaves out.
+FAR_AWAY = np.array([0.0, 0.0, 20.0])
 
 
 @dataclass(frozen=True)
 class HeightMap:
-    """What rays hit that go along the z axis of a frame.
+    """Heights of the surface that rays along the z axis of a frame hit first.
 
     Attributes:
       frame: origin in the middle of the map; rays go along +z.
-      cell: metres between rays.
-      height: how far before the frame's xy plane each ray ended (towards where it came from), metres; -inf for none.
-      body: what it hit, -1 for nothing.
+      cell: distance between rays, metres.
+      height: of the hit above the frame's xy plane, against the direction of the rays, metres; -inf for no hit.
+      body: that was hit, -1 for none.
     """
 
     frame: Pose
@@ -60,14 +61,14 @@ class HeightMap:
     body: Int[np.ndarray, "n m"]
 
 
-class Terrain:
-    """Takes maps of the world without the robot. Owns an `MjData`."""
+class HeightMapper:
+    """A source of height maps of the current state without the robot."""
 
-    def __init__(self, sight: Sight):
-        self._sight, self._model = sight, copy.copy(sight.model)
-        # Rays pass through what is invisible, which collision geometry is, and the arm is to be.
+    def __init__(self, state: SceneState):
+        self._state, self._model = state, copy.copy(state.model)
+        # Rays ignore invisible geoms: this makes collision geometry visible, and the arm invisible.
         self._model.geom_matid[:] = -1
-        self._model.geom_rgba[:, 3] = np.where(robot_bodies(sight.scene)[self._model.geom_bodyid], 0.0, 1.0)
+        self._model.geom_rgba[:, 3] = np.where(robot_bodies(state.scene)[self._model.geom_bodyid], 0.0, 1.0)
         self._data = mujoco.MjData(self._model)
         kernel.link_mujoco()
 
@@ -81,67 +82,82 @@ class Terrain:
         without: int | None = None,
         put: tuple[int, Pose] | None = None,
     ) -> HeightMap:
-        """Casts a grid of rays.
+        """Returns the height map of a rectangle.
 
         Args:
-          frame: middle of the map, and the rays' direction as its z axis.
+          frame: origin in the middle of the map; its z axis is the direction of the rays.
           reach: half extents along the frame's x and y, metres.
-          above: how far before the frame's plane the rays begin, metres; what is beyond that is not seen.
-          cell: metres between rays.
+          above: distance from the start of the rays to the frame's plane, metres; rays miss what is further up.
+          cell: distance between rays, metres.
           without: a movable object to leave out.
-          put: an object to put somewhere else first.
+          put: an object and the pose that it is given first.
         """
         model, data = self._model, self._data
-        data.qpos[:] = self._sight.data.qpos
+        data.qpos[:] = self._state.data.qpos
         if without is not None:
-            place_body(data, model, without, Pose(FAR, np.eye(3)))
+            set_body_pose(data, model, without, Pose(FAR_AWAY, np.eye(3)))
         if put is not None:
-            place_body(data, model, *put)
+            set_body_pose(data, model, *put)
         mujoco.mj_kinematics(model, data)
         counts = [round(extent / cell) for extent in reach]
         steps = cell * frame.rotation[:, :2].T
         along = np.ascontiguousarray(frame.rotation[:, 2])
         corner = frame.position - above * along - counts @ steps
-        way = np.empty((2 * counts[0] + 1, 2 * counts[1] + 1))
-        geom = np.empty(way.shape, np.int32)
-        cast_grid(model._address, data._address, corner, *steps, along, way, geom)
-        height = np.where(way >= 0, above - way, -np.inf)
-        body = np.where(way >= 0, model.geom_bodyid[geom], -1)
+        distance = np.empty((2 * counts[0] + 1, 2 * counts[1] + 1))
+        geom = np.empty(distance.shape, np.int32)
+        cast_grid(model._address, data._address, corner, *steps, along, distance, geom)
+        height = np.where(distance >= 0, above - distance, -np.inf)
+        body = np.where(distance >= 0, model.geom_bodyid[geom], -1)
         return HeightMap(frame, cell, height, body)
 
 
-def turned_map(seen: HeightMap, angle: float) -> HeightMap:
-    """The same map in a frame turned about its z axis, by the nearest ray; what was outside is -inf."""
+def turned_map(height_map: HeightMap, angle: float) -> HeightMap:
+    """Returns a map in its frame turned about the z axis, by the nearest ray; cells from outside are -inf.
+
+    Args:
+      height_map: the map.
+      angle: of the turn, radians.
+    """
     cosine, sine = np.cos(angle), np.sin(angle)
-    counts = [(extent - 1) // 2 for extent in seen.height.shape]
+    counts = [(extent - 1) // 2 for extent in height_map.height.shape]
     x, y = np.meshgrid(*(np.arange(-count, count + 1) for count in counts), indexing="ij")
     i = np.rint(cosine * x - sine * y).astype(int) + counts[0]
     j = np.rint(sine * x + cosine * y).astype(int) + counts[1]
-    inside = (i >= 0) & (i < seen.height.shape[0]) & (j >= 0) & (j < seen.height.shape[1])
+    inside = (i >= 0) & (i < height_map.height.shape[0]) & (j >= 0) & (j < height_map.height.shape[1])
     i, j = np.where(inside, i, 0), np.where(inside, j, 0)
     turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
     return HeightMap(
-        Pose(seen.frame.position, seen.frame.rotation @ turn),
-        seen.cell,
-        np.where(inside, seen.height[i, j], -np.inf),
-        np.where(inside, seen.body[i, j], -1),
+        Pose(height_map.frame.position, height_map.frame.rotation @ turn),
+        height_map.cell,
+        np.where(inside, height_map.height[i, j], -np.inf),
+        np.where(inside, height_map.body[i, j], -1),
     )
 
 
-def looking_down(position: Float[np.ndarray, "3"]) -> Pose:
-    """A frame whose z axis points down, x along the world's x."""
+def downward_frame(position: Float[np.ndarray, "3"]) -> Pose:
+    """Returns a frame whose z axis points down and whose x axis is the world's."""
     return Pose(np.asarray(position, float), np.diag([1.0, -1.0, -1.0]))
 
 
-def facing(point: Float[np.ndarray, "3"], along: Float[np.ndarray, "3"]) -> Pose:
-    """A frame at a point whose z axis is a direction; x is level, or the world's x where z is vertical."""
-    level = np.cross([0.0, 0.0, 1.0], along)
+def frame_along(point: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> Pose:
+    """Returns a frame at a point with a direction as z axis; x is level, or the world's x where z is vertical."""
+    level = np.cross([0.0, 0.0, 1.0], direction)
     if np.linalg.norm(level) < 1e-3:
         level = np.array([1.0, 0.0, 0.0])
     level /= np.linalg.norm(level)
-    return Pose(point, np.stack([level, np.cross(along, level), along], axis=1))
+    return Pose(point, np.stack([level, np.cross(direction, level), direction], axis=1))
 
 
-def belongs(seen: HeightMap, members: Bool[np.ndarray, " bodies"]) -> Bool[np.ndarray, "n m"]:
-    """Where a map shows one of some bodies."""
-    return (seen.body >= 0) & members[seen.body]
+def cells_of(height_map: HeightMap, bodies: Bool[np.ndarray, " bodies"]) -> Bool[np.ndarray, "n m"]:
+    """Returns a mask of the cells that show one of the bodies."""
+    return (height_map.body >= 0) & bodies[height_map.body]
+
+
+def cell_points(height_map: HeightMap, mask: Bool[np.ndarray, "n m"]) -> Float[np.ndarray, "k 3"]:
+    """Returns the points of the surface in the cells of a mask, in the world, metres."""
+    i, j = np.nonzero(mask)
+    middle = [(extent - 1) // 2 for extent in height_map.height.shape]
+    local = np.stack(
+        [(i - middle[0]) * height_map.cell, (j - middle[1]) * height_map.cell, -height_map.height[i, j]], axis=1
+    )
+    return height_map.frame.position + local @ height_map.frame.rotation.T

@@ -1,4 +1,4 @@
-"""Moving drawers, doors and knobs: by grasping them, or by pushing where that is enough."""
+"""Skills that move drawers, doors and knobs: by grasping them, or by pushing where that is enough."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -7,293 +7,308 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rlgen.demos.scripted.geometry import Pose, parts
+from rlgen.demos.scripted.geometry import Pose, subtree
 from rlgen.demos.scripted.grasp_search import TIP
 from rlgen.demos.scripted.grasps import WIDEST, find_grasps
-from rlgen.demos.scripted.height_maps import HeightMap, belongs, facing
-from rlgen.demos.scripted.motion import OPEN, Move
-from rlgen.demos.scripted.skills import Skill, Workplace, close_fingers, go, hesitate, open_fingers, travel
+from rlgen.demos.scripted.height_maps import HeightMap, cell_points, cells_of, frame_along
+from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, Move
+from rlgen.demos.scripted.skills import (
+    ANY_TURN,
+    Skill,
+    SkillContext,
+    close_fingers,
+    move_to,
+    open_fingers,
+    pause,
+    travel,
+)
 
-# A hinged part smaller than this around its axis is a knob, metres.
+# Distance of the middle of a hinged part from its axis below which it is a knob, metres.
 KNOB = 0.07
-HANDLE_DEPTH = 0.03
+# Distances along the way out of the drawer or door: within which cells belong to the handle, and to what sticks out
+# most, metres.
+HANDLE_DEPTH, HANDLE_TIP = 0.03, 0.008
 APPROACH = 0.07
-# How far before the part the hand is asked to be, metres along its path; the part's damping holds it back.
+# Distance by which the hand's target leads the part along its path, metres: the part's damping holds the hand back.
 LEAD = 0.05
 # Angles of the approach below the horizontal.
 TILTS = tuple(np.deg2rad(angle) for angle in (90.0, 65.0, 50.0, 35.0, 20.0, 0.0))
-# Between the fingers before they close on a handle, metres.
+# Distances between the fingers before they close on a handle, metres.
 OPENINGS = (WIDEST, 0.045)
-HOLDS = 40
-# A hold that moved the part by less than this share of its way is not tried again.
-WORTH = 0.2
-# Shares of a part's turn that a hand may make with it.
-FOLLOWS = (1.0, 0.5, 0.0)
-# Angles at which closed fingers push, from pointing down to pointing ahead, and how far the tips reach below.
+# Most grasps of a part.
+MAX_GRASPS = 40
+# A contact that moved the part by less than this fraction of its way is not tried again.
+MIN_PROGRESS = 0.2
+# Control steps without progress of the part after which the hand gives up, and the least progress, metres or radians.
+STALL_STEPS, MIN_STEP = 25, 0.002
+# Fractions of a part's turn that a hand may make with it.
+TURN_FRACTIONS = (1.0, 0.5, 0.0)
+# Angles of closed fingers that push, from pointing down to pointing ahead, and depth of the tips below the contact.
 PUSH_TILTS, PUSH_BELOW = (0.0, 0.7), 0.012
 # Half the depth of two closed fingers, across and along the closing direction.
-CLOSED_HALF = (0.012, 0.020)
+CLOSED_HALF_DEPTHS = (0.012, 0.020)
 
 
 @dataclass(frozen=True)
-class Link:
-    """A part that a joint moves.
+class MovingPart:
+    """A part of a fixture that a joint moves.
 
     Attributes:
-      joint: number of the joint.
-      members: its bodies.
-      target: where the joint should go.
+      joint: index of the joint.
+      bodies: mask of the part's bodies.
+      target: position that the joint should reach, metres or radians.
     """
 
     joint: int
-    members: Bool[np.ndarray, " bodies"]
+    bodies: Bool[np.ndarray, " bodies"]
     target: float
 
 
 @dataclass(frozen=True)
-class Hold:
-    """How the hand meets a part.
+class HandContact:
+    """A way for the hand to hold or push a part.
 
     Attributes:
-      hand: pose of the grip site there.
-      approach: where the hand comes from, metres.
+      hand: pose of the grip site at the part.
+      approach: offset from which the hand comes, metres.
       opening: between the fingers before they close, metres; 0 to push.
-      follows: share of the part's turn that the hand makes; a bar may turn between the fingers.
+      turn_fraction: fraction of the part's turn that the hand makes; a bar may turn between the fingers.
     """
 
     hand: Pose
     approach: Float[np.ndarray, "3"]
     opening: float
-    follows: float = 1.0
+    turn_fraction: float = 1.0
 
     @property
     def pushes(self) -> bool:
-        """With closed fingers rather than around the part."""
-        return self.opening == 0.0
+        """True where closed fingers push the part, False where the hand holds it."""
+        return self.opening == CLOSED
 
 
-def operate(work: Workplace, joint: int, target: float, done: Callable[[], bool], refused: list[np.ndarray]) -> Skill:
-    """Moves a joint towards a value until it is done; false where no way is left or the part hardly moved.
+def move_joint(
+    context: SkillContext, joint: int, target: float, done: Callable[[], bool], rejected: list[np.ndarray]
+) -> Skill:
+    """Moves a joint towards a position; fails where the hand has no way left or the part hardly moved.
 
     Args:
-      work: what to work with.
-      joint: number of the joint.
-      target: its position, metres or radians.
-      done: whether that is far enough.
-      refused: where the hand slipped before; grows.
+      context: of the episode.
+      joint: index of the joint.
+      target: position, metres or radians.
+      done: whether the current position suffices.
+      rejected: positions of the hand at contacts that failed; grows.
     """
-    model = work.sight.model
-    link = Link(joint, parts(model, int(model.jnt_bodyid[joint])), target)
-    hold = next(_holds(work, link, refused), None)
-    if hold is None:
+    model = context.state.model
+    part = MovingPart(joint, subtree(model, int(model.jnt_bodyid[joint])), target)
+    contact = next(_contacts(context, part, rejected), None)
+    if contact is None:
         return False
-    yield from hesitate(work, hold.opening)
-    before = hold.hand.moved(hold.approach)
-    yield from travel(work, before, hold.opening)
-    yield from go(work, before, hold.opening, near=0.010, turned=0.10, steps=30)
-    yield from hesitate(work, hold.opening)
-    yield from go(work, hold.hand, hold.opening, near=0.008, turned=0.10, steps=35, speed=0.6)
-    if not hold.pushes and not (yield from close_fingers(work)):
-        refused.append(hold.hand.position)
-        yield from _leave(work, hold)
+    yield from pause(context, contact.opening)
+    before = contact.hand.moved(contact.approach)
+    yield from travel(context, before, contact.opening)
+    yield from move_to(context, before, contact.opening, near=0.010, turned=0.10, steps=30)
+    yield from pause(context, contact.opening)
+    yield from move_to(context, contact.hand, contact.opening, near=0.008, turned=0.10, steps=35, speed=0.6)
+    if not contact.pushes and not (yield from close_fingers(context)):
+        rejected.append(contact.hand.position)
+        yield from _leave(context, contact)
         return False
-    before = position(work, joint)
-    yield from _drag(work, link, hold, done)
-    yield from _leave(work, hold)
-    if abs(position(work, joint) - before) < WORTH * abs(target - before):
-        refused.append(hold.hand.position)
+    start = joint_position(context, joint)
+    yield from _drag(context, part, contact, done)
+    yield from _leave(context, contact)
+    if abs(joint_position(context, joint) - start) < MIN_PROGRESS * abs(target - start):
+        rejected.append(contact.hand.position)
         return False
     return True
 
 
-def _drag(work: Workplace, link: Link, hold: Hold, done: Callable[[], bool]) -> Skill:
-    """Along the joint's path, a little before the part."""
-    start, hand = position(work, link.joint), work.sight.hand
-    axis, anchor = _axis(work, link.joint)
-    sign = np.sign(link.target - start)
-    radius = 1.0 if _slides(work, link.joint) else max(_distance(hand.position, anchor, axis), 0.06)
-    best, since = start, 0
-    while not done() and since < 25:
-        now = position(work, link.joint)
-        if sign * (now - best) > 0.002:
-            best, since = now, 0
-        since += 1
+def joint_position(context: SkillContext, joint: int) -> float:
+    """Returns the position of a joint, metres or radians."""
+    return float(context.state.data.qpos[context.state.model.jnt_qposadr[joint]])
+
+
+def _drag(context: SkillContext, part: MovingPart, contact: HandContact, done: Callable[[], bool]) -> Skill:
+    """Moves the hand along the part's path, with a lead, until done or the part stops."""
+    start, hand = joint_position(context, part.joint), context.state.hand
+    axis, anchor = _axis(context, part.joint)
+    sign = np.sign(part.target - start)
+    radius = 1.0 if _slides(context, part.joint) else max(_axis_distance(hand.position, anchor, axis), 0.06)
+    best, stalled = start, 0
+    while not done() and stalled < STALL_STEPS:
+        now = joint_position(context, part.joint)
+        if sign * (now - best) > MIN_STEP:
+            best, stalled = now, 0
+        stalled += 1
         ahead = now - start + sign * LEAD / radius
-        yield Move(_carried(work, link.joint, hand, ahead, hold.follows), 0.0, 0.8)
+        yield Move(_carried_pose(context, part.joint, hand, ahead, contact.turn_fraction), CLOSED, 0.8)
     return done()
 
 
-def _leave(work: Workplace, hold: Hold) -> Skill:
-    """Lets go and backs off the way the hand came."""
-    if not hold.pushes:
-        yield from open_fingers(work)
-    back = hold.approach / np.linalg.norm(hold.approach) * 0.08
-    hand = work.sight.hand
-    yield from go(work, hand.moved(back), 0.0 if hold.pushes else OPEN, near=0.02, turned=9.0, steps=25)
-    yield from go(work, hand.moved(back + np.array([0, 0, 0.08])), OPEN, near=0.03, turned=9.0, steps=25)
+def _leave(context: SkillContext, contact: HandContact) -> Skill:
+    """Lets go and moves the hand back along its approach, then up."""
+    if not contact.pushes:
+        yield from open_fingers(context)
+    back = contact.approach / np.linalg.norm(contact.approach) * 0.08
+    hand = context.state.hand
+    opening = CLOSED if contact.pushes else FULLY_OPEN
+    yield from move_to(context, hand.moved(back), opening, near=0.02, turned=ANY_TURN, steps=25)
+    up = hand.moved(back + np.array([0, 0, 0.08]))
+    yield from move_to(context, up, FULLY_OPEN, near=0.03, turned=ANY_TURN, steps=25)
     return True
 
 
-def position(work: Workplace, joint: int) -> float:
-    """Of a joint, metres or radians."""
-    return float(work.sight.data.qpos[work.sight.model.jnt_qposadr[joint]])
+def _slides(context: SkillContext, joint: int) -> bool:
+    return context.state.model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE
 
 
-def _slides(work: Workplace, joint: int) -> bool:
-    return work.sight.model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE
+def _axis(context: SkillContext, joint: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns direction and a point of a joint's axis, in the world."""
+    return context.state.data.xaxis[joint].copy(), context.state.data.xanchor[joint].copy()
 
 
-def _axis(work: Workplace, joint: int) -> tuple[np.ndarray, np.ndarray]:
-    """Direction and a point of a joint's axis, in the world."""
-    return work.sight.data.xaxis[joint].copy(), work.sight.data.xanchor[joint].copy()
-
-
-def _distance(point: np.ndarray, anchor: np.ndarray, axis: np.ndarray) -> float:
+def _axis_distance(point: np.ndarray, anchor: np.ndarray, axis: np.ndarray) -> float:
     return float(np.linalg.norm(np.cross(point - anchor, axis)))
 
 
-def _carried(work: Workplace, joint: int, hand: Pose, way: float, follows: float) -> Pose:
-    """A pose that moves with the part, and turns with it as far as it `follows`."""
-    axis, anchor = _axis(work, joint)
-    if _slides(work, joint):
-        return hand.moved(axis * way)
-    turned = hand.turned(anchor, axis, way)
-    return turned.turned(turned.position, axis, (follows - 1.0) * way)
+def _carried_pose(context: SkillContext, joint: int, hand: Pose, change: float, turn_fraction: float) -> Pose:
+    """Returns a pose after a change of a joint that carries it along and turns it by a fraction of its own turn."""
+    axis, anchor = _axis(context, joint)
+    if _slides(context, joint):
+        return hand.moved(axis * change)
+    carried = hand.turned(anchor, axis, change)
+    return carried.turned(carried.position, axis, (turn_fraction - 1.0) * change)
 
 
-def _holds(work: Workplace, link: Link, refused: list[np.ndarray]) -> Iterator[Hold]:
-    """Ways to move the part that the arm can follow to the end, the best first."""
-    axis, anchor = _axis(work, link.joint)
-    start, middle = position(work, link.joint), _middle(work, link)
-    shut = abs(link.target) > abs(start) and abs(start) < 0.1 * abs(link.target)
-    partly: list[tuple[float, Hold]] = []
-    knob = not _slides(work, link.joint) and _distance(middle, anchor, axis) < KNOB
-    pushes = () if knob or shut else _pushes(work, link)
-    for hold in (*pushes, *_grips(work, link, knob)):
-        if any(np.linalg.norm(hold.hand.position - other) < 0.012 for other in refused):
+def _contacts(context: SkillContext, part: MovingPart, rejected: list[np.ndarray]) -> Iterator[HandContact]:
+    """Yields contacts that the arm reaches and can follow: to the part's target first, then as far as possible."""
+    axis, anchor = _axis(context, part.joint)
+    start, middle = joint_position(context, part.joint), _middle(context, part)
+    opens = abs(part.target) > abs(start) and abs(start) < 0.1 * abs(part.target)
+    partial: list[tuple[float, HandContact]] = []
+    knob = not _slides(context, part.joint) and _axis_distance(middle, anchor, axis) < KNOB
+    pushes = () if knob or opens else _pushes(context, part)
+    for contact in (*pushes, *_grips(context, part, knob)):
+        if any(np.linalg.norm(contact.hand.position - other) < 0.012 for other in rejected):
             continue
-        opened = hold.opening
-        joints = work.reach.clear(hold.hand.moved(hold.approach), opening=opened, allowed=link.members)
-        if joints is None:
-            continue
-        joints = work.reach.clear(
-            hold.hand, opening=opened, start=joints, allowed=link.members if hold.pushes else None
+        joints = context.kinematics.solve_free(
+            contact.hand.moved(contact.approach), opening=contact.opening, allowed=part.bodies
         )
         if joints is None:
             continue
-        reached = [(_followed(work, link, replace(hold, follows=follows), joints), follows) for follows in FOLLOWS]
-        share, follows = max(reached, key=lambda pair: pair[0])
-        if share == 1.0:
-            yield replace(hold, follows=follows)
-        elif share > 0.0:
-            partly.append((share, replace(hold, follows=follows)))
-    yield from (hold for _, hold in sorted(partly, key=lambda pair: -pair[0]))
+        joints = context.kinematics.solve_free(
+            contact.hand,
+            opening=contact.opening,
+            start=joints,
+            allowed=part.bodies if contact.pushes else None,
+        )
+        if joints is None:
+            continue
+        options = [replace(contact, turn_fraction=turn_fraction) for turn_fraction in TURN_FRACTIONS]
+        reached = [(_reachable_fraction(context, part, option, joints), option) for option in options]
+        fraction, option = max(reached, key=lambda pair: pair[0])
+        if fraction == 1.0:
+            yield option
+        elif fraction > 0.0:
+            partial.append((fraction, option))
+    yield from (option for _, option in sorted(partial, key=lambda pair: -pair[0]))
 
 
-def _followed(work: Workplace, link: Link, hold: Hold, joints: np.ndarray) -> float:
-    """How much of the part's way the arm can go with it."""
-    start, reached = position(work, link.joint), 0.0
-    for share in (0.33, 0.67, 1.0):
-        way = share * (link.target - start)
-        there = _carried(work, link.joint, hold.hand, way, hold.follows)
-        moved = (link.joint, start + way)
-        solved = work.reach.clear(there, opening=0.02, start=joints, allowed=link.members, moved=moved)
+def _reachable_fraction(context: SkillContext, part: MovingPart, contact: HandContact, joints: np.ndarray) -> float:
+    """Returns the fraction of the part's way that the arm can follow."""
+    start, reached = joint_position(context, part.joint), 0.0
+    for fraction in (0.33, 0.67, 1.0):
+        change = fraction * (part.target - start)
+        hand = _carried_pose(context, part.joint, contact.hand, change, contact.turn_fraction)
+        moved = (part.joint, start + change)
+        solved = context.kinematics.solve_free(hand, opening=0.02, start=joints, allowed=part.bodies, moved=moved)
         if solved is None:
             break
-        joints, reached = solved, share
+        joints, reached = solved, fraction
     return reached
 
 
-def _middle(work: Workplace, link: Link) -> np.ndarray:
-    """Of the part's geoms."""
-    geoms = link.members[work.sight.model.geom_bodyid]
-    return work.sight.data.geom_xpos[geoms].mean(axis=0)
+def _middle(context: SkillContext, part: MovingPart) -> np.ndarray:
+    """Returns the mean position of the part's geoms."""
+    geoms = part.bodies[context.state.model.geom_bodyid]
+    return context.state.data.geom_xpos[geoms].mean(axis=0)
 
 
-def _way(work: Workplace, link: Link, point: np.ndarray) -> np.ndarray:
-    """Direction in which a point of the part moves towards the target."""
-    axis, anchor = _axis(work, link.joint)
-    sign = np.sign(link.target - position(work, link.joint))
-    way = axis if _slides(work, link.joint) else np.cross(axis, point - anchor)
-    return sign * way / max(float(np.linalg.norm(way)), 1e-9)
+def _direction(context: SkillContext, part: MovingPart, point: np.ndarray) -> np.ndarray:
+    """Returns the direction in which a point of the part moves towards the target."""
+    axis, anchor = _axis(context, part.joint)
+    sign = np.sign(part.target - joint_position(context, part.joint))
+    direction = axis if _slides(context, part.joint) else np.cross(axis, point - anchor)
+    return sign * direction / max(float(np.linalg.norm(direction)), 1e-9)
 
 
-def _face(work: Workplace, link: Link, along: np.ndarray, reach: float = 0.16) -> tuple[HeightMap, np.ndarray]:
-    """The part seen along a direction, and where the map shows it."""
-    middle = _middle(work, link)
-    seen = work.terrain.map(facing(middle, along), (reach, reach), above=0.3, cell=0.004)
-    return seen, belongs(seen, link.members)
+def _map_part(context: SkillContext, part: MovingPart, along: np.ndarray) -> tuple[HeightMap, np.ndarray]:
+    """Returns a height map of the part along a direction, and a mask of the part's cells."""
+    frame = frame_along(_middle(context, part), along)
+    height_map = context.mapper.map(frame, (0.16, 0.16), above=0.3, cell=0.004)
+    return height_map, cells_of(height_map, part.bodies)
 
 
-def _points(seen: HeightMap, where: Bool[np.ndarray, "n m"]) -> Float[np.ndarray, "k 3"]:
-    """World positions of some rays' ends."""
-    i, j = np.nonzero(where)
-    middle = [(extent - 1) // 2 for extent in seen.height.shape]
-    local = np.stack([(i - middle[0]) * seen.cell, (j - middle[1]) * seen.cell, -seen.height[i, j]], axis=1)
-    return seen.frame.position + local @ seen.frame.rotation.T
-
-
-def _grips(work: Workplace, link: Link, knob: bool) -> Iterator[Hold]:
-    """Grasps of the handle: what stands out most, or of the knob from above."""
-    way = _way(work, link, _middle(work, link))
-    outwards = way if abs(link.target) > abs(position(work, link.joint)) else -way
+def _grips(context: SkillContext, part: MovingPart, knob: bool) -> Iterator[HandContact]:
+    """Yields grasps of the handle, which sticks out most, or of the knob from above, cheapest first."""
+    direction = _direction(context, part, _middle(context, part))
+    outwards = direction if abs(part.target) > abs(joint_position(context, part.joint)) else -direction
     if knob:
-        handle, tilts = _middle(work, link), TILTS[:1]
+        handle, tilts = _middle(context, part), TILTS[:1]
     else:
-        seen, where = _face(work, link, -outwards)
-        if not where.any():
+        face, mask = _map_part(context, part, -outwards)
+        if not mask.any():
             return
-        handle = _points(seen, where & (seen.height > seen.height[where].max() - 0.008)).mean(axis=0)
+        handle = cell_points(face, mask & (face.height > face.height[mask].max() - HANDLE_TIP)).mean(axis=0)
         tilts = TILTS
     found = []
     for tilt in tilts:
         along = np.array([0, 0, -1.0]) if knob else -outwards * np.cos(tilt) + np.array([0, 0, -1.0]) * np.sin(tilt)
-        frame = facing(handle, along / np.linalg.norm(along))
-        seen = work.terrain.map(frame, (0.13, 0.13), above=0.12, cell=0.003)
-        where = belongs(seen, link.members)
+        frame = frame_along(handle, along / np.linalg.norm(along))
+        height_map = context.mapper.map(frame, (0.13, 0.13), above=0.12, cell=0.003)
+        mask = cells_of(height_map, part.bodies)
         if not knob:
-            where = _near(seen, where, handle, outwards)
+            mask = _handle_cells(height_map, mask, handle, outwards)
         for opening in OPENINGS:
-            for grasp in find_grasps(seen, where, handle, np.arange(-6, 6) * np.pi / 12, opening=opening):
+            for grasp in find_grasps(height_map, mask, handle, np.arange(-6, 6) * np.pi / 12, opening=opening):
                 narrow = 0.5 if opening < WIDEST else 0.0
                 found.append((grasp.cost + narrow, grasp, opening))
-    for _, grasp, opening in sorted(found, key=lambda entry: entry[0])[:HOLDS]:
+    for _, grasp, opening in sorted(found, key=lambda entry: entry[0])[:MAX_GRASPS]:
         for hand in (grasp.hand, grasp.hand.flipped):
-            yield Hold(hand, -APPROACH * hand.rotation[:, 2], opening)
+            yield HandContact(hand, -APPROACH * hand.rotation[:, 2], opening)
 
 
-def _near(seen: HeightMap, where: np.ndarray, handle: np.ndarray, outwards: np.ndarray) -> np.ndarray:
-    """Only what is about as far out as the handle."""
-    kept = np.zeros_like(where)
-    points = _points(seen, where)
-    kept[np.nonzero(where)] = np.abs((points - handle) @ outwards) < HANDLE_DEPTH
+def _handle_cells(height_map: HeightMap, mask: np.ndarray, handle: np.ndarray, outwards: np.ndarray) -> np.ndarray:
+    """Returns the cells of a mask that are about as far out as the handle."""
+    kept = np.zeros_like(mask)
+    points = cell_points(height_map, mask)
+    kept[np.nonzero(mask)] = np.abs((points - handle) @ outwards) < HANDLE_DEPTH
     return kept
 
 
-def _pushes(work: Workplace, link: Link) -> Iterator[Hold]:
-    """Closed fingers, pointing down, behind the part: far from a hinge, in the middle of a drawer."""
-    way = _way(work, link, _middle(work, link))
-    seen, where = _face(work, link, way)
-    if not where.any():
+def _pushes(context: SkillContext, part: MovingPart) -> Iterator[HandContact]:
+    """Yields contacts of closed fingers behind the part: far from a hinge, in the middle of a drawer."""
+    face, mask = _map_part(context, part, _direction(context, part, _middle(context, part)))
+    if not mask.any():
         return
-    points = _points(seen, where)
-    axis, anchor = _axis(work, link.joint)
-    centre = points.mean(axis=0)
-    if _slides(work, link.joint):
-        costs = np.linalg.norm((points - centre)[:, :2], axis=1)
+    points = cell_points(face, mask)
+    axis, anchor = _axis(context, part.joint)
+    center = points.mean(axis=0)
+    if _slides(context, part.joint):
+        costs = np.linalg.norm((points - center)[:, :2], axis=1)
     else:
         distances = np.linalg.norm(np.cross(points - anchor, axis), axis=1)
         costs = np.abs(distances - 0.85 * distances.max())
     costs = costs - 0.3 * points[:, 2]
     for index in np.argsort(costs)[:: max(len(points) // 200, 1)][:30]:
         point = points[index]
-        towards = _way(work, link, point)
-        level = towards * [1, 1, 0] / max(float(np.linalg.norm(towards[:2])), 1e-6)
+        direction = _direction(context, part, point)
+        level = direction * [1, 1, 0] / max(float(np.linalg.norm(direction[:2])), 1e-6)
         for tilt in PUSH_TILTS:
             along = np.array([0, 0, -np.cos(tilt)]) + np.sin(tilt) * level
-            for turn, half in enumerate(CLOSED_HALF):
+            for turn, half in enumerate(CLOSED_HALF_DEPTHS):
                 closing = np.cross(along, np.cross(level, along)) if turn else np.cross([0, 0, 1.0], level)
                 closing /= np.linalg.norm(closing)
                 tip = point - level * (half + 0.006) - [0, 0, PUSH_BELOW]
                 rotation = np.stack([closing, np.cross(along, closing), along], axis=1)
-                yield Hold(Pose(tip - TIP * along, rotation), np.array([0, 0, 0.10]) - 0.04 * level, 0.0)
+                hand = Pose(tip - TIP * along, rotation)
+                yield HandContact(hand, np.array([0, 0, 0.10]) - 0.04 * level, CLOSED)

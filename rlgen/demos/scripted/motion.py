@@ -1,36 +1,52 @@
-"""How an episode is performed: straight and steady, or varied as people are."""
+"""From targets of the hand to actions, in the style of an episode: straight and steady, or varied as humans are."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from rlgen.core.actions import CLOSE, OPEN
 from rlgen.demos.scripted.geometry import Pose, rotation_between
+
+# Distances between the fingers, metres.
+CLOSED, FULLY_OPEN = 0.0, 0.08
+# An action of 1 moves the controller's goal by this much; the arm follows about half of it within a control step.
+METERS_PER_ACTION = 0.05
+RADIANS_PER_ACTION = 0.5
+# Fraction of the remaining turn that an action asks for, and the largest rotation action.
+TURN_GAIN, MAX_TURN = 0.6, 0.9
+# A load pulls the hand down. The remaining error is integrated slowly, near the target only: gain per control step,
+# distance from the target, largest correction, metres.
+LOAD_GAIN, LOAD_DISTANCE, MAX_LOAD = 0.15, 0.02, 0.015
+# The gripper's internal command runs from -1 (open) to 1 (closed), by this much in a control step.
+GRIPPER_STEP = 0.25
+# Tremor of positions and rotations relative to the style's.
+TREMOR_SCALES = np.array([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])
 
 
 @dataclass(frozen=True)
 class Style:
-    """One episode's manner; lengths in metres, times in control steps.
+    """The manner of one episode; lengths in metres, times in control steps.
 
     Attributes:
       speed: largest position action.
-      gain: share of the remaining way that an action asks for.
+      gain: fraction of the remaining distance that an action asks for.
       tremor: size of the smooth noise on position actions; rotations tremble a tenth as much.
-      pause: chance of a hesitation before a phase.
-      longest_pause: its length at most.
-      overshoot: how far beyond the point above an object the hand goes before it corrects.
-      arc: how far the middle of a way bends to a side, which makes the side of approach and of carrying.
-      clearance: how far above what is in the way things are carried.
-      grasp_choice: spread of what is added to the cost of each grasp; 0 takes the best.
-      grasp_error: spread of where the fingers close.
-      place_error: spread of where things are put.
-      close_steps: steps given to the fingers.
+      pause_probability: chance of a pause before a phase.
+      longest_pause: its largest length.
+      overshoot: distance that the hand goes beyond the point above an object before it corrects.
+      arc: sideways offset of the middle of a path, which decides the side of approach and of carrying.
+      clearance: height above obstacles at which the hand passes.
+      grasp_choice: scale of the exponential noise on the cost of each grasp; 0 takes the best.
+      grasp_error: standard deviation of the position at which the fingers close.
+      place_error: standard deviation of the position at which objects are put.
+      close_steps: least steps that the fingers are given to close.
     """
 
     speed: float = 0.95
     gain: float = 1.0
     tremor: float = 0.0
-    pause: float = 0.0
+    pause_probability: float = 0.0
     longest_pause: int = 8
     overshoot: float = 0.0
     arc: float = 0.0
@@ -42,13 +58,13 @@ class Style:
 
 
 def draw_style(random: np.random.Generator) -> Style:
-    """A style as a person might have: three sides of approach, hesitations, corrections, other grasps."""
+    """Returns a human-like style: three sides of approach, pauses, corrections, different grasps."""
     side = random.choice([-1.0, 0.0, 1.0])
     return Style(
         speed=random.uniform(0.7, 1.0),
         gain=random.uniform(0.75, 1.0),
         tremor=random.uniform(0.02, 0.07),
-        pause=random.uniform(0.1, 0.4),
+        pause_probability=random.uniform(0.1, 0.4),
         overshoot=random.uniform(0.0, 0.025),
         arc=side * random.uniform(0.06, 0.12),
         clearance=random.uniform(0.03, 0.06),
@@ -59,35 +75,24 @@ def draw_style(random: np.random.Generator) -> Style:
     )
 
 
-def hesitation(style: Style, random: np.random.Generator) -> int:
-    """Steps to wait before a phase, mostly none."""
-    return int(random.integers(2, style.longest_pause + 1)) if random.random() < style.pause else 0
+def draw_pause(style: Style, random: np.random.Generator) -> int:
+    """Returns the control steps to wait before a phase, mostly none."""
+    return int(random.integers(2, style.longest_pause + 1)) if random.random() < style.pause_probability else 0
 
 
-def spread(random: np.random.Generator, size: float) -> Float[np.ndarray, "3"]:
-    """A horizontal offset with a standard deviation, cut at two of them."""
-    return np.append(np.clip(random.normal(0, 1, 2), -2, 2) * size, 0.0)
-
-
-# An action of 1 moves the goal by this much; the arm follows about half of it within a control step.
-METRES_PER_ACTION = 0.05
-RADIANS_PER_ACTION = 0.5
-TURN_GAIN, FASTEST_TURN = 0.6, 0.9
-# What the hand holds pulls it down: the error that stays is taken back slowly, near the target only.
-PULL_BACK, PULL_NEAR, PULL_MOST = 0.15, 0.02, 0.015
-# The gripper's internal command runs from -1, open, to 1, closed, by a quarter a control step.
-OPEN, GRIPPER_STEP = 0.08, 0.25
-TREMOR_SHARES = np.array([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])
+def draw_offset(random: np.random.Generator, std: float) -> Float[np.ndarray, "3"]:
+    """Returns a horizontal offset with a standard deviation per axis, clipped at twice that, metres."""
+    return np.append(np.clip(random.normal(0, 1, 2), -2, 2) * std, 0.0)
 
 
 @dataclass(frozen=True)
 class Move:
-    """What a script asks for in one control step.
+    """A target for one control step.
 
     Attributes:
-      hand: where the grip site should go; None holds still.
-      opening: between the fingers, metres: 0 closes, `OPEN` opens.
-      speed: share of the style's speed.
+      hand: pose that the grip site should go to; None holds still.
+      opening: between the fingers, metres; `CLOSED` closes, `FULLY_OPEN` opens.
+      speed: relative to the style's speed.
     """
 
     hand: Pose | None
@@ -95,36 +100,41 @@ class Move:
     speed: float = 1.0
 
 
-class Motor:
-    """Turns moves into actions in a style; remembers its tremor and what pulls at the hand."""
+class Controller:
+    """A proportional controller from moves to actions, in a style, with tremor and a correction for the load."""
 
     def __init__(self, style: Style, random: np.random.Generator):
         self._style, self._random = style, random
-        self._noise, self._pull = np.zeros(6), np.zeros(3)
-        self._gripper = -1.0
+        self._noise, self._load = np.zeros(6), np.zeros(3)
+        self._gripper = OPEN
 
     def action(self, move: Move, hand: Pose) -> Float[np.ndarray, "7"]:
-        """The environment's action: position, axis-angle, gripper (-1 opens, +1 closes)."""
-        gripper = self._grip(move.opening)
+        """Returns the next action: position, axis-angle, gripper (-1 opens, +1 closes).
+
+        Args:
+          move: target of the control step.
+          hand: current pose of the grip site.
+        """
+        gripper = self._gripper_command(move.opening)
         if move.hand is None:
             return np.append(np.zeros(6), gripper)
         style, error = self._style, move.hand.position - hand.position
-        if np.linalg.norm(error) < PULL_NEAR:
-            self._pull = np.clip(self._pull + PULL_BACK * error, -PULL_MOST, PULL_MOST)
-        wanted = style.gain * (error + self._pull) / METRES_PER_ACTION
-        largest, limit = float(np.abs(wanted).max()), style.speed * move.speed
+        if np.linalg.norm(error) < LOAD_DISTANCE:
+            self._load = np.clip(self._load + LOAD_GAIN * error, -MAX_LOAD, MAX_LOAD)
+        shift = style.gain * (error + self._load) / METERS_PER_ACTION
+        largest, limit = float(np.abs(shift).max()), style.speed * move.speed
         if largest > limit:
-            wanted *= limit / largest
+            shift *= limit / largest
         turn = TURN_GAIN * rotation_between(hand.rotation, move.hand.rotation) / RADIANS_PER_ACTION
         size = float(np.linalg.norm(turn))
-        if size > FASTEST_TURN:
-            turn *= FASTEST_TURN / size
-        self._noise = 0.8 * self._noise + style.tremor * self._random.normal(0, 0.6, 6) * TREMOR_SHARES
-        return np.append(np.clip(np.concatenate([wanted, turn]) + self._noise, -1.0, 1.0), gripper)
+        if size > MAX_TURN:
+            turn *= MAX_TURN / size
+        self._noise = 0.8 * self._noise + style.tremor * self._random.normal(0, 0.6, 6) * TREMOR_SCALES
+        return np.append(np.clip(np.concatenate([shift, turn]) + self._noise, -1.0, 1.0), gripper)
 
-    def _grip(self, opening: float) -> float:
-        """Closes or opens; something in between by turns, since datasets know no other commands than these."""
-        wanted = np.clip(1.0 - 2.0 * opening / OPEN, -1.0, 1.0)
-        sign = 1.0 if wanted >= 1.0 or (wanted > -1.0 and self._gripper < wanted) else -1.0
-        self._gripper = float(np.clip(self._gripper + sign * GRIPPER_STEP, -1.0, 1.0))
-        return sign
+    def _gripper_command(self, opening: float) -> float:
+        """Returns OPEN or CLOSE, in turns for an opening in between: datasets hold no other commands."""
+        target = np.clip(1.0 - 2.0 * opening / FULLY_OPEN, -1.0, 1.0)
+        command = CLOSE if target >= 1.0 or (target > -1.0 and self._gripper < target) else OPEN
+        self._gripper = float(np.clip(self._gripper + command * GRIPPER_STEP, -1.0, 1.0))
+        return command

@@ -1,127 +1,137 @@
-"""Picking an object up and putting it where an atom of the goal wants it."""
+"""Skills that pick an object up and put it where an atom of the goal holds."""
 
 import numpy as np
 
 from rlgen.demos.scripted.geometry import Pose
 from rlgen.demos.scripted.grasps import Grasp
-from rlgen.demos.scripted.motion import OPEN, spread
-from rlgen.demos.scripted.plans import APPROACH, Plan, grip_mark
-from rlgen.demos.scripted.reach import Held
+from rlgen.demos.scripted.kinematics import HeldObject
+from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, draw_offset
+from rlgen.demos.scripted.plans import APPROACH, Plan, grasp_signature
 from rlgen.demos.scripted.skills import (
-    CLOSED,
-    LOADED,
+    ANY_TURN,
+    LOADED_SPEED,
     Skill,
-    Workplace,
+    SkillContext,
     close_fingers,
-    go,
-    hesitate,
+    move_to,
     open_fingers,
+    pause,
     travel,
 )
 
-# How far an object is lifted to see whether it comes along, and from how far above its place it goes straight down.
+# Height by which an object is lifted to test the grasp, and above its place from which it is lowered, metres.
 LIFT, ABOVE = 0.06, 0.06
-# The hand may have moved this far in the object's frame while it was lifted: what hangs from its rim turns.
-SLIP = 0.03
-# A hand this far from where it was to grasp has met something.
+# Most that the hand may move in the object's frame during the lift, metres: an object that hangs by its rim turns.
+MAX_SLIP = 0.03
+# Distance from the grasp at which the hand was blocked, metres.
 BLOCKED = 0.015
-# Control steps that are enough for carrying something without hurry.
-TO_CARRY = 130
-# An object further than this from where the hand should have it has been lost.
+# Control steps that carrying takes without hurry.
+CARRY_STEPS = 130
+# Distance of an object from its pose in the hand at which it is lost, metres.
 LOST = 0.05
 
 
-def pick_and_place(work: Workplace, atom: int, plan: Plan, refused: list[np.ndarray]) -> Skill:
+def pick_and_place(context: SkillContext, atom: int, plan: Plan, rejected: list[np.ndarray]) -> Skill:
     """Brings the object of an atom to its place.
 
     Args:
-      work: what to work with.
-      atom: number in the goal; `In` or `On`.
-      plan: one of `plans`.
-      refused: where grasps failed before, in the object's frame; grows.
+      context: of the episode.
+      atom: index in the goal; `In` or `On`.
+      plan: one of `find_plans`.
+      rejected: signatures of grasps that failed; grows.
     """
-    body = int(work.sight.scene.goal.bodies[atom])
-    if not (yield from pick(work, body, plan.grasp)):
-        refused.append(grip_mark(work, body, plan.grasp))
+    body = int(context.state.scene.goal.bodies[atom])
+    if not (yield from pick(context, body, plan.grasp)):
+        rejected.append(grasp_signature(context, body, plan.grasp))
         return False
-    return (yield from place(work, body, plan))
+    return (yield from place(context, body, plan))
 
 
-def pick(work: Workplace, body: int, grasp: Grasp) -> Skill:
-    """Grasps and lifts; false where the object stays or falls."""
-    hand = grasp.hand.moved(spread(work.random, work.style.grasp_error))
+def pick(context: SkillContext, body: int, grasp: Grasp) -> Skill:
+    """Grasps and lifts an object; fails where it is not lifted.
+
+    Args:
+      context: of the episode.
+      body: index of the object's body.
+      grasp: where the fingers close, before the style's error.
+    """
+    hand = grasp.hand.moved(draw_offset(context.random, context.style.grasp_error))
     before = hand.moved(-APPROACH * hand.rotation[:, 2])
-    yield from hesitate(work, OPEN)
-    if work.style.overshoot and not work.hurried:
-        way = before.position - work.sight.hand.position
-        way[2] = 0.0
-        beyond = way / max(float(np.linalg.norm(way)), 1e-6) * work.style.overshoot
-        yield from travel(work, before.moved(beyond), OPEN, near=0.03)
-    yield from travel(work, before, OPEN)
-    yield from go(work, before, OPEN, near=0.008, turned=0.06, steps=40)
-    yield from hesitate(work, OPEN)
-    yield from go(work, hand, OPEN, near=0.006, turned=0.06, steps=30, speed=0.6)
-    blocked = np.linalg.norm(work.sight.hand.position - hand.position) > BLOCKED
-    if blocked or not (yield from close_fingers(work)):
-        yield from _give_up(work)
+    yield from pause(context, FULLY_OPEN)
+    if context.style.overshoot and not context.hurried:
+        direction = before.position - context.state.hand.position
+        direction[2] = 0.0
+        beyond = direction / max(float(np.linalg.norm(direction)), 1e-6) * context.style.overshoot
+        yield from travel(context, before.moved(beyond), FULLY_OPEN, near=0.03)
+    yield from travel(context, before, FULLY_OPEN)
+    yield from move_to(context, before, FULLY_OPEN, near=0.008, turned=0.06, steps=40)
+    yield from pause(context, FULLY_OPEN)
+    yield from move_to(context, hand, FULLY_OPEN, near=0.006, turned=0.06, steps=30, speed=0.6)
+    blocked = np.linalg.norm(context.state.hand.position - hand.position) > BLOCKED
+    if blocked or not (yield from close_fingers(context)):
+        yield from _give_up(context)
         return False
-    held = _held(work, body)
-    yield from go(
-        work, work.sight.hand.moved(np.array([0, 0, LIFT])), CLOSED, near=0.015, turned=9.0, steps=25, speed=0.6
-    )
-    slipped = held.grip.inverse.position - _held(work, body).grip.inverse.position
-    if np.linalg.norm(slipped) > SLIP:
-        yield from _give_up(work)
+    held = _held_object(context, body)
+    lifted = context.state.hand.moved(np.array([0, 0, LIFT]))
+    yield from move_to(context, lifted, CLOSED, near=0.015, turned=ANY_TURN, steps=25, speed=0.6)
+    slip = held.grip.inverse.position - _held_object(context, body).grip.inverse.position
+    if np.linalg.norm(slip) > MAX_SLIP:
+        yield from _give_up(context)
         return False
     return True
 
 
-def place(work: Workplace, body: int, plan: Plan) -> Skill:
-    """Carries what is held to its place and lets go; false where it was lost on the way."""
-    work.hurried |= work.sight.left < TO_CARRY
-    at = plan.let_go.moved(spread(work.random, work.style.place_error))
+def place(context: SkillContext, body: int, plan: Plan) -> Skill:
+    """Carries the held object to its place and lets go; fails where it is lost on the way.
 
-    above = at.moved(plan.entry if plan.sideways else np.array([0, 0, ABOVE]))
-    held = _held(work, body)
-    yield from travel(work, above @ held.grip.inverse, CLOSED, held=held)
-    yield from hesitate(work, CLOSED)
-    if not _holding(work, body, held):
+    Args:
+      context: of the episode.
+      body: index of the object's body.
+      plan: the place, and how the object gets there.
+    """
+    context.hurried |= context.state.steps_left < CARRY_STEPS
+    at = plan.release_pose.moved(draw_offset(context.random, context.style.place_error))
+    above = at.moved(plan.entry if plan.from_side else np.array([0, 0, ABOVE]))
+    held = _held_object(context, body)
+    yield from travel(context, above @ held.grip.inverse, CLOSED, held=held)
+    yield from pause(context, CLOSED)
+    if not _still_holds(context, held):
         return False
-    # However the object lies in the hand by now: it is the object that goes to its place.
-    held = _held(work, body)
+    # The object may have moved in the hand, and it is the object that goes to the place.
+    held = _held_object(context, body)
     before = above @ held.grip.inverse
-    if not plan.sideways:
-        # First exactly over it: there may be walls on the way down.
-        higher = Pose(
-            np.array([*before.position[:2], max(work.sight.hand.position[2], before.position[2])]), before.rotation
-        )
-        yield from go(work, higher, CLOSED, near=0.01, turned=0.2, steps=15, speed=LOADED)
-    yield from go(work, before, CLOSED, near=0.015, turned=0.2, steps=20, speed=LOADED)
-    held = _held(work, body)
-    yield from go(work, at @ held.grip.inverse, CLOSED, near=0.006, turned=0.3, steps=30, speed=0.6)
-    if not _holding(work, body, held):
+    if not plan.from_side:
+        # First exactly above: there may be walls on the way down.
+        height = max(context.state.hand.position[2], before.position[2])
+        higher = Pose(np.array([*before.position[:2], height]), before.rotation)
+        yield from move_to(context, higher, CLOSED, near=0.01, turned=0.2, steps=15, speed=LOADED_SPEED)
+    yield from move_to(context, before, CLOSED, near=0.015, turned=0.2, steps=20, speed=LOADED_SPEED)
+    held = _held_object(context, body)
+    yield from move_to(context, at @ held.grip.inverse, CLOSED, near=0.006, turned=0.3, steps=30, speed=0.6)
+    if not _still_holds(context, held):
         return False
-    yield from hesitate(work, CLOSED)
-    yield from open_fingers(work)
-    hand = work.sight.hand
-    back = 0.6 * plan.entry if plan.sideways else -0.10 * hand.rotation[:, 2]
-    yield from go(work, hand.moved(back), OPEN, near=0.02, turned=9.0, steps=30)
+    yield from pause(context, CLOSED)
+    yield from open_fingers(context)
+    hand = context.state.hand
+    back = 0.6 * plan.entry if plan.from_side else -0.10 * hand.rotation[:, 2]
+    yield from move_to(context, hand.moved(back), FULLY_OPEN, near=0.02, turned=ANY_TURN, steps=30)
     return True
 
 
-def _held(work: Workplace, body: int) -> Held:
-    """What is in the hand, as it lies there."""
-    return Held(body, work.sight.hand.inverse @ work.sight.body(body))
+def _held_object(context: SkillContext, body: int) -> HeldObject:
+    """Returns an object in the hand, with its current pose there."""
+    return HeldObject(body, context.state.hand.inverse @ context.state.body_pose(body))
 
 
-def _holding(work: Workplace, body: int, held: Held) -> bool:
-    wanted = work.sight.hand @ held.grip
-    return bool(np.linalg.norm(wanted.position - work.sight.body(body).position) < LOST)
+def _still_holds(context: SkillContext, held: HeldObject) -> bool:
+    """Returns whether an object is about where it was in the hand."""
+    expected = context.state.hand @ held.grip
+    return bool(np.linalg.norm(expected.position - context.state.body_pose(held.body).position) < LOST)
 
 
-def _give_up(work: Workplace) -> Skill:
-    """Lets go and backs off."""
-    yield from open_fingers(work)
-    hand = work.sight.hand
-    yield from go(work, hand.moved(np.array([0, 0, 0.10])), OPEN, near=0.03, turned=9.0, steps=25)
+def _give_up(context: SkillContext) -> Skill:
+    """Lets go and moves up."""
+    yield from open_fingers(context)
+    above = context.state.hand.moved(np.array([0, 0, 0.10]))
+    yield from move_to(context, above, FULLY_OPEN, near=0.03, turned=ANY_TURN, steps=25)
     return True

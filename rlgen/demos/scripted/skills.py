@@ -1,30 +1,34 @@
-"""What all skills are made of: going somewhere, waiting, the fingers, and the tools they share."""
+"""The elements of all skills: moving, waiting and the fingers, and the context that skills share."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 
-from rlgen.demos.scripted.geometry import Pose, Sight, rotation_between
-from rlgen.demos.scripted.height_maps import Terrain
-from rlgen.demos.scripted.motion import OPEN, Move, Style, hesitation
-from rlgen.demos.scripted.places import Places
-from rlgen.demos.scripted.reach import Held, Reach
+from rlgen.demos.scripted.geometry import Pose, SceneState, rotation_between
+from rlgen.demos.scripted.height_maps import HeightMapper
+from rlgen.demos.scripted.kinematics import HeldObject, Kinematics
+from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, Move, Style, draw_pause
+from rlgen.demos.scripted.places import PlaceFinder
 
-# A skill yields a move a control step, while `Workplace.sight` is kept up to date, and returns whether it succeeded.
+# A skill yields a move per control step, while `SkillContext.state` is kept up to date, and returns its success.
 Skill = Generator[Move, None, bool]
-CLOSED, OPENED = 0.0, 0.06
-# From the grip site down to the fingertips, and a little.
+# Opening at which the fingers count as open, metres.
+OPENED = 0.06
+# Opening below which nothing is between closed fingers, and change per control step at which they have stopped, metres.
+NOTHING_BETWEEN, FINGERS_STOPPED = 0.002, 5e-4
+# Distance from the grip site down to the fingertips, with a margin, metres.
 BELOW_HAND = 0.015
-# A hand that got no millimetre nearer for some control steps is held by something; a radian counts as metres.
-GAIN, PATIENCE, TURN_COUNTS = 0.001, 10, 0.05
-# Share of the speed with something in the hand.
-LOADED = 0.9
-# Half widths of what is swept by the hand and by the hand with a load, and between points of a way, metres; and how
-# near such a point is passed.
-HAND_WIDTH, LOAD_WIDTH, STOPS, PASSING = 0.06, 0.10, 0.10, 0.05
-# Ways to get out from under something, metres.
-ASIDE = tuple(
+# A hand that gets no nearer by MIN_PROGRESS metres in STALL_STEPS control steps is blocked; a radian counts as metres.
+MIN_PROGRESS, STALL_STEPS, METERS_PER_RADIAN = 0.001, 10, 0.05
+# An orientation tolerance that any hand meets, radians.
+ANY_TURN = 9.0
+# Relative speed with a load.
+LOADED_SPEED = 0.9
+# Half widths swept by the hand, empty and loaded; distance between waypoints, and tolerance at them, metres.
+HAND_WIDTH, LOAD_WIDTH, WAYPOINT_DISTANCE, WAYPOINT_TOLERANCE = 0.06, 0.10, 0.10, 0.05
+# Horizontal offsets to get out from under something, metres.
+SIDESTEPS = tuple(
     np.array([radius * np.cos(angle), radius * np.sin(angle), 0.0])
     for radius in (0.0, 0.04, 0.08, 0.12, 0.16)
     for angle in (np.arange(8) * np.pi / 4 if radius else (0.0,))
@@ -32,27 +36,27 @@ ASIDE = tuple(
 
 
 @dataclass
-class Workplace:
-    """What a skill works with.
+class SkillContext:
+    """The state, tools and style that the skills of an episode share.
 
     Attributes:
-      sight: the present state.
-      reach, terrain, places: questions about poses that are not there yet.
-      style, random: how this episode is performed.
-      hurried: whether there is no time for hesitations and bends.
+      state: current state.
+      kinematics, mapper, places: answers to questions about other states.
+      style, random: manner of this episode, and its source of variation.
+      hurried: whether there is no time for pauses and bends.
     """
 
-    sight: Sight
-    reach: Reach
-    terrain: Terrain
-    places: Places
+    state: SceneState
+    kinematics: Kinematics
+    mapper: HeightMapper
+    places: PlaceFinder
     style: Style
     random: np.random.Generator
     hurried: bool = False
 
 
-def go(
-    work: Workplace,
+def move_to(
+    context: SkillContext,
     target: Pose,
     opening: float,
     *,
@@ -61,125 +65,149 @@ def go(
     steps: int = 70,
     speed: float = 1.0,
 ) -> Skill:
-    """Until the hand is there; false where it does not arrive in time or no longer gets nearer."""
-    # Who is in a hurry is as fast as can be, whatever the style.
-    speed = speed / work.style.speed if work.hurried else speed
-    nearest, since = np.inf, 0
+    """Moves the hand straight to a pose; fails where it does not arrive in time or no longer gets nearer.
+
+    Args:
+      context: of the episode.
+      target: pose of the grip site.
+      opening: between the fingers, metres.
+      near: largest distance at which the hand has arrived, metres.
+      turned: largest rotation at which it has, radians.
+      steps: most control steps.
+      speed: relative to the style's speed.
+    """
+    # In a hurry the hand is as fast as it can be, in any style.
+    speed = speed / context.style.speed if context.hurried else speed
+    nearest, stalled = np.inf, 0
     for _ in range(steps):
-        hand = work.sight.hand
-        away = float(np.linalg.norm(target.position - hand.position))
-        aside = float(np.linalg.norm(rotation_between(hand.rotation, target.rotation)))
-        if away < near and aside < turned:
+        hand = context.state.hand
+        distance = float(np.linalg.norm(target.position - hand.position))
+        angle = float(np.linalg.norm(rotation_between(hand.rotation, target.rotation)))
+        if distance < near and angle < turned:
             return True
-        left = away + TURN_COUNTS * min(aside, 1.0)
-        nearest, since = (left, 0) if left < nearest - GAIN else (nearest, since + 1)
-        if since >= PATIENCE:
+        left = distance + METERS_PER_RADIAN * min(angle, 1.0)
+        nearest, stalled = (left, 0) if left < nearest - MIN_PROGRESS else (nearest, stalled + 1)
+        if stalled >= STALL_STEPS:
             return False
         yield Move(target, opening, speed)
     return False
 
 
-def wait(work: Workplace, steps: int, opening: float) -> Skill:
-    """Holds still."""
+def wait(steps: int, opening: float) -> Skill:
+    """Holds still for some control steps."""
     for _ in range(steps):
         yield Move(None, opening)
     return True
 
 
-def hesitate(work: Workplace, opening: float) -> Skill:
-    """Waits as people do now and then, in a style that does."""
-    steps = hesitation(work.style, work.random)
-    yield from wait(work, 0 if work.hurried else steps, opening)
+def pause(context: SkillContext, opening: float) -> Skill:
+    """Waits now and then, as humans do, in a style that does."""
+    steps = draw_pause(context.style, context.random)
+    yield from wait(0 if context.hurried else steps, opening)
     return True
 
 
-def close_fingers(work: Workplace) -> Skill:
-    """Closes until the fingers stand still; false where nothing is between them."""
-    before, hand = work.sight.opening, work.sight.hand
-    for step in range(2 * work.style.close_steps):
-        # The hand keeps its place by its own actions: steps without any are dropped from datasets.
+def close_fingers(context: SkillContext) -> Skill:
+    """Closes the fingers until they stop; fails where nothing is between them."""
+    before, hand = context.state.opening, context.state.hand
+    for step in range(2 * context.style.close_steps):
+        # The target is the hand's own pose: control steps without motion are dropped from datasets.
         yield Move(hand, CLOSED)
-        now = work.sight.opening
-        if step + 1 >= work.style.close_steps and abs(now - before) < 5e-4:
+        now = context.state.opening
+        if step + 1 >= context.style.close_steps and abs(now - before) < FINGERS_STOPPED:
             break
         before = now
-    return work.sight.opening > 0.002
+    return context.state.opening > NOTHING_BETWEEN
 
 
-def open_fingers(work: Workplace, steps: int = 12) -> Skill:
-    """Opens until the hand is wide enough to go."""
-    hand = work.sight.hand
+def open_fingers(context: SkillContext, steps: int = 12) -> Skill:
+    """Opens the fingers until the hand can leave."""
+    hand = context.state.hand
     for _ in range(steps):
-        yield Move(hand, OPEN)
-        if work.sight.opening > OPENED:
+        yield Move(hand, FULLY_OPEN)
+        if context.state.opening > OPENED:
             break
     return True
 
 
-def travel(work: Workplace, target: Pose, opening: float, *, held: Held | None = None, near: float = 0.02) -> Skill:
-    """Over whatever is in the way, to the target or to above it where something lies under the way there."""
-    speed = LOADED if held is not None else 1.0
+def travel(
+    context: SkillContext, target: Pose, opening: float, *, held: HeldObject | None = None, near: float = 0.02
+) -> Skill:
+    """Moves the hand over all obstacles to a pose, or to above it where an obstacle is under the path there.
+
+    Args:
+      context: of the episode.
+      target: pose of the grip site.
+      opening: between the fingers, metres.
+      held: object in the hand.
+      near: largest distance at which the hand has arrived, metres.
+    """
+    speed = LOADED_SPEED if held is not None else 1.0
     if held is not None:
-        yield from _from_under(work, held, _way_over(work, target, held)[0] - work.sight.hand.position[2])
-    heights = _way_over(work, target, held)
-    begin = work.sight.hand.position
-    if begin[2] < heights[0] - 0.03:
-        up = Pose(np.array([*begin[:2], heights[0]]), work.sight.hand.rotation)
-        yield from go(work, up, opening, near=0.03, turned=9.0, speed=speed)
-    way, arc = (target.position - begin)[:2], _arc(work)
-    aside = arc * np.array([-way[1], way[0]]) / max(float(np.linalg.norm(way)), 1e-6)
-    for share, height in zip(np.linspace(0, 1, len(heights))[1:-1], heights[1:-1], strict=True):
-        there = begin[:2] + share * way + np.sin(np.pi * share) * aside
-        between = Pose(np.array([*there, height]), target.rotation)
-        yield from go(work, between, opening, near=PASSING, turned=9.0, speed=speed, steps=30)
+        rise = _path_heights(context, target, held)[0] - context.state.hand.position[2]
+        yield from _sidestep(context, held, rise)
+    heights = _path_heights(context, target, held)
+    start = context.state.hand.position
+    if start[2] < heights[0] - 0.03:
+        up = Pose(np.array([*start[:2], heights[0]]), context.state.hand.rotation)
+        yield from move_to(context, up, opening, near=0.03, turned=ANY_TURN, speed=speed)
+    path, arc = (target.position - start)[:2], _arc(context)
+    aside = arc * np.array([-path[1], path[0]]) / max(float(np.linalg.norm(path)), 1e-6)
+    for fraction, height in zip(np.linspace(0, 1, len(heights))[1:-1], heights[1:-1], strict=True):
+        there = start[:2] + fraction * path + np.sin(np.pi * fraction) * aside
+        waypoint = Pose(np.array([*there, height]), target.rotation)
+        yield from move_to(context, waypoint, opening, near=WAYPOINT_TOLERANCE, turned=ANY_TURN, speed=speed, steps=30)
     over = Pose(np.array([*target.position[:2], heights[-1]]), target.rotation)
-    return (yield from go(work, over, opening, near=near, speed=speed))
+    return (yield from move_to(context, over, opening, near=near, speed=speed))
 
 
-def _from_under(work: Workplace, held: Held, rise: float) -> Skill:
-    """Sideways first where what is held would hit something on its way up, such as an open drawer."""
-    here, hand = work.sight.body(held.body), work.sight.hand
+def _sidestep(context: SkillContext, held: HeldObject, rise: float) -> Skill:
+    """Moves sideways where the load would otherwise hit something on its way up, such as an open drawer."""
+    here, hand = context.state.body_pose(held.body), context.state.hand
     ups = [np.array([0, 0, up]) for up in np.arange(0.02, rise, 0.02)]
-    for offset in ASIDE:
-        way = [here.moved(share * offset) for share in (0.25, 0.5, 0.75, 1.0)]
-        if all(work.reach.fits(held.body, pose) for pose in (*way, *(way[-1].moved(up) for up in ups))):
+    for offset in SIDESTEPS:
+        aside = [here.moved(fraction * offset) for fraction in (0.25, 0.5, 0.75, 1.0)]
+        path = (*aside, *(aside[-1].moved(up) for up in ups))
+        if all(context.kinematics.object_fits(held.body, pose) for pose in path):
             if offset.any():
-                yield from go(work, hand.moved(offset), CLOSED, near=0.015, turned=9.0, steps=25, speed=LOADED)
+                target = hand.moved(offset)
+                yield from move_to(context, target, CLOSED, near=0.015, turned=ANY_TURN, steps=25, speed=LOADED_SPEED)
             return True
     return False
 
 
-def _way_over(work: Workplace, target: Pose, held: Held | None) -> list[float]:
-    """Heights of the grip site along the way, from here to above the target, at which hand and load are clear."""
-    hand = work.sight.hand
-    way = (target.position - hand.position)[:2]
-    length = float(np.linalg.norm(way))
-    x = np.array([*(way / length), 0.0]) if length > 1e-3 else np.array([1.0, 0, 0])
-    middle = np.array([*(hand.position[:2] + way / 2), max(hand.position[2], target.position[2])])
+def _path_heights(context: SkillContext, target: Pose, held: HeldObject | None) -> list[float]:
+    """Returns heights of the grip site at waypoints from here to above the target at which hand and load are clear."""
+    hand = context.state.hand
+    path = (target.position - hand.position)[:2]
+    length = float(np.linalg.norm(path))
+    x = np.array([*(path / length), 0.0]) if length > 1e-3 else np.array([1.0, 0, 0])
+    middle = np.array([*(hand.position[:2] + path / 2), max(hand.position[2], target.position[2])])
     frame = Pose(middle, np.stack([x, np.cross([0, 0, -1.0], x), [0, 0, -1.0]], axis=1))
-    below = BELOW_HAND if held is None else max(BELOW_HAND, _load_depth(work, held))
-    width = (HAND_WIDTH if held is None else LOAD_WIDTH) + abs(_arc(work))
+    below = BELOW_HAND if held is None else max(BELOW_HAND, _load_depth(context, held))
+    width = (HAND_WIDTH if held is None else LOAD_WIDTH) + abs(_arc(context))
     body = None if held is None else held.body
-    seen = work.terrain.map(frame, (length / 2 + width, width), above=0.5, cell=0.02, without=body)
-    tops = middle[2] + seen.height.max(axis=1)
+    height_map = context.mapper.map(frame, (length / 2 + width, width), above=0.5, cell=0.02, without=body)
+    tops = middle[2] + height_map.height.max(axis=1)
     along = np.linspace(-length / 2 - width, length / 2 + width, len(tops))
-    stops = np.linspace(-length / 2, length / 2, 2 + int(length / STOPS))
+    stops = np.linspace(-length / 2, length / 2, 2 + int(length / WAYPOINT_DISTANCE))
     lowest = np.linspace(min(hand.position[2], target.position[2]), target.position[2], len(stops))
+    reach = width + WAYPOINT_DISTANCE / 2
     return [
-        float(max(low, tops[np.abs(along - stop) <= width + STOPS / 2].max() + below + work.style.clearance))
+        float(max(low, tops[np.abs(along - stop) <= reach].max() + below + context.style.clearance))
         for stop, low in zip(stops, lowest, strict=True)
     ]
 
 
-def _arc(work: Workplace) -> float:
-    """How far ways bend to a side; in a hurry they are straight."""
-    return 0.0 if work.hurried else work.style.arc
+def _arc(context: SkillContext) -> float:
+    """Returns the sideways offset of the middle of paths, metres; in a hurry they are straight."""
+    return 0.0 if context.hurried else context.style.arc
 
 
-def _load_depth(work: Workplace, held: Held) -> float:
-    """How far what is held reaches below the grip site."""
-    pose = work.sight.body(held.body)
+def _load_depth(context: SkillContext, held: HeldObject) -> float:
+    """Returns the distance from the grip site down to the lowest point of the load, metres."""
+    pose = context.state.body_pose(held.body)
     frame = Pose(pose.position + np.array([0, 0, 30.0]), np.eye(3))
     put = (held.body, Pose(frame.position, pose.rotation))
-    under = work.terrain.map(frame, (0.15, 0.15), above=0.4, cell=0.015, put=put)
-    return float(under.height.max() + work.sight.hand.position[2] - pose.position[2])
+    under = context.mapper.map(frame, (0.15, 0.15), above=0.4, cell=0.015, put=put)
+    return float(under.height.max() + context.state.hand.position[2] - pose.position[2])

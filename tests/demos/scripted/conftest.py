@@ -1,4 +1,4 @@
-"""Scenes of several kinds of task, made of the built-in stand-ins."""
+"""Scenes of several kinds of task, made of placeholder assets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlgen.demos.scripted.geometry import Sight
+from rlgen.demos.scripted.geometry import SceneState
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
@@ -15,7 +15,7 @@ from rlgen.libero.scenes.scene import Scene
 
 @pytest.fixture(scope="session")
 def scene_of(cache: Path) -> Callable[[str], Scene]:
-    """A task's scene by its name."""
+    """Returns a task's scene by its name."""
     assets, kept = find_assets(placeholders=True, cache=cache), {}
 
     def load(task: str) -> Scene:
@@ -28,26 +28,26 @@ def scene_of(cache: Path) -> Callable[[str], Scene]:
 
 @pytest.fixture(scope="session")
 def settled() -> Callable[[Scene], np.ndarray]:
-    """Time, qpos, qvel of a task's first stored state, come to rest."""
+    """Returns time, qpos, qvel of a task's first stored state at rest."""
 
     def settle(scene: Scene) -> np.ndarray:
-        pool = VectorEnv([scene], physics="exact", threads=1)
-        pool.reset(scene.stored_states[:1])
+        env = VectorEnv([scene], physics="exact", threads=1)
+        env.reset(scene.stored_states[:1])
         still = np.tile([0, 0, 0, 0, 0, 0, -1.0], (1, 20, 1))
-        physics = pool.step(still).observation.physics[0].copy()
-        pool.close()
+        physics = env.step(still).observation.physics[0].copy()
+        env.close()
         return physics
 
     return settle
 
 
 @pytest.fixture
-def look(scene_of, settled) -> Callable[[str], Sight]:
-    """A task's first stored state at rest, looked at."""
+def state_of(scene_of, settled) -> Callable[[str], SceneState]:
+    """Returns a task's first stored state at rest."""
 
-    def see(task: str) -> Sight:
-        sight = Sight(scene_of(task))
-        sight.update(settled(sight.scene))
-        return sight
+    def load(task: str) -> SceneState:
+        state = SceneState(scene_of(task))
+        state.update(settled(state.scene))
+        return state
 
-    return see
+    return load

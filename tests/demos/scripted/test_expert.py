@@ -1,10 +1,10 @@
-"""Whole episodes: every kind of skill on real tasks, in the benchmark's order, from a seed."""
+"""Whole episodes of the scripted expert: every kind of skill on real tasks, in the right order, from a seed."""
 
 import numpy as np
 import pytest
 
 from rlgen.data.metrics.smoothness import noop_mask
-from rlgen.demos.scripted.expert import ScriptedExpert, _order
+from rlgen.demos.scripted.expert import ScriptedExpert, atom_order
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.envs.vector_env import VectorEnv
 
@@ -13,8 +13,8 @@ TASKS = ("libero_object/6", "libero_spatial/0", "libero_goal/0", "libero_goal/7"
 
 
 def episodes(scene, count, *, clean, seed=0, width=2, physics="fast"):
-    demonstrator, trials = ScriptedExpert(scene, clean=clean), make_trials(count, 50, seed=seed)
-    waves = run_episodes(scene, demonstrator, trials, split="heldout", source="scripted", width=width, physics=physics)
+    expert, trials = ScriptedExpert(scene, clean=clean), make_trials(count, 50, seed=seed)
+    waves = run_episodes(scene, expert, trials, split="heldout", source="scripted", width=width, physics=physics)
     return [episode for wave in waves for episode in wave]
 
 
@@ -48,31 +48,31 @@ def test_without_the_no_ops_the_actions_still_succeed(scene_of):
     scene = scene_of("libero_object/6")
     [episode, *_] = episodes(scene, 1, clean=False, physics="exact")
     kept = episode.actions[~noop_mask(episode.actions)]
-    pool = VectorEnv([scene], physics="exact", threads=1)
-    pool.reset(episode.initial_state[None])
-    result = pool.step(np.concatenate([kept, np.tile([0, 0, 0, 0, 0, 0, -1.0], (20, 1))])[None])
-    pool.close()
+    env = VectorEnv([scene], physics="exact", threads=1)
+    env.reset(episode.initial_state[None])
+    result = env.step(np.concatenate([kept, np.tile([0, 0, 0, 0, 0, 0, -1.0], (20, 1))])[None])
+    env.close()
     assert result.terminated[0]
 
 
-def words(scene):
-    return [" ".join(scene.goal.atoms[atom]) for atom in _order(scene)]
+def ordered_atoms(scene):
+    return [" ".join(scene.goal.atoms[atom]) for atom in atom_order(scene)]
 
 
 def test_drawers_are_closed_after_something_was_put_in_and_before_another_opens(scene_of):
-    assert words(scene_of("libero_10/3")) == [
+    assert ordered_atoms(scene_of("libero_10/3")) == [
         "in akita_black_bowl_1 white_cabinet_1_bottom_region",
         "close white_cabinet_1_bottom_region",
     ]
-    first, last = words(scene_of("libero_90/23"))
+    first, last = ordered_atoms(scene_of("libero_90/23"))
     assert first.startswith("close") and last.startswith("open")
 
 
 def test_what_carries_something_is_put_first(scene_of):
-    first, last = words(scene_of("libero_90/63"))
+    first, last = ordered_atoms(scene_of("libero_90/63"))
     assert first == "in akita_black_bowl_2 wooden_tray_1_contain_region"
     assert last == "on akita_black_bowl_1 akita_black_bowl_2"
 
 
 def test_a_stove_is_turned_on_before_something_stands_on_it(scene_of):
-    assert words(scene_of("libero_10/8"))[0].startswith("turnon")
+    assert ordered_atoms(scene_of("libero_10/8"))[0].startswith("turnon")
