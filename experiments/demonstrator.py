@@ -41,7 +41,7 @@ def main() -> None:
     bundles = build_scene_bundles(tasks, assets, cache, workers=arguments.workers)
     with trial_pool(arguments.workers) as pool:
         for task, bundle in zip(tasks, bundles, strict=True):
-            job = Job(bundle, "heldout", seed=0, mode="exact", clean=False)
+            job = Job(bundle, "heldout", seed=0, physics="exact", clean=False)
             trials = run_trials(
                 job, folder(arguments.out, task), enough=enough, limit=LIMIT, pool=pool, workers=arguments.workers
             )

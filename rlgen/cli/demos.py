@@ -68,7 +68,7 @@ def record(argv: Sequence[str]) -> None:
         workers=arguments.workers,
         split=arguments.split,
         seed=arguments.seed,
-        mode=arguments.physics,
+        physics=arguments.physics,
         clean=arguments.clean,
     )
     short = recorder.record(tasks, arguments.objects.find(), cache_folder(), overwrite=arguments.overwrite, log=log)

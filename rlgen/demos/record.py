@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -45,14 +45,14 @@ class Job:
       bundle: folder of the scene bundle.
       split: initial states: `train` (sampled placements) or `heldout` (stored states), taken in order.
       seed: of the recording; a trial's own seed is derived from it and the trial's index.
-      mode: physics, `exact` or `fast`.
+      physics: simulation mode, `exact` or `fast`.
       clean: straight and steady instead of human-like.
     """
 
     bundle: Path
     split: str
     seed: int
-    mode: Physics
+    physics: Physics
     clean: bool
 
 
@@ -96,7 +96,7 @@ class Recorder:
       count: demonstrations of each task.
       limit: most trials of each task.
       workers: processes.
-      split, seed, mode, clean: as in `Job`.
+      split, seed, physics, clean: as in `Job`.
     """
 
     out: Path
@@ -105,7 +105,7 @@ class Recorder:
     workers: int
     split: str
     seed: int
-    mode: Physics
+    physics: Physics
     clean: bool
 
     def record(
@@ -139,7 +139,7 @@ class Recorder:
                 if not overwrite and self._is_recorded(task):
                     log(f"{task.id}: done before")
                     continue
-                job = Job(bundle, self.split, self.seed, self.mode, self.clean)
+                job = Job(bundle, self.split, self.seed, self.physics, self.clean)
                 results = self._record_task(job, pool, log)
                 short += [task.id] if count_successes(results) < self.count else []
         return short
@@ -249,7 +249,7 @@ def run_trial(job: Job, folder: Path, index: int) -> TrialResult:
     expert = _expert(job.bundle, job.clean)
     scene = expert.scene
     trials = make_trials(1, len(scene.initial_states(job.split)), seed=job.seed, offset=index)
-    options = {"split": job.split, "source": SOURCE, "width": 1, "threads": 1, "physics": job.mode}
+    options = {"split": job.split, "source": SOURCE, "width": 1, "threads": 1, "physics": job.physics}
     [[episode]] = run_episodes(scene, expert, trials, **options)
     if episode.success:
         save_episode(episode_file, episode)
@@ -289,7 +289,14 @@ def mean_success_length(results: Sequence[TrialResult]) -> float:
 
 def _claim(job: Job, folder: Path) -> None:
     """Records the folder's job; raises where it is another one's."""
-    settings, record = {**asdict(job), "bundle": job.bundle.name}, folder / "job.json"
+    settings = {
+        "bundle": job.bundle.name,
+        "split": job.split,
+        "seed": job.seed,
+        "mode": job.physics,
+        "clean": job.clean,
+    }
+    record = folder / "job.json"
     if record.is_file() and read_json(record) != settings:
         raise UserError(
             f"{folder} holds trials with other settings: {read_json(record)}; remove it or choose another --out"
@@ -310,7 +317,7 @@ def _expert(bundle: Path, clean: bool) -> ScriptedExpert:
 def _settings(settings: Job | Recorder) -> dict[str, object]:
     """Returns the settings that a summary records, by their names there."""
     style = "clean" if settings.clean else "human-like"
-    return {"split": settings.split, "seed": settings.seed, "mode": settings.mode, "style": style}
+    return {"split": settings.split, "seed": settings.seed, "mode": settings.physics, "style": style}
 
 
 def _summary_file(file: Path) -> Path:

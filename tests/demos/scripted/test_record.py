@@ -100,7 +100,7 @@ def test_a_successful_trial_whose_episode_is_gone_is_run_again(job, tmp_path):
 
 def test_trials_with_other_settings_are_refused(job, tmp_path, workers):
     list(run_trials(job, tmp_path, enough=len, limit=1, pool=workers, workers=1))
-    other = Job(job.bundle, job.split, job.seed + 1, job.mode, job.clean)
+    other = Job(job.bundle, job.split, job.seed + 1, job.physics, job.clean)
     with pytest.raises(UserError, match="with other settings"):
         next(run_trials(other, tmp_path, enough=len, limit=1, pool=workers, workers=1))
 
