@@ -24,7 +24,7 @@ STOVE = "libero_goal/turn_on_the_stove"
 def start(folder: Path, cache: Path, **options) -> Context:
     """Returns the context of a new run of a short task, made of placeholder assets."""
     assets = find_assets(placeholders=True, cache=cache)
-    config = Config(task=STOVE, seed=3, threads=1, demos=DemosConfig(clean=True, **options))
+    config = Config(task=STOVE, seed=3, workers=1, demos=DemosConfig(clean=True, **options))
     return Context(create_run(folder, config, {**asdict(assets), "path": str(assets.path)}), cache)
 
 
