@@ -195,7 +195,7 @@ def test_no_network_is_one_line(tmp_path, capsys, monkeypatch):
         if not words:
             monkeypatch.setenv("RLGEN_OFFLINE", "1")
         with pytest.raises(SystemExit) as stopped:
-            main(["download", SUITE, "--out", str(tmp_path / "sets"), *words])
+            main(["demos", "download", SUITE, "--out", str(tmp_path / "sets"), *words])
         error = capsys.readouterr().err
         assert stopped.value.code == 2 and "no network" in error and error.count("\n") == 1
     assert not (tmp_path / "sets").exists()

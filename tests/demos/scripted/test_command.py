@@ -1,4 +1,4 @@
-"""`rlgen demos TASK` as a user meets it."""
+"""`rlgen demos record` as a user meets it."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ STOVE = "libero_goal/turn_on_the_stove_demo.hdf5"
 
 def fails(capsys, *words: str) -> str:
     with pytest.raises(SystemExit) as stopped:
-        main(["demos", *words])
+        main(["demos", "record", *words])
     error = capsys.readouterr().err
     assert stopped.value.code == 2
     return error.splitlines()[-1]
@@ -23,25 +23,25 @@ def fails(capsys, *words: str) -> str:
 @pytest.fixture
 def options(cache: Path, tmp_path: Path, monkeypatch) -> list[str]:
     monkeypatch.setenv("RLGEN_CACHE", str(cache))
-    return ["--placeholders", "--clean", "--mode", "fast", "--out", str(tmp_path)]
+    return ["--placeholders", "--clean", "--physics", "fast", "--out", str(tmp_path)]
 
 
 def test_a_task_is_recorded_once(options, tmp_path, capsys):
-    main(["demos", "libero_goal/turn_on_the_stove", "-n", "2", "--workers", "1", *options])
+    main(["demos", "record", "libero_goal/turn_on_the_stove", "--episodes", "2", "--workers", "1", *options])
     told = capsys.readouterr().err
     assert "2 demonstrations of" in told
     assert len(read_demos(tmp_path / STOVE)) == 2
     written = (tmp_path / STOVE).stat().st_mtime_ns
-    main(["demos", "libero_goal/7", "-n", "2", "--workers", "1", *options])
+    main(["demos", "record", "libero_goal/7", "--episodes", "2", "--workers", "1", *options])
     assert "done before" in capsys.readouterr().err
     assert (tmp_path / STOVE).stat().st_mtime_ns == written
     # What is there is not silently taken for something else.
-    error = fails(capsys, "libero_goal/7", "-n", "2", "--seed", "5", *options)
+    error = fails(capsys, "libero_goal/7", "--episodes", "2", "--seed", "5", *options)
     assert "recorded with seed 0, not 5" in error and "--overwrite" in error
 
 
 def test_too_few_demonstrations_are_kept_and_told(options, tmp_path, capsys):
-    error = fails(capsys, "libero_goal/7", "-n", "3", "--attempts", "1", "--workers", "1", *options)
+    error = fails(capsys, "libero_goal/7", "--episodes", "3", "--max-trials", "1", "--workers", "1", *options)
     assert "fewer than 3 demonstrations of libero_goal/turn_on_the_stove" in error
     assert json.loads((tmp_path / STOVE).with_suffix(".json").read_text())["demonstrations"] == 1
 
@@ -53,7 +53,7 @@ def test_a_second_recorder_is_refused(options, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["libero_goul"], "unknown task 'libero_goul'"), (["all", "-n", "0"], "-n is 0, expected 1 or more")],
+    [(["libero_goul"], "unknown task 'libero_goul'"), (["all", "--episodes", "0"], "--episodes 0: expected 1 or more")],
 )
 def test_a_mistake_is_one_line(options, capsys, words, message):
     assert message in fails(capsys, *words, *options)
