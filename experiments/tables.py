@@ -1,8 +1,13 @@
-"""The README's tables, made from the committed results.
+"""The tables of results, made from the committed JSON.
 
 Command:  uv run python experiments/tables.py           prints them
-          uv run python experiments/tables.py --write   puts them between the README's markers
+          uv run python experiments/tables.py --write   puts them between their markers in experiments/README.md
+                                                        and README.md
 Cost:     none.
+Expected: `tests/test_tables.py` compares what stands there with the JSON.
+
+A table lies between `<!-- name -->` and `<!-- /name -->`; a file has the markers of the tables that it shows. Column
+names here are in the present words; keys of the JSON are those of the version that wrote it.
 """
 
 import argparse
@@ -12,53 +17,62 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
-SEEDS_HEAD = "seeds | cloned | after PPO (low end) | iterations | minutes"
-ACTORS = ("demonstrator", "bc", "ppo", "vla")
+DOCUMENTS = (ROOT / "README.md", ROOT / "experiments" / "README.md")
+SEEDS_HEAD = "seeds | cloned | after PPO (lower end) | iterations | minutes"
+# Actors of a quickstart by their key in its summary.
+ACTORS = {"demonstrator": "scripted expert", "bc": "BC", "ppo": "PPO", "vla": "VLA"}
 DATASET_ROWS = {
     "write": "writing, steps/s",
     "load": "loading, frames/s: decoded and resized (Lanczos) every time",
     "load_linear": "the same, resized linearly",
     "load_plain": "the same, tfds by its own `as_dataset`",
-    "load_later_epochs": "Lanczos, later epochs: ours keeps decoded pictures, tfds decodes again",
-    "load_both_cached": "both keep decoded pictures",
+    "load_later_epochs": "Lanczos, later epochs: ours keeps decoded images, tfds decodes again",
+    "load_both_cached": "both keep decoded images",
 }
 
 
 def main() -> None:
     """Prints or writes every table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="rewrite README.md")
-    tables = {
-        "quickstart": quickstart_table(),
-        "quality": quality_table(),
-        "demonstrator": demonstrator_table(),
-        "demonstrator-below": demonstrator_below(),
-        "speed": speed_table(),
-        "pictures": images_table(),
-        "memory": memory_table(),
-        "dataset": dataset_table(),
-        "exported": exported_table(),
-        "sampler": sampler_table(),
-        "update": update_table(),
-        "learning": learning_table("learning"),
-        "learning-shorter": learning_table("learning/iterations-50"),
-        "learning-slower": learning_table("learning/actor-rate-5e-5"),
-        "learning-preset": learning_table("learning/preset-state"),
-        "learning-pictures": learning_table("learning/pictures"),
-        "learning-coarse": learning_table("learning/gaussian-coarse"),
-        "ablations": ablations_table(),
-        "vla": vla_table(),
-        "vla-speed": vla_speed_table(),
-    }
+    parser.add_argument("--write", action="store_true", help="rewrite the documents")
+    tables = all_tables()
     if not parser.parse_args().write:
         print("\n\n".join(tables.values()))
         return
-    readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text(), tables))
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document.read_text(), tables))
+
+
+def all_tables() -> dict[str, str]:
+    """Returns every table by the name of its markers."""
+    return {
+        "quickstart": quickstart_table(),
+        "data-quality": quality_table(),
+        "expert-survey": expert_table(),
+        "expert-failures": expert_failures(),
+        "environment-speed": speed_table(),
+        "image-speed": images_table(),
+        "environment-memory": memory_table(),
+        "dataset-speed": dataset_table(),
+        "dataset-replay": exported_table(),
+        "sampler-speed": sampler_table(),
+        "update-speed": update_table(),
+        "ppo": learning_table("learning"),
+        "ppo-curves": curves_table("learning", ("task", "algorithm")),
+        "ppo-shorter": learning_table("learning/iterations-50"),
+        "ppo-slower": learning_table("learning/actor-rate-5e-5"),
+        "ppo-preset": learning_table("learning/preset-state"),
+        "ppo-images": learning_table("learning/pictures"),
+        "ppo-gaussian-coarse": learning_table("learning/gaussian-coarse"),
+        "ppo-ablations": ablations_table(),
+        "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),
+        "vla-success": vla_table(),
+        "vla-training-speed": vla_speed_table(),
+    }
 
 
 def with_tables(text: str, tables: dict[str, str]) -> str:
-    """`text` with what lies between `<!-- name -->` and `<!-- /name -->` replaced by the tables."""
+    """Returns `text` with the tables between their markers; a marker that is not there is passed over."""
     for name, table in tables.items():
         block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.S)
@@ -66,19 +80,19 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
 
 
 def summaries() -> dict[str, dict]:
-    """Every committed quickstart by its name."""
+    """Returns the summary of every committed quickstart by its name."""
     files = sorted((RESULTS / "quickstart").glob("*.json"))
     return {file.stem: json.loads(file.read_text()) for file in files}
 
 
 def rate(value: dict) -> str:
-    """`45/50 (79-96 %)`."""
+    """Returns a success rate with its interval, such as `45/50 (79-96 %)`."""
     return f"{value['successes']}/{value['trials']} ({100 * value['low']:.0f}-{100 * value['high']:.0f} %)"
 
 
 def quickstart_table() -> str:
-    """Success on the stored initial states, and minutes."""
-    rows = ["| run | demonstrator | BC | PPO | VLA | minutes |", "| --- | --- | --- | --- | --- | --- |"]
+    """Returns the success of each actor on the stored initial states, and the minutes of a run."""
+    rows = [f"| run | {' | '.join(ACTORS.values())} | minutes |", "| --- |" + " --- |" * 5]
     for name, summary in summaries().items():
         cells = [rate(summary[actor]) for actor in ACTORS]
         minutes = sum(summary["seconds"].values()) / 60
@@ -87,28 +101,28 @@ def quickstart_table() -> str:
 
 
 def quality_table() -> str:
-    """Demonstrations beside RL data."""
-    rows = ["| run | source | no-ops | length | mean squared jerk, m²/s⁶ | spread of the y action |"]
+    """Returns the quality of demonstrations and of collected episodes, side by side."""
+    rows = ["| run | source | no-ops | length | mean squared jerk, m²/s⁶ | std of the y action |"]
     rows.append("| --- | --- | --- | --- | --- | --- |")
     for name, summary in summaries().items():
         for source, value in summary["quality"].items():
             jerk, spread = value["mean_squared_jerk"]["mean"], value["action_spread"][1]
             length = value["length"]["mean"]
-            rows.append(f"| {name} | {source} | {value['noops']} | {length:.0f} | {jerk:.1f} | {spread:.3f} |")
+            rows.append(f"| {name} | {ACTORS[source]} | {value['noops']} | {length:.0f} | {jerk:.1f} | {spread:.3f} |")
     return "\n".join(rows)
 
 
-def demonstrator_rows() -> dict[str, dict]:
-    """What was measured of each task, by `<suite>/<name>`."""
+def expert_rows() -> dict[str, dict]:
+    """Returns what the survey measured of each task, by `<suite>/<name>`."""
     return json.loads((RESULTS / "demonstrator.json").read_text())
 
 
-def demonstrator_table() -> str:
-    """How the scripted demonstrator does, suite by suite."""
+def expert_table() -> str:
+    """Returns the scripted expert's results, suite by suite."""
     suites: dict[str, list[dict]] = {}
-    for task, row in demonstrator_rows().items():
+    for task, row in expert_rows().items():
         suites.setdefault(task.split("/")[0], []).append(row)
-    rows = ["| suite | tasks | 50 demonstrations | success >= 80 % | successes | attempts for 50 | length | seconds |"]
+    rows = ["| suite | tasks | 50 demonstrations | success >= 80 % | successes | trials for 50 | length | seconds |"]
     rows.append("| --- |" + " --- |" * 7)
     for suite, tasks in suites.items():
         reached = [task["attempts_for_50"] for task in tasks if task["attempts_for_50"] is not None]
@@ -122,28 +136,28 @@ def demonstrator_table() -> str:
 
 
 def mean(values: list[float], digits: int = 0) -> str:
-    """Of some values, as text."""
+    """Returns the mean of some values as text."""
     return f"{sum(values) / len(values):.{digits}f}" if values else "-"
 
 
-def demonstrator_below() -> str:
-    """Tasks of which fewer than 80 % of the stored states succeed, or 50 demonstrations are not reached."""
+def expert_failures() -> str:
+    """Returns the tasks below 80 % of the stored states, or short of 50 demonstrations, with the reason."""
     reasons = json.loads((RESULTS / "demonstrator_below.json").read_text())
-    rows = ["| task | successes | attempts for 50 | reason |", "| --- | --- | --- | --- |"]
-    for task, row in demonstrator_rows().items():
+    rows = ["| task | successes | trials for 50 | reason |", "| --- | --- | --- | --- |"]
+    for task, row in expert_rows().items():
         if row["attempts_for_50"] is None or row["successes"] < 0.8 * row["trials"]:
-            attempts = row["attempts_for_50"] or "not reached"
-            rows.append(f"| {task} | {row['successes']}/{row['trials']} | {attempts} | {reasons[task]} |")
+            trials = row["attempts_for_50"] or "not reached"
+            rows.append(f"| {task} | {row['successes']}/{row['trials']} | {trials} | {reasons[task]} |")
     return "\n".join(rows) if len(rows) > 2 else "None of the tasks measured so far."
 
 
 def world(name: str) -> dict:
-    """A committed measurement of the world."""
+    """Returns a committed measurement of the environments."""
     return json.loads((RESULTS / "world" / f"{name}.json").read_text())
 
 
 def speed_table() -> str:
-    """Control steps a second of one thread, a task of each suite."""
+    """Returns the control steps per second of one thread, for a task of each suite."""
     report = world("environments")
     rows = ["| suite | benchmark | exact | fast | raw `mj_step` | exact / benchmark | fast / benchmark | fast / raw |"]
     rows.append("| --- |" + " --- |" * 7)
@@ -158,22 +172,23 @@ def speed_table() -> str:
 
 
 def images_table() -> str:
-    """Pictures a second of one thread, and control steps a second with a policy that looks."""
+    """Returns the images per second of one thread, and the control steps per second with images."""
     report = world("environments")
     size, vision = report["pictures"]["size"], report["vision"]
-    rows = ["| | a second | times the benchmark's |", "| --- | --- | --- |"]
-    for view in ("official", "benchmark", "fast"):
-        value = report["pictures"][view]
-        rows.append(f"| pictures of {size}², {view} view | {value['per_second']:.1f} | {value['x']:.1f} |")
-    rows.append(f"| control steps, two cameras every 8 steps, official | {vision['official']:.1f} | 1.0 |")
-    rows.append(f"| control steps, two cameras every 8 steps, fast view | {vision['ours']:.0f} | {vision['x']:.0f} |")
+    rows = ["| | per second | times the benchmark's |", "| --- | --- | --- |"]
+    for renderer in ("official", "benchmark", "fast"):
+        value = report["pictures"][renderer]
+        rows.append(f"| images of {size}², {renderer} renderer | {value['per_second']:.1f} | {value['x']:.1f} |")
+    steps = "control steps, two cameras every 8 steps"
+    rows.append(f"| {steps}, official renderer | {vision['official']:.1f} | 1.0 |")
+    rows.append(f"| {steps}, fast renderer | {vision['ours']:.0f} | {vision['x']:.0f} |")
     return "\n".join(rows)
 
 
 def memory_table() -> str:
-    """Megabytes of a pool of 64 environments."""
+    """Returns the memory of a vector environment of 64 environments."""
     rows = [
-        "| pool | models and initial states, MB | environments, MB | an environment, MB |",
+        "| vector environment | models and initial states, MB | environments, MB | per environment, MB |",
         "| --- |" + " --- |" * 3,
     ]
     for name, value in world("pool_memory").items():
@@ -183,9 +198,9 @@ def memory_table() -> str:
 
 
 def dataset_table() -> str:
-    """Writing and loading, `tensorflow_datasets` and TensorFlow beside ours."""
+    """Returns the speed of writing and loading, compared with `tensorflow_datasets` and TensorFlow."""
     report = json.loads((RESULTS / "dataset" / "bench.json").read_text())
-    rows = ["| | ours | spread | tfds | spread | times | ours, MB | tfds, MB |", "| --- |" + " --- |" * 7]
+    rows = ["| | ours | range | tfds | range | ratio | ours, MB | tfds, MB |", "| --- |" + " --- |" * 7]
     for key, name in DATASET_ROWS.items():
         value, memory = report[key], report["memory_mb"][key]
         sides = [f"{value[side]:.0f} | {_spread(value['spread'][side])}" for side in ("ours", "tfds")]
@@ -195,11 +210,11 @@ def dataset_table() -> str:
 
 
 def sampler_table() -> str:
-    """Milliseconds from observations to chunks of 16 actions, and the share of the device's own rate at 500."""
+    """Returns the milliseconds from observations to chunks of 16 actions, and the fraction of the peak rate at 500."""
     report = json.loads((RESULTS / "speed" / "sampler.json").read_text())
     batches = sorted({row["batch"] for row in report["rows"]})
     heads = [f"batch {batch}, ms" for batch in batches]
-    rows = [f"| sampler | steps | {' | '.join(heads)} | share of the matrix rate |", "| --- |" + " --- |" * 5]
+    rows = [f"| sampler | steps | {' | '.join(heads)} | fraction of the matrix rate |", "| --- |" + " --- |" * 5]
     cases: dict[tuple, dict] = {}
     for row in report["rows"]:
         if row["chunk"] == 16:
@@ -212,9 +227,9 @@ def sampler_table() -> str:
 
 
 def update_table() -> str:
-    """Loss and gradient by the size of a minibatch and of the parts that are differentiated at a time."""
+    """Returns the seconds of loss and gradient, by the pairs of a minibatch and of a microbatch."""
     report = json.loads((RESULTS / "speed" / "update.json").read_text())
-    rows = ["| pairs | at a time | seconds | least to most |", "| --- | --- | --- | --- |"]
+    rows = ["| pairs | microbatch | seconds | range |", "| --- | --- | --- | --- |"]
     for row in report["rows"]:
         times = f"{row['seconds']:.2f} | {row['low']:.2f} to {row['high']:.2f}"
         rows.append(f"| {row['batch']} | {row['part']} | {times} |")
@@ -222,34 +237,55 @@ def update_table() -> str:
 
 
 def learning_table(folder: str) -> str:
-    """Stored initial states before and after PPO, a cell for each seed."""
+    """Returns the success on the stored initial states before and after PPO, for each seed."""
     rows = [f"| task | algorithm | {SEEDS_HEAD} |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    told = learned(folder)
-    for task in dict.fromkeys(run["task"] for run in told):
+    found = learned(folder)
+    for task in dict.fromkeys(run["task"] for run in found):
         for algorithm in ("diffusion", "gaussian"):
-            runs = [run for run in told if (run["task"], run["algorithm"]) == (task, algorithm)]
+            runs = [run for run in found if (run["task"], run["algorithm"]) == (task, algorithm)]
             if runs:
                 rows.append(f"| `{task.split('/')[0]}`: {instruction(task)} | {algorithm} | {seeds(runs)} |")
     return "\n".join(rows)
 
 
 def ablations_table() -> str:
-    """The same for every variant of every ablation."""
+    """Returns the same for every variant of every ablation."""
     rows = [f"| ablation | variant | {SEEDS_HEAD} |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    told = learned("ablations")
-    for name, variant in dict.fromkeys((run["ablation"], run["variant"]) for run in told):
-        runs = [run for run in told if (run["ablation"], run["variant"]) == (name, variant)]
+    found = learned("ablations")
+    for name, variant in dict.fromkeys((run["ablation"], run["variant"]) for run in found):
+        runs = [run for run in found if (run["ablation"], run["variant"]) == (name, variant)]
         rows.append(f"| {name} | {variant} | {seeds(runs)} |")
     return "\n".join(rows)
 
 
+def curves_table(folder: str, names: tuple[str, ...]) -> str:
+    """Returns the successes on 50 training reset states at every evaluation of PPO.
+
+    Args:
+      folder: of the results.
+      names: keys of a run's JSON that tell the runs apart, beside the seed.
+    """
+    head = f"{' | '.join(names)} | seed | with noise, first iteration | scored every | successes of 50"
+    rows = [f"| {head} |", "| --- |" + " --- |" * (3 + len(names))]
+    for file in sorted((RESULTS / folder).glob("*.json")):
+        run = json.loads(file.read_text())
+        lines = [json.loads(line) for line in file.with_suffix(".jsonl").read_text().splitlines()]
+        tests = [line["test"] for line in lines if "test" in line]
+        assert all(test["trials"] == 50 for test in tests)
+        run_names = [instruction(run[name]) if name == "task" else run[name] for name in names]
+        success, every = f"{100 * lines[1]['success']:.0f} %", run["config"]["ppo"]["evaluate_every"]
+        scores = ", ".join(str(test["successes"]) for test in tests)
+        rows.append(f"| {' | '.join(map(str, (*run_names, run['seed'], success, every, scores)))} |")
+    return "\n".join(rows)
+
+
 def learned(folder: str) -> list[dict]:
-    """Every run of `folder`, as `experiments/learning.py` sums it up."""
+    """Returns every run of `folder`, as `experiments/learning.py` sums it up."""
     return [json.loads(file.read_text()) for file in sorted((RESULTS / folder).glob("*.json"))]
 
 
 def seeds(runs: list[dict]) -> str:
-    """The columns of `SEEDS_HEAD`, a part of each for every seed."""
+    """Returns the columns of `SEEDS_HEAD`, with an entry for every seed."""
     runs = sorted(runs, key=lambda run: run["seed"])
     scores = [run["final"] for run in runs]
     columns = [
@@ -263,32 +299,33 @@ def seeds(runs: list[dict]) -> str:
 
 
 def instruction(task: str) -> str:
-    """What a task's name says is to be done, without its scene."""
+    """Returns a task's instruction as its name has it, without the scene."""
     return task.split("/")[1].rpartition("SCENE")[2].lstrip("0123456789_").replace("_", " ")
 
 
 def vla_table() -> str:
-    """A model of each source of data: its loss on held-out episodes, and its success on the stored initial states."""
+    """Returns the loss on held-out episodes and the success on the stored initial states, for each source of data."""
     sources = json.loads((RESULTS / "vla" / "closed_loop.json").read_text())["sources"]
     tasks = [task for task in next(iter(sources.values()))["success"] if task != "all"]
     names = [instruction(task) for task in tasks]
     rows = [f"| data | held-out loss, first to last | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(tasks)]
-    for name, told in sources.items():
-        losses = [told["validation_loss"][step] for step in sorted(told["validation_loss"], key=int)]
-        cells = " | ".join(rate(told["success"][task]) for task in tasks)
+    for name, result in sources.items():
+        losses = [result["validation_loss"][step] for step in sorted(result["validation_loss"], key=int)]
+        cells = " | ".join(rate(result["success"][task]) for task in tasks)
         rows.append(f"| {name} | {losses[0]:.3f} to {losses[-1]:.3f} | {cells} |")
     return "\n".join(rows)
 
 
 def vla_speed_table() -> str:
-    """Training steps of the small presets."""
-    head = "| preset | batch | step, s | tokens/s | share of the matrix rate | waiting for data |"
+    """Returns the speed of training steps of the small presets."""
+    head = "| preset | batch | step, s | tokens/s | fraction of the matrix rate | waiting for data |"
     rows = [head, "| --- |" + " --- |" * 5]
     for file in sorted((RESULTS / "vla").glob("bench_*.json")):
-        told = json.loads(file.read_text())
-        if "step_s" in told:
-            numbers = f"{told['step_s']:.3f} | {told['tokens_per_s']:.0f} | {told['mfu']:.2f}"
-            rows.append(f"| {told['preset']} | {told['batch']} | {numbers} | {100 * told['data_wait_share']:.0f} % |")
+        report = json.loads(file.read_text())
+        if "step_s" in report:
+            numbers = f"{report['step_s']:.3f} | {report['tokens_per_s']:.0f} | {report['mfu']:.2f}"
+            waiting = f"{100 * report['data_wait_share']:.0f} %"
+            rows.append(f"| {report['preset']} | {report['batch']} | {numbers} | {waiting} |")
     return "\n".join(rows)
 
 
@@ -297,14 +334,14 @@ def _spread(value: dict) -> str:
 
 
 def exported_table() -> str:
-    """Exported episodes that succeed again in the benchmark's own environment, by suite."""
+    """Returns the exported episodes that succeed again in the benchmark's own environment, by suite."""
     report = json.loads((RESULTS / "dataset" / "replay_exported.json").read_text())
     suites: dict[str, list[int]] = {}
     for task, row in report["tasks"].items():
         counts = suites.setdefault(task.split("/")[0], [0, 0, 0])
         for index, value in enumerate((1, row["successes"], row["trials"])):
             counts[index] += value
-    rows = ["| suite | tasks | succeed again |", "| --- | --- | --- |"]
+    rows = ["| suite | tasks | successes |", "| --- | --- | --- |"]
     rows += [f"| {suite} | {tasks} | {good}/{trials} |" for suite, (tasks, good, trials) in suites.items()]
     return "\n".join([*rows, f"| all | {len(report['tasks'])} | {rate(report['total'])} |"])
 
