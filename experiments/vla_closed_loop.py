@@ -28,7 +28,7 @@ def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:
     train = ["vla", "train", "--data", *folders, "--out", str(out / "train"), "--model", arguments.model]
     train += ["--train.steps", str(steps), "--train.batch", str(arguments.batch), "--hold-out", "0.1"]
     train += ["--image-size", str(arguments.image_size), "--log-every", "20", "--checkpoint-every", str(steps // 10)]
-    rlgen([*train, "--validate-every", str(steps // 10), "--threads", str(arguments.threads)])
+    rlgen([*train, "--validate-every", str(steps // 10), "--workers", str(arguments.threads)])
     model = out / "train" / "model" / str(steps)
     assets = ["--assets", str(arguments.assets)] if arguments.assets else ["--placeholders"]
     evaluate = ["eval", *arguments.tasks, "--policy", str(model), "--out", str(out / "evaluation")]

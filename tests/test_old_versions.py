@@ -63,7 +63,7 @@ def test_a_policy_of_an_old_run_acts_as_it_did(unpacked, placeholder_scene, name
 
 def test_an_old_model_acts_as_it_did(unpacked):
     policy = open_policy(
-        unpacked / "vla/model/2", preset=None, tokenizer=None, norm_stats=None, steps=4, batch=1, powers=False
+        unpacked / "vla/model/2", preset=None, tokenizer=None, norm_stats=None, sampling_steps=4, batch=1, buckets=False
     )
     state = np.linspace(-0.5, 0.5, 8, dtype=np.float32)[None]
     sample = robot_sample(state, IMAGES, ["pick up the butter and place it in the basket"])

@@ -129,8 +129,8 @@ class Ours:
             kernel="lanczos3" if "lanczos3" in kind else "linear",
             cache=(1 << 30) if kind.endswith("cached") else 0,
         )
-        threads = os.cpu_count() or 1
-        return Loader(frames, LoaderOptions(setup["batch"], setup["horizon"], threads=threads, ahead=4))
+        workers = os.cpu_count() or 1
+        return Loader(frames, LoaderOptions(setup["batch"], setup["horizon"], workers=workers, ahead=4))
 
     def _write(self, layout: type, folder: Path) -> None:
         setup = self._setup

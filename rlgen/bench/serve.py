@@ -164,7 +164,7 @@ def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[st
         pi0.init(config, jax.random.key(0)),
         make_pipeline(config, InputSpec(), NormStats(ones, ones)),
         batch=batch,
-        powers=True,
+        buckets=True,
     )
     warm_up(policy)
     sent, expected = make_requests(policy, 24)

@@ -96,7 +96,7 @@ def evaluate(argv: Sequence[str]) -> None:
     if arguments.server is not None:
         backend = ServerBackend(arguments.server, arguments.connections)
     else:
-        backend = InProcessBackend(arguments.model.open(arguments.policy, powers=False), str(arguments.policy))
+        backend = InProcessBackend(arguments.model.open(arguments.policy, buckets=False), str(arguments.policy))
     report = run_evaluation(
         backend,
         tasks,

@@ -50,12 +50,12 @@ class ModelOptions:
     batch: int = 8
     """Observations in a call of the model at most."""
 
-    def open(self, folder: Path, *, powers: bool) -> "Policy":
+    def open(self, folder: Path, *, buckets: bool) -> "Policy":
         """Opens the policy of a folder.
 
         Args:
           folder: model folder, or an openpi checkpoint with `preset`.
-          powers: compile batches of 1, 2, 4, ... instead of every size.
+          buckets: compile batches of 1, 2, 4, ... instead of every size.
         """
         require_positive(sampling_steps=self.sampling_steps, batch=self.batch)
         from rlgen.vla.serving.policy import open_policy
@@ -65,9 +65,9 @@ class ModelOptions:
             preset=self.preset,
             tokenizer=self.tokenizer,
             norm_stats=self.norm_stats,
-            steps=self.sampling_steps,
+            sampling_steps=self.sampling_steps,
             batch=self.batch,
-            powers=powers,
+            buckets=buckets,
         )
 
 
@@ -94,7 +94,7 @@ def serve(argv: Sequence[str]) -> None:
 
     from rlgen.vla.serving.server import PolicyServer, warm_up
 
-    policy = arguments.model.open(arguments.policy, powers=True)
+    policy = arguments.model.open(arguments.policy, buckets=True)
     log("compiling")
     warm_up(policy)
     metadata = {"robot": "libero", "action_horizon": policy.config.horizon, "policy": str(arguments.policy)}

@@ -42,7 +42,7 @@ class LoaderOptions:
       steps: batches in all; None never ends.
       process: index of this process, which gets its share of the rows of every batch.
       processes: their number, which divides `batch`.
-      threads: batches that are read at the same time.
+      workers: threads that read, each a batch of its own.
       ahead: least number of batches that are read before they are asked for.
     """
 
@@ -52,7 +52,7 @@ class LoaderOptions:
     steps: int | None = None
     process: int = 0
     processes: int = 1
-    threads: int = 2
+    workers: int = 2
     ahead: int = 2
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class Loader(Generic[BatchT]):
     def restore(self, state: dict[str, Any]) -> None:
         """Goes to the position of `state`; the batches from there on are the same to the last bit.
 
-        The number of processes and threads may be another one.
+        The number of processes and workers may be another one.
 
         Raises:
           UserError: the state is of other data or of another order.
@@ -167,8 +167,8 @@ class Loader(Generic[BatchT]):
         """Hands the next steps to the threads."""
         options = self.options
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(options.threads)
-        last = self.step + max(options.threads, options.ahead)
+            self._threads = ThreadPoolExecutor(options.workers)
+        last = self.step + max(options.workers, options.ahead)
         last = last if options.steps is None else min(last, options.steps)
         for step in range(self.step + len(self._waiting), last):
             self._waiting.append(self._threads.submit(self.read, step))

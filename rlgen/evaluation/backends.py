@@ -47,7 +47,7 @@ class InProcessBackend:
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:
         prepared = stack([self._policy.prepare(sample) for sample in samples])
-        return self._policy.act(prepared, self._policy.draw_noise(list(seeds)))
+        return self._policy.act(prepared, self._policy.sample_noise(list(seeds)))
 
     def close(self) -> None:
         """Does nothing: the policy belongs to the caller."""

@@ -15,14 +15,13 @@ from rlgen.pipeline.bc import count_parameters
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.export import dataset_folder
 from rlgen.training.checkpoints import Checkpoints
-from rlgen.vla.checkpoints.model_folder import SPEC as DESCRIPTION
-from rlgen.vla.checkpoints.model_folder import STATS
+from rlgen.vla.checkpoints.model_folder import DESCRIPTION, STATS
 from rlgen.vla.checkpoints.weights import expected_params
 from rlgen.vla.data.normalize import NormStats
 from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline, read_action_semantics
 from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
-from rlgen.vla.serving.actor import PoolVlaActor, VlaActor
+from rlgen.vla.serving.actor import VlaActor
 from rlgen.vla.serving.policy import Policy, open_policy
 from rlgen.vla.training.config import TrainConfig, quickstart, smoke
 from rlgen.vla.training.loop import Block, init_state
@@ -66,18 +65,18 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     options = LoopOptions(
         log_every=10, checkpoint_every=config.vla.checkpoint_every, keep=1, metrics=("loss", "grad_norm")
     )
-    train_model(work.folder, model, SPEC, train, mixture, threads=config.workers, options=options, on_block=on_block)
+    train_model(work.folder, model, SPEC, train, mixture, workers=config.workers, options=options, on_block=on_block)
     return {"steps": train.steps, "parameters": count_parameters(expected_params(model)), "frames": len(mixture)}
 
 
-def load_actor(context: Context) -> PoolVlaActor:
+def load_actor(context: Context) -> VlaActor:
     """Loads the trained model as an actor, with images from the renderer that made its training data."""
     context.run.result("vla-train")
     config = context.run.config
     policy = load_policy(context)
     chunk = min(config.policy.horizon, policy.config.horizon)
     renderers = RenderPool(context.scene, image_size=config.export.image_size, workers=config.workers)
-    return PoolVlaActor(VlaActor(policy, chunk), context.scene.task.prompt, renderers)
+    return VlaActor(policy, context.scene.task.prompt, renderers, chunk=chunk)
 
 
 def load_policy(context: Context) -> Policy:

@@ -119,14 +119,14 @@ def frames_of(mixture, batch, seed, step):
 
 
 @pytest.mark.parametrize("consumed", [0, 1, 4, 11])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_the_position_is_restored_to_the_last_bit(frames, consumed, threads):
-    """Also what is read ahead of it, through JSON, and with another number of threads."""
-    first = Loader(frames, options(3, seed=7, threads=threads))
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_position_is_restored_to_the_last_bit(frames, consumed, workers):
+    """Also what is read ahead of it, through JSON, and with another number of workers."""
+    first = Loader(frames, options(3, seed=7, workers=workers))
     for _ in range(consumed):
         next(first)
     state = json.loads(json.dumps(first.state()))
-    second = Loader(frames, options(3, seed=7, threads=2))
+    second = Loader(frames, options(3, seed=7, workers=2))
     next(second)
     second.restore(state)
     for _ in range(6):

@@ -46,7 +46,7 @@ def main(out: Path, fsdp: int, stop: int, coordinator: str | None, processes: in
         Mixture((kept,)),
         held_out=Mixture((held,)),
         mesh=sharding.make_mesh(fsdp),
-        threads=1,
+        workers=1,
         options=LoopOptions(log_every=1, checkpoint_every=1, validate_every=1, validate_frames=16),
         log=log,
         on_block=on_block,

@@ -101,7 +101,7 @@ def test_an_interrupted_run_is_resumed_to_the_same(data, unbroken, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fine_tune(settings(data, tmp_path / "run"), stop)
     logged = []
-    folder = fine_tune(settings(data, tmp_path / "run", threads=1, log_every=1), logged.append)
+    folder = fine_tune(settings(data, tmp_path / "run", workers=1, log_every=1), logged.append)
     assert any("resuming" in line for line in logged) and not any(line.startswith("step 2 ") for line in logged)
     assert metrics(tmp_path / "run") == metrics(unbroken[0])
     config, *_ = read_description(folder)
@@ -132,7 +132,7 @@ def test_held_out_loss_is_logged_when_due(unbroken):
 
 
 def test_the_finished_model_acts(unbroken):
-    policy = open_policy(unbroken[1], steps=2, batch=2)
+    policy = open_policy(unbroken[1], sampling_steps=2, batch=2)
     episode = dot_episodes(1, 5)[0]
     sample = {
         "observation/image": episode.image[:1],
@@ -140,7 +140,7 @@ def test_the_finished_model_acts(unbroken):
         "observation/state": episode.state[:1],
         "prompt": ["touch the first"],
     }
-    actions = policy.act(policy.prepare(sample), policy.draw_noise([0]))
+    actions = policy.act(policy.prepare(sample), policy.sample_noise([0]))
     assert actions.shape == (1, policy.config.horizon, 7) and np.isfinite(actions).all()
     with pytest.raises(UserError, match="says what it is"):
         open_policy(unbroken[1], preset="pi0")

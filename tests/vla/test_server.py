@@ -27,7 +27,7 @@ def policy():
     config = dataclasses.replace(CONFIG, prompt_length=6)
     stats = Statistics(*(np.full(8, x, np.float32) for x in (0, 1, -1, 1)))
     pipeline = make_pipeline(config, InputSpec(), NormStats(stats, stats))
-    policy = Policy(config, pi0.init(config, jax.random.key(0)), pipeline, steps=2, batch=4)
+    policy = Policy(config, pi0.init(config, jax.random.key(0)), pipeline, sampling_steps=2, batch=4)
     warm_up(policy)
     return policy
 

@@ -66,9 +66,9 @@ def test_it_learns_from_images_and_two_and_two_steps_are_four(trainer):
 
     others = frames_from_episodes(dot_episodes(40, seed=1), size=CONFIG.image_size)
     sample = to_sample(read_frames(others, np.arange(120), CONFIG.horizon))
-    policy = Policy(CONFIG, state.inference_params, trainer.pipeline, steps=5, batch=40)
+    policy = Policy(CONFIG, state.inference_params, trainer.pipeline, sampling_steps=5, batch=40)
     robot = {key: value for key, value in sample.items() if not key.startswith("action")}
-    acted = legal_actions(policy.act(policy.prepare(robot), policy.draw_noise(list(range(120)))))[:, 0]
+    acted = legal_actions(policy.act(policy.prepare(robot), policy.sample_noise(list(range(120)))))[:, 0]
     wanted = sample["actions"][:, 0]
     for axis in (0, 1):
         assert np.corrcoef(acted[:, axis], wanted[:, axis])[0, 1] > 0.8

@@ -1,16 +1,15 @@
-"""A finished model as a folder that openpi reads as a checkpoint, with what we need besides.
+"""A finished model as a folder that openpi reads as a checkpoint.
 
-params/                     Orbax, root key `params`, plain names
-assets/<id>/norm_stats.json statistics
-assets/<id>/tokenizer.model the SentencePiece model, where one is used
-rlgen.json                  model and transforms
+params/                      Orbax, root key `params`, plain names
+assets/<id>/norm_stats.json  statistics
+assets/<id>/tokenizer.model  the SentencePiece model, where one is used
+rlgen.json                   model and transforms; openpi does not read it
 """
 
 import dataclasses
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
 
 from rlgen.core.errors import UserError
@@ -23,13 +22,21 @@ from rlgen.vla.data.transforms import Pipeline
 from rlgen.vla.model.config import VlaConfig
 
 ASSET = "libero"
-SPEC, STATS, TOKENIZER = "rlgen.json", "norm_stats.json", "tokenizer.model"
+DESCRIPTION, STATS, TOKENIZER = "rlgen.json", "norm_stats.json", "tokenizer.model"
 
 
 def write_model(
     folder: Path, config: VlaConfig, spec: InputSpec, stats: NormStats, params: PyTree, *, asset: str = ASSET
 ) -> None:
-    """Writes a model folder; what makes it one, `rlgen.json`, comes last.
+    """Writes a model folder; `rlgen.json`, which makes it one, comes last.
+
+    Args:
+      folder: not there yet, or without `params`.
+      config: the model.
+      spec: its transforms.
+      stats: its statistics.
+      params: its parameters.
+      asset: name of the folder of the statistics.
 
     Raises:
       UserError: something is there already, or the disk refuses.
@@ -41,22 +48,22 @@ def write_model(
     if spec.tokenizer != HASHED_WORDS:
         write_bytes(assets / TOKENIZER, Path(spec.tokenizer).expanduser().read_bytes())
         spec = dataclasses.replace(spec, tokenizer=f"assets/{asset}/{TOKENIZER}")
-    write_json(folder / SPEC, to_json(config, spec) | {"asset": asset})
+    write_json(folder / DESCRIPTION, to_json(config, spec) | {"asset": asset})
 
 
 def read_description(folder: Path) -> tuple[VlaConfig, InputSpec, NormStats]:
-    """Model, transforms and statistics of a folder, without its parameters.
+    """Reads model, transforms and statistics of a folder, without its parameters.
 
     Raises:
       UserError: it is no model folder, or damaged.
     """
     folder = Path(folder).expanduser()
-    if not (folder / SPEC).is_file():
-        raise UserError(f"{folder}: no {SPEC} there; pass a model folder, or --preset with an openpi checkpoint")
+    if not (folder / DESCRIPTION).is_file():
+        raise UserError(f"{folder}: no {DESCRIPTION} there; pass a model folder, or --preset with an openpi checkpoint")
     try:
-        value = read_json(folder / SPEC)
+        value = read_json(folder / DESCRIPTION)
     except ValueError as error:
-        raise UserError(f"{folder / SPEC} is damaged ({error}); write the model again") from error
+        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); write the model again") from error
     config, spec = from_json(value)
     stats = read_stats(folder / "assets" / str(value.get("asset", ASSET)) / STATS)
     if spec.tokenizer != HASHED_WORDS:
@@ -65,7 +72,7 @@ def read_description(folder: Path) -> tuple[VlaConfig, InputSpec, NormStats]:
 
 
 def read_stats(path: Path) -> NormStats:
-    """openpi's `norm_stats.json`; `UserError` where it is missing or damaged."""
+    """Reads openpi's `norm_stats.json`; `UserError` where it is missing or damaged."""
     try:
         return NormStats.from_json(read_json(path))
     except (OSError, ValueError) as error:
@@ -73,7 +80,7 @@ def read_stats(path: Path) -> NormStats:
 
 
 def find_stats(checkpoint: Path) -> Path:
-    """The only `norm_stats.json` of an openpi checkpoint.
+    """Finds the only `norm_stats.json` of an openpi checkpoint.
 
     Raises:
       UserError: there is none, or more than one.
@@ -85,14 +92,10 @@ def find_stats(checkpoint: Path) -> Path:
     return found[0]
 
 
-def read_model(folder: Path, *, half: bool | None = None) -> tuple[VlaConfig, PyTree, Pipeline]:
-    """A folder's model, parameters and transforms.
+def read_model(folder: Path) -> tuple[VlaConfig, PyTree, Pipeline]:
+    """Reads the model, parameters and transforms of a folder of ours.
 
-    Args:
-      folder: of ours.
-      half: parameters in bfloat16; by default where the model computes in it.
+    Parameters have the type in which the model computes, as openpi serves them.
     """
     config, spec, stats = read_description(folder)
-    half = config.dtype == "bfloat16" if half is None else half
-    params = load_params(config, folder, dtype=jnp.bfloat16 if half else np.float32)
-    return config, params, make_pipeline(config, spec, stats)
+    return config, load_params(config, folder, dtype=jnp.dtype(config.dtype)), make_pipeline(config, spec, stats)

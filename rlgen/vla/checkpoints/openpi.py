@@ -1,14 +1,13 @@
 """openpi's checkpoint directories: `params`, an Orbax tree below a root key of the same name.
 
-What openpi's training saves has one more path component, `value`, behind every name; released ones may not.
-Both are read, plain names are written. Names and shapes come from the metadata, before any array is read.
+Checkpoints of openpi's training have one more path component, `value`, behind every name; released ones may not.
+Both are read, plain names are written. Names and shapes are checked by the metadata, before any array is read.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
@@ -21,7 +20,7 @@ Optional = Callable[[str], bool]
 
 
 def params_folder(path: Path) -> Path:
-    """The Orbax folder of a checkpoint: `path` itself, or `params` below it.
+    """Finds the Orbax folder of a checkpoint: `path` itself, or `params` below it.
 
     Raises:
       UserError: there is none.
@@ -39,16 +38,14 @@ def read_params(
     *,
     optional: Optional = lambda name: False,
     dtype: Any = None,
-    shardings: PyTree = None,
 ) -> PyTree:
-    """Reads parameters, strictly: names and shapes must be those of `expected`.
+    """Reads parameters as NumPy arrays, strictly: names and shapes must be those of `expected`.
 
     Args:
       path: a checkpoint folder, or its `params`.
       expected: nested dict with leaves that have a shape, such as `jax.eval_shape` gives.
       optional: names that may be missing, as adapters are in a base checkpoint; they are left out.
       dtype: of the result; by default as stored.
-      shardings: like `expected`; by default NumPy arrays come back.
 
     Raises:
       UserError: no checkpoint, another tree, or data that cannot be read; names the leaves.
@@ -61,8 +58,7 @@ def read_params(
     difference = compare(shapes, wanted)
     if difference:
         raise UserError(f"{folder} is not a checkpoint of this model: {difference}")
-    placed = {} if shardings is None else flat_names(shardings)
-    arguments = {name: _restore_args(dtype, placed.get(name)) for name in shapes}
+    arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype) for name in shapes}
     try:
         flat = stored.restore(arguments)
     except Exception as error:
@@ -97,7 +93,7 @@ class _Stored:
         self.leaves = {name: flat[path] for name, path in self._paths.items()}
 
     def restore(self, arguments: dict[str, ocp.RestoreArgs]) -> dict[str, Any]:
-        """The leaves that `arguments` name."""
+        """Reads the leaves that `arguments` name."""
         item = nested({self._paths[name]: self.leaves[name] for name in arguments})
         wanted = nested({self._paths[name]: value for name, value in arguments.items()})
         read = ocp.PyTreeCheckpointer().restore(
@@ -123,14 +119,8 @@ def _metadata(folder: Path) -> _Stored:
     return _Stored(folder, tree)
 
 
-def _restore_args(dtype: Any, sharding: Any) -> ocp.RestoreArgs:
-    if sharding is None:
-        return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
-    return ocp.ArrayRestoreArgs(restore_type=jax.Array, sharding=sharding, dtype=dtype)
-
-
 def _named(stored: _Stored, arguments: dict[str, ocp.RestoreArgs]) -> UserError | None:
-    """The error of the first leaf that cannot be read by itself."""
+    """Returns the error of the first leaf that cannot be read by itself."""
     for name, argument in arguments.items():
         try:
             stored.restore({name: argument})

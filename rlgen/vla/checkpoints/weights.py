@@ -1,4 +1,7 @@
-"""PaliGemma's own weights, an npz with names such as `params/llm/layers/attn/q_einsum/w`."""
+"""The parameters of a model from any source: a checkpoint folder, PaliGemma's own npz, or fresh.
+
+PaliGemma's npz has names such as `params/llm/layers/attn/q_einsum/w`.
+"""
 
 import zipfile
 from functools import partial
@@ -19,8 +22,52 @@ from rlgen.vla.model.parameters import compare, flat_names, is_action_expert, is
 PREFIX, OURS = "params/", "PaliGemma/"
 
 
+def expected_params(config: VlaConfig) -> PyTree:
+    """Returns names, shapes and types of a model's parameters, without any array."""
+    return jax.eval_shape(partial(pi0.init, config), jax.random.key(0))
+
+
+def load_params(config: VlaConfig, path: Path, *, dtype: Any = None) -> PyTree:
+    """Reads a whole model's parameters from a checkpoint folder, as NumPy arrays.
+
+    Args:
+      config: the model; a checkpoint that differs from it is refused with what differs.
+      path: openpi's or ours.
+      dtype: of the result; as stored by default.
+    """
+    return read_params(path, expected_params(config), dtype=dtype)
+
+
+def start_params(config: VlaConfig, source: Path | None, key: Array) -> PyTree:
+    """Returns float32 parameters to fine-tune from.
+
+    Args:
+      config: the model.
+      source: a checkpoint folder, which may lack the adapters; PaliGemma's npz; None for fresh parameters.
+      key: of what is fresh.
+    """
+    if source is None:
+        return pi0.init(config, key)
+    expected = expected_params(config)
+    if Path(source).suffix == ".npz":
+        read = read_paligemma(source, expected)
+    else:
+        read = read_params(source, expected, optional=is_lora, dtype=jnp.float32)
+    found = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in flat_names(read).items()}
+    missing = set(flat_names(expected)) - set(found)
+    if missing:
+        found |= _fresh(config, key, missing)
+    return nested({name: found[name] for name in flat_names(expected)})
+
+
+def _fresh(config: VlaConfig, key: Array, names: set[str]) -> dict[str, Array]:
+    """Returns fresh values of some parameters; the others are not kept."""
+    make = jax.jit(lambda key: {n: v for n, v in flat_names(pi0.init(config, key)).items() if n in names})
+    return make(key)
+
+
 def backbone_names(expected: PyTree) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of what PaliGemma brings: the picture encoder and the first expert, without adapters."""
+    """Returns names and shapes of PaliGemma's part of a model: the image encoder and the first expert, no adapters."""
     shapes = tree_shapes(expected)
     theirs = [n for n in shapes if n.startswith(OURS) and not (is_action_expert(n) or is_lora(n))]
     return {name: shapes[name] for name in theirs}
@@ -53,52 +100,8 @@ def read_paligemma(path: Path, expected: PyTree) -> PyTree:
 
 
 def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:
-    """An array's shape from the first bytes of its entry."""
+    """Reads the shape of an array from the first bytes of its entry."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return read(file)[0]
-
-
-def expected_params(config: VlaConfig) -> PyTree:
-    """Names, shapes and types of a model's parameters, without any array."""
-    return jax.eval_shape(partial(pi0.init, config), jax.random.key(0))
-
-
-def load_params(config: VlaConfig, path: Path, *, dtype: Any = None) -> PyTree:
-    """A whole model's parameters from a checkpoint folder, as NumPy arrays.
-
-    Args:
-      config: the model; a checkpoint that differs from it is refused with what differs.
-      path: openpi's or ours.
-      dtype: of the result; serving uses bfloat16.
-    """
-    return read_params(path, expected_params(config), dtype=dtype)
-
-
-def start_params(config: VlaConfig, source: Path | None, key: Array) -> PyTree:
-    """float32 parameters to fine-tune from.
-
-    Args:
-      config: the model.
-      source: a checkpoint folder, which may lack the adapters; PaliGemma's npz; None for fresh parameters.
-      key: of what is fresh.
-    """
-    if source is None:
-        return pi0.init(config, key)
-    expected = expected_params(config)
-    if Path(source).suffix == ".npz":
-        read = read_paligemma(source, expected)
-    else:
-        read = read_params(source, expected, optional=is_lora, dtype=jnp.float32)
-    found = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in flat_names(read).items()}
-    missing = set(flat_names(expected)) - set(found)
-    if missing:
-        found |= _fresh(config, key, missing)
-    return nested({name: found[name] for name in flat_names(expected)})
-
-
-def _fresh(config: VlaConfig, key: Array, names: set[str]) -> dict[str, Array]:
-    """Fresh values of some parameters; the others are not kept."""
-    make = jax.jit(lambda key: {n: v for n, v in flat_names(pi0.init(config, key)).items() if n in names})
-    return make(key)

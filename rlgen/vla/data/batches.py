@@ -116,8 +116,8 @@ def make_batch(config: VlaConfig, pipeline: Pipeline, options: BatchOptions, fra
     )
 
 
-def _per_camera(config: VlaConfig, wanted: bool, draw: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: draw() for name in config.cameras} if wanted else {}
+def _per_camera(config: VlaConfig, wanted: bool, sample: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: sample() for name in config.cameras} if wanted else {}
 
 
 def to_sample(frames: FrameBatch) -> Sample:

@@ -1,4 +1,4 @@
-"""The sizes of a flow VLA, as one frozen value."""
+"""The configuration of a flow VLA of any size: `VlaConfig` and its parts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,16 +9,16 @@ CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The picture encoder, a SigLIP-style ViT.
+    """The sizes of the image encoder, a SigLIP-style ViT.
 
     Attributes:
-      width: channels of a picture token.
+      width: channels of an image token.
       depth: transformer blocks.
       mlp: hidden channels of a block's MLP.
       heads: attention heads; divide `width`.
-      patch: side of a patch in pixels; divides the picture's side.
+      patch: side of a patch in pixels; divides the image's side.
       stem: `linear` cuts patches and projects them, as pi0 does; `conv` reaches the same grid of
-        tokens through overlapping convolutions, which learn from far fewer pictures.
+        tokens through overlapping convolutions, which learn from far fewer images.
       stem_width: channels of the convolutional stem's finest map; unused by `linear`.
       stem_cell: pixels along a side of that map's cells; half the patch or less, a power of two.
     """
@@ -58,13 +58,13 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """What the product of the two factors is multiplied with in the attention."""
+        """Returns the factor of the adapters' product in the attention."""
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
 
 @dataclass(frozen=True)
 class ExpertConfig:
-    """One of the two transformers that share their attention.
+    """The sizes of one of the two transformers that share their attention.
 
     Attributes:
       width: channels of a token.
@@ -79,28 +79,28 @@ class ExpertConfig:
 
 @dataclass(frozen=True)
 class VlaConfig:
-    """A pi0-style model of any size.
+    """The sizes of a pi0-style model.
 
     Attributes:
       family: `pi0` reads the state as a token of its own and mixes the flow time into the action tokens; in
-        `pi05` the flow time drives the norms of the action expert and the network sees no state.
-      vision: the picture encoder.
-      language: the expert that reads pictures and text.
+        `pi05` the flow time drives the norms of the action expert and the network reads no state.
+      vision: the image encoder.
+      language: the expert that reads images and text.
       action: the expert that reads the state and writes actions.
       depth: transformer blocks of both experts.
       heads: query heads of both.
       kv_heads: key and value heads of both; divide `heads`.
       head_size: channels of a head, even.
       vocabulary: number of token ids.
-      cameras: pictures in the order of their tokens; one that is not named here is not computed at all.
-      image_size: side of the square pictures in pixels.
+      cameras: images in the order of their tokens; a camera that is not named here is not computed at all.
+      image_size: side of the square images in pixels.
       action_size: width of the padded state and action vectors.
       horizon: actions in a chunk.
       prompt_length: text tokens, padding included.
-      state_in_prompt: the state is written into the prompt, in 256 steps, as pi0.5 was trained.
-      state_limit: normalised states are kept within plus and minus this; pi0 has no limit. What hardly
-        varies in a small dataset leaves it by many deviations in a rollout.
-      dtype: activations; parameters are always float32.
+      state_in_prompt: the state is written into the prompt, in 256 bins, as pi0.5 was trained.
+      state_limit: normalized states are clipped to [-state_limit, state_limit]; pi0 has no limit. A dimension that
+        hardly varies in a small dataset leaves its range by many standard deviations in a rollout.
+      dtype: type of activations; trained parameters are float32.
       unroll: unroll the layer loops: slower to compile, faster on a CPU.
       remat: compute a block's activations again in the backward pass instead of keeping them.
     """
@@ -127,7 +127,7 @@ class VlaConfig:
 
     def __post_init__(self) -> None:
         if self.image_size % self.vision.patch:
-            raise ValueError(f"pictures of {self.image_size} pixels do not divide into patches of {self.vision.patch}")
+            raise ValueError(f"images of {self.image_size} pixels do not divide into patches of {self.vision.patch}")
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} heads do not share {self.kv_heads} key heads evenly")
         if self.head_size % 2:
@@ -139,10 +139,10 @@ class VlaConfig:
 
     @property
     def image_tokens(self) -> int:
-        """Tokens of one picture."""
+        """Returns the tokens of one image."""
         return (self.image_size // self.vision.patch) ** 2
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens of all pictures and the text."""
+        """Returns the tokens of all images and the text."""
         return len(self.cameras) * self.image_tokens + self.prompt_length

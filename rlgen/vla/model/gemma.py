@@ -1,6 +1,6 @@
-"""Gemma with several experts that share one attention. Parameter names are those of pi0's checkpoints.
+"""Gemma with two experts that share one attention. Parameter names are those of pi0's checkpoints.
 
-Each expert has its own width and weights; queries, keys and values of all tokens meet in one attention.
+Each expert has its own width and weights. Queries, keys and values of the tokens of both are joined for the attention.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ KeyValue = tuple[Float[Array, "B T K d"], Float[Array, "B T K d"]]
 
 
 def expert_name(name: str, index: int) -> str:
-    """The first expert's parameters carry no number, so that PaliGemma's own weights fit."""
+    """Returns the name of an expert's module; the first has no suffix, so that PaliGemma's own weights fit."""
     return name if index == 0 else f"{name}_{index}"
 
 
 def fan_in(inputs: int | tuple[int, ...], batch: tuple[int, ...] = ()) -> nn.initializers.Initializer:
-    """Normal with variance 1 / inputs; `inputs` and `batch` are axes of the weight."""
+    """Returns normal initial weights of variance 1 / inputs; `inputs` and `batch` are axes of the weight."""
     return nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=inputs, out_axis=-1, batch_axis=batch)
 
 
@@ -43,19 +43,19 @@ class Weight(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Gated MLP with a tanh-GELU."""
+    """A gated MLP with a tanh-GELU, and its adapter."""
 
     config: ExpertConfig
 
     @nn.compact
     def __call__(self, x: Tokens) -> Tokens:
         c = self.config
-        gating = self.adapted("gating_einsum", fan_in(-2, (0,)), (2, c.width, c.mlp))
-        linear = self.adapted("linear", fan_in(-2), (c.mlp, c.width))
-        gate, value = (self.apply_weight(x, *(None if w is None else w[i] for w in gating)) for i in (0, 1))
-        return self.apply_weight(nn.gelu(gate, approximate=True) * value, *linear)
+        gating = self._adapted("gating_einsum", fan_in(-2, (0,)), (2, c.width, c.mlp))
+        linear = self._adapted("linear", fan_in(-2), (c.mlp, c.width))
+        gate, value = (self._apply_weight(x, *(None if w is None else w[i] for w in gating)) for i in (0, 1))
+        return self._apply_weight(nn.gelu(gate, approximate=True) * value, *linear)
 
-    def adapted(
+    def _adapted(
         self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
     ) -> tuple[Array, Array | None, Array | None]:
         weight = self.param(name, init, shape)
@@ -65,19 +65,19 @@ class FeedForward(nn.Module):
         return weight, self.param(f"{name}_lora_a", INIT_A, a), self.param(f"{name}_lora_b", INIT_B, b)
 
     @staticmethod
-    def apply_weight(x: Tokens, weight: Array, a: Array | None, b: Array | None) -> Tokens:
+    def _apply_weight(x: Tokens, weight: Array, a: Array | None, b: Array | None) -> Tokens:
         y = project(x, weight)
         return y if a is None else y + project(project(x, a), b)
 
 
 class Attention(nn.Module):
-    """Attention over the tokens of every expert, after keys and values that were computed before."""
+    """Attention over the tokens of both experts, and over cached keys and values of earlier tokens."""
 
     config: VlaConfig
     experts: tuple[ExpertConfig, ...]
 
-    def project(self, x: Tokens, index: int) -> tuple[Array, Array, Array]:
-        """Queries, keys and values of one expert's tokens, before rotation."""
+    def _project(self, x: Tokens, index: int) -> tuple[Array, Array, Array]:
+        """Projects one expert's tokens to queries, keys and values, before rotation."""
         c, width, lora = self.config, x.shape[-1], self.experts[index].lora
         q_shape, kv_shape = (c.heads, width, c.head_size), (2, c.kv_heads, width, c.head_size)
         q, q_low = Weight(q_shape, fan_in(-2, (0,)), lora, name=expert_name("q_einsum", index))()
@@ -89,8 +89,8 @@ class Attention(nn.Module):
             out.append(y if low is None else y + lora.scale * heads_term(x, *low))
         return tuple(out)
 
-    def merge(self, mixed: Float[Array, "B T n d"], width: int, index: int) -> Tokens:
-        """What the heads of one expert's tokens found, as its tokens."""
+    def _merge(self, mixed: Float[Array, "B T n d"], width: int, index: int) -> Tokens:
+        """Projects the heads' results for one expert's tokens back to its width."""
         c, lora = self.config, self.experts[index].lora
         shape, name = (c.heads, c.head_size, width), expert_name("attn_vec_einsum", index)
         w, low = Weight(shape, fan_in((-3, -2)), lora, name=name)()
@@ -101,7 +101,7 @@ class Attention(nn.Module):
     def __call__(
         self, xs: Sequence[Tokens | None], cache: KeyValue | None, positions: Int[Array, "B T"], mask: Array
     ) -> tuple[list[Tokens | None], KeyValue]:
-        parts = [self.project(x, i) for i, x in enumerate(xs) if x is not None]
+        parts = [self._project(x, i) for i, x in enumerate(xs) if x is not None]
         q, k, v = (jnp.concatenate(p, axis=1) for p in zip(*parts, strict=True))
         q, k = rotate(q, positions) * self.config.head_size**-0.5, rotate(k, positions)
         if cache is not None:
@@ -111,13 +111,13 @@ class Attention(nn.Module):
             if x is None:
                 out.append(None)
                 continue
-            out.append(self.merge(mixed[:, start : start + x.shape[1]], x.shape[-1], i))
+            out.append(self._merge(mixed[:, start : start + x.shape[1]], x.shape[-1], i))
             start += x.shape[1]
         return out, (k, v)
 
 
 class Layer(nn.Module):
-    """One layer of every expert; an expert whose tokens are None is not run."""
+    """One layer of both experts; an expert whose tokens are None is not run."""
 
     config: VlaConfig
     experts: tuple[ExpertConfig, ...]
@@ -153,14 +153,14 @@ class Layer(nn.Module):
 
 
 class Embedder(nn.Module):
-    """Token ids to vectors, scaled by the square root of the width."""
+    """An embedding of token ids, scaled by the square root of the width."""
 
     vocabulary: int
     width: int
 
     @nn.compact
     def __call__(self, ids: Int[Array, "B L"]) -> Float[Array, "B L W"]:
-        # 1 / sqrt(width) makes fresh text tokens as long as fresh picture tokens.
+        # 1 / sqrt(width) gives fresh text tokens the norm of fresh image tokens.
         init = nn.initializers.normal(self.width**-0.5)
         table = self.param("input_embedding", init, (self.vocabulary, self.width))
         return table[ids] * jnp.sqrt(jnp.float32(self.width))
@@ -188,7 +188,7 @@ class Gemma(nn.Module):
         self.final_norm_1 = RmsNorm()
 
     def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L W"]:
-        """Text tokens, scaled."""
+        """Embeds text tokens."""
         return self.embedder(ids).astype(self.config.dtype)
 
     def __call__(
@@ -204,17 +204,17 @@ class Gemma(nn.Module):
         Args:
           xs: tokens of the language and the action expert; None leaves an expert out.
           positions: of the tokens given, in the order of the experts.
-          mask: which keys (those of the cache first) each token attends to.
+          mask: whether a token attends to a key; cached keys come first.
           cache: rotated keys and values `[depth, B, P, kv_heads, head_size]` of earlier tokens.
           condition: drives the action expert's norms, for pi0.5.
 
         Returns:
-          Normed outputs like `xs`, and the keys and values of all tokens, those of the cache included.
+          Normalized outputs like `xs`, and the keys and values of all tokens, cached ones included.
         """
         xs = [None if x is None else x.astype(self.config.dtype) for x in xs]
         conditions = (None, None if condition is None else condition.astype(self.config.dtype))
         xs, cache = self.layers(xs, cache, positions, mask, conditions)
         norms = (self.final_norm, self.final_norm_1)
         pairs = zip(norms, xs, conditions, strict=True)
-        # The last norm's gate has no residual to go to.
+        # The last norm's gate has no residual.
         return [None if x is None else norm(x, c)[0] for norm, x, c in pairs], cache

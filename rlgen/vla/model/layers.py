@@ -1,7 +1,7 @@
-"""Dense layers as one product of two matrices.
+"""Layers that the image encoder and the experts share: dense layers, norms, rotary positions, attention.
 
-The gradient of a weight then is one, too. Where the tokens keep their batch axis, it sums over two axes, and a
-CPU takes two to three times as long for it.
+A dense layer is one product of two matrices, and so is the gradient of its weight. Where the tokens keep their batch
+axis, that gradient sums over two axes, and a CPU takes two to three times as long for it.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ Initializer = nn.initializers.Initializer
 
 
 def project(x: Float[Array, "..."], kernel: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`[..., W]` times `[W, *out]` gives `[..., *out]`."""
+    """Multiplies `[..., W]` with `[W, *out]` to `[..., *out]`."""
     inputs = kernel.shape[0]
     y = x.reshape(-1, inputs) @ kernel.reshape(inputs, -1).astype(x.dtype)
     return y.reshape(*x.shape[:-1], *kernel.shape[1:])
 
 
 class Dense(nn.Module):
-    """A layer with `kernel` and `bias` in the shapes of Flax's own.
+    """A dense layer with `kernel` and `bias` in the shapes of Flax's own.
 
     Attributes:
       features: output axes, `[width]` or `[heads, head size]`.
-      dtype: activations.
-      axes: how many of the last input axes are summed over.
+      dtype: type of activations.
+      axes: number of last input axes that are summed over.
       kernel_init: of the kernel as a matrix.
       bias_init: of the bias.
     """
@@ -58,10 +58,10 @@ Condition = Float[Array, "B W"]
 
 
 class RmsNorm(nn.Module):
-    """Norm in float32, times 1 + scale.
+    """Root-mean-square norm in float32: y = x / rms(x) (1 + scale) + shift.
 
-    With a condition, a dense layer of it gives scale, shift and gate in this order, and the gate comes back
-    for the residual that follows; without, the scale is a parameter and there is no gate.
+    With a condition, a dense layer of it gives scale, shift and gate in this order, and the gate is returned
+    for the residual that follows. Without, the scale is a parameter, the shift is 0 and there is no gate.
     """
 
     @nn.compact
@@ -78,18 +78,27 @@ class RmsNorm(nn.Module):
 
 
 def gated_sum(x: Tokens, y: Tokens, gate: Array | None) -> Tokens:
-    """The residual `x + y`, or `x + gate * y` behind a conditioned norm."""
+    """Returns the residual sum, `x + y`, or `x + gate * y` behind a conditioned norm.
+
+    Args:
+      x: before the layer.
+      y: output of the layer.
+      gate: `[B, 1, W]`, or None.
+    """
     return x + y if gate is None else x + y * gate
 
 
-# Finite, so that a row without any valid key stays a number; nothing valid reads such a row.
+# Finite, so that a row without any valid key is not NaN; no valid token reads such a row.
 MASKED = -2.3819763e38
 
 
 def rotate(x: Float[Array, "B T n d"], positions: Int[Array, "B T"]) -> Float[Array, "B T n d"]:
-    """Rotary positions: channel i of the first half turns with channel i of the second, base 10,000."""
-    half = x.shape[-1] // 2
-    wavelength = 10_000.0 ** (jnp.arange(half, dtype=jnp.float32) / half)
+    """Applies rotary positions (https://arxiv.org/abs/2104.09864) with base 10,000.
+
+    Channel i of the first half of a head is rotated with channel i of the second half.
+    """
+    pairs = x.shape[-1] // 2
+    wavelength = 10_000.0 ** (jnp.arange(pairs, dtype=jnp.float32) / pairs)
     angle = positions[..., None, None].astype(jnp.float32) / wavelength
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -99,7 +108,14 @@ def rotate(x: Float[Array, "B T n d"], positions: Int[Array, "B T"]) -> Float[Ar
 def attend(
     q: Float[Array, "B T n d"], k: Float[Array, "B S K d"], v: Float[Array, "B S K d"], mask: Bool[Array, "B T S"]
 ) -> Float[Array, "B T n d"]:
-    """Grouped-query attention; scores and softmax in float32. `q` comes scaled."""
+    """Computes grouped-query attention, with scores and softmax in float32.
+
+    Args:
+      q: queries of T tokens, scaled already.
+      k: keys of S tokens; each of K heads serves n / K query heads.
+      v: values, likewise.
+      mask: whether a query attends to a key.
+    """
     b, t, n, d = q.shape
     q = q.reshape(b, t, k.shape[2], n // k.shape[2], d)
     scores = jnp.einsum("btkgd,bskd->bkgts", q, k, preferred_element_type=jnp.float32)

@@ -1,8 +1,8 @@
 """Low-rank adaptation of Gemma's weights, as openpi defines it, and merging it into them.
 
-A weight `w` of `[..., I, O]` gets `lora_a` of `[..., I, r]` and `lora_b` of `[..., r, O]`. In the attention
-their product counts alpha / rank times. On the attention's output the heads are summed after A and again in B,
-so that it is not one product a head; the MLP's terms are not scaled at all.
+A weight `w` of `[..., I, O]` gets `lora_a` of `[..., I, r]` and `lora_b` of `[..., r, O]`: w + (alpha / rank) A B in
+the attention, w + A B in the MLP. At the attention's output the heads are summed after A and again in B, so that this
+term is not one product for each head.
 """
 
 import flax.linen as nn
@@ -19,24 +19,42 @@ INIT_B = nn.initializers.zeros
 
 
 def factor_shapes(shape: tuple[int, ...], rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of A and B for a weight of `shape`."""
+    """Returns the shapes of A and B for a weight of `shape`."""
     return (*shape[:-1], rank), (*shape[:-2], rank, shape[-1])
 
 
 def heads_term(x: Float[Array, "B T W"], a: Float[Array, "n W r"], b: Float[Array, "n r d"]) -> Array:
-    """What an adapter adds to queries, keys or values: `[B, T, n, d]`."""
+    """Computes the term that an adapter adds to queries, keys or values.
+
+    Args:
+      x: tokens.
+      a: first factor.
+      b: second factor.
+
+    Returns:
+      `[B, T, n, d]`, not scaled.
+    """
     low = jnp.einsum("btw,nwr->btnr", x, a.astype(x.dtype))
     return jnp.einsum("btnr,nrd->btnd", low, b.astype(x.dtype))
 
 
 def output_term(x: Float[Array, "B T n d"], a: Float[Array, "n d r"], b: Float[Array, "n r W"]) -> Array:
-    """What an adapter adds to the attention's output: `[B, T, W]`."""
+    """Computes the term that an adapter adds to the attention's output.
+
+    Args:
+      x: results of the heads.
+      a: first factor.
+      b: second factor.
+
+    Returns:
+      `[B, T, W]`, not scaled.
+    """
     low = jnp.einsum("btnd,ndr->btr", x, a.astype(x.dtype))
     return low @ jnp.sum(b, axis=0).astype(x.dtype)
 
 
 def merge_lora(config: VlaConfig, params: PyTree) -> PyTree:
-    """The parameters of a model without adapters that computes the same.
+    """Returns the parameters of a model without adapters that computes the same.
 
     Args:
       config: the model with its adapters; `without_lora(config)` describes the result.

@@ -1,4 +1,4 @@
-"""A convolutional stem: the same grid of tokens as patches of that size give, learnt from fewer pictures."""
+"""The image encoder: SigLIP's ViT by the parameter names of its checkpoints, and a convolutional stem for it."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,7 +16,10 @@ def space_to_depth(x: Float[Array, "B h w C"], block: int) -> Float[Array, "B h/
 
 
 class ConvStem(nn.Module):
-    """Cells of pixels, then residual 3 x 3 convolutions, halving the grid until it is the patch grid."""
+    """A convolutional stem: cells of pixels, then residual 3 x 3 convolutions that halve the grid down to the patches'.
+
+    Its tokens lie on the same grid as patches of that size, and it learns from fewer images.
+    """
 
     config: VisionConfig
     dtype: jnp.dtype
@@ -40,7 +43,7 @@ class ConvStem(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Cuts patches and projects each: a convolution whose stride is its size, by that convolution's kernel."""
+    """A linear projection of patches, with the kernel of the equal convolution whose stride is its size."""
 
     patch: int
     width: int
@@ -72,7 +75,7 @@ class MlpBlock(nn.Module):
 
 
 class MultiHeadDotProductAttention(nn.Module):
-    """Self-attention in which every token sees every other."""
+    """Self-attention in which every token attends to every other."""
 
     heads: int
     dtype: jnp.dtype
@@ -127,15 +130,15 @@ class Encoder(nn.Module):
 
 
 class SigLip(nn.Module):
-    """Pictures to tokens of the language expert's width.
+    """The encoder of images to tokens of the language expert's width.
 
     Attributes:
       config: sizes.
-      tokens: tokens of one picture.
+      tokens: tokens of one image.
       out_width: the language expert's width.
-      dtype: activations.
+      dtype: type of activations.
       unroll: unroll the loop over blocks.
-      remat: compute activations again in the backward pass.
+      remat: recompute activations in the backward pass.
     """
 
     config: VisionConfig
@@ -157,14 +160,14 @@ class SigLip(nn.Module):
         self.head = Dense([self.out_width], self.dtype)
 
     def embed(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B T W"]:
-        """Patch tokens with their positions; `images` in [-1, 1]."""
+        """Returns patch tokens with their positions; `images` in [-1, 1]."""
         grid = self.embedding(images) if self.config.stem == "linear" else self.stem(images)
         return grid.reshape(grid.shape[0], -1, grid.shape[-1]) + self.pos_embedding.astype(self.dtype)
 
     def encode(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B T W"]:
-        """Tokens after the last norm, before the projection."""
+        """Returns tokens after the last norm, before the projection."""
         return self.Transformer(self.embed(images))
 
     def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B T out"]:
-        """Tokens for the language expert; `images` in [-1, 1]."""
+        """Returns tokens for the language expert; `images` in [-1, 1]."""
         return self.head(self.encode(images))

@@ -1,4 +1,4 @@
-"""A client of policy servers, ours and openpi's: what its evaluation sends, and what it expects back."""
+"""A client of policy servers, ours and openpi's: sends what openpi's evaluation sends, and reads what it expects."""
 
 import time
 from contextlib import ExitStack
@@ -13,36 +13,46 @@ from rlgen.vla.serving import wire
 
 
 class PolicyClient:
-    """One connection. Raises `UserError` where no server answers, or it answers with an error.
+    """A connection to a policy server.
+
+    Args:
+      address: `host:port` or `ws://host:port`.
+      patience_s: seconds to wait for a server that is still starting.
 
     Attributes:
-      metadata: what the server said of itself.
+      metadata: sent by the server at the beginning.
+
+    Raises:
+      UserError: no server there.
     """
 
     def __init__(self, address: str, *, patience_s: float = 30.0):
-        """`address` is `host:port` or `ws://host:port`; waits so long for a server that is still starting."""
         self.address = address if "://" in address else f"ws://{address}"
         self._stack = ExitStack()
         self._connection = _connect(self._stack, self.address, patience_s)
         self.metadata: dict[str, Any] = wire.unpack(self._connection.recv())
 
     def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
-        """The server's answer, with `actions` of `[H, A]`."""
+        """Sends an observation and returns the answer, with `actions` of `[H, A]`.
+
+        Raises:
+          UserError: the server answers with an error or closes the connection.
+        """
         try:
             self._connection.send(wire.pack(observation))
-            answer = self._connection.recv()
+            message = self._connection.recv()
         except ConnectionClosed as error:
             raise UserError(f"{self.address} closed the connection ({error}); is the server still running?") from error
-        if isinstance(answer, str):
-            last = (answer.strip().splitlines() or ["no reason"])[-1]
+        if isinstance(message, str):
+            last = (message.strip().splitlines() or ["no reason"])[-1]
             raise UserError(f"{self.address} cannot answer: {last}")
-        told = wire.unpack(answer)
-        if not isinstance(told, dict) or np.ndim(told.get("actions")) != 2:
+        answer = wire.unpack(message)
+        if not isinstance(answer, dict) or np.ndim(answer.get("actions")) != 2:
             raise UserError(f"{self.address} answered without actions [H, A]; is it a policy server?")
-        return told
+        return answer
 
     def close(self) -> None:
-        """Says goodbye."""
+        """Closes the connection."""
         self._stack.close()
 
 

@@ -1,4 +1,9 @@
-"""A trained model with its transforms: a robot's observations in, its actions out."""
+"""A trained model with its transforms: a robot's observations in, its actions out.
+
+policy = open_policy(Path("runs/vla/model/3000"))
+prepared = policy.prepare(sample)  # by the keys of openpi's LIBERO clients, with a batch axis
+actions = policy.act(prepared, policy.sample_noise([0]))  # [1, H, 7]
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from rlgen.core.errors import UserError
-from rlgen.vla.checkpoints.model_folder import SPEC, find_stats, read_model, read_stats
+from rlgen.vla.checkpoints.model_folder import DESCRIPTION, find_stats, read_model, read_stats
 from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.images import to_floats
 from rlgen.vla.data.spec import HASHED_WORDS, make_pipeline, released_spec
@@ -21,26 +26,26 @@ from rlgen.vla.model.pi0 import Inputs
 
 @dataclass(frozen=True)
 class Policy:
-    """Turns samples with a batch axis into chunks of actions.
+    """A model that turns samples with a batch axis into chunks of actions.
 
     Attributes:
-      config: sizes of the model.
+      config: of the model.
       params: its parameters.
       pipeline: its transforms.
-      steps: Euler steps of sampling.
-      batch: observations a call of the network; other numbers are filled up, so that it compiles once.
-      powers: fill up to the next power of two only: more to compile, less to wait for.
+      sampling_steps: Euler steps of sampling.
+      batch: observations in a call of the network; fewer are padded to it, so that it is compiled once.
+      buckets: pad to the next power of two instead: more programs to compile, less to compute.
     """
 
     config: VlaConfig
     params: PyTree
     pipeline: Pipeline
-    steps: int = 10
+    sampling_steps: int = 10
     batch: int = 8
-    powers: bool = False
+    buckets: bool = False
 
     def prepare(self, sample: Sample) -> Sample:
-        """The model's inputs of one sample, without a batch axis or with one.
+        """Returns a sample, with or without a batch axis, as the model reads it.
 
         Raises:
           UserError: the observation is not what the model reads; names the key.
@@ -48,26 +53,24 @@ class Policy:
         return self.pipeline.inputs(sample)
 
     def act(self, prepared: Sample, noise: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H 7"]:
-        """Actions as the robot takes them, for prepared samples with a batch axis, from given noise."""
+        """Samples actions for N prepared samples, from given noise, as the robot executes them."""
         count, out = len(noise), []
         for start in range(0, count, self.batch):
-            # Row 0 fills up the last group; what comes out for it is dropped.
+            # Row 0 pads the last call; its result is dropped.
             rows = np.arange(start, start + self.call_size(count - start))
             rows = np.where(rows < count, rows, 0)
             out.append(np.asarray(self._sample(jax.tree.map(lambda x, rows=rows: x[rows], prepared), noise[rows])))
-        return self.finish(prepared, np.concatenate(out)[:count])
+        actions = np.concatenate(out)[:count]
+        return np.asarray(
+            self.pipeline.outputs({"state": prepared["state"], "actions": actions})["actions"], np.float32
+        )
 
     def call_size(self, count: int) -> int:
-        """Rows of the network's call for `count` observations."""
-        return min(self.batch, 1 << (count - 1).bit_length()) if self.powers else self.batch
+        """Returns the rows of the network's call for `count` observations or more."""
+        return min(self.batch, 1 << (count - 1).bit_length()) if self.buckets else self.batch
 
-    def finish(self, prepared: Sample, actions: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H 7"]:
-        """The model's actions as the robot takes them."""
-        back = self.pipeline.outputs({"state": prepared["state"], "actions": actions})
-        return np.asarray(back["actions"], np.float32)
-
-    def draw_noise(self, seeds: list[int]) -> Float[np.ndarray, "N H A"]:
-        """Normal noise for each sample from its own seed."""
+    def sample_noise(self, seeds: list[int]) -> Float[np.ndarray, "N H A"]:
+        """Samples normal noise for each of N samples, each from its own seed."""
         shape = (self.config.horizon, self.config.action_size)
         return np.stack([np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds])
 
@@ -79,23 +82,7 @@ class Policy:
             prompt_mask=jnp.asarray(prepared["token_mask"]),
             state=jnp.asarray(prepared["state"]),
         )
-        return pi0.sample(self.config, self.params, inputs, noise, self.steps)
-
-
-def load_policy(
-    folder: Path, *, steps: int = 10, batch: int = 8, powers: bool = False, half: bool | None = None
-) -> Policy:
-    """A policy from a model folder of ours.
-
-    Args:
-      folder: as `rlgen.vla.checkpoints.model_folder` writes it.
-      steps: Euler steps of sampling.
-      batch: most observations a call.
-      powers: calls of a power of two.
-      half: parameters in bfloat16, as openpi serves; by default where the model computes in it.
-    """
-    config, params, pipeline = read_model(folder, half=half)
-    return Policy(config, jax.tree.map(jnp.asarray, params), pipeline, steps, batch, powers)
+        return pi0.sample(self.config, self.params, inputs, noise, self.sampling_steps)
 
 
 def open_policy(
@@ -104,38 +91,38 @@ def open_policy(
     preset: str | None = None,
     tokenizer: str | None = None,
     norm_stats: Path | None = None,
-    steps: int = 10,
+    sampling_steps: int = 10,
     batch: int = 8,
-    powers: bool = False,
+    buckets: bool = False,
 ) -> Policy:
-    """Opens a policy; what the folder says of itself counts.
+    """Opens a policy: a model folder of ours, which says what it is, or an openpi checkpoint.
 
     Args:
       folder: model folder or openpi checkpoint.
-      preset: the model, for a checkpoint that is openpi's.
-      tokenizer: likewise, its SentencePiece model.
-      norm_stats: likewise, where its `assets` hold none or several.
-      steps: Euler steps of sampling.
-      batch: most observations a call.
-      powers: calls of a power of two.
+      preset: the model of an openpi checkpoint.
+      tokenizer: its SentencePiece model.
+      norm_stats: its statistics, where its `assets` hold none or several.
+      sampling_steps: Euler steps of sampling.
+      batch: largest number of observations in a call.
+      buckets: pad calls to powers of two.
 
     Raises:
       UserError: nothing that can be read, or something is missing for a checkpoint of openpi's.
     """
     folder = Path(folder).expanduser()
-    if (folder / SPEC).is_file():
+    if (folder / DESCRIPTION).is_file():
         if preset is not None or tokenizer is not None or norm_stats is not None:
             raise UserError(f"{folder} says what it is; leave out --preset, --tokenizer and --norm-stats")
-        return load_policy(folder, steps=steps, batch=batch, powers=powers)
+        config, params, pipeline = read_model(folder)
+        return Policy(config, jax.tree.map(jnp.asarray, params), pipeline, sampling_steps, batch, buckets)
     if preset is None or tokenizer is None:
         raise UserError(
-            f"{folder} has no {SPEC}; for an openpi checkpoint pass --preset (such as pi05_libero) and "
+            f"{folder} has no {DESCRIPTION}; for an openpi checkpoint pass --preset (such as pi05_libero) and "
             "--tokenizer paligemma_tokenizer.model"
         )
     config, spec = presets.preset(preset), released_spec(preset, tokenizer)
     if tokenizer == HASHED_WORDS:
         raise UserError("hashed words are not what a published model was trained with; pass its SentencePiece model")
     stats = read_stats(norm_stats or find_stats(folder))
-    dtype = jnp.bfloat16 if config.dtype == "bfloat16" else np.float32
-    params = jax.tree.map(jnp.asarray, load_params(config, folder, dtype=dtype))
-    return Policy(config, params, make_pipeline(config, spec, stats), steps, batch, powers)
+    params = jax.tree.map(jnp.asarray, load_params(config, folder, dtype=jnp.dtype(config.dtype)))
+    return Policy(config, params, make_pipeline(config, spec, stats), sampling_steps, batch, buckets)

@@ -1,4 +1,9 @@
-"""Requests of several clients answered by one call of the model."""
+"""A policy server for openpi's clients: websockets, with requests of several clients in one call of the model.
+
+A connection receives the server's metadata, then an answer for every observation that it sends, in the format of
+`rlgen.vla.serving.wire`. An error is answered by a text frame with its traceback, after which the connection closes.
+`/healthz` and `/metrics` answer by HTTP on the same port.
+"""
 
 import asyncio
 import http
@@ -25,18 +30,24 @@ RequestT, AnswerT = TypeVar("RequestT"), TypeVar("AnswerT")
 
 
 class Batcher(Generic[RequestT, AnswerT]):
-    """Collects requests while the model is at work, and hands them over together.
+    """A queue that collects requests while the model works, and answers them together.
 
-    A request that arrives alone does not wait for others: what came during the last call makes the next batch.
+    The requests that arrived during a call make the next batch. One that arrives while the model is idle waits no
+    longer than `window_s` for others.
+
+    Args:
+      run: answers at most `largest` requests, in order, in a thread.
+      largest: requests in a batch.
+      window_s: seconds to wait for more requests where a batch is not full.
     """
 
-    def __init__(self, run: Callable[[Sequence[RequestT]], Sequence[AnswerT]], most: int, *, window_s: float = 0.002):
-        """`run` answers at most `most` requests, in order, in a thread; `window_s` is waited for company."""
-        self._run, self._most, self._window = run, most, window_s
+    def __init__(
+        self, run: Callable[[Sequence[RequestT]], Sequence[AnswerT]], largest: int, *, window_s: float = 0.002
+    ):
+        self._run, self._largest, self._window = run, largest, window_s
         self._queue: asyncio.Queue[tuple[RequestT, asyncio.Future]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1)
         self._task: asyncio.Task[None] | None = None
-        self.sizes: list[int] = []
 
     async def __aenter__(self) -> "Batcher[RequestT, AnswerT]":
         self._task = asyncio.create_task(self._work())
@@ -48,7 +59,7 @@ class Batcher(Generic[RequestT, AnswerT]):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def ask(self, request: RequestT) -> Any:
-        """The answer to a request; raises what `run` raised for its batch."""
+        """Returns the answer to a request; raises what `run` raised for its batch."""
         answer: asyncio.Future = asyncio.get_running_loop().create_future()
         await self._queue.put((request, answer))
         return await answer
@@ -56,11 +67,11 @@ class Batcher(Generic[RequestT, AnswerT]):
     async def _work(self) -> None:
         while True:
             waiting = [await self._queue.get()]
-            if self._queue.qsize() + 1 < self._most:
+            if self._queue.qsize() + 1 < self._largest:
                 await asyncio.sleep(self._window)
-            while len(waiting) < self._most and not self._queue.empty():
+            while len(waiting) < self._largest and not self._queue.empty():
                 waiting.append(self._queue.get_nowait())
-            # Who has gone meanwhile is not computed for.
+            # Clients that have left need no answer.
             waiting = [pair for pair in waiting if not pair[1].done()]
             if waiting:
                 await self._answer(waiting)
@@ -74,19 +85,26 @@ class Batcher(Generic[RequestT, AnswerT]):
                 if not future.done():
                     future.set_exception(error)
             return
-        self.sizes.append(len(requests))
         for (_, future), answer in zip(waiting, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
 
 
 LATENCIES = 4096
-"""The last answers of which quantiles are told."""
+"""Latest answers whose latencies the metrics summarize."""
 
 
 @dataclass
 class Metrics:
-    """What the server counts."""
+    """Counters of a server.
+
+    Attributes:
+      answers: so far.
+      errors: connections closed by an error.
+      connections: open now.
+      batches: calls of the model.
+      seconds: latencies of the latest answers.
+    """
 
     answers: int = 0
     errors: int = 0
@@ -95,12 +113,12 @@ class Metrics:
     seconds: list[float] = field(default_factory=list)
 
     def answered(self, seconds: float) -> None:
-        """One more answer."""
+        """Counts an answer that took `seconds`."""
         self.answers += 1
         self.seconds = [*self.seconds[-LATENCIES + 1 :], seconds]
 
     def text(self) -> str:
-        """Prometheus' text format; latencies in seconds."""
+        """Returns Prometheus' text format; latencies in seconds."""
         lines = [
             f"rlgen_vla_answers_total {self.answers}",
             f"rlgen_vla_errors_total {self.errors}",
@@ -114,12 +132,12 @@ class Metrics:
 
 
 class PolicyServer:
-    """Answers clients with a policy.
+    """A server that answers clients with a policy.
 
     Args:
       policy: the model; requests of several clients share its calls.
-      metadata: what every client is told first.
-      seed: of the noise; the n-th answer of a server has noise of its own.
+      metadata: sent to every client first.
+      seed: of the noise, which differs between answers.
     """
 
     def __init__(self, policy: Policy, metadata: dict[str, Any], *, seed: int = 0):
@@ -127,11 +145,17 @@ class PolicyServer:
         self._seed = seed
         self._batcher: Batcher[tuple[Sample, np.ndarray], np.ndarray] = Batcher(self._run, policy.batch)
 
-    async def run(self, host: str, port: int, ready: Callable[[int], None] = lambda port: None) -> None:
-        """Serves until it is cancelled; `ready` hears the port, which is chosen where `port` is 0."""
+    async def run(self, host: str, port: int, on_ready: Callable[[int], None] = lambda port: None) -> None:
+        """Serves until it is cancelled.
+
+        Args:
+          host: address to listen on.
+          port: 0 for a free one.
+          on_ready: called with the port when clients can connect.
+        """
         options = {"compression": None, "max_size": None, "process_request": self._http}
-        async with self._batcher, serve(self._talk, host, port, **options) as server:
-            ready(server.sockets[0].getsockname()[1])
+        async with self._batcher, serve(self._converse, host, port, **options) as server:
+            on_ready(server.sockets[0].getsockname()[1])
             await asyncio.get_running_loop().create_future()
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -141,13 +165,13 @@ class PolicyServer:
             return connection.respond(http.HTTPStatus.OK, self.metrics.text())
         return None
 
-    async def _talk(self, connection: ServerConnection) -> None:
+    async def _converse(self, connection: ServerConnection) -> None:
         self.metrics.connections += 1
         try:
             await connection.send(wire.pack(self.metadata))
-            before: float | None = None
+            previous: float | None = None
             while True:
-                before = await self._answer(connection, await connection.recv(), before)
+                previous = await self._answer(connection, await connection.recv(), previous)
         except ConnectionClosed:
             pass
         except Exception:
@@ -160,9 +184,9 @@ class PolicyServer:
         finally:
             self.metrics.connections -= 1
 
-    async def _answer(self, connection: ServerConnection, message: str | bytes, before: float | None) -> float:
-        """Answers one request; returns how long it took, which the next answer of this connection tells."""
-        begun = time.monotonic()
+    async def _answer(self, connection: ServerConnection, message: str | bytes, previous: float | None) -> float:
+        """Answers one request; returns its seconds, which the next answer of this connection contains."""
+        start = time.monotonic()
         if isinstance(message, str):
             raise ValueError("a text frame; observations are sent as msgpack in binary frames")
         observation = wire.unpack(message)
@@ -176,15 +200,15 @@ class PolicyServer:
         ready = time.monotonic()
         actions = await self._batcher.ask((prepared, noise))
         infer_ms = 1000 * (time.monotonic() - ready)
-        timing = {"infer_ms": infer_ms} | ({} if before is None else {"prev_total_ms": 1000 * before})
+        timing = {"infer_ms": infer_ms} | ({} if previous is None else {"prev_total_ms": 1000 * previous})
         answer = {"actions": actions, "policy_timing": {"infer_ms": infer_ms}, "server_timing": timing}
         await connection.send(wire.pack(answer))
-        took = time.monotonic() - begun
-        self.metrics.answered(took)
-        return took
+        seconds = time.monotonic() - start
+        self.metrics.answered(seconds)
+        return seconds
 
     def _noise(self, observation: Sample) -> np.ndarray:
-        """The client's own noise if it sends some, so that an answer can be repeated; else the server's next."""
+        """Returns the client's noise if it sends some, so that an answer can be repeated; else new noise."""
         config = self.policy.config
         if "noise" in observation:
             noise = np.asarray(observation["noise"], np.float32)
@@ -192,7 +216,7 @@ class PolicyServer:
                 raise ValueError(f"noise of shape {list(noise.shape)}, expected {[config.horizon, config.action_size]}")
             return noise
         self._seed += 1
-        return self.policy.draw_noise([self._seed])[0]
+        return self.policy.sample_noise([self._seed])[0]
 
     def _run(self, requests: Sequence[tuple[Sample, np.ndarray]]) -> Sequence[np.ndarray]:
         self.metrics.batches += 1
@@ -201,7 +225,7 @@ class PolicyServer:
 
 
 def stack(samples: Sequence[Sample]) -> Sample:
-    """Prepared samples as one with a batch axis."""
+    """Stacks prepared samples along a new batch axis."""
     first = samples[0]
     return {
         key: stack([sample[key] for sample in samples])
@@ -212,7 +236,7 @@ def stack(samples: Sequence[Sample]) -> Sample:
 
 
 def warm_up(policy: Policy) -> None:
-    """Compiles the model's calls before the first client waits for them."""
+    """Compiles the model's calls, so that no client waits for it."""
     config = policy.config
     side, state = 2 * [config.image_size], policy.pipeline.transforms[-1].state_size
     blank = {key: np.zeros((1, *side, 3), np.uint8) for key in ("observation/image", "observation/wrist_image")}
@@ -224,15 +248,21 @@ def warm_up(policy: Policy) -> None:
 
 @contextmanager
 def serving(server: PolicyServer, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Runs a server and yields its address, `host:port`; stops it at the end."""
+    """Runs a server in a thread and yields its address, `host:port`; stops it at the end.
+
+    Args:
+      server: to run.
+      host: address to listen on.
+      port: 0 for a free one.
+    """
     ready, found = threading.Event(), []
     loop = asyncio.new_event_loop()
 
-    def tell(port: int) -> None:
+    def on_ready(port: int) -> None:
         found.append(port)
         ready.set()
 
-    task = loop.create_task(server.run(host, port, tell))
+    task = loop.create_task(server.run(host, port, on_ready))
 
     def work() -> None:
         with suppress(asyncio.CancelledError):

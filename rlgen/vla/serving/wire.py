@@ -1,4 +1,4 @@
-"""openpi's wire format: msgpack with NumPy arrays as maps of bytes. Nothing is unpickled.
+"""openpi's wire format: msgpack with NumPy arrays as maps of bytes. Pickles are not read.
 
 An array is `{b"__ndarray__": True, b"data", b"dtype", b"shape"}`, a NumPy scalar
 `{b"__npgeneric__": True, b"data", b"dtype"}`. Objects, complex numbers, records and bfloat16 are refused.
@@ -14,7 +14,7 @@ ARRAY, SCALAR = b"__ndarray__", b"__npgeneric__"
 
 
 def pack(value: Any) -> bytes:
-    """The bytes of dicts, lists, numbers, texts, arrays and NumPy scalars.
+    """Packs dicts, lists, numbers, texts, arrays and NumPy scalars into bytes.
 
     Raises:
       ValueError: an array of a kind that is not sent.
@@ -23,7 +23,7 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """The inverse; arrays are read-only views of `data`.
+    """Unpacks what `pack` returns; arrays are read-only views of `data`.
 
     Raises:
       ValueError: the bytes are no such message.

@@ -106,7 +106,7 @@ def recipe(model: str) -> TrainConfig:
 
 
 # Settings that may differ when a run is resumed: its machine, and its output.
-MAY_DIFFER = ("fsdp", "threads", "coordinator", "processes", "process", "overwrite", "log_every", "dry_run")
+MAY_DIFFER = ("fsdp", "workers", "coordinator", "processes", "process", "overwrite", "log_every", "dry_run")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class FineTune:
     """Checkpoints to keep."""
     fsdp: int = 1
     """Devices that share each parameter."""
-    threads: int = 2
+    workers: int = 2
     """Threads that read and decode batches."""
     coordinator: str | None = None
     """host:port of the first process, where there are several."""

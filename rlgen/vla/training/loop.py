@@ -35,7 +35,7 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 @dataclass(frozen=True)
 class Trainer:
-    """What a training needs besides its state.
+    """Model, settings, data and devices of a training: all that it needs besides its state.
 
     Attributes:
       config: the model.
@@ -43,7 +43,7 @@ class Trainer:
       pipeline: transforms of the model's inputs.
       mixture: the data.
       mesh: devices; None is one device without sharding.
-      threads: that read and decode batches.
+      workers: threads that read and decode batches.
     """
 
     config: VlaConfig
@@ -51,7 +51,7 @@ class Trainer:
     pipeline: Pipeline
     mixture: Mixture
     mesh: Mesh | None = None
-    threads: int = 2
+    workers: int = 2
 
     def __post_init__(self) -> None:
         devices = 1 if self.mesh is None else self.mesh.size
@@ -72,7 +72,7 @@ class Trainer:
             steps=train.steps,
             process=jax.process_index() if is_sharded else 0,
             processes=jax.process_count() if is_sharded else 1,
-            threads=self.threads,
+            workers=self.workers,
             draws=train.draws,
             shift=train.shift,
             augment=train.augment,

@@ -26,7 +26,7 @@ from rlgen.data.loader import Mixture
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import Metrics
 from rlgen.training.sharding import abstract_state, make_mesh, state_shardings
-from rlgen.vla.checkpoints.model_folder import SPEC, STATS, read_stats, write_model
+from rlgen.vla.checkpoints.model_folder import DESCRIPTION, STATS, read_stats, write_model
 from rlgen.vla.checkpoints.weights import start_params
 from rlgen.vla.data.normalize import NormStats, mixture_statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
@@ -40,7 +40,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What is done between the steps of a training.
+    """The intervals of a training's logging, checkpoints and validation.
 
     Attributes:
       log_every: steps between two lines of metrics.
@@ -70,7 +70,7 @@ def train_model(
     weights: Path | None = None,
     norm_stats: Path | None = None,
     mesh: Mesh | None = None,
-    threads: int = 2,
+    workers: int = 2,
     options: LoopOptions = LoopOptions(),
     log: Log = lambda line: None,
     on_block: Callable[[Block], None] = lambda block: None,
@@ -87,7 +87,7 @@ def train_model(
       weights: openpi checkpoint folder, or PaliGemma's npz, to start from; fresh parameters by default.
       norm_stats: openpi's norm_stats.json to normalize with; by default computed from the data.
       mesh: devices; one by default.
-      threads: that read and decode batches.
+      workers: threads that read and decode batches.
       options: intervals of logging, checkpoints and validation.
       log: called with a line about the inputs, each block and the result.
       on_block: called after each block, when its metrics and its checkpoint are on the disk.
@@ -100,12 +100,12 @@ def train_model(
     """
     mesh = make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
     stats = _statistics(folder, config, spec, mixture, norm_stats)
-    trainer = Trainer(config, train, make_pipeline(config, spec, stats), mixture, mesh, threads)
+    trainer = Trainer(config, train, make_pipeline(config, spec, stats), mixture, mesh, workers)
     for line in describe_inputs(trainer):
         log(line)
     state = _train(folder, trainer, held_out, weights, options, log, on_block)
     finished = folder / "model" / str(train.steps)
-    if not (finished / SPEC).is_file():
+    if not (finished / DESCRIPTION).is_file():
         if jax.process_index() == 0:
             shutil.rmtree(finished, ignore_errors=True)
         wait_for_all("model")
