@@ -1,1 +1,1 @@
-"""Benchmarks: both sides in one process, medians and spread, as JSON."""
+"""Benchmarks of speed on this machine, with medians and ranges, as JSON; and damage to files of demonstrations."""

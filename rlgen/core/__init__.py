@@ -1,1 +1,1 @@
-"""Types, errors, files, processes, progress and statistics that every room uses. Nothing here knows LIBERO or JAX."""
+"""Types, errors, files, processes, progress and statistics for all packages. Nothing here knows LIBERO or JAX."""

@@ -1,4 +1,4 @@
-"""Errors that a person caused and a person can mend."""
+"""The error for mistakes of users, which users can correct."""
 
 
 class UserError(ValueError):

@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`; on success it takes the place of what is at `path`."""
+    """Yields a temporary folder beside `path`; on success it replaces what is at `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -85,8 +85,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
         advice = _ADVICE.get(error.errno or 0, "check the path")
-        place = error.filename if isinstance(error.filename, str | os.PathLike) else path
-        raise UserError(f"cannot write {place}: {reason}; {advice}, then run the same command again") from error
+        target = error.filename if isinstance(error.filename, str | os.PathLike) else path
+        raise UserError(f"cannot write {target}: {reason}; {advice}, then run the same command again") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
-"""This process, and those that work for it.
+"""This process and its workers.
 
-What has to be decided before jax loads: where compiled programs are kept, and how loud libraries are.
+`prepare_process` sets what must be set before jax is imported: the folder of compiled programs, and the level of
+libraries' messages.
 """
 
 import multiprocessing
@@ -14,13 +15,13 @@ from typing import Any
 
 
 def cache_folder() -> Path:
-    """Scenes, stand-ins and compiled programs: `RLGEN_CACHE`, or `~/.cache/rlgen`."""
+    """Returns the folder of scenes, placeholder assets and compiled programs: `RLGEN_CACHE`, or `~/.cache/rlgen`."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("RLGEN_CACHE") or f"{home}/rlgen").expanduser()
 
 
 def prepare_process() -> None:
-    """Sets what libraries read from the environment when they are imported; what the user set stays."""
+    """Sets the environment variables that libraries read when they are imported; those that the user set stay."""
     defaults = {
         "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
@@ -32,24 +33,24 @@ def prepare_process() -> None:
     _quiet_libraries()
 
 
-def worker_pool(workers: int, begin: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """Fresh processes; an interruption is the parent's business, and none outlives a parent that was killed.
+def worker_pool(workers: int, initialize: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
+    """Starts fresh processes that leave Ctrl-C to their parent and end with it, even if it is killed.
 
     Args:
-      workers: processes.
-      begin: called with `arguments` in each of them first.
-      *arguments: of `begin`.
+      workers: number of processes.
+      initialize: called first in each of them.
+      *arguments: of `initialize`.
     """
     # A forked process would inherit threads and GL contexts that do not work there.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(begin, arguments))
+    return ProcessPoolExecutor(workers, context, initializer=_initialize_worker, initargs=(initialize, arguments))
 
 
-def _begin_worker(begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _initialize_worker(initialize: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if begin is not None:
-        begin(*arguments)
+    if initialize is not None:
+        initialize(*arguments)
 
 
 def _end_with_parent() -> None:
@@ -62,6 +63,6 @@ def _end_with_parent() -> None:
 def _quiet_libraries() -> None:
     import logging
 
-    # Orbax logs pages about what it raises as well, and what it raises becomes one line of ours.
+    # Orbax logs at length what it also raises, and we print what it raises in one line.
     for name, level in (("absl", logging.CRITICAL), ("orbax", logging.ERROR), ("jax._src.compiler", logging.ERROR)):
         logging.getLogger(name).setLevel(level)

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals of success rates and of means."""
+"""Confidence intervals of success rates, of their differences and of means."""
 
 import math
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SuccessRate:
-    """How often something worked.
+    """A number of successes among trials.
 
     Attributes:
-      successes: number of successful episodes, 0 to `trials`.
-      trials: number of episodes, at least 1.
+      successes: number of successful trials, 0 to `trials`.
+      trials: number of trials, at least 1.
 
     Raises:
       UserError: if there are no trials, or more successes than trials.
@@ -49,7 +49,7 @@ class SuccessRate:
 
     @property
     def rate(self) -> float:
-        """Share of successes, in [0, 1]."""
+        """Fraction of successes, in [0, 1]."""
         return self.successes / self.trials
 
     @property
@@ -63,7 +63,7 @@ class SuccessRate:
         return wilson(self.successes, self.trials).high
 
     def to_json(self) -> dict[str, int | float]:
-        """Counts and 95 % Wilson interval, as `summary.json` holds them."""
+        """Returns counts and 95 % Wilson interval, as `summary.json` holds them."""
         return {
             "successes": int(self.successes),
             "trials": int(self.trials),
@@ -73,7 +73,7 @@ class SuccessRate:
 
     @classmethod
     def from_json(cls, value: Mapping[str, int | float]) -> "SuccessRate":
-        """Reads what `to_json` wrote; the interval is worked out again from the counts."""
+        """Reads what `to_json` wrote; the interval is computed again from the counts."""
         return cls(successes=int(value["successes"]), trials=int(value["trials"]))
 
     def __str__(self) -> str:
@@ -82,7 +82,11 @@ class SuccessRate:
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a share, without continuity correction.
+    """Computes Wilson's score interval of a proportion, without continuity correction.
+
+    With k successes in n trials, p = k / n and z the two-sided quantile of the normal distribution:
+
+        (p + z² / 2n ± z sqrt(p (1 - p) / n + z² / 4n²)) / (1 + z² / n)
 
     Args:
       successes: 0 to `trials`.
@@ -93,7 +97,7 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
       Bounds in [0, 1]; exactly 0 below if nothing succeeded, exactly 1 above if nothing failed.
 
     Raises:
-      UserError: if the counts or the confidence make no sense.
+      UserError: counts or confidence outside their range.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
     """
@@ -103,14 +107,14 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     weight = 1 / (1 + z * z / trials)
     middle = weight * (rate + z * z / (2 * trials))
     reach = weight * z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    # Exact at the ends, where rounding would leave a trace such as -1e-18.
+    # Exact at the ends, where rounding would leave a value such as -1e-18.
     low = 0.0 if successes == 0 else max(0.0, middle - reach)
     high = 1.0 if successes == trials else min(1.0, middle + reach)
     return Interval(low, high)
 
 
 def newcombe(first: SuccessRate, second: SuccessRate, confidence: float = 0.95) -> Interval:
-    """Newcombe's hybrid score interval of `first.rate - second.rate`, for independent samples.
+    """Computes Newcombe's hybrid score interval of `first.rate - second.rate`, for independent samples.
 
     Args:
       first: the rate that is subtracted from.
@@ -121,7 +125,7 @@ def newcombe(first: SuccessRate, second: SuccessRate, confidence: float = 0.95) 
       Bounds in [-1, 1].
 
     Raises:
-      UserError: if the confidence makes no sense.
+      UserError: a confidence outside its range.
 
     Source: R. G. Newcombe, Interval estimation for the difference between independent proportions, 1998,
     method 10.
@@ -148,18 +152,18 @@ def _two_sided_z(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
-_BLOCK = 100  # resamples drawn at once
+_BLOCK = 100  # resamples at once, which bounds the memory
 
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """A mean over episodes with its bootstrap interval; all None if there was nothing to average.
+    """A mean over episodes with its bootstrap interval; mean and interval are None if there was nothing to average.
 
     Attributes:
-      mean: of the values that are finite.
-      low: lower end.
-      high: upper end.
-      count: how many values were finite.
+      mean: of the finite values.
+      low: lower end of the interval.
+      high: upper end of the interval.
+      count: number of finite values.
     """
 
     mean: float | None
@@ -168,21 +172,30 @@ class MeanInterval:
     count: int
 
     def to_json(self) -> dict[str, Any]:
-        """As a dictionary of JSON values."""
+        """Returns the fields as JSON values, by name."""
         return asdict(self)
 
 
 def bootstrap_mean(
     values: Float[np.ndarray, " N"], *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
 ) -> MeanInterval:
-    """Percentile bootstrap interval of the mean; values that are not finite are left out."""
+    """Computes the percentile bootstrap interval of a mean.
+
+    Args:
+      values: those that are not finite are left out.
+      seed: of the resampling.
+      resamples: number of resamples with replacement.
+      confidence: in (0, 1), two-sided.
+
+    Source: B. Efron, Bootstrap methods: another look at the jackknife, 1979.
+    """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return MeanInterval(None, None, None, 0)
     random = np.random.default_rng(seed)
     blocks = [min(_BLOCK, resamples - start) for start in range(0, resamples, _BLOCK)]
-    drawn = (values[random.integers(len(values), size=(block, len(values)))] for block in blocks)
-    means = np.concatenate([sample.mean(axis=1) for sample in drawn])
+    samples = (values[random.integers(len(values), size=(block, len(values)))] for block in blocks)
+    means = np.concatenate([sample.mean(axis=1) for sample in samples])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return MeanInterval(float(values.mean()), float(low), float(high), len(values))

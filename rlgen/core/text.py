@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as text: durations, percentages, counts, sizes."""
 
 import math
 
@@ -7,10 +7,10 @@ MISSING = "\u2013"
 
 
 def duration(seconds: float) -> str:
-    """`0.42 s`, `8.1 s`, `1 min 03 s`, `2 h 05 min`.
+    """Returns a duration as `0.42 s`, `8.1 s`, `1 min 03 s` or `2 h 05 min`.
 
     Args:
-      seconds: not negative; a dash is returned for a number that is not finite.
+      seconds: not negative; if they are not finite, the result is a dash.
     """
     if not math.isfinite(seconds):
         return MISSING
@@ -25,26 +25,26 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def percent(share: float) -> str:
-    """A share in [0, 1] as whole percent; 99.7 % stays below 100 and 0.3 % above 0."""
-    if not math.isfinite(share):
+def percent(fraction: float) -> str:
+    """Returns a fraction in [0, 1] as whole percent; 99.7 % stays below 100 and 0.3 % above 0."""
+    if not math.isfinite(fraction):
         return MISSING
-    whole = round(100 * share)
-    if whole == 100 and share < 1:
-        return f"{100 * share:.1f} %" if share < 0.9995 else ">99.9 %"
-    if whole == 0 and share > 0:
-        return f"{100 * share:.1f} %" if share > 0.0005 else "<0.1 %"
+    whole = round(100 * fraction)
+    if whole == 100 and fraction < 1:
+        return f"{100 * fraction:.1f} %" if fraction < 0.9995 else ">99.9 %"
+    if whole == 0 and fraction > 0:
+        return f"{100 * fraction:.1f} %" if fraction > 0.0005 else "<0.1 %"
     return f"{whole} %"
 
 
-def count(number: int) -> str:
-    """A whole number in groups of three digits, from five digits on."""
-    plain = f"{number:,}" if abs(number) >= 10_000 else str(number)
+def count(value: int) -> str:
+    """Returns an integer in groups of three digits, from five digits on."""
+    plain = f"{value:,}" if abs(value) >= 10_000 else str(value)
     return plain.replace(",", THIN_SPACE)
 
 
 def size(byte_count: int) -> str:
-    """Bytes as B, KB, MB or GB, powers of 1000."""
+    """Returns a number of bytes in B, KB, MB, GB or TB, powers of 1000."""
     if byte_count < 1000:
         return f"{byte_count} B"
     value, unit = byte_count / 1000, "KB"
@@ -56,7 +56,7 @@ def size(byte_count: int) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits, without an exponent where that is short enough."""
+    """Returns a number with `digits` significant digits, without an exponent where that is short enough."""
     if not math.isfinite(value):
         return MISSING
     if value == 0:

@@ -1,7 +1,7 @@
-"""What flows between the rooms, and the shape letters.
+"""Types that several packages share: episodes and observations.
 
-B batch, N environments, T environment steps, K denoising steps, H chunk, A action (7),
-D physics state (1 + nq + nv: time, qpos, qvel), O observation numbers.
+Letters of shapes, here and everywhere: B batch, N environments, T control steps, K denoising steps, H actions of a
+chunk, A size of an action (7), D size of a physics state (1 + nq + nv: time, qpos, qvel), O size of an observation.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ ARM_JOINTS = 7
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode as states and actions; pictures are drawn from the states when needed.
+    """One episode as states and actions; images are rendered from the states when needed.
 
-    What comes from a dataset that recorded no physics has states of no numbers (D = 0).
+    An episode from a dataset without physics states has states of size D = 0.
 
     Attributes:
       task: `<suite>/<name>`.
       prompt: the instruction, as the benchmark's file name says it.
-      source: who acted: `scripted`, `bc`, `ppo`, `vla`.
+      source: who acted: `scripted` or `demonstrator` (both the scripted expert), `bc`, `ppo`, `vla`, `policy`, `human`.
       initial_index: index of the stored initial state, or of the sampled one if `split` is `train`.
       split: `train` (sampled placements) or `heldout` (the benchmark's stored states).
       seed: seed of the actor for this episode.
       initial_state: time, qpos, qvel before settling.
       states: time, qpos, qvel before each action, and after the last one.
-      actions: as commanded, in [-1, 1]; the last number is the gripper, -1 opens, +1 closes.
-      rewards: 1 where the goal held after the action, else 0.
+      actions: as commanded, in [-1, 1]; the last one is the gripper's, -1 opens, +1 closes.
+      rewards: 1 if the goal held after the action, else 0.
       success: whether the goal was reached.
     """
 
@@ -52,7 +52,7 @@ class Episode:
 
     @property
     def has_physics(self) -> bool:
-        """Whether states were recorded."""
+        """True if physics states were recorded."""
         return self.states.shape[1] > 0
 
 
@@ -74,7 +74,7 @@ class RobotState:
 
     @classmethod
     def stack(cls, parts: Sequence["RobotState"]) -> "RobotState":
-        """One path after the other."""
+        """Returns one path after the other."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
@@ -86,13 +86,13 @@ class RobotState:
 
 @dataclass(frozen=True)
 class Observation:
-    """What an actor may look at: N environments at the start of a chunk.
+    """The observation of N environments at the start of a chunk.
 
     Attributes:
       vector: proprioception and object poses, for policies on physics state.
-      physics: time, qpos, qvel; pictures are drawn from it.
+      physics: time, qpos, qvel; images are rendered from it.
       robot: the robot's own state.
-      step: control steps since the episode began.
+      step: control steps since the start of the episode.
     """
 
     vector: Float[np.ndarray, "N O"]

@@ -1,1 +1,1 @@
-"""Evaluation of policies on the benchmark: ours in process, or any server that speaks openpi's protocol."""
+"""Evaluation of policies on the benchmark: in this process, or behind a server that speaks openpi's protocol."""

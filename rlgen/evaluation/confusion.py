@@ -36,8 +36,8 @@ def goal_holds(scene: Scene, other: Scene, state: Float[np.ndarray, " D"]) -> bo
     data = mujoco.MjData(scene.model)
     data.qpos[:] = state[1 : 1 + scene.model.nq]
     mujoco.mj_fwdPosition(scene.model, data)
-    views = kernel_arrays.make_data_arrays(scene.model, data)
-    reached = kernel.goal_reached(views, kernel_arrays.goal_arrays(other.goal))
+    arrays = kernel_arrays.make_data_arrays(scene.model, data)
+    reached = kernel.goal_reached(arrays, kernel_arrays.goal_arrays(other.goal))
     return bool(reached) and contacts_hold(other.goal, data)
 
 

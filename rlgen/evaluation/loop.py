@@ -157,7 +157,7 @@ def success_rate(
 
 
 class EpisodeFolder:
-    """A sink that stores whole episodes: `00003.npz` for trial 3, and `wave-00000.json` for the wave that began at 0.
+    """A sink that stores whole episodes: `00003.npz` for trial 3, and `wave-00000.json` for the wave from trial 0 on.
 
     A wave's record is written after its episodes. Waves come in order, so that the trials that are finished are
     those before `tried`.

@@ -45,8 +45,8 @@ class Context:
 
     def seed(self, *purpose: int | str) -> int:
         """Returns a seed for one purpose, from the run's root seed."""
-        words = [self.run.config.seed] + [int.from_bytes(str(word).encode(), "little") for word in purpose]
-        return int(np.random.SeedSequence(words).generate_state(1)[0])
+        parts = [self.run.config.seed] + [int.from_bytes(str(part).encode(), "little") for part in purpose]
+        return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 @dataclass(frozen=True)

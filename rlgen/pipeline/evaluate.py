@@ -21,7 +21,7 @@ ACTORS = ("demonstrator", "bc", "ppo", "vla")
 
 
 def actors(config: Config) -> tuple[str, ...]:
-    """Returns the actors that a run evaluates: without the demonstrator where demonstrations come from a file."""
+    """Returns the actors that a run evaluates: without the scripted expert if demonstrations come from a file."""
     return ACTORS if config.demos.file is None else ACTORS[1:]
 
 

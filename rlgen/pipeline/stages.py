@@ -78,7 +78,7 @@ class Stage:
 
     Attributes:
       run: does the stage's work and returns its result, JSON values that are stored as `done.json`.
-      reads: sections of the configuration that this stage is the first to read; once the stage has begun, they
+      reads: sections of the configuration that this stage is the first to read; once the stage has started, they
         cannot be changed.
       help: what it does, in one line.
     """
@@ -119,12 +119,12 @@ def with_config(run: Run, config: Config, log: Callable[[str], None]) -> Run:
     """Returns a run with a changed configuration, which is stored.
 
     Args:
-      run: as it is stored.
-      config: what it shall do from now on.
+      run: with the stored configuration.
+      config: the new configuration.
       log: receives a line that says which settings differ, if any do.
 
     Raises:
-      UserError: a stage that has begun read another value; the message says of which settings.
+      UserError: a stage that has started read other values; the message names the settings.
     """
     stored, now = to_json(run.config), to_json(config)
     for name, stage in STAGES.items():

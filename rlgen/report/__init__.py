@@ -1,1 +1,1 @@
-"""Intervals, plots, videos and the HTML page."""
+"""Figures, videos and pages of results."""

@@ -1,4 +1,4 @@
-"""The style of figures, the colours of actors and data sources, and how a figure is saved with its numbers."""
+"""The style of figures, the colours of actors and data sources, and how a figure is saved with its values."""
 
 import csv
 import io
@@ -75,7 +75,7 @@ def appearances(keys: Iterable[str]) -> dict[str, Appearance]:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure and the numbers in it.
+    """A figure and the values in it.
 
     Attributes:
       figure: complete, not yet saved.
@@ -151,7 +151,7 @@ def percentages(axis: Axis) -> None:
 
 
 def save(plot: Plot, path: Path) -> Path:
-    """Writes the figure as PNG and its numbers as CSV beside it, each whole or not at all.
+    """Writes the figure as PNG and its values as CSV beside it, each whole or not at all.
 
     Args:
       plot: what to save.

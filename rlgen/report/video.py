@@ -1,4 +1,4 @@
-"""An episode as a small moving picture."""
+"""An episode as a small GIF."""
 
 import io
 import re
@@ -28,22 +28,22 @@ def episode_gif(
     control_hz: float = 20.0,
     max_bytes: int = 600_000,
 ) -> bytes:
-    """A looping GIF at the speed of the episode, with a caption and a border that tells the outcome.
+    """Returns a looping GIF at the speed of the episode, with a caption and a border that shows the outcome.
 
-    The first and the last picture are always shown, the last for a second. If the file gets larger than
-    `max_bytes`, colours and then pictures are dropped until it fits; if none does, the smallest is returned.
+    The first and the last image are always shown, the last for a second. If the file gets larger than `max_bytes`,
+    colours and then images are dropped until it fits; if no version fits, the smallest is returned.
 
     Args:
-      frames: pictures the right way up, one a control step.
-      caption: a few words below the picture, cut where they do not fit.
-      success: blue border and a tick if reached, orange and a cross if not, grey if None.
-      size: width of the picture, pixels.
-      every: show one of so many frames.
-      control_hz: control steps a second.
-      max_bytes: how large the file may be.
+      frames: images in the orientation for people, one for each control step.
+      caption: a few words below the image, cut to fit.
+      success: a blue border and a tick if true, an orange one and a cross if false, a grey one if None.
+      size: width of the image, pixels.
+      every: one of so many frames is shown.
+      control_hz: frames per second of the episode.
+      max_bytes: largest size of the file.
 
     Raises:
-      UserError: if there are no frames, or they are not 8-bit colour pictures.
+      UserError: there are no frames, or they are no 8-bit colour images.
     """
     frames = np.asarray(frames)
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
@@ -75,9 +75,16 @@ def write_gif(path: Path, frames: UInt8[np.ndarray, "T h w 3"], **options: objec
 
 
 def clip_name(actor: str, task: str, seed: int, success: bool) -> str:
-    """A file name that says who acted, on what, with which seed and how it ended."""
-    words = [actor, task.replace("/", "-"), f"seed{seed}", "success" if success else "failure"]
-    return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", word) for word in words) + ".gif"
+    """Returns a file name that says who acted, on what, with which seed and how it ended.
+
+    Args:
+      actor: who acted.
+      task: `<suite>/<name>`.
+      seed: seed or index of the episode.
+      success: whether the goal was reached.
+    """
+    parts = [actor, task.replace("/", "-"), f"seed{seed}", "success" if success else "failure"]
+    return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts) + ".gif"
 
 
 def _every(length: int, step: int) -> list[int]:
@@ -86,7 +93,7 @@ def _every(length: int, step: int) -> list[int]:
 
 
 def _framed(frame: UInt8[np.ndarray, "h w 3"], caption: str, success: bool | None, size: int) -> Image.Image:
-    """The frame scaled to `size`, in its border, above a strip with the caption."""
+    """Returns a frame scaled to `size`, in its border, above a strip with the caption."""
     height = max(1, round(size * frame.shape[0] / frame.shape[1]))
     image = Image.fromarray(frame).resize((size, height), Image.Resampling.BICUBIC)
     color = NEUTRAL if success is None else REACHED if success else MISSED
@@ -101,7 +108,7 @@ def _framed(frame: UInt8[np.ndarray, "h w 3"], caption: str, success: bool | Non
 
 
 def _draw_outcome(draw: ImageDraw.ImageDraw, right: float, middle: float, success: bool | None) -> float:
-    """A tick or a cross that ends at `right`, for those who see no colours; returns its left end."""
+    """Draws a tick or a cross that ends at `right`, for those who see no colours; returns its left end."""
     if success is None:
         return right
     left = right - 11
@@ -115,17 +122,17 @@ def _draw_outcome(draw: ImageDraw.ImageDraw, right: float, middle: float, succes
     return left
 
 
-def _fitting(draw: ImageDraw.ImageDraw, words: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    words = " ".join(words.split())
-    if draw.textlength(words, font) <= room:
-        return words
-    while words and draw.textlength(words + "...", font) > room:
-        words = words[:-1]
-    return words.rstrip() + "..."
+def _fitting(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    text = " ".join(text.split())
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(text + "...", font) > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
 
 
 def _encode(images: list[Image.Image], colors: int, milliseconds: int) -> bytes:
-    """One palette for all pictures and no dither, so that what does not move costs nothing."""
+    """Encodes a GIF with one palette for all images and no dither, so that what does not move costs no bytes."""
     palette = _palette(images, colors)
     first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     out = io.BytesIO()
@@ -135,13 +142,13 @@ def _encode(images: list[Image.Image], colors: int, milliseconds: int) -> bytes:
 
 
 def _palette(images: list[Image.Image], colors: int) -> Image.Image:
-    """The colours that serve eight of the pictures best, and those of the caption, which few pixels have."""
+    """Returns the best colours for eight of the images, and those of the caption, which few pixels have."""
     picked = [images[index] for index in np.linspace(0, len(images) - 1, 8).round().astype(int)]
     sheet = Image.new("RGB", (picked[0].width, sum(image.height for image in picked)))
     for row, image in enumerate(picked):
         sheet.paste(image, (0, row * image.height))
     border = np.array(images[0].getpixel((0, 0)))
-    caption = [border + (255 - border) * share // 4 for share in range(5)]
+    caption = [border + (255 - border) * step // 4 for step in range(5)]
     best = sheet.quantize(colors - len(caption), method=Image.Quantize.MEDIANCUT).getpalette()
     palette = Image.new("P", (1, 1))
     palette.putpalette([*best[: 3 * (colors - len(caption))], *np.concatenate(caption).tolist()])

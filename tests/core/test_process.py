@@ -1,4 +1,4 @@
-"""Processes that work for another."""
+"""Worker processes."""
 
 import os
 import signal

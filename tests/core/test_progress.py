@@ -1,4 +1,4 @@
-"""What a person reads while it works, on a made clock and a made terminal."""
+"""Lines of progress, with a clock and a terminal made for the test."""
 
 import io
 import re
@@ -30,7 +30,7 @@ def plain(clock, **options):
     return stream, Progress(STAGES, stream=stream, clock=clock, **options)
 
 
-def test_plain_lines_begin_end_and_come_no_more_often_than_asked(clock):
+def test_plain_lines_at_start_and_end_and_no_more_often_than_configured(clock):
     stream, progress = plain(clock, every=5.0)
     with progress.stage("bc", total=40, unit="updates") as stage:
         for _ in range(40):
@@ -49,7 +49,7 @@ def test_plain_lines_begin_end_and_come_no_more_often_than_asked(clock):
     assert stage.elapsed == 20.0
 
 
-def test_announcements_are_written_at_once(clock):
+def test_messages_are_written_at_once(clock):
     stream, progress = plain(clock)
     progress.skip("demos", "done before")
     with progress.stage("ppo") as stage:
@@ -119,7 +119,7 @@ def test_the_live_line_never_gets_longer_than_the_terminal(clock, width):
     assert "\n" not in line.plain
 
 
-def test_the_live_display_hides_the_cursor_only_while_it_draws(clock):
+def test_the_live_display_hides_the_cursor_only_while_it_is_shown(clock):
     stream = io.StringIO()
     progress = Progress(STAGES, stream=stream, clock=clock, live=True)
     with pytest.raises(KeyboardInterrupt), progress.stage("ppo", total=4) as stage:
@@ -140,7 +140,7 @@ def test_markup_in_notes_is_text(clock):
     assert "[bold]x[/]: done in 0.00 s  [red]5[/red] :smile:" in stream.getvalue()
 
 
-def test_a_stream_without_the_signs_gets_question_marks(clock):
+def test_a_stream_without_the_characters_gets_question_marks(clock):
     raw = io.BytesIO()
     progress = Progress(STAGES, stream=io.TextIOWrapper(raw, encoding="ascii"), clock=clock)
     with progress.stage("bc") as stage:
@@ -148,7 +148,7 @@ def test_a_stream_without_the_signs_gets_question_marks(clock):
     assert b"[2/3] bc: waiting?\n" in raw.getvalue()
 
 
-def test_without_a_terminal_no_control_signs_are_written():
+def test_without_a_terminal_no_control_characters_are_written():
     code = "from rlgen.core.progress import Progress\nwith Progress().stage('x', 2) as s: s.update()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.startswith(b"x ...\nx: done in ") and b"\x1b" not in done.stdout

@@ -1,4 +1,4 @@
-"""Numbers as people read them, at the places where formats change."""
+"""Numbers as text, at the values where formats change."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from rlgen.core.text import MISSING, count, duration, number, percent, size
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "expected"),
     [
         (0, "0.00 s"),
         (0.994, "0.99 s"),
@@ -21,12 +21,12 @@ from rlgen.core.text import MISSING, count, duration, number, percent, size
         (float("nan"), MISSING),
     ],
 )
-def test_duration(seconds, words):
-    assert duration(seconds) == words
+def test_duration(seconds, expected):
+    assert duration(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("share", "words"),
+    ("fraction", "expected"),
     [
         (0, "0 %"),
         (1, "100 %"),
@@ -38,12 +38,12 @@ def test_duration(seconds, words):
         (float("nan"), MISSING),
     ],
 )
-def test_percent_says_all_or_none_only_if_it_is(share, words):
-    assert percent(share) == words
+def test_percent_says_all_or_none_only_if_it_is(fraction, expected):
+    assert percent(fraction) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "expected"),
     [
         (0, "0"),
         (86.73, "86.7"),
@@ -56,8 +56,8 @@ def test_percent_says_all_or_none_only_if_it_is(share, words):
         (float("inf"), MISSING),
     ],
 )
-def test_number_keeps_three_digits(value, words):
-    assert number(value) == words
+def test_number_keeps_three_digits(value, expected):
+    assert number(value) == expected
 
 
 def test_count_and_size():

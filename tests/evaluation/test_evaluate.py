@@ -64,7 +64,7 @@ def test_only_episodes_that_are_not_over_are_asked_for():
     np.testing.assert_array_equal(last[0], actions[2])
 
 
-def test_chunks_shorter_than_what_is_executed_are_refused():
+def test_chunks_shorter_than_replan_are_refused():
     actor = BackendActor(Stub(horizon=4), "open it", render, replan=5)
     actor.reset(np.array([0]))
     with pytest.raises(UserError, match="answers 4 actions, --replan is 5"):

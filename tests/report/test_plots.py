@@ -1,4 +1,4 @@
-"""What figures say and what is saved beside them."""
+"""Content of figures and of the tables saved with them."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def words(plot):
+def texts(plot):
     return [text.get_text() for axes in plot.figure.axes for text in axes.texts]
 
 
@@ -40,11 +40,11 @@ def test_success_bars_have_the_rates_and_the_wilson_ends():
     assert [bar.get_width() for bar in axes.patches] == [0.44, 1.0]
     ends = [line.get_segments()[0][:, 0] for line in axes.collections]
     np.testing.assert_allclose(ends[0], [SuccessRate(22, 50).low, SuccessRate(22, 50).high])
-    assert "not run" in words(plot) and "22/50" in words(plot)
+    assert "not run" in texts(plot) and "22/50" in texts(plot)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["BC", "VLA", "PPO"]
 
 
-def test_saved_figures_have_their_numbers_beside_them(tmp_path):
+def test_figures_are_saved_with_their_values_as_csv(tmp_path):
     plot = plots.success_bars({"bc": SuccessRate(22, 50), "vla": None})
     path = save(plot, tmp_path / "deep" / "success.png")
     with Image.open(path) as image:
@@ -60,10 +60,10 @@ def test_saved_figures_have_their_numbers_beside_them(tmp_path):
 def test_learning_curve_table_holds_both_series(tmp_path):
     path = save(plots.learning_curve(curve()), tmp_path / "ppo.png")
     table = rows(path.with_suffix(".csv"))
-    trained = [row for row in table if row["train_success"]]
-    tried = [row for row in table if row["test_trials"]]
-    assert [row["control_steps"] for row in trained] == ["100", "200", "300", "400", "500"]
-    assert [(row["control_steps"], row["test_successes"]) for row in tried] == [
+    iterations = [row for row in table if row["train_success"]]
+    evaluations = [row for row in table if row["test_trials"]]
+    assert [row["control_steps"] for row in iterations] == ["100", "200", "300", "400", "500"]
+    assert [(row["control_steps"], row["test_successes"]) for row in evaluations] == [
         ("100", "1"),
         ("300", "3"),
         ("500", "5"),
@@ -103,7 +103,7 @@ def test_quality_bars_reach_the_means():
     plot = quality_bars(sources)
     heights = [[bar.get_height() for bar in axes.patches] for axes in plot.figure.axes]
     assert heights == [[122, 87], [32, 12], [217, 0]]
-    assert {"122", "87.0", "217 of 6095", "0 of 4336"} <= set(words(plot))
+    assert {"122", "87.0", "217 of 6095", "0 of 4336"} <= set(texts(plot))
     assert plot.table["length_low"] == [115, 85]
 
 
@@ -116,16 +116,16 @@ def test_results_of_the_quality_stage_are_read_and_a_missing_mean_is_a_dash(tmp_
     assert (source.length, source.steps, source.no_ops) == (Estimate(2.0, 2.0, 2.0), 4, written["noops"])
     assert np.isnan(source.jerk.value), "three positions have no jerk"
     plot = quality_bars({"ppo": source})
-    assert MISSING in words(plot)
+    assert MISSING in texts(plot)
     assert save(plot, tmp_path / "quality.png").exists()
-    spread = ActionProfile.from_json(written["spread"], action=1, episodes=2)
-    np.testing.assert_allclose(spread.mean, np.linspace(0.1, 0.3, len(spread.mean)), atol=1e-6)
-    np.testing.assert_allclose(spread.std, 0, atol=1e-6)
+    profile = ActionProfile.from_json(written["spread"], action=1, episodes=2)
+    np.testing.assert_allclose(profile.mean, np.linspace(0.1, 0.3, len(profile.mean)), atol=1e-6)
+    np.testing.assert_allclose(profile.std, 0, atol=1e-6)
 
 
 def test_the_shade_is_one_standard_deviation_to_each_side():
-    spread = ActionProfile(np.array([0.0, 0.5, 0.2]), np.array([0.1, 0.2, 0.3]), 7)
-    plot = action_profiles({"demonstrator": spread, "ppo": spread})
+    profile = ActionProfile(np.array([0.0, 0.5, 0.2]), np.array([0.1, 0.2, 0.3]), 7)
+    plot = action_profiles({"demonstrator": profile, "ppo": profile})
     one, other = plot.figure.axes
     edge = one.collections[0].get_paths()[0].vertices
     for time, low, high in [(0, -0.1, 0.1), (0.5, 0.3, 0.7), (1, -0.1, 0.5)]:

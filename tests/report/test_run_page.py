@@ -1,4 +1,4 @@
-"""The page: self-contained, escaped, complete, and whole where parts are missing."""
+"""The page of a run: self-contained, escaped, complete, and valid without its optional parts."""
 
 import base64
 import io

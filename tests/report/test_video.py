@@ -1,4 +1,4 @@
-"""GIFs: what they show, how long, how large."""
+"""GIFs: their frames, durations and sizes."""
 
 import io
 
@@ -35,7 +35,7 @@ def test_frames_come_in_order_with_the_first_and_the_last():
     np.testing.assert_allclose(middle_greys(data), [0, 6, 12, 16], atol=2)
 
 
-def test_it_plays_at_the_speed_of_the_episode_and_rests_on_the_end():
+def test_it_has_the_speed_of_the_episode_and_shows_the_end_for_a_second():
     image = opened(episode_gif(flat_frames(7), caption="x", success=True, every=2, control_hz=20))
     times = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
     assert times == [100, 100, 100, 1000]
@@ -58,7 +58,7 @@ def test_the_border_shows_the_outcome(success, color):
     assert (strip > 240).all(axis=-1).any(), "a white tick or cross"
 
 
-def test_a_clean_episode_is_small_and_noise_is_made_to_fit():
+def test_a_still_episode_is_small_and_noise_is_reduced_to_fit():
     still = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), dtype=np.uint8).repeat(60, axis=0)
     still[:, 10:20, 10:20] = np.arange(60, dtype=np.uint8)[:, None, None, None]
     assert len(episode_gif(still, caption="x", success=True)) < 90_000
@@ -66,7 +66,7 @@ def test_a_clean_episode_is_small_and_noise_is_made_to_fit():
     assert len(episode_gif(noise, caption="x", success=True, max_bytes=200_000)) < 200_000
 
 
-def test_a_long_caption_is_cut_and_odd_signs_are_drawn():
+def test_a_long_caption_is_cut_and_unusual_characters_are_accepted():
     data = episode_gif(flat_frames(2), caption="very long words " * 6 + "\n\0é漢", success=False)
     assert opened(data).width == 192 + 2 * BORDER
 
