@@ -66,7 +66,7 @@ def test_clearing_a_stage_removes_those_after_it(tmp_path):
         run.finish(stage, {})
     assert clear_from(run, "bc") == ["bc", "ppo"]
     assert run.done("demos") and not run.done("bc")
-    with pytest.raises(UserError, match="rlgen bc --run"):
+    with pytest.raises(UserError, match="rlgen run bc --run"):
         run.result("bc")
 
 
