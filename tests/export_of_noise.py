@@ -27,7 +27,7 @@ from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.hdf5.format import Hdf5Format, episode_name
 from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
 from rlgen.data.formats.lerobot.format import LeRobotFormat
-from rlgen.data.formats.rlds.writer import RldsFormat
+from rlgen.data.formats.rlds.format import RldsFormat
 from rlgen.data.writer import write_dataset
 
 NAME, SIZE, COUNT, STEPS = "libero_object_no_noops", 16, 9, 3

@@ -21,10 +21,10 @@ from jaxtyping import UInt8
 
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
-from rlgen.data.formats.rlds.writer import RldsFormat
+from rlgen.data.formats.rlds.format import RldsFormat
 from rlgen.data.frames import RecordFrames
 from rlgen.data.loader import Loader, LoaderOptions
-from rlgen.data.writer import split_evenly, write_dataset
+from rlgen.data.writer import Format, split_evenly, write_dataset
 
 PROMPTS = ("put the bowl on the plate", "open the top drawer", "turn on the stove")
 NAME = "bench_no_noops"
@@ -103,11 +103,11 @@ class Ours:
 
     def prepare(self) -> None:
         """Writes the dataset that is loaded from, as array_record."""
-        self._write(ArrayRecordFormat, self._folder / "load")
+        self._write(ArrayRecordFormat(), self._folder / "load")
 
     def write(self) -> int:
         """Writes the dataset as RLDS, and returns the number of steps."""
-        self._write(RldsFormat, self._folder / "written")
+        self._write(RldsFormat(), self._folder / "written")
         return self._setup["episodes"] * self._setup["steps"]
 
     def load(self, kind: str) -> int:
@@ -132,13 +132,12 @@ class Ours:
         workers = os.cpu_count() or 1
         return Loader(frames, LoaderOptions(setup["batch"], setup["horizon"], workers=workers, ahead=4))
 
-    def _write(self, layout: type, folder: Path) -> None:
+    def _write(self, format: Format, folder: Path) -> None:
         setup = self._setup
         lengths = split_evenly(setup["episodes"], setup["shards"])
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            write_dataset(
-                folder, NAME, self._episodes, layout(pool), lengths=lengths, size=setup["size"], overwrite=True
-            )
+        options = {"lengths": lengths, "size": setup["size"], "overwrite": True}
+        with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
+            write_dataset(folder, NAME, self._episodes, format, executor=executor, **options)
 
 
 def make_side(name: str, folder: Path, setup: dict[str, Any]) -> Side:

@@ -120,13 +120,13 @@ def fuzz(source: Path, folder: Path, jobs: Iterable[tuple[str, int]], *, patienc
 
 def _read(path: Path, guard: GuardedReader, originals: list[str]) -> Counter[str]:
     check = guard.check(path, clip=True)
-    messages = [*check.bad.values(), *([check.fault] if check.fault else [])]
+    messages = [*check.bad.values(), *([check.problem] if check.problem else [])]
     found = Counter(dict.fromkeys(COUNTS, 0))
-    found.update(files=1, bad=len(check.bad), refused=bool(check.fault))
-    found["crashed"] = "crashed" in check.fault
-    found["hung"] = "not read after" in check.fault
+    found.update(files=1, bad=len(check.bad), refused=bool(check.problem))
+    found["crashed"] = "crashed" in check.problem
+    found["hung"] = "not read after" in check.problem
     found["errors"] = sum("\n" in message or path.name not in message for message in messages)
-    if check.fault:
+    if check.problem:
         return found
     good = dict(iterate_demos(path, clip=True, only=check.good))
     digests = [episode_digest(episode) for episode in good.values()]

@@ -1,7 +1,7 @@
 """`rlgen data`: datasets out of recorded episodes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -74,8 +74,8 @@ def export(argv: Sequence[str]) -> None:
         version=arguments.version,
         shards=arguments.shards,
         overwrite=arguments.overwrite,
-        drawing=RenderOptions(arguments.renderer, arguments.image_size, arguments.workers),
-        checker=Validator(arguments.replay, arguments.keep_noops, arguments.workers),
+        rendering=RenderOptions(arguments.renderer, arguments.image_size, arguments.workers),
+        validator=Validator(arguments.replay, arguments.keep_noops, arguments.workers),
     )
     assets, cache = arguments.objects.find(), cache_folder()
     facts = {"label": assets.label, "fingerprint": fingerprint(assets.path)}
@@ -106,7 +106,7 @@ def verify(argv: Sequence[str]) -> None:
             faults = verify_dataset(
                 folder,
                 images=not arguments.quick,
-                progress=lambda done, total, folder=folder: progress(f"{folder}", done, total),
+                on_progress=lambda done, total, folder=folder: progress(f"{folder}", done, total),
             )
         print(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}")
         for fault in faults:
@@ -240,7 +240,7 @@ def quality(argv: Sequence[str]) -> None:
         raise UserError("nothing to measure: name datasets, HDF5 files or runs")
     if arguments.names and len(arguments.names) != len(arguments.paths):
         raise UserError(f"{len(arguments.names)} names for {len(arguments.paths)} paths: expected one for each")
-    from rlgen.curation.compare import Measured, measure, named_apart, write_quality
+    from rlgen.curation.compare import read_source, with_unique_names, write_quality
     from rlgen.libero.scenes.bundles import load_scene
 
     @lru_cache(maxsize=8)
@@ -250,10 +250,10 @@ def quality(argv: Sequence[str]) -> None:
     sources = []
     for path in arguments.paths:
         log(f"measuring {path}")
-        sources.append(measure(path, scene_of, again=arguments.replay, threads=arguments.workers))
+        sources.append(read_source(path, scene_of, replay_episodes=arguments.replay, threads=arguments.workers))
     names = arguments.names or tuple(source.name for source in sources)
-    renamed = [Measured(n, s.path, s.traces, s.groups, s.replay) for n, s in zip(names, sources, strict=True)]
-    print(write_quality(named_apart(renamed), arguments.out, task=arguments.task, axis=arguments.axis))
+    renamed = [replace(source, name=name) for name, source in zip(names, sources, strict=True)]
+    print(write_quality(with_unique_names(renamed), arguments.out, task=arguments.task, axis=arguments.axis))
 
 
 def _datasets(paths: Sequence[Path]) -> list[Path]:

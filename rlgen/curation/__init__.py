@@ -1,1 +1,1 @@
-"""Datasets made from recorded episodes: selection, validation, rendering, export, merging, comparison, viewing."""
+"""Datasets from recorded episodes: validation, rendering, export, merging, comparison, viewing."""

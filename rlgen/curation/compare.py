@@ -1,8 +1,11 @@
-"""The quality of several sources of episodes beside each other: `rlgen data quality A B C`."""
+"""Comparison of the quality of several sources of episodes: datasets, HDF5 files, folders of them, and runs.
+
+`read_source` reads the actions and paths of a source; `write_quality` writes a page with tables and figures.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from jaxtyping import Float
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
 from rlgen.core.stats import SuccessRate
+from rlgen.curation.render import SceneOf
 from rlgen.curation.sources import find_episode_files
 from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import dataset_folders, open_dataset
@@ -21,7 +25,6 @@ from rlgen.data.shards import read_manifest
 from rlgen.demos.imports.sources import HDF5_ENDINGS
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
-from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task, find_task
 from rlgen.report.pages import FigureFile, SourceRow, render_quality
 from rlgen.report.quality_plots import (
@@ -33,72 +36,122 @@ from rlgen.report.quality_plots import (
     quality_bars,
     quality_by_group,
 )
-from rlgen.report.style import appearances, save, save_table
+from rlgen.report.style import Plot, appearances, save, save_table
 from rlgen.training.run import is_run
 
-SceneOf = Callable[[Task], Scene]
+AXES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
+MAX_PATHS = 40  # in the figure, for each source
+PAGE, FIGURES_JSON = "quality.html", "quality.json"
 Start = tuple[Task, Float[np.ndarray, " D"]]
+# The trace of an episode, its suite, and its initial state where that is known.
+Part = tuple[Trace, str, Start | None]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Episodes of one source with what is measured on them.
+class EpisodeSource:
+    """The episodes of one source, with what the comparison needs of them.
 
     Attributes:
       name: shown for it.
-      path: where it lies.
-      traces: of its episodes; their tasks are prompts.
-      groups: suite of each episode, as far as that is known.
-      replay: success under replay; None if that is not known.
+      path: of the source.
+      traces: actions and path of each episode; their tasks are prompts.
+      suites: of each episode.
+      replay: success rate under replay; None if it is not known.
     """
 
     name: str
     path: Path
     traces: list[Trace]
-    groups: list[str]
+    suites: list[str]
     replay: SuccessRate | None = None
 
-    def quality(self, group: str | None = None) -> DatasetQuality:
-        """Figures of all its episodes, or of those of a group."""
-        chosen = [t for t, g in zip(self.traces, self.groups, strict=True) if group in (None, g)]
-        return traces_quality(chosen)
+    def quality(self, suite: str | None = None) -> DatasetQuality:
+        """Computes the quality of all episodes, or of those of a suite."""
+        return traces_quality([t for t, s in zip(self.traces, self.suites, strict=True) if suite in (None, s)])
+
+    def of_task(self, prompt: str) -> "EpisodeSource":
+        """Returns the source with only the episodes of one prompt."""
+        kept = [index for index, trace in enumerate(self.traces) if trace.task == prompt]
+        traces, suites = ([values[index] for index in kept] for values in (self.traces, self.suites))
+        return replace(self, traces=traces, suites=suites)
 
 
-def measure(path: Path, scene_of: SceneOf, *, again: bool = False, threads: int = 1) -> Measured:
+def read_source(path: Path, scene_of: SceneOf, *, replay_episodes: bool = False, threads: int = 1) -> EpisodeSource:
     """Reads the episodes of a dataset, an HDF5 file, a folder of either, or a run.
 
     Args:
       path: of the source.
-      scene_of: loads a task; needed for runs and replays alone.
-      again: replay every episode in `exact` physics; otherwise success is what a dataset's card says.
-      threads: that replay.
+      scene_of: loads the scene of a task; only called for runs and replays.
+      replay_episodes: replay every episode in `exact` physics; by default the success rate is that on a dataset's card.
+      threads: number of threads that replay.
 
     Raises:
-      UserError: there is nothing to measure, or it is damaged.
+      UserError: there are no episodes, or they are damaged.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected datasets, HDF5 files or a run")
     if is_run(path):
-        parts = _of_run(path, scene_of)
+        parts = _run_parts(path, scene_of)
     elif datasets := dataset_folders(path):
-        parts = [part for folder in datasets for part in _of_dataset(folder, scene_of if again else None)]
+        parts = [part for folder in datasets for part in _dataset_parts(folder, replay_episodes)]
     else:
-        parts = list(_of_hdf5(path, scene_of if again else None))
+        parts = list(_hdf5_parts(path, replay_episodes))
     if not parts:
         raise UserError(f"{path}: no episodes in it; expected datasets, HDF5 files or a run")
     traces, suites, starts = zip(*parts, strict=True)
-    rate = _replayed(traces, starts, scene_of, threads) if again else _told(path)
-    return Measured(_name(path), path, list(traces), list(suites), rate)
+    rate = _replay_rate(traces, starts, scene_of, threads) if replay_episodes else _rate_on_cards(path)
+    return EpisodeSource(_name(path), path, list(traces), list(suites), rate)
 
 
-Part = tuple[Trace, str, Start | None]
+def with_unique_names(sources: Sequence[EpisodeSource]) -> list[EpisodeSource]:
+    """Returns the sources, with their position added to names that occur twice."""
+    names = [source.name for source in sources]
+    return [
+        source if names.count(source.name) == 1 else replace(source, name=f"{source.name} ({index + 1})")
+        for index, source in enumerate(sources)
+    ]
 
 
-def _of_run(path: Path, scene_of: SceneOf) -> list[Part]:
+def write_quality(sources: Sequence[EpisodeSource], out: Path, *, task: str | None = None, axis: str = "y") -> Path:
+    """Writes a page with its figures and tables into `out`, and returns the path of the page.
+
+    Args:
+      sources: at least one, with different names.
+      out: folder; made if absent.
+      task: prompt whose actions and paths are shown; by default the one that most sources have, then the one with most
+        episodes.
+      axis: number of the action that is shown over time, one of `AXES`.
+
+    Raises:
+      UserError: no source has episodes of `task`, or an unknown axis.
+    """
+    if axis not in AXES:
+        raise UserError(f"axis {axis!r}: expected one of {', '.join(AXES)}")
+    prompt = task or _common_task(sources)
+    of_task = [source.of_task(prompt) for source in sources]
+    of_task = [source for source in of_task if source.traces]
+    if not of_task:
+        raise UserError(f"no source has episodes of {prompt!r}; `rlgen scenes list` lists the instructions")
+    quality = {source.name: source.quality() for source in sources}
+    figures = _write_figures(sources, quality, of_task, prompt, axis, out)
+    tasks = {source.name: [trace.task for trace in source.traces] for source in sources}
+    save_table(episode_table({name: (tasks[name], quality[name]) for name in quality}), out / "episodes.csv")
+    rows = [SourceRow(s.name, str(s.path), quality[s.name], s.replay) for s in sources]
+    write_json(
+        out / FIGURES_JSON,
+        {
+            row.name: {**row.quality.to_json(), "path": row.path, "replay": row.replay and row.replay.to_json()}
+            for row in rows
+        },
+    )
+    render_quality(rows, figures, out / PAGE)
+    return out / PAGE
+
+
+def _run_parts(path: Path, scene_of: SceneOf) -> list[Part]:
     [file] = find_episode_files(path)
-    scene = scene_of(file.task)
-    observer = Observer(scene)
+    observer = Observer(scene_of(file.task))
     return [
         (
             Trace(episode.actions, observer(episode.states).robot.position, episode.prompt),
@@ -109,29 +162,30 @@ def _of_run(path: Path, scene_of: SceneOf) -> list[Part]:
     ]
 
 
-def _of_dataset(folder: Path, scene_of: SceneOf | None) -> list[Part]:
+def _dataset_parts(folder: Path, with_starts: bool) -> list[Part]:
     episodes = open_dataset(folder)
     traces = dataset_traces(episodes)
     manifest = read_manifest(folder)
     suite = (manifest[0]["name"] if manifest else folder.parent.name).removesuffix("_no_noops")
-    begun = read_initial_states(folder, len(traces)) if scene_of else [None] * len(traces)
+    states = read_initial_states(folder, len(traces)) if with_starts else [None] * len(traces)
     tasks = ("/".join(episode.file_path.split("/")[:2]) for episode in episodes)
-    starts = [None if state is None else (find_task(task), state) for task, state in zip(tasks, begun, strict=True)]
+    starts = [None if state is None else (find_task(task), state) for task, state in zip(tasks, states, strict=True)]
     return [(trace, suite, start) for trace, start in zip(traces, starts, strict=True)]
 
 
-def _of_hdf5(path: Path, scene_of: SceneOf | None) -> Iterator[Part]:
+def _hdf5_parts(path: Path, with_starts: bool) -> Iterator[Part]:
     files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in HDF5_ENDINGS)
     for file in files:
         for (_, episode), robot in zip(iterate_demos(file), read_robot_states(file), strict=True):
-            suite, known = episode.task.split("/")[0], scene_of is not None and episode.has_physics
+            known = with_starts and episode.has_physics
             start = (find_task(episode.task), episode.initial_state) if known else None
-            yield Trace(episode.actions, robot.position, episode.prompt), suite, start
+            yield Trace(episode.actions, robot.position, episode.prompt), episode.task.split("/")[0], start
 
 
-def _replayed(
+def _replay_rate(
     traces: Sequence[Trace], starts: Sequence[Start | None], scene_of: SceneOf, threads: int
 ) -> SuccessRate | None:
+    """Replays the episodes whose initial state is known; None if it is known of none."""
     known = [(trace, start) for trace, start in zip(traces, starts, strict=True) if start is not None]
 
     def succeeds(pair: tuple[Trace, Start]) -> bool:
@@ -142,109 +196,64 @@ def _replayed(
     return SuccessRate(sum(results), len(results)) if results else None
 
 
-def _told(path: Path) -> SuccessRate | None:
-    """What the cards of datasets say of their episodes' replays; None where one of them says nothing."""
-    done = of = 0
+def _rate_on_cards(path: Path) -> SuccessRate | None:
+    """Returns the success rate under replay on the cards of datasets; None if one of them has none."""
+    successes = episodes = 0
     for folder in dataset_folders(path):
         if not (folder / CARD_JSON).is_file():
             return None
-        told = read_card(folder)["replay"]
-        if not isinstance(told, dict) or told.get("how") == "not replayed" or "succeeded" not in told:
+        facts = read_card(folder)["replay"]
+        if not isinstance(facts, dict) or facts.get("how") == "not replayed" or "succeeded" not in facts:
             return None
-        done, of = done + told["succeeded"], of + told["exported"]
-    return SuccessRate(done, of) if of else None
+        successes, episodes = successes + facts["succeeded"], episodes + facts["exported"]
+    return SuccessRate(successes, episodes) if episodes else None
 
 
 def _name(path: Path) -> str:
-    """A source's name: of a dataset `<suite>_no_noops/1.0.0` and of a file `<task>_demo` without what all have."""
+    """Returns the name of a source: that of a dataset without its version, or of a file without `_demo`."""
     path = path.absolute()
     name = path.parent.name if path.name[:1].isdigit() and path.name.count(".") == 2 else path.stem
     return name.removesuffix("_demo")
 
 
-def named_apart(sources: Sequence[Measured]) -> list[Measured]:
-    """The same with names that differ: by the folder that a source lies in, then by its place."""
-    names = [source.name for source in sources]
-    made: list[Measured] = []
-    for number, source in enumerate(sources):
-        name = source.name if names.count(source.name) == 1 else f"{source.name} ({number + 1})"
-        made.append(Measured(name, source.path, source.traces, source.groups, source.replay))
-    return made
+def _common_task(sources: Sequence[EpisodeSource]) -> str:
+    num_sources = Counter(task for source in sources for task in {trace.task for trace in source.traces})
+    num_episodes = Counter(trace.task for source in sources for trace in source.traces)
+    return max(sorted(num_episodes), key=lambda task: (num_sources[task], num_episodes[task]))
 
 
-AXES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
-PATHS_SHOWN = 40
-PAGE, NUMBERS = "quality.html", "quality.json"
-
-
-def write_quality(sources: Sequence[Measured], out: Path, *, task: str | None = None, axis: str = "y") -> Path:
-    """Writes the page with everything behind it into `out`, and returns the page.
-
-    Args:
-      sources: at least one, with different names.
-      out: folder; made if absent.
-      task: instruction whose actions and paths are shown; by default the one that most sources have, then the one
-        with most episodes.
-      axis: action shown over time.
-
-    Raises:
-      UserError: no source has episodes of `task`, or an unknown axis.
-    """
-    if axis not in AXES:
-        raise UserError(f"axis {axis!r}: expected one of {', '.join(AXES)}")
-    shown = task or _common_task(sources)
-    measured = {source.name: source.quality() for source in sources}
-    of_task = {source.name: _only(source, shown) for source in sources}
-    of_task = {name: source for name, source in of_task.items() if source.traces}
-    if not of_task:
-        raise UserError(f"no source has episodes of {shown!r}; `rlgen scenes list` lists the instructions")
-    task_quality = {name: source.quality() for name, source in of_task.items()}
-    styles = appearances(measured)
-    suites = dict.fromkeys(group for source in sources for group in source.groups)
+def _write_figures(
+    sources: Sequence[EpisodeSource],
+    quality: Mapping[str, DatasetQuality],
+    of_task: Sequence[EpisodeSource],
+    prompt: str,
+    axis: str,
+    out: Path,
+) -> list[FigureFile]:
+    """Writes the figures of all episodes, and of those of one prompt (`of_task`)."""
+    styles = appearances(quality)
+    suites = dict.fromkeys(suite for source in sources for suite in source.suites)
     by_suite = {
-        suite: {source.name: source.quality(suite) for source in sources if suite in source.groups} for suite in suites
+        suite: {source.name: source.quality(suite) for source in sources if suite in source.suites} for suite in suites
     }
-    bars = {name: SourceQuality.from_json(quality.to_json()) for name, quality in measured.items()}
+    bars = {name: SourceQuality.from_json(one.to_json()) for name, one in quality.items()}
+    task_quality = {source.name: source.quality() for source in of_task}
     profiles = {
-        name: ActionProfile.from_json(quality.spread.to_json(), AXES.index(axis), quality.episodes)
-        for name, quality in task_quality.items()
+        name: ActionProfile.from_json(one.action_distribution.to_json(), AXES.index(axis), one.episodes)
+        for name, one in task_quality.items()
     }
-    paths = {name: [trace.position for trace in source.traces[:PATHS_SHOWN]] for name, source in of_task.items()}
-    figures = [
+    paths = {source.name: [trace.position for trace in source.traces[:MAX_PATHS]] for source in of_task}
+    return [
         _figure(out, "figure6", quality_by_group(by_suite, styles), "Efficiency and smoothness",
                 "Mean length and mean squared jerk by suite, with bootstrap intervals (the paper's figure 6)."),
         _figure(out, "figure7", action_profiles(profiles, axis, styles), "Consistency",
-                f"Mean action along {axis} and its standard deviation over episodes of “{shown}” "
+                f"Mean action along {axis} and its standard deviation over episodes of “{prompt}” "
                 "(the paper's figure 7)."),
         _figure(out, "totals", quality_bars(bars, styles), "All episodes",
                 "Length, jerk and no-ops of all suites together."),
-        _figure(out, "paths", end_effector_paths(paths, styles), "Paths", f"End-effector paths of “{shown}”."),
+        _figure(out, "paths", end_effector_paths(paths, styles), "Paths", f"End-effector paths of “{prompt}”."),
     ]  # fmt: skip
-    tasks = {source.name: [trace.task for trace in source.traces] for source in sources}
-    save_table(episode_table({name: (tasks[name], measured[name]) for name in measured}), out / "episodes.csv")
-    rows = [SourceRow(s.name, str(s.path), measured[s.name], s.replay) for s in sources]
-    write_json(
-        out / NUMBERS,
-        {
-            row.name: {**row.quality.to_json(), "path": row.path, "replay": row.replay and row.replay.to_json()}
-            for row in rows
-        },
-    )
-    render_quality(rows, figures, out / PAGE)
-    return out / PAGE
 
 
-def _figure(out: Path, name: str, plot, title: str, caption: str) -> FigureFile:
+def _figure(out: Path, name: str, plot: Plot, title: str, caption: str) -> FigureFile:
     return FigureFile(save(plot, out / f"{name}.png"), title, caption, "data")
-
-
-def _only(source: Measured, task: str) -> Measured:
-    kept = [number for number, trace in enumerate(source.traces) if trace.task == task]
-    traces, groups = ([values[number] for number in kept] for values in (source.traces, source.groups))
-    return Measured(source.name, source.path, traces, groups, source.replay)
-
-
-def _common_task(sources: Sequence[Measured]) -> str:
-    having = Counter(task for source in sources for task in {trace.task for trace in source.traces})
-    counts = Counter(trace.task for source in sources for trace in source.traces)
-    return max(sorted(counts), key=lambda task: (having[task], counts[task]))

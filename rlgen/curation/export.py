@@ -1,44 +1,53 @@
-"""Recorded episodes as datasets: one for each suite and format, named as the community names them."""
+"""Export of recorded episodes as datasets: one for each suite and format, named as the community names them.
+
+The steps for a suite (`SuiteExport.run`): validate the episodes by replaying them, select those that are exported,
+render their images, and write every format. Images are rendered for the first format; the others take them from there.
+"""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
-from rlgen.curation.card import VIEWS, quality_facts, replay_facts, source_facts, world_facts
-from rlgen.curation.render import DemosWithStoredImages, Prepared, RenderedDemos, RenderedEpisodes, RenderOptions
+from rlgen.curation.card import RENDERER_NOTES, origin_facts, quality_facts, replay_facts, source_facts
+from rlgen.curation.render import (
+    DemosWithStoredImages,
+    PreparedEpisodes,
+    RenderedDemos,
+    RenderedEpisodes,
+    RenderOptions,
+    SceneOf,
+)
 from rlgen.curation.sources import EpisodeFile, find_episode_files
 from rlgen.curation.validate import Candidate, Validator, content_hash, none_left
 from rlgen.data.card import write_card
-from rlgen.data.dataset import FORMATS, open_dataset
-from rlgen.data.formats.array_record.format import ArrayRecordFormat
+from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.hdf5.format import Hdf5Format
-from rlgen.data.formats.lerobot.format import LeRobotFormat
-from rlgen.data.formats.rlds.writer import RldsFormat
+from rlgen.data.formats.hdf5.layout import Demo
 from rlgen.data.index import write_initial_states
 from rlgen.data.writer import Format, split_evenly, write_dataset
 from rlgen.libero.scenes.demo_info import demo_file_info
-from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.tasks.suites import Task, find_task
+from rlgen.libero.tasks.suites import find_task
 
-Tell = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an export makes.
+    """Settings of an export.
 
     Attributes:
       out: folder for the datasets.
-      formats: of `FORMATS`. Pictures are drawn for the first; the others take them from it.
+      formats: some of `FORMATS`. Images are rendered for the first one.
       version: three numbers.
-      shards: files of a dataset; HDF5 has one for each task.
-      overwrite: replace datasets that are there.
-      drawing: how pictures are drawn.
-      checker: how episodes are made ready.
+      shards: number of files of a dataset; HDF5 has one for each task.
+      overwrite: replace datasets that exist.
+      rendering: settings of rendering.
+      validator: validates and prepares the episodes.
     """
 
     out: Path
@@ -46,16 +55,16 @@ class ExportOptions:
     version: str = "1.0.0"
     shards: int = 8
     overwrite: bool = False
-    drawing: RenderOptions = field(default_factory=RenderOptions)
-    checker: Validator = field(default_factory=Validator)
+    rendering: RenderOptions = field(default_factory=RenderOptions)
+    validator: Validator = field(default_factory=Validator)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats or len(set(self.formats)) != len(self.formats):
             raise UserError(f"formats {', '.join(self.formats) or 'none'}: expected some of {', '.join(FORMATS)}, once")
-        if self.shards < 1 or self.drawing.workers < 1 or self.drawing.size < 1:
+        if self.shards < 1 or self.rendering.workers < 1 or self.rendering.image_size < 1:
             raise UserError(
-                f"{self.shards} shards, {self.drawing.workers} workers, pictures of {self.drawing.size}: "
+                f"{self.shards} shards, {self.rendering.workers} workers, images of {self.rendering.image_size}: "
                 "each must be at least 1"
             )
 
@@ -63,132 +72,130 @@ class ExportOptions:
 def export_paths(
     paths: Sequence[Path],
     options: ExportOptions,
-    scene_of: Callable[[Task], Scene],
+    scene_of: SceneOf,
     assets: dict[str, str],
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> list[Path]:
-    """Exports the episodes at `paths`, suite by suite, and returns the datasets' folders.
+    """Exports the episodes at `paths`, suite by suite, and returns the folders of the datasets.
 
     Args:
       paths: HDF5 files, folders of them, runs.
-      options: what to make.
-      scene_of: loads a task.
-      assets: where the object assets come from, for the card.
-      tell: hears what is being done, how much of it is done, and of how much.
+      options: settings.
+      scene_of: loads the scene of a task.
+      assets: label and fingerprint of the object assets, for the card.
+      on_progress: called with the name of the present step, the number of episodes done in it, and of all; a total of
+        0 is unknown.
 
     Raises:
-      UserError: nothing to export there, or what `write_dataset` raises.
+      UserError: there is nothing to export, or as `write_dataset`.
     """
     files = [file for path in paths for file in find_episode_files(path)]
     suites = dict.fromkeys(file.task.suite for file in files)
     scenes = lru_cache(maxsize=2)(scene_of)
-    made = []
+    folders = []
     for suite in suites:
-        mine = sorted((file for file in files if file.task.suite == suite), key=lambda file: file.task.index)
-        made += SuiteExport(suite, mine, options, scenes, assets, tell).run()
-    return made
+        of_suite = sorted((file for file in files if file.task.suite == suite), key=lambda file: file.task.index)
+        folders += SuiteExport(suite, of_suite, options, scenes, assets, on_progress).run()
+    return folders
 
 
 class SuiteExport:
-    """The datasets of one suite."""
+    """The export of one suite."""
 
     def __init__(
         self,
         suite: str,
         files: Sequence[EpisodeFile],
         options: ExportOptions,
-        scene_of: Callable[[Task], Scene],
+        scene_of: SceneOf,
         assets: dict[str, str],
-        tell: Tell,
+        on_progress: OnProgress,
     ):
+        """Takes the suite's name, its files in the order of tasks, and the arguments of `export_paths`."""
         self._suite, self._files, self._options = suite, files, options
-        self._scene_of, self._assets, self._tell = scene_of, assets, tell
-        self._name = suite if options.checker.keep_noops else f"{suite}_no_noops"
+        self._scene_of, self._assets, self._on_progress = scene_of, assets, on_progress
+        self._name = suite if options.validator.keep_noops else f"{suite}_no_noops"
 
     def run(self) -> list[Path]:
-        """Judges the episodes, draws those that are exported, and writes every format."""
+        """Validates the episodes, renders those that are exported, and writes every format."""
         options = self._options
-        judged = self._judge()
-        chosen = options.checker.exported(judged)
-        if not chosen:
-            raise none_left(judged, self._suite)
-        episodes = Prepared(chosen, options.checker, self._scene_of)
-        with ThreadPoolExecutor(options.drawing.workers) as pool:
-            made: list[Path] = []
-            for kind in options.formats:
-                made.append(self._write(kind, episodes, chosen, judged, made[:1], pool))
+        candidates = self._validate()
+        exported = options.validator.select(candidates)
+        if not exported:
+            raise none_left(candidates, self._suite)
+        episodes = PreparedEpisodes(exported, options.validator, self._scene_of)
+        with ThreadPoolExecutor(options.rendering.workers) as executor:
+            write = partial(self._write, candidates=candidates, exported=exported, executor=executor)
+            first, *others = options.formats
+            with RenderedEpisodes(episodes, options.rendering) as rendered:
+                folders = [write(first, rendered, RenderedDemos(rendered))]
+            dataset = open_dataset(folders[0])
+            folders += [write(name, dataset, DemosWithStoredImages(episodes, dataset)) for name in others]
         self._journal.unlink(missing_ok=True)
-        return made
+        return folders
 
     @property
     def _journal(self) -> Path:
         return self._options.out / f".{self._suite}.checked.jsonl"
 
-    def _judge(self) -> list[Candidate]:
-        found: list[Candidate] = []
-        for number, file in enumerate(self._files):
+    def _validate(self) -> list[Candidate]:
+        candidates: list[Candidate] = []
+        for index, file in enumerate(self._files):
             scene = self._scene_of(file.task)
-            words = f"{self._suite}: looking at the episodes of task {number + 1} of {len(self._files)}"
+            step = f"{self._suite}: validating the episodes of task {index + 1} of {len(self._files)}"
 
-            def heard(count: int, words: str = words) -> None:
-                self._tell(words, count, 0)
+            def on_episode(count: int, step: str = step) -> None:
+                self._on_progress(step, count, 0)
 
-            found += self._options.checker.candidates(file, scene, self._journal, heard)
-        return found
+            candidates += self._options.validator.validate(file, scene, self._journal, on_episode)
+        return candidates
 
     def _write(
         self,
-        kind: str,
-        episodes: Prepared,
-        chosen: Sequence[Candidate],
-        judged: Sequence[Candidate],
-        before: Sequence[Path],
-        pool: ThreadPoolExecutor,
+        format_name: str,
+        episodes: Sequence[DatasetEpisode],
+        demos: Sequence[Demo],
+        *,
+        candidates: Sequence[Candidate],
+        exported: Sequence[Candidate],
+        executor: Executor,
     ) -> Path:
-        options, drawing = self._options, self._options.drawing
-        layout, lengths = self._layout(kind, chosen, pool)
+        """Writes one format, from `episodes` or, if it stores physics states, from `demos` of the same episodes."""
+        options, rendering = self._options, self._options.rendering
+        format, lengths = self._format(format_name, exported)
 
         def finish(folder: Path) -> None:
-            write_initial_states(folder, [candidate.initial_state for candidate in chosen])
-            facts = source_facts(chosen) | world_facts(self._assets, drawing)
-            facts |= {"replay": replay_facts(judged, chosen, options.checker.mode)}
+            write_initial_states(folder, [candidate.initial_state for candidate in exported])
+            facts = source_facts(exported) | origin_facts(self._assets, rendering)
+            facts |= {"replay": replay_facts(candidates, exported, options.validator.mode)}
             write_card(folder, facts | {"quality": quality_facts(folder)})
 
         return write_dataset(
             options.out,
             self._name,
-            _items(kind, RenderedEpisodes(episodes, drawing), episodes, before),
-            layout,
+            episodes if format.encoded else demos,
+            format,
             lengths=lengths,
-            size=drawing.size,
+            size=rendering.image_size,
             version=options.version,
-            description=f"Episodes of {self._suite}. Pictures: {VIEWS[drawing.view]}.",
-            fingerprint=self._fingerprint(chosen),
+            description=f"Episodes of {self._suite}. Pictures: {RENDERER_NOTES[rendering.renderer]}.",
+            fingerprint=self._fingerprint(exported),
             overwrite=options.overwrite,
-            progress=lambda done, total: self._tell(f"{self._name} as {kind}", done, total),
+            executor=executor,
+            on_progress=lambda done, total: self._on_progress(f"{self._name} as {format_name}", done, total),
             finish=finish,
         )
 
-    def _layout(self, kind: str, chosen: Sequence[Candidate], pool: ThreadPoolExecutor) -> tuple[Format, list[int]]:
-        even = split_evenly(len(chosen), self._options.shards)
-        if kind == "rlds":
-            return RldsFormat(pool), even
-        if kind == "array_record":
-            return ArrayRecordFormat(pool), even
-        if kind == "lerobot":
-            return LeRobotFormat([candidate.file.task.prompt for candidate in chosen], pool), even
-        tasks = [candidate.file.task.id for candidate in chosen]
-        info = Hdf5Format(list(dict.fromkeys(tasks)), lambda task: demo_file_info(self._scene_of(find_task(task))))
-        return info, [tasks.count(task) for task in dict.fromkeys(tasks)]
+    def _format(self, name: str, exported: Sequence[Candidate]) -> tuple[Format, list[int]]:
+        """Returns a format, and the number of episodes in each of its shards."""
+        if name != Hdf5Format.name:
+            prompts = [candidate.file.task.prompt for candidate in exported]
+            return encoded_format(name, prompts), split_evenly(len(exported), self._options.shards)
+        tasks = [candidate.file.task.id for candidate in exported]
+        format = Hdf5Format(list(dict.fromkeys(tasks)), lambda task: demo_file_info(self._scene_of(find_task(task))))
+        return format, [tasks.count(task) for task in dict.fromkeys(tasks)]
 
-    def _fingerprint(self, chosen: Sequence[Candidate]) -> str:
-        options = self._options
-        how: tuple[Any, ...] = (options.drawing.view, options.drawing.size, options.checker.mode, self._assets)
-        return content_hash([str(how), *(f"{c.verdict.digest} {c.verdict.steps}" for c in chosen)])
-
-
-def _items(kind: str, drawn: RenderedEpisodes, episodes: Prepared, before: Sequence[Path]) -> Sequence:
-    """What a format is given: drawn, or with the pictures of the dataset that was written before."""
-    if not before:
-        return RenderedDemos(drawn) if kind == "hdf5" else drawn
-    return DemosWithStoredImages(episodes, open_dataset(before[0])) if kind == "hdf5" else open_dataset(before[0])
+    def _fingerprint(self, exported: Sequence[Candidate]) -> str:
+        rendering, mode = self._options.rendering, self._options.validator.mode
+        settings: tuple[Any, ...] = (rendering.renderer, rendering.image_size, mode, self._assets)
+        return content_hash([str(settings), *(f"{c.validation.digest} {c.validation.steps}" for c in exported)])

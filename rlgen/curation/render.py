@@ -1,6 +1,6 @@
-"""Episodes whose pictures are drawn when they are asked for, of several tasks one after the other."""
+"""Recorded episodes of one task after the other, with images that are rendered when an episode is accessed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,153 +21,142 @@ from rlgen.libero.rendering.renderer import RendererName
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
 
-Raw = UInt8[np.ndarray, "T cameras h w 3"]
+RawImages = UInt8[np.ndarray, "T cameras h w 3"]
 SceneOf = Callable[[Task], Scene]
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How pictures are drawn.
+    """Settings of rendering.
 
     Attributes:
-      view: `fast`, or the benchmark's own.
-      size: pixels a side.
-      workers: threads.
+      renderer: `fast` or `benchmark`.
+      image_size: width and height, pixels.
+      workers: number of threads.
     """
 
-    view: RendererName = "fast"
-    size: int = 256
+    renderer: RendererName = "fast"
+    image_size: int = 256
     workers: int = 1
 
 
 class Episodes(Protocol):
-    """Episodes with the scene that each happens in."""
+    """A sequence of episodes, with the task and the scene of each."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, number: int) -> Episode: ...
-    def scene(self, number: int) -> Scene: ...
-    def task(self, number: int) -> Task: ...
+    def __getitem__(self, index: int) -> Episode: ...
+    def scene(self, index: int) -> Scene: ...
+    def task(self, index: int) -> Task: ...
 
 
-@dataclass(frozen=True)
-class OfOneScene:
-    """Episodes of a single scene, as they are."""
+class PreparedEpisodes:
+    """The candidates of an export as they are exported, with the episodes of one file in memory at a time."""
 
-    only: Scene
-    episodes: Sequence[Episode]
-
-    def __len__(self) -> int:
-        return len(self.episodes)
-
-    def __getitem__(self, number: int) -> Episode:
-        return self.episodes[number]
-
-    def scene(self, number: int) -> Scene:
-        return self.only
-
-    def task(self, number: int) -> Task:
-        return self.only.task
-
-
-class Prepared:
-    """The chosen episodes as they are exported; the episodes of one file in memory at a time."""
-
-    def __init__(self, candidates: Sequence[Candidate], checker: Validator, scene_of: SceneOf):
-        self._candidates, self._checker, self._scene_of = list(candidates), checker, scene_of
+    def __init__(self, candidates: Sequence[Candidate], validator: Validator, scene_of: SceneOf):
+        """Takes the candidates, the validator that prepares them, and a function that loads the scene of a task."""
+        self._candidates, self._validator, self._scene_of = list(candidates), validator, scene_of
         self._open: tuple[EpisodeFile, dict[str, Episode]] | None = None
         self._scene: tuple[Task, Scene] | None = None
 
     def __len__(self) -> int:
         return len(self._candidates)
 
-    def scene(self, number: int) -> Scene:
-        """The scene of an episode."""
-        task = self._candidates[number].file.task
-        if self._scene is None or self._scene[0] != task:
-            self._scene = (task, self._scene_of(task))
-        return self._scene[1]
-
-    def task(self, number: int) -> Task:
-        """The task of an episode."""
-        return self._candidates[number].file.task
-
-    def __getitem__(self, number: int) -> Episode:
-        candidate = self._candidates[number]
+    def __getitem__(self, index: int) -> Episode:
+        candidate = self._candidates[index]
         if self._open is None or self._open[0] is not candidate.file:
             self._open = (candidate.file, dict(candidate.file.read()))
         episode = self._open[1].get(candidate.name)
         if episode is None:
             raise UserError(f"{candidate.file.path}: no episode {candidate.name} any more; export again")
-        return self._checker.prepared(self.scene(number), episode, candidate.verdict)
+        return self._validator.prepare(self.scene(index), episode, candidate.validation)
+
+    def scene(self, index: int) -> Scene:
+        """Returns the scene of an episode."""
+        task = self._candidates[index].file.task
+        if self._scene is None or self._scene[0] != task:
+            self._scene = (task, self._scene_of(task))
+        return self._scene[1]
+
+    def task(self, index: int) -> Task:
+        """Returns the task of an episode."""
+        return self._candidates[index].file.task
 
 
 class RenderedEpisodes(Sequence[DatasetEpisode]):
-    """Pairs of observation and action with pictures, cheapest in rising order."""
+    """Episodes with rendered images; a context manager, since it keeps the renderers of the present task open."""
 
-    def __init__(self, episodes: Episodes, drawing: RenderOptions):
-        self._episodes, self._drawing = episodes, drawing
-        self._next, self._drawn = -1, iter(())
+    def __init__(self, episodes: Episodes, options: RenderOptions):
+        """Takes the episodes, and the settings of rendering."""
+        self._episodes, self._options = episodes, options
+        self._pool: RenderPool | None = None
+        self._pool_task: Task | None = None
+
+    def __enter__(self) -> "RenderedEpisodes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the renderers; the next access makes new ones."""
+        if self._pool is not None:
+            self._pool.close()
+        self._pool = None
 
     def __len__(self) -> int:
         return len(self._episodes)
 
-    def __getitem__(self, number: int) -> DatasetEpisode:
-        episode, robot, images = self.demo_parts(number)
-        turned = rotate_180(images)
-        return pair_episode(episode, robot, turned[:, 0], turned[:, 1], episode_name(episode))
+    def __getitem__(self, index: int) -> DatasetEpisode:
+        episode, robot, raw = self.parts(index)
+        images = rotate_180(raw)
+        return pair_episode(episode, robot, images[:, 0], images[:, 1], episode_name(episode))
 
-    def demo_parts(self, number: int) -> tuple[Episode, RobotState, Raw]:
-        """Episode, robot along it, and raw pictures."""
-        if not 0 <= number < len(self):
-            raise IndexError(f"episode {number} of {len(self)}")
-        if number != self._next:
-            self._drawn = self._draw_from(number)
-        episode, images = next(self._drawn)
-        self._next = number + 1
-        if self._next < len(self) and self._episodes.task(self._next) != self._episodes.task(number):
-            self._next = -1  # another scene: begin there anew
-        observer = Observer(self._episodes.scene(number))
-        return episode, observer(episode.states).robot, images
+    def parts(self, index: int) -> tuple[Episode, RobotState, RawImages]:
+        """Returns the episode, the robot along it, and the raw images before each action."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"episode {index} of {len(self)}")
+        scene = self._episodes.scene(index)
+        pool = self._pool_of(self._episodes.task(index), scene)
+        episode = self._episodes[index]
+        return episode, Observer(scene)(episode.states).robot, pool.render(episode.states[:-1])
 
-    def _draw_from(self, number: int) -> Iterator[tuple[Episode, Raw]]:
-        """Renders the episodes of one task from `number` on, one at a time."""
-        task, drawing = self._episodes.task(number), self._drawing
-        scene = self._episodes.scene(number)
-        with RenderPool(scene, drawing.view, image_size=drawing.size, workers=drawing.workers) as pool:
-            for index in range(number, len(self)):
-                if self._episodes.task(index) != task:
-                    return
-                episode = self._episodes[index]
-                yield episode, pool.render(episode.states[:-1])
+    def _pool_of(self, task: Task, scene: Scene) -> RenderPool:
+        if self._pool is None or self._pool_task != task:
+            self.close()
+            options = self._options
+            self._pool = RenderPool(scene, options.renderer, image_size=options.image_size, workers=options.workers)
+            self._pool_task = task
+        return self._pool
 
 
 class RenderedDemos(Sequence[Demo]):
-    """The same as HDF5 files have them: raw pictures, and the physics."""
+    """The same episodes for HDF5 files: with raw images and physics states."""
 
-    def __init__(self, drawn: RenderedEpisodes):
-        self._drawn = drawn
+    def __init__(self, rendered: RenderedEpisodes):
+        self._rendered = rendered
 
     def __len__(self) -> int:
-        return len(self._drawn)
+        return len(self._rendered)
 
-    def __getitem__(self, number: int) -> Demo:
-        episode, robot, images = self._drawn.demo_parts(number)
+    def __getitem__(self, index: int) -> Demo:
+        episode, robot, images = self._rendered.parts(index)
         return Demo(episode, robot, DemoImages(images[:, 0], images[:, 1]))
 
 
 class DemosWithStoredImages(Sequence[Demo]):
-    """Demonstrations with the pictures of a dataset that is there already, so that none is drawn twice."""
+    """Episodes for HDF5 files, with the images of a dataset that exists already, so that none is rendered twice."""
 
     def __init__(self, episodes: Episodes, dataset: Sequence[DatasetEpisode]):
+        """Takes the episodes, and a dataset of the same ones in the same order."""
         self._episodes, self._dataset = episodes, dataset
 
     def __len__(self) -> int:
         return len(self._episodes)
 
-    def __getitem__(self, number: int) -> Demo:
-        episode, shown = self._episodes[number], self._dataset[number]
-        if episode_name(episode) != shown.file_path:
-            raise ValueError(f"episode {number} is {episode_name(episode)}, its pictures are of {shown.file_path}")
-        robot = Observer(self._episodes.scene(number))(episode.states).robot
-        views = (rotate_180(np.asarray(view)) for view in (shown.image, shown.wrist_image))
-        return Demo(episode, robot, DemoImages(*views))
+    def __getitem__(self, index: int) -> Demo:
+        episode, stored = self._episodes[index], self._dataset[index]
+        if episode_name(episode) != stored.file_path:
+            raise ValueError(f"episode {index} is {episode_name(episode)}, its images are of {stored.file_path}")
+        robot = Observer(self._episodes.scene(index))(episode.states).robot
+        raw = (rotate_180(np.asarray(images)) for images in (stored.image, stored.wrist_image))
+        return Demo(episode, robot, DemoImages(*raw))

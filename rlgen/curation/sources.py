@@ -1,4 +1,4 @@
-"""Where recorded episodes lie: our HDF5 files, folders of them, and runs."""
+"""Files of recorded episodes: this project's HDF5 files, folders of them, and runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from rlgen.training.run import Run, is_run, open_run
 
 @dataclass(frozen=True)
 class EpisodeFile:
-    """Episodes of one task that lie together.
+    """The recorded episodes of one task in one HDF5 file or run.
 
     Attributes:
-      path: an HDF5 file, or a run's folder.
-      task: of all of them.
-      policy: who acted, as the file or the run tells it: JSON values for the card.
+      path: the HDF5 file, or the run's folder.
+      task: of all episodes.
+      policy: the actor, as the file or the run describes it; JSON values for the card.
       run: whether it is a run.
     """
 
@@ -33,10 +33,10 @@ class EpisodeFile:
     run: bool = False
 
     def read(self) -> Iterator[tuple[str, Episode]]:
-        """Name and episode, one in memory at a time.
+        """Yields the name and the episode of each, one in memory at a time.
 
         Raises:
-          UserError: the file is damaged, or not of this project: people's are replayed first.
+          UserError: the file is damaged, or was not recorded by this project.
         """
         if self.run:
             run = open_run(self.path)
@@ -50,7 +50,7 @@ class EpisodeFile:
 
 
 def find_episode_files(path: Path) -> list[EpisodeFile]:
-    """The files of episodes at a path, in the order of their tasks.
+    """Returns the files of episodes at a path, in the order of their tasks.
 
     Raises:
       UserError: there are none, or their task is unknown.
@@ -78,23 +78,23 @@ def _of_hdf5(path: Path) -> EpisodeFile:
     _, first = next(iterate_demos(path, only=("demo_0",)), (None, None))
     if first is None:
         raise UserError(f"{path}: no episode demo_0 in it; record it again")
-    told: dict[str, Any] = {"actor": first.source, "file": path.name, "sha256": file_sha256(path)}
-    beside = path.with_suffix(".json")
-    if beside.is_file():
-        told["recorded"] = read_json(beside)
-    return EpisodeFile(path, find_task(first.task), told)
+    policy: dict[str, Any] = {"actor": first.source, "file": path.name, "sha256": file_sha256(path)}
+    record = path.with_suffix(".json")
+    if record.is_file():
+        policy["recorded"] = read_json(record)
+    return EpisodeFile(path, find_task(first.task), policy)
 
 
 def _of_run(run: Run) -> EpisodeFile:
     result = run.result("collect")
-    told: dict[str, Any] = {"actor": "ppo", "checkpoint": _checkpoint(run)}
-    told["recorded"] = {"demonstrations": result["episodes"], "attempts": result["tried"], "seed": run.config.seed}
+    policy: dict[str, Any] = {"actor": "ppo", "checkpoint": _checkpoint(run)}
+    policy["recorded"] = {"demonstrations": result["episodes"], "attempts": result["tried"], "seed": run.config.seed}
     if run.done("evaluate"):
-        told["evaluated"] = run.result("evaluate")["rates"].get("ppo")
-    return EpisodeFile(run.folder, find_task(run.config.task), told, run=True)
+        policy["evaluated"] = run.result("evaluate")["rates"].get("ppo")
+    return EpisodeFile(run.folder, find_task(run.config.task), policy, run=True)
 
 
 def _checkpoint(run: Run) -> str | None:
-    """The last checkpoint of the policy that acted, by step."""
+    """Returns the last checkpoint of the policy that acted, by step."""
     steps = [path.name for path in (run.folder / "ppo" / "checkpoints").glob("*") if path.name.isdigit()]
     return f"ppo/checkpoints/{max(steps, key=int)}" if steps else None

@@ -1,4 +1,7 @@
-"""Episodes as they are exported: their actions replayed in `exact` physics, without what the community drops."""
+"""Validation of recorded episodes before their export, by replaying their actions in `exact` physics.
+
+What is replayed is what is exported: actions in float32, without no-ops.
+"""
 
 import hashlib
 import json
@@ -20,41 +23,41 @@ from rlgen.libero.envs.environment import DivergedError
 from rlgen.libero.envs.replay import map_ahead, replay
 from rlgen.libero.scenes.scene import Scene
 
-Replay = Literal["drop", "label", "off"]
+ReplayMode = Literal["drop", "label", "off"]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What became of an episode.
+    """The result of validating one episode.
 
     Attributes:
       digest: SHA-256 of the episode as it was recorded.
-      steps: actions that are exported.
-      noops: actions that were dropped.
-      fault: why it is not exported, or what its label says; empty if nothing is wrong.
-      usable: whether it could be exported with a label.
-      replayed: whether the replay was run and ended in the goal.
-      same: whether the replay went through the recorded states, to the last bit.
+      steps: number of actions that are exported.
+      noops: number of actions that are dropped.
+      problem: reason why the episode is not exported, or its label if it is; empty if it is valid. Cards count them.
+      usable: whether the episode could be exported with a label.
+      replayed: whether it was replayed and reached the goal.
+      same_states: whether the replay gave exactly the recorded states.
     """
 
     digest: str
     steps: int
     noops: int
-    fault: str = ""
+    problem: str = ""
     usable: bool = True
     replayed: bool = False
-    same: bool = False
+    same_states: bool = False
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An episode: where it lies, where it began, and what became of it.
+    """A recorded episode with its validation, without its states and actions.
 
     Attributes:
-      file: in which it lies.
+      file: in which it is stored.
       name: in that file.
       split, initial_index, seed, initial_state: as of `Episode`.
-      verdict: what became of it.
+      validation: its result.
     """
 
     file: EpisodeFile
@@ -63,112 +66,130 @@ class Candidate:
     initial_index: int
     seed: int
     initial_state: Float[np.ndarray, " D"]
-    verdict: Validation
+    validation: Validation
 
 
 @dataclass(frozen=True)
 class Validator:
-    """How episodes are made ready.
+    """Validation of episodes, and their preparation for export.
 
     Attributes:
-      mode: `drop` leaves out what does not reach the goal again, `label` keeps it and says so, `off` does not replay.
-      keep_noops: leave no-ops in.
-      threads: that replay.
+      mode: for episodes whose replay does not reach the goal: `drop` leaves them out, `label` exports them and lists
+        them on the card. `off` does not replay.
+      keep_noops: export no-ops as well.
+      threads: number of threads that replay.
     """
 
-    mode: Replay = "drop"
+    mode: ReplayMode = "drop"
     keep_noops: bool = False
     threads: int = 1
 
-    def candidates(
+    def validate(
         self,
         file: EpisodeFile,
         scene: Scene,
         journal: Path,
-        progress: Callable[[int], None] = lambda count: None,
+        on_progress: Callable[[int], None] = lambda count: None,
     ) -> list[Candidate]:
-        """What becomes of each episode of a file; what `journal` knows already is not replayed again."""
-        known = self._read(journal)
-        found: list[Candidate] = []
+        """Validates the episodes of a file.
 
-        def judge(pair: tuple[str, Episode]) -> Candidate:
+        Args:
+          file: of the episodes.
+          scene: of their task.
+          journal: file to which each result is appended; an interrupted export resumes from it, without replaying
+            again what it lists.
+          on_progress: called with the number of validated episodes.
+        """
+        known = self._read_journal(journal)
+        candidates: list[Candidate] = []
+
+        def validated(pair: tuple[str, Episode]) -> Candidate:
             name, episode = pair
             digest = episode_digest(episode)
-            verdict = known.get(digest) or self._judge(scene, episode, digest)
-            begun = (episode.split, episode.initial_index, episode.seed, episode.initial_state)
-            return Candidate(file, name, *begun, verdict)
+            validation = known.get(digest) or self._validate(scene, episode, digest)
+            start = (episode.split, episode.initial_index, episode.seed, episode.initial_state)
+            return Candidate(file, name, *start, validation)
 
-        for candidate in map_ahead(judge, file.read(), self.threads):
-            if candidate.verdict.digest not in known:
-                self._note(journal, candidate.verdict)
-            found.append(candidate)
-            progress(len(found))
-        return found
+        for candidate in map_ahead(validated, file.read(), self.threads):
+            if candidate.validation.digest not in known:
+                self._append(journal, candidate.validation)
+            candidates.append(candidate)
+            on_progress(len(candidates))
+        return candidates
 
-    def prepared(self, scene: Scene, episode: Episode, verdict: Validation) -> Episode:
-        """The episode as it is exported: single-precision actions, and the states that they lead through."""
-        actions = self._actions(episode)
+    def select(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Returns the candidates that are exported."""
+        label = self.mode == "label"
+        return [c for c in candidates if not c.validation.problem or (label and c.validation.usable)]
+
+    def prepare(self, scene: Scene, episode: Episode, validation: Validation) -> Episode:
+        """Returns an episode as it is exported: actions in float32, and the states that they lead to.
+
+        Args:
+          scene: of the episode's task.
+          episode: as it was recorded.
+          validation: of the episode.
+        """
+        actions = self._exported_actions(episode)
         episode = replace(episode, actions=actions)
-        if self.mode == "off" or verdict.same:
+        if self.mode == "off" or validation.same_states:
             return episode
         states, rewards = replay(scene, episode.initial_state, actions)
         return replace(episode, states=states, rewards=rewards.astype(np.float32))
 
-    def _actions(self, episode: Episode) -> np.ndarray:
-        """Single precision, the gripper exactly -1 or 1, no-ops left out."""
+    def _validate(self, scene: Scene, episode: Episode, digest: str) -> Validation:
+        actions = self._exported_actions(episode)
+        validation = Validation(digest, len(actions), len(episode) - len(actions))
+        if not episode.success:
+            return replace(validation, problem="the goal was not reached when it was recorded", usable=False)
+        if not episode.has_physics:
+            return replace(validation, problem="no physics states to draw it from", usable=False)
+        if len(actions) == 0:
+            return replace(validation, problem="nothing but no-ops", usable=False)
+        if self.mode == "off":
+            return validation
+        try:
+            states, rewards = replay(scene, episode.initial_state, actions)
+        except DivergedError as error:
+            return replace(validation, problem=str(error), usable=False)
+        same_states = states.shape == episode.states.shape and np.array_equal(states, episode.states)
+        if rewards[-1] > 0:
+            return replace(validation, replayed=True, same_states=same_states)
+        problem = "the goal is not reached when it is replayed"
+        problem += " without its no-ops" if validation.noops else ""
+        return replace(validation, problem=problem, same_states=same_states)
+
+    def _exported_actions(self, episode: Episode) -> np.ndarray:
+        """Returns the actions in float32, with the gripper exactly -1 or 1, and without no-ops."""
         actions = binarize_gripper(np.asarray(episode.actions, np.float32))
         if self.keep_noops or self.mode == "off":
             return actions
         return actions[~noop_mask(actions)]
 
-    def _judge(self, scene: Scene, episode: Episode, digest: str) -> Validation:
-        actions = self._actions(episode)
-        verdict = Validation(digest, len(actions), len(episode) - len(actions))
-        if not episode.success:
-            return replace(verdict, fault="the goal was not reached when it was recorded", usable=False)
-        if not episode.has_physics:
-            return replace(verdict, fault="no physics states to draw it from", usable=False)
-        if len(actions) == 0:
-            return replace(verdict, fault="nothing but no-ops", usable=False)
-        if self.mode == "off":
-            return verdict
-        try:
-            states, rewards = replay(scene, episode.initial_state, actions)
-        except DivergedError as error:
-            return replace(verdict, fault=str(error), usable=False)
-        same = states.shape == episode.states.shape and np.array_equal(states, episode.states)
-        if rewards[-1] > 0:
-            return replace(verdict, replayed=True, same=same)
-        fault = "the goal is not reached when it is replayed"
-        return replace(verdict, fault=fault + (" without its no-ops" if verdict.noops else ""), same=same)
-
-    def exported(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Those that a dataset holds."""
-        return [c for c in candidates if not c.verdict.fault or (self.mode == "label" and c.verdict.usable)]
-
-    def _read(self, journal: Path) -> dict[str, Validation]:
-        """Results of an earlier, interrupted export of the same kind; a line that was cut off is passed over."""
+    def _read_journal(self, journal: Path) -> dict[str, Validation]:
+        """Returns the results of an interrupted export with the same options, by digest."""
         if not journal.is_file():
             return {}
         lines = journal.read_text().splitlines()
-        if not lines or lines[0] != self._head():
+        if not lines or lines[0] != self._journal_header():
             journal.unlink()
             return {}
-        return {verdict.digest: verdict for verdict in _verdicts(lines[1:])}
+        return {validation.digest: validation for validation in _parsed(lines[1:])}
 
-    def _note(self, journal: Path, verdict: Validation) -> None:
+    def _append(self, journal: Path, validation: Validation) -> None:
         journal.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not journal.is_file()
+        header = "" if journal.is_file() else self._journal_header() + "\n"
         with open(journal, "a") as file:
-            file.write((self._head() + "\n" if fresh else "") + json.dumps(asdict(verdict)) + "\n")
+            file.write(header + json.dumps(asdict(validation)) + "\n")
 
-    def _head(self) -> str:
+    def _journal_header(self) -> str:
         import mujoco
 
         return json.dumps({"mode": self.mode, "keep_noops": self.keep_noops, "mujoco": mujoco.__version__})
 
 
-def _verdicts(lines: Sequence[str]) -> Iterator[Validation]:
+def _parsed(lines: Sequence[str]) -> Iterator[Validation]:
+    """Yields the results of a journal's lines, without those that a kill cut off."""
     for line in lines:
         try:
             yield Validation(**json.loads(line))
@@ -177,13 +198,13 @@ def _verdicts(lines: Sequence[str]) -> Iterator[Validation]:
 
 
 def none_left(candidates: Sequence[Candidate], path: str) -> UserError:
-    """What to say where no episode is left to export."""
-    faults = [candidate.verdict.fault for candidate in candidates]
-    commonest = max(set(faults), key=faults.count)
-    advice = "; --keep-noops leaves them in" if "no-ops" in commonest else ""
-    return UserError(f"{path}: none of {len(faults)} episodes can be exported: {commonest}{advice}")
+    """Returns the error for the case that no episode can be exported."""
+    problems = [candidate.validation.problem for candidate in candidates]
+    most_common = max(set(problems), key=problems.count)
+    advice = "; --keep-noops leaves them in" if "no-ops" in most_common else ""
+    return UserError(f"{path}: none of {len(problems)} episodes can be exported: {most_common}{advice}")
 
 
 def content_hash(parts: Sequence[str]) -> str:
-    """SHA-256 of several texts, for a plan's fingerprint."""
+    """Returns the SHA-256 of several texts, for a plan's fingerprint."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""`rlgen data show`: pages of a dataset, served on this machine alone or written as files."""
+"""Web pages of a dataset's episodes, written as files or served from this machine only."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,55 +14,64 @@ from rlgen.data.index import INDEX, IndexEntry, read_index
 from rlgen.report.pages import episode_link, episode_page, index_page
 
 LOOPBACK = "127.0.0.1"
-_TOLD = ("format", "view", "picture_size", "mujoco", "licence")
+_FACTS_SHOWN = ("format", "view", "picture_size", "mujoco", "licence")  # keys of the card
 
 
 class Pages:
-    """The pages of one dataset, made when they are asked for."""
+    """The pages of one dataset, made when they are requested."""
 
     def __init__(self, directory: Path):
-        """`UserError` where there is no dataset."""
+        """Opens the dataset.
+
+        Raises:
+          UserError: there is none.
+        """
         directory = Path(directory)
         self._episodes: Sequence[DatasetEpisode] = open_dataset(directory)
-        known = (directory / INDEX).is_file()
-        self.entries = read_index(directory) if known else _index_of(self._episodes)
+        indexed = (directory / INDEX).is_file()
+        self.entries = read_index(directory) if indexed else _make_index(self._episodes)
         self._facts = {}
         self.name = directory.parent.name
         if (directory / CARD_JSON).is_file():
             card = read_card(directory)
-            self.name, self._facts = card["name"], {key.replace("_", " "): str(card[key]) for key in _TOLD}
+            self.name, self._facts = card["name"], {key.replace("_", " "): str(card[key]) for key in _FACTS_SHOWN}
 
     def page(self, path: str) -> str | None:
-        """The page of a name such as `index.html` or `episode-00003.html`; None if there is none."""
+        """Returns the page of a name such as `index.html` or `episode-00003.html`; None if there is none."""
         if path in ("", "index.html"):
             return index_page(self.name, self.entries, self._facts)
-        for number, entry in enumerate(self.entries):
-            if path == episode_link(number):
-                return episode_page(self.name, number, len(self.entries), entry, self._episodes[number])
+        for index, entry in enumerate(self.entries):
+            if path == episode_link(index):
+                return episode_page(self.name, index, len(self.entries), entry, self._episodes[index])
         return None
 
 
-def write_pages(directory: Path, out: Path, numbers: Sequence[int] | None = None) -> Path:
-    """Writes the list and the pages of episodes (of all by default) into `out`, and returns the list.
+def write_pages(directory: Path, out: Path, indices: Sequence[int] | None = None) -> Path:
+    """Writes the list of episodes and their pages, and returns the path of the list.
+
+    Args:
+      directory: of the dataset.
+      out: folder for the pages.
+      indices: of the episodes whose pages are written, counted from 0; all by default.
 
     Raises:
-      UserError: no dataset there, or no episode of such a number.
+      UserError: no dataset there, or no episode with such an index.
     """
     pages = Pages(directory)
-    chosen = range(len(pages.entries)) if numbers is None else numbers
-    for number in chosen:
-        if not 0 <= number < len(pages.entries):
-            raise UserError(f"{directory}: no episode {number}; it has {len(pages.entries)}, counted from 0")
+    chosen = range(len(pages.entries)) if indices is None else indices
+    for index in chosen:
+        if not 0 <= index < len(pages.entries):
+            raise UserError(f"{directory}: no episode {index}; it has {len(pages.entries)}, counted from 0")
     for name in ("index.html", *map(episode_link, chosen)):
         write_bytes(out / name, (pages.page(name) or "").encode())
     return out / "index.html"
 
 
 def make_server(directory: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server of a dataset's pages on the loopback address; the system chooses the port where it is 0.
+    """Returns a server of a dataset's pages on the loopback address; for port 0 the system chooses one.
 
     Raises:
-      UserError: no dataset there, or the port is taken.
+      UserError: no dataset there, or the port is in use.
     """
     pages = Pages(directory)
     try:
@@ -72,7 +81,7 @@ def make_server(directory: Path, port: int = 0) -> ThreadingHTTPServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers with pages; knows no files."""
+    """A handler that replies with pages and does not serve files."""
 
     def __init__(self, page: Callable[[str], str | None], *arguments: object):
         self._page = page
@@ -93,10 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
-def _index_of(episodes: Sequence[DatasetEpisode]) -> list[IndexEntry]:
-    """An index of somebody else's dataset."""
-    entries = (episodes[number] for number in range(len(episodes)))
-    return [IndexEntry("", n, e.file_path, e.language_instruction, len(e)) for n, e in enumerate(entries)]
+def _make_index(episodes: Sequence[DatasetEpisode]) -> list[IndexEntry]:
+    """Returns an index of a dataset of others, which has none."""
+    indexed = ((index, episodes[index]) for index in range(len(episodes)))
+    return [IndexEntry("", index, e.file_path, e.language_instruction, len(e)) for index, e in indexed]

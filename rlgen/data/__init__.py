@@ -1,1 +1,1 @@
-"""Episodes on disk: HDF5, RLDS, statistics, quality."""
+"""Episodes on disk: dataset formats, statistics, quality metrics, and what training reads."""

@@ -1,4 +1,7 @@
-"""The label of a dataset: what is in it, who made it and how, for people and for programs."""
+"""The card of a dataset: its content and origin, as `DATASET.md` for people and `dataset_card.json` for programs.
+
+The headings and keys are stored in datasets, so they do not change.
+"""
 
 import json
 from collections.abc import Mapping
@@ -33,30 +36,29 @@ HEADINGS = {
     "shards": "Shards (SHA-256)",
     "descriptions": "Descriptions (SHA-256)",
 }
-# What the dataset says of itself, and nobody needs to tell.
+# Read from the dataset itself, so nobody has to pass them.
 _OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
 
 
 def write_card(directory: Path, card: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes `DATASET.md` and `dataset_card.json` into a dataset whose shards and descriptions are there.
+    """Writes both files into a dataset whose shards and descriptions are complete.
 
     Args:
-      directory: the dataset.
-      card: JSON values, with at least the keys of `HEADINGS`, but for those that the dataset says itself; others are
-        written as well.
+      directory: of the dataset.
+      card: JSON values, for at least the keys of `HEADINGS` that cannot be read from the dataset itself.
 
     Returns:
-      The card as written: with name, format, episodes, steps, size of the pictures, and the SHA-256 of each file.
+      The card as written, with name, format, episodes, steps, image size, and the SHA-256 of each file.
 
     Raises:
-      ValueError: a key is missing, or what the dataset says itself is given otherwise.
-      UserError: no dataset there, or the disk refuses.
+      ValueError: a key is missing, or contradicts the dataset.
+      UserError: no dataset there, or an error of the disk.
     """
     directory = Path(directory)
     missing = [key for key in HEADINGS if key not in card and key not in _OWN]
     if missing:
         raise ValueError(f"the card of {directory} lacks {', '.join(missing)}")
-    own = _told_by_itself(directory)
+    own = _own_facts(directory)
     for key, value in own.items():
         if key in card and card[key] != value:
             raise ValueError(f"the card says {key} {card[key]}, {directory} says {value}")
@@ -68,7 +70,11 @@ def write_card(directory: Path, card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_card(directory: Path) -> dict[str, Any]:
-    """The card of a dataset; `UserError` where it has none or a damaged one."""
+    """Reads the card of a dataset.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
     try:
         card = read_json(Path(directory) / CARD_JSON)
         return {key: card[key] for key in (*HEADINGS, *(key for key in card if key not in HEADINGS))}
@@ -77,26 +83,27 @@ def read_card(directory: Path) -> dict[str, Any]:
 
 
 def verify_files(directory: Path, card: Mapping[str, Any]) -> dict[str, str]:
-    """Files that are missing, altered, or not on the card, and which of these."""
+    """Returns the names of files that differ from the card, each with `missing`, `altered` or `not on the card`."""
     directory = Path(directory)
     expected = {**card["shards"], **card["descriptions"]}
     present = _files(directory)
-    faults = {name: "missing" for name in expected if name not in present}
-    faults |= {name: "not on the card" for name in present if name not in expected}
+    problems = {name: "missing" for name in expected if name not in present}
+    problems |= {name: "not on the card" for name in present if name not in expected}
     both = [name for name in expected if name in present]
-    faults |= {name: "altered" for name in both if file_sha256(present[name]) != expected[name]}
-    return dict(sorted(faults.items()))
+    problems |= {name: "altered" for name in both if file_sha256(present[name]) != expected[name]}
+    return dict(sorted(problems.items()))
 
 
 def card_text(card: Mapping[str, Any]) -> str:
-    """The card for people, in Markdown."""
+    """Returns the card as Markdown."""
     lines = [f"# {card['name']}", ""]
     for key, value in card.items():
         lines += [f"## {HEADINGS.get(key, key.replace('_', ' ').capitalize())}", "", *_section(value), ""]
     return "\n".join(lines)
 
 
-def _told_by_itself(directory: Path) -> dict[str, Any]:
+def _own_facts(directory: Path) -> dict[str, Any]:
+    """Returns the values for the keys in `_OWN`."""
     manifest = read_manifest(directory)
     if manifest is None:
         raise UserError(f"{directory}: no readable export.json; export the dataset first")
@@ -116,7 +123,7 @@ def _told_by_itself(directory: Path) -> dict[str, Any]:
 
 
 def _files(directory: Path) -> dict[str, Path]:
-    """All files of a dataset but for the card itself."""
+    """Returns the files of a dataset, without the card, by their names relative to its folder."""
     found = (path for path in sorted(directory.rglob("*")) if path.is_file())
     named = {path.relative_to(directory).as_posix(): path for path in found}
     return {name: path for name, path in named.items() if name not in (CARD_JSON, CARD_TEXT)}

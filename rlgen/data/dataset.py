@@ -1,22 +1,36 @@
-"""Opening a dataset of any format as episodes."""
+"""The table of formats, and opening a dataset of any of them as a sequence of episodes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from rlgen.core.errors import UserError
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.formats.array_record.format import read_array_record
+from rlgen.data.formats.array_record.format import ArrayRecordFormat, read_array_record
 from rlgen.data.formats.hdf5.format import read_hdf5
-from rlgen.data.formats.lerobot.format import read_lerobot
+from rlgen.data.formats.lerobot.format import LeRobotFormat, read_lerobot
+from rlgen.data.formats.rlds.format import RldsFormat
 from rlgen.data.formats.rlds.reader import read_rlds
 from rlgen.data.shards import read_manifest
+from rlgen.data.writer import Format
 
-_READERS = {"array_record": read_array_record, "lerobot": read_lerobot, "hdf5": read_hdf5, "rlds": read_rlds}
+_READERS = {"rlds": read_rlds, "array_record": read_array_record, "lerobot": read_lerobot, "hdf5": read_hdf5}
 FORMATS = ("rlds", "array_record", "lerobot", "hdf5")
+# The formats that need nothing but `DatasetEpisode`s; HDF5 needs physics states as well.
+ENCODED_FORMATS = ("rlds", "array_record", "lerobot")
+
+
+def encoded_format(name: str, prompts: Sequence[str]) -> Format:
+    """Returns one of `ENCODED_FORMATS` for writing episodes with these prompts."""
+    if name == "lerobot":
+        return LeRobotFormat(prompts)
+    return {"rlds": RldsFormat, "array_record": ArrayRecordFormat}[name]()
 
 
 def dataset_format(directory: Path) -> str | None:
-    """The format of what lies in a folder; None if it is no dataset. RLDS may be anybody's, the others are ours."""
+    """Returns the name of a dataset's format; None if the folder is no dataset.
+
+    RLDS datasets may come from anybody, those of other formats from this project only.
+    """
     manifest = read_manifest(Path(directory))
     if manifest is not None and manifest[0].get("format") in _READERS:
         return manifest[0]["format"]
@@ -24,24 +38,24 @@ def dataset_format(directory: Path) -> str | None:
 
 
 def open_dataset(directory: Path) -> Sequence[DatasetEpisode]:
-    """Opens a dataset; its pictures stay encoded, but for HDF5, which has none encoded.
+    """Opens a dataset of any format. Images stay encoded, except in HDF5, which stores arrays.
 
     Raises:
-      UserError: no dataset there, or a damaged one.
+      UserError: there is no dataset, or it is damaged.
     """
-    kind = dataset_format(directory)
-    if kind is None:
+    name = dataset_format(directory)
+    if name is None:
         raise UserError(f"{directory}: no dataset there; expected a folder such as <suite>_no_noops/1.0.0")
-    return _READERS[kind](Path(directory))
+    return _READERS[name](Path(directory))
 
 
 def dataset_folders(path: Path) -> list[Path]:
-    """The dataset at `path`, or those below it; unfinished ones are passed over."""
+    """Returns the folders of the dataset at `path` or of those below it, without unfinished ones."""
     path = Path(path)
     if dataset_format(path) is not None:
         return [path]
     if not path.is_dir():
         return []
     inside = (folder for folder in sorted(path.rglob("*")) if folder.is_dir())
-    seen = (f for f in inside if not any(part.startswith(".") for part in f.relative_to(path).parts))
-    return [folder for folder in seen if dataset_format(folder) is not None]
+    visible = (f for f in inside if not any(part.startswith(".") for part in f.relative_to(path).parts))
+    return [folder for folder in visible if dataset_format(folder) is not None]

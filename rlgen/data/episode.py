@@ -1,4 +1,11 @@
-"""Episodes on disk in this project's own form: one `.npz` file an episode, nothing pickled."""
+"""Recorded episodes as `.npz` files, and `DatasetEpisode`: an episode as every dataset format holds it.
+
+A recorded `Episode` has physics states and actions but no images, which are rendered from the states when they are
+needed. Its file is a NumPy archive of arrays and a JSON header, without pickled objects.
+
+A `DatasetEpisode` has, for each of T steps, two images, the robot's state and the action taken on them. `pair_episode`
+makes one from a recorded episode; `check_dataset_episode` is what every writer of datasets checks first.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rlgen.core.actions import ACTION_SIZE
-from rlgen.core.errors import UserError
+from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import atomic_path, disk_errors
 from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
 from rlgen.data.images import EncodedFrames
@@ -34,59 +41,11 @@ _FIELDS = {
 _DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
 
 
-def check_episode(episode: Episode, where: str) -> None:
-    """Raises `UserError`, beginning with `where`, unless shapes agree and numbers are usable.
-
-    Actions must be finite and in [-1, 1], states finite. The last state alone may be all NaN: people's
-    files do not record the state after the last action. States of no numbers are those of an episode without
-    physics.
-    """
-    states, actions = np.asarray(episode.states), np.asarray(episode.actions)
-    check_actions(actions, f"{where}: actions")
-    steps = len(actions)
-    if states.ndim != 2 or len(states) != steps + 1:
-        raise UserError(f"{where}: states have shape {states.shape}, expected ({steps + 1}, D) for {steps} actions")
-    if np.shape(episode.rewards) != (steps,):
-        raise UserError(f"{where}: rewards have shape {np.shape(episode.rewards)}, expected ({steps},)")
-    if np.shape(episode.initial_state) != states.shape[1:]:
-        raise UserError(f"{where}: initial_state has shape {np.shape(episode.initial_state)}, not {states.shape[1:]}")
-    recorded = states[:-1] if np.isnan(states[-1]).all() else states
-    for name, values in (
-        ("states", recorded),
-        ("initial_state", episode.initial_state),
-        ("rewards", episode.rewards),
-    ):
-        if not np.isfinite(values).all():
-            raise UserError(f"{where}: {name} hold numbers that are not finite; record the episode again")
-
-
-def check_actions(actions: np.ndarray, where: str) -> None:
-    """Raises `UserError` unless `actions` is `[T, 7]`, T > 0, finite and in [-1, 1]."""
-    if actions.dtype.kind != "f" or actions.ndim != 2 or actions.shape[1] != ACTION_SIZE or len(actions) == 0:
-        raise UserError(f"{where}: shape {actions.shape} of {actions.dtype}, expected (T, {ACTION_SIZE}) of floats")
-    if not np.isfinite(actions).all():
-        step = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
-        raise UserError(f"{where}: not finite at step {step}; record the episode again")
-    largest = float(np.abs(actions).max())
-    if largest > 1 + ACTION_TOLERANCE:
-        raise UserError(f"{where}: reach {largest:g}, expected [-1, 1]; clip them or use another file")
-
-
-def episode_digest(episode: Episode) -> str:
-    """SHA-256 of all that is in an episode, to the last bit, in hexadecimal."""
-    total = hashlib.sha256()
-    for field in fields(episode):
-        value = np.asarray(getattr(episode, field.name))
-        total.update(f"{field.name} {value.dtype.str} {value.shape}".encode())
-        total.update(np.ascontiguousarray(value).tobytes())
-    return total.hexdigest()
-
-
 def save_episode(path: Path, episode: Episode) -> None:
-    """Writes one episode to `path`, whole or not at all. The same episode gives the same bytes.
+    """Writes a recorded episode to `path`, whole or not at all. Equal episodes give equal bytes.
 
     Raises:
-      UserError: the episode is malformed, or the disk refuses.
+      UserError: the episode is malformed, or an error of the disk.
     """
     path = Path(path)
     check_episode(episode, str(path))
@@ -114,19 +73,85 @@ def load_episode(path: Path) -> Episode:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such episode file") from error
     except _DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a readable episode file ({reason}); delete it and make it again") from error
+        message = f"{path}: not a readable episode file ({first_line(error)}); delete it and record it again"
+        raise UserError(message) from error
     episode = Episode(**fields, **arrays)
     check_episode(episode, str(path))
     return episode
 
 
 def load_episodes(folder: Path) -> list[Episode]:
-    """Reads every `.npz` of `folder`, sorted by name; a missing folder is a `UserError`."""
+    """Reads every `.npz` file of `folder`, sorted by name.
+
+    Raises:
+      UserError: there is no such folder, or one of the files is damaged.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of episodes; run the stage that writes it first")
     return [load_episode(path) for path in sorted(folder.glob("*.npz"))]
+
+
+def check_episode(episode: Episode, where: str) -> None:
+    """Checks that the shapes of a recorded episode agree and that its numbers are usable.
+
+    Actions must be finite and in [-1, 1], states finite. Only the last state may be all NaN: files of human
+    demonstrations do not store the state after the last action. States have no columns in an episode without physics.
+
+    Args:
+      episode: to check.
+      where: beginning of the message, such as the file's path.
+
+    Raises:
+      UserError: the episode does not pass.
+    """
+    states, actions = np.asarray(episode.states), np.asarray(episode.actions)
+    check_actions(actions, f"{where}: actions")
+    steps = len(actions)
+    if states.ndim != 2 or len(states) != steps + 1:
+        raise UserError(f"{where}: states have shape {states.shape}, expected ({steps + 1}, D) for {steps} actions")
+    if np.shape(episode.rewards) != (steps,):
+        raise UserError(f"{where}: rewards have shape {np.shape(episode.rewards)}, expected ({steps},)")
+    if np.shape(episode.initial_state) != states.shape[1:]:
+        raise UserError(f"{where}: initial_state has shape {np.shape(episode.initial_state)}, not {states.shape[1:]}")
+    recorded = states[:-1] if np.isnan(states[-1]).all() else states
+    for name, values in (
+        ("states", recorded),
+        ("initial_state", episode.initial_state),
+        ("rewards", episode.rewards),
+    ):
+        if not np.isfinite(values).all():
+            raise UserError(f"{where}: {name} hold numbers that are not finite; record the episode again")
+
+
+def check_actions(actions: np.ndarray, where: str) -> None:
+    """Checks that `actions` has shape `[T, 7]` with T > 0 and finite numbers in [-1, 1].
+
+    Raises:
+      UserError: beginning with `where`, if it has not.
+    """
+    if actions.dtype.kind != "f" or actions.ndim != 2 or actions.shape[1] != ACTION_SIZE or len(actions) == 0:
+        raise UserError(f"{where}: shape {actions.shape} of {actions.dtype}, expected (T, {ACTION_SIZE}) of floats")
+    if not np.isfinite(actions).all():
+        step = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
+        raise UserError(f"{where}: not finite at step {step}; record the episode again")
+    largest = float(np.abs(actions).max())
+    if largest > 1 + ACTION_TOLERANCE:
+        raise UserError(f"{where}: reach {largest:g}, expected [-1, 1]; clip them or use another file")
+
+
+def episode_digest(episode: Episode) -> str:
+    """Returns the SHA-256 of every field of an episode, in hexadecimal.
+
+    The names of the fields are part of it, and it is stored in HDF5 files: renaming a field of `Episode` would make
+    these files unreadable.
+    """
+    total = hashlib.sha256()
+    for field in fields(episode):
+        value = np.asarray(getattr(episode, field.name))
+        total.update(f"{field.name} {value.dtype.str} {value.shape}".encode())
+        total.update(np.ascontiguousarray(value).tobytes())
+    return total.hexdigest()
 
 
 def _typed(header: dict[str, Any], name: str, kind: type) -> Any:
@@ -141,13 +166,13 @@ class DatasetEpisode:
     """T pairs of an observation and the action taken on it.
 
     Attributes:
-      image: front camera, rotated by 180 degrees; encoded when read from a dataset.
-      wrist_image: camera in the hand, likewise.
+      image: front camera, in the orientation of datasets (`rlgen.data.images`); encoded if read from a dataset.
+      wrist_image: camera at the hand, likewise.
       state: end-effector position (m), axis-angle (rad), finger joints (m).
       joint_state: arm joints, radians.
-      action: in [-1, 1], the gripper (last number) exactly -1 or 1.
+      action: in [-1, 1]; the gripper (last column) is exactly -1 (open) or 1 (close).
       language_instruction: the prompt.
-      file_path: where the episode came from.
+      file_path: identifies the episode it was made from.
     """
 
     image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames
@@ -169,9 +194,14 @@ def pair_episode(
     wrist_image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames,
     file_path: str,
 ) -> DatasetEpisode:
-    """Pairs each action of `episode` with the robot's state and the pictures before it.
+    """Pairs each action of a recorded episode with the robot's state and the images before it.
 
-    `robot` has T or T + 1 rows, along `episode.states`; pictures have T and are rotated already.
+    Args:
+      episode: of T actions.
+      robot: along `episode.states`; T or T + 1 rows.
+      image: of the front camera before each action, in the orientation of datasets.
+      wrist_image: of the camera at the hand, likewise.
+      file_path: identifies the episode.
     """
     steps = len(episode)
     return DatasetEpisode(
@@ -186,7 +216,11 @@ def pair_episode(
 
 
 def check_dataset_episode(episode: DatasetEpisode, size: int) -> None:
-    """Raises `UserError`, naming the episode, unless it fits the schema with pictures of `size` pixels."""
+    """Checks that an episode fits the schema of datasets, with images of `size` pixels a side.
+
+    Raises:
+      UserError: it does not; the message names the episode.
+    """
     where, steps = episode.file_path, len(episode.action)
     if steps == 0:
         raise UserError(f"{where}: an episode of no steps; leave it out")

@@ -48,10 +48,10 @@ def flip_vertical(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*
 
 @dataclass(frozen=True)
 class EncodedFrames:
-    """A sequence of T pictures as JPEG or PNG bytes; an index decodes one, `np.asarray` all.
+    """A sequence of T images as JPEG or PNG bytes; an index decodes one of them, `np.asarray` all.
 
     Attributes:
-      data: the encoded pictures.
+      data: the encoded images.
       size: height and width in pixels.
     """
 
@@ -63,7 +63,7 @@ class EncodedFrames:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """`(T, h, w, 3)`."""
+        """Returns `(T, h, w, 3)`."""
         return (len(self.data), *self.size, 3)
 
     @overload
@@ -77,7 +77,7 @@ class EncodedFrames:
 
     def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, "T h w 3"]:
         if copy is False:
-            raise ValueError("encoded pictures cannot become an array without being decoded")
+            raise ValueError("encoded images cannot become an array without being decoded")
         images = np.empty(self.shape, np.uint8)
         for index, data in enumerate(self.data):
             images[index] = decode_image(data, self.size)
@@ -85,30 +85,34 @@ class EncodedFrames:
 
 
 def decode_image(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes one picture; `UserError` if it is unreadable or not of `size`."""
+    """Decodes one image.
+
+    Raises:
+      UserError: it cannot be decoded, or its height and width are not `size`.
+    """
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if image is None:
-        raise UserError(f"a picture of {len(data)} bytes cannot be decoded; fetch or export the dataset again")
+        raise UserError(f"an image of {len(data)} bytes cannot be decoded; fetch or export the dataset again")
     if image.shape[:2] != size:
-        raise UserError(f"a picture of {image.shape[:2]} pixels, expected {size}; export the dataset again")
+        raise UserError(f"an image of {image.shape[:2]} pixels, expected {size}; export the dataset again")
     return image
 
 
 def encode_image(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """JPEG with quality 95 and halved colour resolution."""
+    """Encodes an image as JPEG, with quality 95 and color at half resolution."""
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
-        raise ValueError(f"a picture of shape {image.shape} could not be encoded")
+        raise ValueError(f"an image of shape {image.shape} could not be encoded")
     return data.tobytes()
 
 
 def encode_frames(images: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequence[np.ndarray]) -> EncodedFrames:
-    """Encodes an episode's pictures; encoded ones pass through unchanged."""
+    """Encodes the images of an episode; encoded ones are returned unchanged."""
     if isinstance(images, EncodedFrames):
         return images
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"pictures are {images.dtype} of shape {images.shape}, expected uint8 (T, h, w, 3)")
+        raise ValueError(f"images are {images.dtype} of shape {images.shape}, expected uint8 (T, h, w, 3)")
     return EncodedFrames(tuple(map(encode_image, images)), images.shape[1:3])
 
 
@@ -116,29 +120,35 @@ CAMERAS = 2
 
 
 class ImageCache:
-    """Both cameras' pictures of the first so many frames of a dataset. Memory is taken as frames come in.
+    """A cache of the decoded images of the first frames of a dataset, as many as fit. Several threads may use it.
 
-    Which frames are kept depends on their numbers alone: in a random order over the dataset the share of those that
-    need no decoding is the same in every stretch of an epoch. Safe to use from several threads.
+    Only a frame's index decides whether it is cached: in a random order over the dataset, the fraction of frames that
+    need no decoding is the same in every part of an epoch.
     """
 
     def __init__(self, frames: int, size: int, budget: int):
-        """At most `budget` bytes for pictures of `size` pixels a side."""
+        """Allocates the cache.
+
+        Args:
+          frames: number of frames in the dataset.
+          size: width and height of the images, pixels.
+          budget: limit in bytes.
+        """
         self._rows = min(frames, budget // (CAMERAS * size * size * 3))
-        # Pages of it are only there once they are written to.
+        # The system provides pages of it when they are first written to.
         self._images = np.empty((self._rows, CAMERAS, size, size, 3), np.uint8)
         self._filled = np.zeros(self._rows, bool)
 
     def has(self, frame: int) -> bool:
-        """Whether the pictures of a frame are here."""
+        """Returns whether the images of a frame are cached."""
         return frame < self._rows and bool(self._filled[frame])
 
     def get(self, frame: int) -> UInt8[np.ndarray, "cameras h w 3"]:
-        """The pictures of a frame that is here; not to be written to."""
+        """Returns the images of a cached frame; a view that must not be changed."""
         return self._images[frame]
 
     def put(self, frame: int, images: tuple[UInt8[np.ndarray, "h w 3"], ...]) -> None:
-        """Keeps the pictures of a frame, if it is one of those that are kept."""
+        """Stores the images of a frame, if it is one of those that fit."""
         if frame < self._rows:
             self._images[frame] = images
-            self._filled[frame] = True  # only now may another thread look
+            self._filled[frame] = True  # only now may another thread read them

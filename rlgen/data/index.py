@@ -1,8 +1,17 @@
-"""What lies in a dataset, episode by episode."""
+"""The files that every format shares: the index of episodes, their statistics, and their initial states.
 
-from collections.abc import Iterable, Iterator, Sequence
+  episodes.json: for each episode its shard, its name, its prompt and its number of steps (`IndexEntry`).
+  dataset_statistics.json, norm_stats.json: statistics of states and actions, as OpenVLA and openpi read them.
+  initial_states.json: the physics state at the start of each episode, where it is known.
+
+`IndexedDataset` is the base of the formats that find their episodes by the index.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -10,11 +19,14 @@ from jaxtyping import Float
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json, write_json
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.shards import Shard
+from rlgen.data.shards import Plan, Shard, read_plan
 from rlgen.data.statistics import dataset_statistics
-from rlgen.data.writer import Plan
 
 INDEX = "episodes.json"
+OPENVLA_STATISTICS = "dataset_statistics.json"
+OPENPI_STATISTICS = "norm_stats.json"
+INITIAL_STATES = "initial_states.json"
+State = Float[np.ndarray, " D"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +34,11 @@ class IndexEntry:
     """One episode of a dataset.
 
     Attributes:
-      file: its shard, relative to the dataset.
-      record: its number in the shard.
-      name: where it came from, its `file_path`.
+      file: its shard, relative to the dataset's folder.
+      record: its position in the shard.
+      name: its `file_path`.
       prompt: the instruction.
-      steps: pairs of observation and action.
+      steps: number of pairs of observation and action.
     """
 
     file: str
@@ -36,11 +48,40 @@ class IndexEntry:
     steps: int
 
 
+@dataclass(frozen=True)
+class StateAndAction:
+    """The states and actions of an episode, without its images."""
+
+    state: np.ndarray
+    action: np.ndarray
+
+
+def write_index(folder: Path, plan: Plan, shards: Sequence[Shard], episodes: Iterable[DatasetEpisode]) -> None:
+    """Writes `episodes.json` and both files of statistics.
+
+    Args:
+      folder: of the dataset.
+      plan: of the dataset.
+      shards: in order.
+      episodes: as they are read from the shards, in order; iterated over once, images are not accessed.
+    """
+    entries: list[IndexEntry] = []
+    arrays: list[StateAndAction] = []
+    records = ((shard.file, record) for shard in shards for record in range(shard.episodes))
+    for (file, record), episode in zip(records, episodes, strict=True):
+        entries.append(IndexEntry(file, record, episode.file_path, episode.language_instruction, len(episode)))
+        arrays.append(StateAndAction(np.array(episode.state), np.array(episode.action)))
+    write_json(folder / INDEX, [asdict(entry) for entry in entries])
+    statistics = dataset_statistics(arrays)
+    write_json(folder / OPENVLA_STATISTICS, {plan.name: statistics.openvla()})
+    write_json(folder / OPENPI_STATISTICS, statistics.openpi())
+
+
 def read_index(folder: Path) -> list[IndexEntry]:
-    """The episodes of a dataset in order.
+    """Reads the entries of a dataset's episodes, in order.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: there is no index, or it is damaged.
     """
     try:
         return [IndexEntry(**entry) for entry in read_json(folder / INDEX)]
@@ -48,60 +89,84 @@ def read_index(folder: Path) -> list[IndexEntry]:
         raise UserError(f"{folder}: no readable {INDEX}; export the dataset again") from error
 
 
+@dataclass(frozen=True)
+class IndexedDataset(Sequence[DatasetEpisode]):
+    """The episodes of a dataset that this project wrote, read when they are accessed.
+
+    A format's dataset names its format and implements `read_episode`.
+
+    Attributes:
+      format: name of the format (of the class).
+      noun: what the folder should hold, for messages (of the class).
+      directory: of the dataset.
+      entries: of all episodes, in order.
+      size: width and height of the images, pixels.
+    """
+
+    format: ClassVar[str]
+    noun: ClassVar[str]
+    directory: Path
+    entries: list[IndexEntry]
+    size: int
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Opens a dataset.
+
+        Raises:
+          UserError: there is no dataset of this format and project, or its index is damaged.
+        """
+        directory = Path(directory)
+        plan = read_plan(directory, cls.format, cls.noun)
+        return cls(directory, read_index(directory), int(plan["size"]))
+
+    @abstractmethod
+    def read_episode(self, index: int) -> DatasetEpisode:
+        """Reads the episode of `entries[index]`.
+
+        Raises:
+          UserError: its record is missing or damaged; the message names the file and the episode.
+        """
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> DatasetEpisode:
+        if not 0 <= index < len(self):
+            raise IndexError(f"episode {index} of {len(self)}")
+        return self.read_episode(index)
+
+
+def damaged_record(path: Path, record: int, episode: str, reason: str) -> UserError:
+    """Returns the error for a record that cannot be read.
+
+    Args:
+      path: of the shard.
+      record: position in the shard.
+      episode: its name; empty if it is not known.
+      reason: in a few words.
+    """
+    named = f" (episode {episode})" if episode else ""
+    return UserError(f"{path}: record {record} is damaged{named}, {reason}; fetch or export the dataset again")
+
+
 def episode_of_record(path: Path, record: int) -> str:
-    """` (episode NAME)` for messages about a shard's record; nothing where the dataset has no index."""
+    """Returns the name of the episode of a shard's record; empty where the dataset has no index."""
     try:
         entries = read_index(path.parent)
     except UserError:
         return ""
     names = (entry.name for entry in entries if (Path(entry.file).name, entry.record) == (path.name, record))
-    return next((f" (episode {name})" for name in names), "")
-
-
-def index_of_steps(entries: Sequence[IndexEntry]) -> Iterator[tuple[IndexEntry, int]]:
-    """Each step's episode and its number in it, in the order of the steps."""
-    for entry in entries:
-        for step in range(entry.steps):
-            yield entry, step
-
-
-OPENVLA_STATISTICS = "dataset_statistics.json"
-OPENPI_STATISTICS = "norm_stats.json"
-
-
-@dataclass(frozen=True)
-class StateAndAction:
-    """The numbers of an episode, without its pictures."""
-
-    state: np.ndarray
-    action: np.ndarray
-
-
-def write_index(folder: Path, plan: Plan, shards: Sequence[Shard], episodes: Iterable[DatasetEpisode]) -> None:
-    """Writes `episodes.json` and both files of statistics, looking at every episode once and at no picture."""
-    entries: list[IndexEntry] = []
-    numbers: list[StateAndAction] = []
-    places = ((shard.file, record) for shard in shards for record in range(shard.episodes))
-    for (file, record), episode in zip(places, episodes, strict=True):
-        entries.append(IndexEntry(file, record, episode.file_path, episode.language_instruction, len(episode)))
-        numbers.append(StateAndAction(np.array(episode.state), np.array(episode.action)))
-    write_json(folder / INDEX, [asdict(entry) for entry in entries])
-    statistics = dataset_statistics(numbers)
-    write_json(folder / OPENVLA_STATISTICS, {plan.name: statistics.openvla()})
-    write_json(folder / OPENPI_STATISTICS, statistics.openpi())
-
-
-INITIAL_STATES = "initial_states.json"
-State = Float[np.ndarray, " D"]
+    return next(names, "")
 
 
 def write_initial_states(folder: Path, states: Sequence[State | None]) -> None:
-    """Writes time, qpos and qvel before settling, to the last bit; None where they are not known."""
+    """Writes the physics state (time, qpos, qvel) at the start of each episode, exactly; None if it is not known."""
     write_json(folder / INITIAL_STATES, [None if state is None else np.asarray(state).tolist() for state in states])
 
 
 def read_initial_states(folder: Path, count: int) -> list[State | None]:
-    """The initial state of each of `count` episodes; None where it is not known, as in other people's datasets.
+    """Reads the initial state of each of `count` episodes; None where it is not known, as in datasets of others.
 
     Raises:
       UserError: the file is damaged.

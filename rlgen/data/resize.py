@@ -1,8 +1,11 @@
-"""Pictures made smaller or larger as training does it, with antialiasing where they shrink.
+"""Resizing of images as training and evaluation of VLAs do it, with antialiasing where an image shrinks.
 
-`linear` is `jax.image.resize(..., "linear")` and TensorFlow's `bilinear` with `antialias=True`, as openpi has it;
-`lanczos3` is what the loaders of Octo and OpenVLA use. The same to a rounding, but compiled and outside the
-interpreter's lock. `pillow` is Pillow's bilinear filter to the last bit, which openpi's clients use.
+The kernels:
+  linear: `jax.image.resize(..., "linear")` and TensorFlow's `bilinear` with `antialias=True`, as in openpi.
+  lanczos3: as in the data loaders of Octo and OpenVLA.
+  pillow: Pillow's bilinear filter, to the last bit, as in openpi's clients.
+The first two agree with the originals up to rounding, but are compiled and run without the interpreter's lock. Rows are
+blended first and stored with 16 bits, then columns.
 """
 
 import functools
@@ -15,9 +18,9 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 Kernel = Literal["linear", "lanczos3", "pillow"]
-_REACH = {"linear": 1, "lanczos3": 3}
-_FINER = 64  # between the two passes a pixel has so many steps for each of its 256
-_ROOM = 128 * _FINER  # lanczos3 goes below zero there
+_RADIUS = {"linear": 1, "lanczos3": 3}
+_SCALE = 64  # between the two passes, a value of 1 is stored as 64
+_OFFSET = 128 * _SCALE  # room for the negative values of lanczos3
 
 
 def resize_image(
@@ -26,7 +29,14 @@ def resize_image(
     kernel: Kernel = "linear",
     out: UInt8[np.ndarray, "size size 3"] | None = None,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """A picture of `size` pixels a side, in `out` if that is given; of another aspect ratio it is stretched."""
+    """Returns the image with `size` pixels a side; another aspect ratio is stretched.
+
+    Args:
+      image: of any size.
+      size: width and height of the result, pixels.
+      kernel: see the module.
+      out: array for the result; by default a new one, or `image` itself if it has this size already.
+    """
     height, width = image.shape[:2]
     if height == width == size:
         return image if out is None else _copied(image, out)
@@ -34,12 +44,12 @@ def resize_image(
     if kernel == "pillow":
         return _copied(_by_pillow(image, size), np.empty((size, size, 3), np.uint8) if out is None else out)
     lower = np.empty((size, width * 3), np.uint16)
-    _blend_rows(image.reshape(height, -1), *_taps(height, size, kernel), _FINER, _ROOM + 0.5, 65535, lower)
-    # Columns are blended as rows of the picture on its side: neighbours in memory then have the same weights.
-    turned = cv2.transpose(lower.reshape(size, width, 3))
+    _blend_rows(image.reshape(height, -1), *_taps(height, size, kernel), _SCALE, _OFFSET + 0.5, 65535, lower)
+    # Columns are blended as rows of the transposed image: neighbors in memory then have the same weights.
+    transposed = cv2.transpose(lower.reshape(size, width, 3))
     small = np.empty((size, size * 3), np.uint8)
     taps = _taps(width, size, kernel)
-    _blend_rows(turned.reshape(width, -1), *taps, 1 / _FINER, 0.5 - _ROOM / _FINER, 255, small)
+    _blend_rows(transposed.reshape(width, -1), *taps, 1 / _SCALE, 0.5 - _OFFSET / _SCALE, 255, small)
     return cv2.transpose(small.reshape(size, size, 3), out)
 
 
@@ -84,14 +94,14 @@ def _copied(image: UInt8[np.ndarray, "h w 3"], out: UInt8[np.ndarray, "h w 3"]) 
 
 @functools.lru_cache(maxsize=32)
 def _taps(old: int, new: int, kernel: Kernel) -> tuple[Int[np.ndarray, " new"], Float[np.ndarray, "new taps"]]:
-    """For every new pixel the first old one that it is made of, and the weights from there on."""
+    """Returns for every new pixel the index of the first old one that it depends on, and the weights from there on."""
     scale = old / new
     stretch = max(scale, 1.0)
-    reach = _REACH[kernel] * stretch
-    centre = (np.arange(new) + 0.5) * scale - 0.5
-    taps = min(old, int(np.ceil(2 * reach)))  # as many whole numbers lie inside an open interval of that length
-    first = np.clip(np.floor(centre - reach) + 1, 0, old - taps).astype(np.int64)
-    distance = np.abs(first[:, None] + np.arange(taps) - centre[:, None]) / stretch
+    radius = _RADIUS[kernel] * stretch
+    center = (np.arange(new) + 0.5) * scale - 0.5
+    taps = min(old, int(np.ceil(2 * radius)))  # the number of integers inside an open interval of that length
+    first = np.clip(np.floor(center - radius) + 1, 0, old - taps).astype(np.int64)
+    distance = np.abs(first[:, None] + np.arange(taps) - center[:, None]) / stretch
     weights = np.maximum(0, 1 - distance) if kernel == "linear" else _lanczos3(distance)
     return first, (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
@@ -102,13 +112,13 @@ def _lanczos3(distance: Float[np.ndarray, "new taps"]) -> Float[np.ndarray, "new
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def _blend_rows(source, first, weights, scale, offset, highest, out):
-    """Each row of `out` is a weighted sum of neighbouring rows of `source`, times `scale` and above `offset`."""
+    """Computes each row of `out` as `offset + scale * sum of weights * neighboring rows of source`, in [0, highest]."""
     line = np.empty(source.shape[1], np.float32)
     for row in range(len(first)):
         line[:] = np.float32(offset)
         for tap in range(weights.shape[1]):
             _add(line, np.float32(weights[row, tap] * scale), source[first[row] + tap])
-        _cut(line, np.float32(highest), out[row])
+        _clip(line, np.float32(highest), out[row])
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
@@ -118,6 +128,6 @@ def _add(line, weight, row):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _cut(line, highest, row):
+def _clip(line, highest, row):
     for index in range(len(line)):
         row[index] = np.int32(min(max(line[index], np.float32(0)), highest))

@@ -1,4 +1,8 @@
-"""Shards that appear whole or not at all, and the record of which are done."""
+"""The manifest of a dataset: the plan it is written by, and the shards that are finished.
+
+A shard is one file of a dataset. It appears whole or not at all, and only then is it listed in the manifest,
+`export.json`, with the hash of its bytes. `rlgen.data.writer` resumes an interrupted export from there.
+"""
 
 import fcntl
 import hashlib
@@ -16,8 +20,45 @@ MANIFEST = "export.json"
 
 
 @dataclass(frozen=True)
+class Plan:
+    """The description of a dataset to write. An unfinished one is resumed only if all of this is equal.
+
+    Attributes:
+      format: name of the format.
+      name: of the dataset, by convention `<suite>_no_noops`.
+      version: three numbers, such as `1.0.0`.
+      size: width and height of every image, pixels.
+      description: text for people.
+      fingerprint: identifies the content; a finished dataset without one is never reused.
+      files: names of the shards, relative to the dataset's folder.
+      lengths: number of episodes in each shard.
+    """
+
+    format: str
+    name: str
+    version: str
+    size: int
+    description: str
+    fingerprint: str
+    files: tuple[str, ...]
+    lengths: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the plan as the manifest stores it."""
+        return {**self.__dict__, "files": list(self.files), "lengths": list(self.lengths)}
+
+
+@dataclass(frozen=True)
 class Shard:
-    """A finished shard: its file, what it holds, and the hash of the whole file."""
+    """A finished shard.
+
+    Attributes:
+      file: name, relative to the dataset's folder.
+      episodes: number of episodes in it.
+      steps: number of steps of all its episodes.
+      bytes: size of its records, or of the whole file in formats without records.
+      sha256: hash of the whole file, in hexadecimal.
+    """
 
     file: str
     episodes: int
@@ -26,14 +67,8 @@ class Shard:
     sha256: str
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_manifest(folder: Path) -> tuple[dict[str, Any], list[Shard]] | None:
-    """The plan that `folder` is being filled by and its finished shards; None if there is no readable one."""
+    """Returns the stored plan of `folder` and its finished shards; None if there is no readable manifest."""
     try:
         value = read_json(folder / MANIFEST)
         return value["plan"], [Shard(**shard) for shard in value["finished"]]
@@ -41,23 +76,38 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], list[Shard]] | None:
         return None
 
 
-def read_plan(folder: Path, format: str, words: str) -> dict[str, Any]:
-    """The plan of a dataset that this project wrote in `format`; `UserError`, in `words`, where it did not."""
+def read_plan(folder: Path, format: str, noun: str) -> dict[str, Any]:
+    """Returns the stored plan of a dataset that this project wrote in one format.
+
+    Args:
+      folder: of the dataset.
+      format: name of the expected format.
+      noun: what was expected, for the message, such as `an array_record dataset`.
+
+    Raises:
+      UserError: there is no manifest, or one of another format.
+    """
     manifest = read_manifest(folder)
     if manifest is None or manifest[0].get("format") != format:
-        raise UserError(f"{folder}: not {words} of this project; export it again")
+        raise UserError(f"{folder}: not {noun} of this project; export it again")
     return manifest[0]
 
 
 def write_manifest(folder: Path, plan: dict[str, Any], finished: Iterable[Shard]) -> None:
-    """Records the finished shards, after the shards themselves are on the disk."""
+    """Writes the manifest, after the shards themselves have reached the disk.
+
+    Args:
+      folder: of the dataset.
+      plan: `Plan.to_json()`.
+      finished: the shards to list, in any order.
+    """
     sync_folder(folder)
     ordered = sorted(finished, key=lambda shard: shard.file)
     write_json(folder / MANIFEST, {"plan": plan, "finished": [asdict(shard) for shard in ordered]})
 
 
 def intact(folder: Path, shards: Iterable[Shard]) -> dict[str, Shard]:
-    """Those of `shards` whose file is there and unaltered, by file name."""
+    """Returns those of `shards` whose file exists and has the listed hash, by file name."""
     found = {}
     for shard in shards:
         path = folder / shard.file
@@ -66,9 +116,19 @@ def intact(folder: Path, shards: Iterable[Shard]) -> dict[str, Shard]:
     return found
 
 
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Holds `folder` against other writers; `UserError` if one is at work. A killed writer holds nothing."""
+    """Locks `folder` against other writers. The lock ends with the process, even if it is killed.
+
+    Raises:
+      UserError: another process holds the lock.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Statistics of states and actions, in the forms that OpenVLA and openpi read. No picture is looked at."""
+"""Statistics of the states and actions of a dataset, in the forms that OpenVLA and openpi read."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 
 class HasStateAndAction(Protocol):
-    """An `DatasetEpisode`, or anything with a state and an action for each of T steps."""
+    """A `DatasetEpisode`, or anything else with a state and an action for each of T steps."""
 
     @property
     def state(self) -> Float[np.ndarray, "T S"]: ...
@@ -19,7 +19,7 @@ class HasStateAndAction(Protocol):
 
 @dataclass(frozen=True)
 class Moments:
-    """Statistics over all steps, one number for each of D columns; `std` divides by the count."""
+    """Statistics over all steps, one number for each of D columns; `std` divides by the number of steps."""
 
     mean: Float[np.ndarray, " D"]
     std: Float[np.ndarray, " D"]
@@ -31,13 +31,13 @@ class Moments:
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """State and action of a dataset.
+    """Statistics of the states and actions of a dataset.
 
     Attributes:
       state: position, axis-angle, finger joints.
-      action: as stored, gripper -1 opens and 1 closes.
-      transitions: steps.
-      trajectories: episodes.
+      action: as stored: gripper -1 opens and 1 closes.
+      transitions: number of steps.
+      trajectories: number of episodes.
     """
 
     state: Moments
@@ -46,10 +46,10 @@ class DatasetStatistics:
     trajectories: int
 
     def openvla(self) -> dict[str, Any]:
-        """The entry of one dataset in OpenVLA's `dataset_statistics.json`.
+        """Returns the entry of one dataset in OpenVLA's `dataset_statistics.json`.
 
-        OpenVLA's LIBERO transform turns the gripper into 1 open, 0 closed before it takes statistics, and so
-        does this.
+        OpenVLA's LIBERO transform maps the gripper to 1 (open) and 0 (closed) before it computes statistics; so does
+        this.
         """
         return {
             "action": _lists(_openvla_gripper(self.action), ("mean", "std", "max", "min", "q01", "q99")),
@@ -59,31 +59,31 @@ class DatasetStatistics:
         }
 
     def openpi(self) -> dict[str, Any]:
-        """openpi's `norm_stats.json`."""
+        """Returns the content of openpi's `norm_stats.json`."""
         names = ("mean", "std", "q01", "q99")
         return {"norm_stats": {"state": _lists(self.state, names), "actions": _lists(self.action, names)}}
 
 
 def dataset_statistics(episodes: Iterable[HasStateAndAction]) -> DatasetStatistics:
-    """Statistics of all steps of `episodes`, which are gone through once."""
+    """Computes the statistics of all steps of `episodes`, which are iterated over once."""
     pairs = [(np.asarray(episode.state), np.asarray(episode.action)) for episode in episodes]
     if not pairs:
-        raise ValueError("no episodes to take statistics of")
+        raise ValueError("no episodes to compute statistics of")
     states, actions = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     return DatasetStatistics(moments(states), moments(actions), len(actions), len(pairs))
 
 
 def moments(values: Float[np.ndarray, "N D"]) -> Moments:
-    """Statistics of the columns of `values`, in float64."""
+    """Computes the statistics of the columns of `values`, in float64."""
     values = np.asarray(values, np.float64)
     q01, q99 = np.quantile(values, [0.01, 0.99], axis=0)
     return Moments(values.mean(axis=0), values.std(axis=0), values.min(axis=0), values.max(axis=0), q01, q99)
 
 
 def _openvla_gripper(action: Moments) -> Moments:
-    """The statistics of `(1 - g) / 2` for the last column; minimum and maximum trade places.
+    """Returns the statistics with the last column g replaced by `(1 - g) / 2`, so minimum and maximum are exchanged.
 
-    For g of exactly -1 and 1, which exports guarantee, this is OpenVLA's own clipping and flipping.
+    For g of exactly -1 and 1, which exports guarantee, this equals OpenVLA's own clipping and inverting.
     """
 
     def changed(values: np.ndarray, source: np.ndarray) -> np.ndarray:

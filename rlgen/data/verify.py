@@ -1,6 +1,7 @@
-"""Whether a dataset is what its card says: every file, every episode, every figure that can be worked out again."""
+"""Checks of a dataset against its card: all files, all episodes, and all figures that can be computed again."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,91 +18,97 @@ from rlgen.data.statistics import dataset_statistics
 
 
 def verify_dataset(
-    directory: Path, *, images: bool = True, progress: Callable[[int, int], None] | None = None
+    directory: Path, *, images: bool = True, on_progress: Callable[[int, int], None] | None = None
 ) -> list[str]:
     """Checks a dataset against its card.
 
     Args:
-      directory: of the dataset, of any format of this project.
-      pictures: decode all of them; a damaged one in an unaltered shard was damaged before it was written.
-      progress: called with the number of episodes that were read, and of all.
+      directory: of the dataset, in any format of this project.
+      images: also decode all images; one in an unaltered shard may have been damaged before it was written.
+      on_progress: called with the number of episodes that were read, and of all.
 
     Returns:
-      A line for each fault: the file, and the episode where it is in one. None is a sound dataset.
+      One line for each problem, which names the file, and the episode if it is in one. Empty for a sound dataset.
 
     Raises:
       UserError: there is no readable card.
     """
     directory = Path(directory)
     card = read_card(directory)
-    faults = [f"{name}: {what}" for name, what in verify_files(directory, card).items()]
+    problems = [f"{name}: {problem}" for name, problem in verify_files(directory, card).items()]
     text = directory / CARD_TEXT
     if not text.is_file() or text.read_text() != card_text(card):
-        faults.append(f"{CARD_TEXT}: not what the card for programs says")
+        problems.append(f"{CARD_TEXT}: differs from the card for programs")
     try:
         entries, episodes = read_index(directory), open_dataset(directory)
     except UserError as error:
-        return [*faults, str(error)]
-    faults += _compare_counts(card, entries)
-    seen: list[DatasetEpisode] = []
-    for number, entry in enumerate(entries):
-        if progress is not None:
-            progress(number, len(entries))
+        return [*problems, str(error)]
+    problems += _compare_counts(card, entries)
+    readable: list[DatasetEpisode] = []
+    for index, entry in enumerate(entries):
+        if on_progress is not None:
+            on_progress(index, len(entries))
         try:
-            episode = episodes[number]
-            faults += _check_episode(episode, entry, int(card["picture_size"]), images)
-            seen.append(_without_images(episode))
+            episode = episodes[index]
+            problems += _check_episode(episode, entry, int(card["picture_size"]), images)
+            readable.append(_without_images(episode))
         except UserError as error:
-            faults.append(str(error))
-    if progress is not None:
-        progress(len(entries), len(entries))
-    return faults + (_compare_figures(directory, card, seen) if len(seen) == len(entries) else [])
+            problems.append(str(error))
+    if on_progress is not None:
+        on_progress(len(entries), len(entries))
+    return problems + (_compare_figures(directory, card, readable) if len(readable) == len(entries) else [])
 
 
 def _compare_counts(card: Mapping[str, Any], entries: list[IndexEntry]) -> list[str]:
-    held = {"episodes": len(entries), "steps": sum(entry.steps for entry in entries)}
-    return [f"the card says {card[name]} {name}, the index {held[name]}" for name in held if card[name] != held[name]]
+    indexed = {"episodes": len(entries), "steps": sum(entry.steps for entry in entries)}
+    return [
+        f"the card says {card[name]} {name}, the index {count}"
+        for name, count in indexed.items()
+        if card[name] != count
+    ]
 
 
 def _check_episode(episode: DatasetEpisode, entry: IndexEntry, size: int, images: bool) -> list[str]:
-    """What is wrong with an episode that can be read."""
-    place = f"{entry.file}: record {entry.record} (episode {entry.name})"
-    told = {"name": entry.name, "prompt": entry.prompt, "steps": entry.steps}
-    held = {"name": episode.file_path, "prompt": episode.language_instruction, "steps": len(episode)}
-    faults = [f"{place}: {key} is {held[key]!r}, not {told[key]!r}" for key in told if held[key] != told[key]]
+    """Returns the problems of an episode that can be read."""
+    where = f"{entry.file}: record {entry.record} (episode {entry.name})"
+    expected = {"name": entry.name, "prompt": entry.prompt, "steps": entry.steps}
+    found = {"name": episode.file_path, "prompt": episode.language_instruction, "steps": len(episode)}
+    problems = [
+        f"{where}: {key} is {found[key]!r}, not {expected[key]!r}" for key in expected if found[key] != expected[key]
+    ]
     try:
         check_dataset_episode(episode, size)
-        for view in (episode.image, episode.wrist_image) if images else ():
+        for frames in (episode.image, episode.wrist_image) if images else ():
             for step in range(len(episode)):
-                view[step]
+                frames[step]
     except UserError as error:
-        faults.append(f"{place}: {error}")
-    return faults
+        problems.append(f"{where}: {error}")
+    return problems
 
 
 def _without_images(episode: DatasetEpisode) -> DatasetEpisode:
-    none = np.zeros((len(episode), 0, 0, 3), np.uint8)
-    return DatasetEpisode(**{**episode.__dict__, "image": none, "wrist_image": none})
+    empty = np.zeros((len(episode), 0, 0, 3), np.uint8)
+    return replace(episode, image=empty, wrist_image=empty)
 
 
 def _compare_figures(directory: Path, card: Mapping[str, Any], episodes: list[DatasetEpisode]) -> list[str]:
     statistics = dataset_statistics([StateAndAction(e.state, e.action) for e in episodes])
     name = card["name"].split(" ")[0]
     expected = {OPENVLA_STATISTICS: {name: statistics.openvla()}, OPENPI_STATISTICS: statistics.openpi()}
-    faults = []
+    problems = []
     for file, value in expected.items():
         try:
             same = _close(read_json(directory / file), value)
         except (OSError, ValueError):
             same = False
-        faults += [] if same else [f"{file}: not the statistics of the episodes"]
+        problems += [] if same else [f"{file}: not the statistics of the episodes"]
     if "episodes" in card["quality"] and not _close(card["quality"], dataset_quality(episodes).summary()):
-        faults.append("the card's quality is not that of the episodes")
-    return faults
+        problems.append("the card's quality is not that of the episodes")
+    return problems
 
 
 def _close(one: Any, two: Any) -> bool:
-    """Whether two JSON values are the same but for the last digits, which differ between processors."""
+    """Returns whether two JSON values agree, apart from the last digits, which differ between processors."""
     if isinstance(one, dict) and isinstance(two, dict):
         return one.keys() == two.keys() and all(_close(one[key], two[key]) for key in one)
     if isinstance(one, list) and isinstance(two, list):

@@ -1,15 +1,22 @@
-"""Writing a dataset, in any format: shards first, each whole or absent, then its descriptions, then its final name.
+"""The writer of datasets in any format, and `Format`: what a format has to provide.
 
-Work goes on in a hidden folder beside the target. A run that is killed leaves its finished shards there, and the
-next run with the same plan goes on after them; the result has the same bytes as that of an unbroken run, because
-the descriptions are made from the shards as they are on the disk.
+A dataset is written into a hidden folder beside its final place: first the shards, each whole or absent, then the
+descriptions, which are made from the shards on the disk, then the folder gets its final name. A killed run leaves its
+finished shards there. The next run with the same plan resumes after them and gives the same bytes as a run that was
+never interrupted.
+
+To add a format, write a folder `rlgen/data/formats/<name>/` whose `format.py` has
+  - a class that implements `Format`: where datasets lie, names of the shards, writing one shard, and the descriptions
+    (call `rlgen.data.index.write_index` there, which all formats share),
+  - a subclass of `rlgen.data.index.IndexedDataset` that reads one episode,
+and name both in the tables of `rlgen/data/dataset.py`.
 """
 
 import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from pathlib import Path
@@ -22,68 +29,69 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import disk_errors, sync_folder
 from rlgen.data.episode import DatasetEpisode, check_dataset_episode
 from rlgen.data.images import EncodedFrames, encode_frames
-from rlgen.data.shards import MANIFEST, Shard, intact, only_writer, read_manifest, write_manifest
+from rlgen.data.shards import MANIFEST, Plan, Shard, intact, only_writer, read_manifest, write_manifest
 
-Progress = Callable[[int, int], None]
-Finish = Callable[[Path], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is being written; an unfinished dataset goes on only where all of it is the same.
-
-    Attributes:
-      format: name of the format.
-      name: of the dataset, by custom `<suite>_no_noops`.
-      version: three numbers.
-      size: pixels a side of every picture.
-      description: for people.
-      fingerprint: identifies the content; without one a finished dataset is never taken for the same.
-      files: of the shards, relative to the dataset.
-      lengths: episodes in each of them.
-    """
-
-    format: str
-    name: str
-    version: str
-    size: int
-    description: str
-    fingerprint: str
-    files: tuple[str, ...]
-    lengths: tuple[int, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in the manifest."""
-        return {**self.__dict__, "files": list(self.files), "lengths": list(self.lengths)}
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a shard's first episode stands in the whole dataset."""
+class ShardStart:
+    """The position of a shard's first episode and first step in the whole dataset, counted from 0."""
 
     episode: int
     step: int
 
 
 class Format(Protocol):
-    """How a dataset's shards and descriptions look. Equal episodes give equal bytes."""
+    """The layout of a dataset's shards and descriptions. Equal episodes give equal bytes.
+
+    Attributes:
+      name: stored in the manifest.
+      encoded: whether `write` gets instances of `DatasetEpisode`, checked and with encoded images. Otherwise it gets
+        the items that `write_dataset` was given, as they are.
+    """
 
     name: str
+    encoded: bool
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
-        """Where a dataset lies."""
+        """Returns the folder of a dataset.
+
+        Args:
+          directory: folder for datasets of all formats.
+          name: of the dataset.
+          version: of the dataset.
+        """
         ...
 
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
-        """Names of the shards, relative to the dataset's folder; their order is the episodes'."""
+        """Returns the names of the shards, relative to the dataset's folder, in the order of their episodes.
+
+        Args:
+          name: of the dataset.
+          lengths: number of episodes in each shard.
+        """
         ...
 
-    def write(self, path: Path, episodes: Iterator[Any], plan: Plan, place: Place) -> Shard:
-        """Writes one shard, whole or not at all."""
+    def write(self, path: Path, episodes: Iterator[Any], plan: Plan, start: ShardStart) -> Shard:
+        """Writes one shard, whole or not at all.
+
+        Args:
+          path: of the shard, one of `plan.files`.
+          episodes: of this shard.
+          plan: of the whole dataset.
+          start: position of the shard in the dataset.
+        """
         ...
 
     def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
-        """Writes what else a reader needs into a folder whose shards are all there."""
+        """Writes whatever else a reader needs, from the shards on the disk.
+
+        Args:
+          folder: of the unfinished dataset, with all shards in it.
+          plan: of the dataset.
+          shards: in order.
+        """
         ...
 
 
@@ -91,7 +99,7 @@ def write_dataset(
     directory: Path,
     name: str,
     episodes: Sequence[Any] | Iterable[Any],
-    layout: Format,
+    format: Format,
     *,
     lengths: Sequence[int],
     size: int,
@@ -99,91 +107,65 @@ def write_dataset(
     description: str = "",
     fingerprint: str = "",
     overwrite: bool = False,
-    progress: Progress | None = None,
-    finish: Finish | None = None,
+    executor: Executor | None = None,
+    on_progress: OnProgress | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes a dataset and returns its folder.
 
     Args:
-      directory: where datasets lie; made if absent.
+      directory: folder for datasets; made if absent.
       name: of the dataset.
-      episodes: in the order they are to be stored. Of a sequence, only the episodes of unfinished shards are
-        asked for, so one whose `__getitem__` draws the pictures never draws a finished shard twice.
-      layout: the format.
-      lengths: episodes of each shard.
-      size: pixels a side of every picture.
+      episodes: in the order in which they are stored. Of a sequence, only the episodes of unfinished shards are
+        accessed, so one whose `__getitem__` renders images never renders those of a finished shard again.
+      format: the format.
+      lengths: number of episodes in each shard.
+      size: width and height of every image, pixels.
       version: three numbers.
-      description: for people.
-      fingerprint: identifies the content, such as a hash of the states and of the camera's settings. A
-        finished dataset with the same one is returned as it is; an unfinished one with another is begun anew.
+      description: text for people.
+      fingerprint: identifies the content, such as a hash of the states and the cameras' settings. A finished dataset
+        with the same one is returned unchanged; an unfinished one with another is started again.
       overwrite: replace a finished dataset, which stays until the new one is complete.
-      progress: called with the number of episodes that are stored and of all.
-      finish: adds to the folder, before it gets its final name; such as the card.
+      executor: its threads encode images ahead of the writer; by default the calling thread encodes.
+      on_progress: called with the number of episodes that are stored, and of all.
+      finish: called with the folder before it gets its final name, to add files such as the card.
 
     Raises:
-      UserError: bad arguments, an episode that does not fit the format, a dataset that is there already,
-        another writer at work, or a disk that refuses.
+      UserError: bad arguments, an episode that does not fit the format, a dataset that exists already, another writer
+        at work, or an error of the disk.
     """
-    _check(name, version, size, lengths)
-    files = layout.files(name, lengths)
-    plan = Plan(layout.name, name, version, size, description, fingerprint, tuple(files), tuple(lengths))
-    target = layout.folder(Path(directory), name, version)
+    _check_arguments(name, version, size, lengths)
+    files = format.files(name, lengths)
+    plan = Plan(format.name, name, version, size, description, fingerprint, tuple(files), tuple(lengths))
+    target = format.folder(Path(directory), name, version)
     with disk_errors(target), only_writer(target.parent):
         if _is_finished(target, plan, overwrite):
             return target
-        work = target.with_name(f".{target.name}.partial")
-        shards = _write_shards(work, plan, layout, episodes, progress or (lambda done, of: None))
-        layout.describe(work, plan, shards)
-        write_manifest(work, plan.to_json(), shards)
+        partial = target.with_name(f".{target.name}.partial")
+        shards = _write_shards(partial, plan, format, episodes, executor, on_progress or (lambda done, total: None))
+        format.describe(partial, plan, shards)
+        write_manifest(partial, plan.to_json(), shards)
         if finish is not None:
-            finish(work)
-        _publish(work, target)
+            finish(partial)
+        _publish(partial, target)
     return target
 
 
 def split_evenly(total: int, parts: int) -> list[int]:
-    """Lengths of `parts` shards, never more than there are episodes."""
+    """Returns the lengths of `parts` shards of `total` episodes; no shard is empty."""
     parts = max(1, min(parts, total))
     return [(index + 1) * total // parts - index * total // parts for index in range(parts)]
 
 
-def _write_shards(work: Path, plan: Plan, layout: Format, episodes: Iterable, progress: Progress) -> list[Shard]:
-    finished = _resume(work, plan)
-    take, total, steps = _taker(episodes), sum(plan.lengths), 0
-    starts = [0, *accumulate(plan.lengths)]
-    for file, length, start in zip(plan.files, plan.lengths, starts, strict=False):
-        if file not in finished:
-            chosen = _counted(take(start, length), start, total, progress)
-            shard = layout.write(work / file, chosen, plan, Place(start, steps))
-            if shard.episodes != length:
-                (work / file).unlink()
-                raise UserError(f"{work}: the episodes end at {start + shard.episodes} of {total}")
-            finished[file] = shard
-            write_manifest(work, plan.to_json(), finished.values())
-        steps += finished[file].steps
-        progress(start + length, total)
-    return [finished[file] for file in plan.files]
-
-
-def _counted(episodes: Iterable, start: int, total: int, progress: Progress) -> Iterator:
-    for index, episode in enumerate(episodes, start):
-        progress(index, total)
-        yield episode
-
-
-def _resume(work: Path, plan: Plan) -> dict[str, Shard]:
-    """Shards that an earlier run with the same plan finished; anything else in `work` is removed."""
-    manifest = read_manifest(work)
-    finished = intact(work, manifest[1]) if manifest and manifest[0] == plan.to_json() else {}
-    work.mkdir(parents=True, exist_ok=True)
-    kept = {work / file for file in finished} | {work / MANIFEST}
-    for path in sorted(work.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-        elif not path.is_dir() and path not in kept:
-            path.unlink()
-    write_manifest(work, plan.to_json(), finished.values())
-    return finished
+def _check_arguments(name: str, version: str, size: int, lengths: Sequence[int]) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(f"{name!r} is no dataset name; use lower-case letters, digits and underscores")
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise UserError(f"{version!r} is no version; use three numbers such as 1.0.0")
+    if size < 1:
+        raise UserError(f"images of {size} pixels: expected at least 1")
+    if not lengths or min(lengths) < 1:
+        raise UserError(f"{name}: no episodes to export; collect some first")
 
 
 def _is_finished(target: Path, plan: Plan, overwrite: bool) -> bool:
@@ -197,25 +179,55 @@ def _is_finished(target: Path, plan: Plan, overwrite: bool) -> bool:
     if same and len(intact(target, manifest[1])) == len(plan.lengths):
         return True
     if not overwrite:
-        raise UserError(
-            f"{target}: a dataset is there already; pass --overwrite to replace it or choose another folder"
-        )
+        raise UserError(f"{target}: a dataset exists already; pass --overwrite to replace it or choose another folder")
     return False
 
 
-def _publish(work: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    sync_folder(work)
-    if target.exists():
-        target.rename(old)
-    work.rename(target)
-    sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+def _write_shards(
+    partial: Path,
+    plan: Plan,
+    format: Format,
+    episodes: Iterable,
+    executor: Executor | None,
+    on_progress: OnProgress,
+) -> list[Shard]:
+    """Writes the shards that are not finished yet; returns all of them in order."""
+    finished = _resume(partial, plan)
+    take, total, steps = _taker(episodes), sum(plan.lengths), 0
+    starts = [0, *accumulate(plan.lengths)]
+    for file, length, start in zip(plan.files, plan.lengths, starts, strict=False):
+        if file not in finished:
+            chosen = _counted(take(start, length), start, total, on_progress)
+            if format.encoded:
+                chosen = encode_ahead(chosen, plan.size, executor)
+            shard = format.write(partial / file, chosen, plan, ShardStart(start, steps))
+            if shard.episodes != length:
+                (partial / file).unlink()
+                raise UserError(f"{partial}: the episodes end at {start + shard.episodes} of {total}")
+            finished[file] = shard
+            write_manifest(partial, plan.to_json(), finished.values())
+        steps += finished[file].steps
+        on_progress(start + length, total)
+    return [finished[file] for file in plan.files]
+
+
+def _resume(partial: Path, plan: Plan) -> dict[str, Shard]:
+    """Returns the shards that an earlier run with the same plan finished; removes all other files of `partial`."""
+    manifest = read_manifest(partial)
+    finished = intact(partial, manifest[1]) if manifest and manifest[0] == plan.to_json() else {}
+    partial.mkdir(parents=True, exist_ok=True)
+    kept = {partial / file for file in finished} | {partial / MANIFEST}
+    for path in sorted(partial.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        elif not path.is_dir() and path not in kept:
+            path.unlink()
+    write_manifest(partial, plan.to_json(), finished.values())
+    return finished
 
 
 def _taker(episodes: Iterable) -> Callable[[int, int], Iterator]:
-    """A function that gives `length` episodes from number `start` on, asked for in rising order."""
+    """Returns a function that iterates over `length` episodes from `start`; called with rising `start`."""
     if isinstance(episodes, Sequence) or hasattr(episodes, "__getitem__"):
         return lambda start, length: (episodes[index] for index in range(start, start + length))
     stream = enumerate(episodes)
@@ -227,61 +239,72 @@ def _taker(episodes: Iterable) -> Callable[[int, int], Iterator]:
     return take
 
 
-def _check(name: str, version: str, size: int, lengths: Sequence[int]) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UserError(f"{name!r} is no dataset name; use lower-case letters, digits and underscores")
-    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise UserError(f"{version!r} is no version; use three numbers such as 1.0.0")
-    if size < 1:
-        raise UserError(f"pictures of {size} pixels: expected at least 1")
-    if not lengths or min(lengths) < 1:
-        raise UserError(f"{name}: no episodes to export; collect some first")
+def _counted(episodes: Iterable, start: int, total: int, on_progress: OnProgress) -> Iterator:
+    for index, episode in enumerate(episodes, start):
+        on_progress(index, total)
+        yield episode
 
 
-AHEAD = 2  # episodes behind the one that is written
-_AT_ONCE = 16  # pictures that a thread takes
+def _publish(partial: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    sync_folder(partial)
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+AHEAD = 2  # episodes that are encoded while another one is written
+_IMAGES_PER_CALL = 16  # of a thread
 Images = UInt8[np.ndarray, "T h w 3"] | EncodedFrames
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """A view whose pictures threads are encoding."""
+class _EncodingFrames:
+    """The images of one camera, in parts that threads are encoding."""
 
     parts: list[Future[EncodedFrames]]
 
     def result(self) -> EncodedFrames:
-        """Waits for all of them."""
+        """Waits for all parts and joins them."""
         done = [part.result() for part in self.parts]
         return EncodedFrames(tuple(image for part in done for image in part.data), done[0].size)
 
 
 def encode_ahead(
-    episodes: Iterable[DatasetEpisode], size: int, pool: ThreadPoolExecutor | None = None
+    episodes: Iterable[DatasetEpisode], size: int, executor: Executor | None = None
 ) -> Iterator[DatasetEpisode]:
-    """The same episodes, checked, with encoded pictures.
+    """Yields the same episodes, checked and with encoded images.
 
-    With a `pool` up to `AHEAD` episodes more than the one that is given are in memory, and its threads at work.
+    Args:
+      episodes: with arrays or encoded images; encoded ones are passed through.
+      size: expected width and height of the images, pixels.
+      executor: its threads encode up to `AHEAD` further episodes while the caller uses one.
 
     Raises:
-      UserError: an episode that does not fit the schema with pictures of `size` pixels.
+      UserError: an episode does not fit the schema.
     """
-    begun: deque[tuple[DatasetEpisode, _Begun, _Begun]] = deque()
+    ahead: deque[tuple[DatasetEpisode, _EncodingFrames, _EncodingFrames]] = deque()
     for episode in episodes:
         check_dataset_episode(episode, size)
-        if pool is None:
+        if executor is None:
             yield replace(episode, image=encode_frames(episode.image), wrist_image=encode_frames(episode.wrist_image))
             continue
-        begun.append((episode, _begin(episode.image, pool), _begin(episode.wrist_image, pool)))
-        if len(begun) > AHEAD:
-            yield _finish(*begun.popleft())
-    while begun:
-        yield _finish(*begun.popleft())
+        ahead.append((episode, _encode(episode.image, executor), _encode(episode.wrist_image, executor)))
+        if len(ahead) > AHEAD:
+            yield _encoded(*ahead.popleft())
+    while ahead:
+        yield _encoded(*ahead.popleft())
 
 
-def _begin(images: Images, pool: ThreadPoolExecutor) -> _Begun:
-    starts = range(0, len(images), _AT_ONCE)
-    return _Begun([pool.submit(encode_frames, images[start : start + _AT_ONCE]) for start in starts])
+def _encode(images: Images, executor: Executor) -> _EncodingFrames:
+    starts = range(0, len(images), _IMAGES_PER_CALL)
+    return _EncodingFrames(
+        [executor.submit(encode_frames, images[start : start + _IMAGES_PER_CALL]) for start in starts]
+    )
 
 
-def _finish(episode: DatasetEpisode, image: _Begun, wrist: _Begun) -> DatasetEpisode:
-    return replace(episode, image=image.result(), wrist_image=wrist.result())
+def _encoded(episode: DatasetEpisode, image: _EncodingFrames, wrist_image: _EncodingFrames) -> DatasetEpisode:
+    return replace(episode, image=image.result(), wrist_image=wrist_image.result())

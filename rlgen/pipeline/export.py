@@ -19,8 +19,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         out=work.folder,
         shards=config.export.shards,
         overwrite=True,
-        drawing=RenderOptions(config.export.renderer, config.export.image_size, config.workers),
-        checker=Validator(threads=config.workers),
+        rendering=RenderOptions(config.export.renderer, config.export.image_size, config.workers),
+        validator=Validator(threads=config.workers),
     )
     stored = 0
 

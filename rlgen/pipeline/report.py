@@ -11,7 +11,7 @@ import numpy as np
 from rlgen.configs.schema import to_json
 from rlgen.core.files import read_json, write_json
 from rlgen.core.stats import SuccessRate
-from rlgen.curation.card import VIEWS, package_versions
+from rlgen.curation.card import RENDERER_NOTES, package_versions
 from rlgen.data.images import flip_vertical
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline.context import PLACEHOLDERS, Context, Work
@@ -180,7 +180,7 @@ def _page_content(
             episodes=dataset["episodes"],
             steps=dataset["steps"],
             image=f"{config.export.image_size} x {config.export.image_size}",
-            renderer=VIEWS[config.export.renderer],
+            renderer=RENDERER_NOTES[config.export.renderer],
             byte_count=sum(file.stat().st_size for file in (run.folder / dataset["path"]).iterdir()),
         ),
         versions=summary["versions"],

@@ -145,7 +145,7 @@ def _cells(row: SourceRow) -> Mapping[str, Any]:
         "noops": f"{quality.noops} ({quality.noops_per_4500:.0f} in 4,500 episodes)",
         "cells": [_interval(parts, METRICS[key][1]) for key, parts in metric_means(quality).items()],
         "ways": MISSING if quality.diversity.ways is None else f"{quality.diversity.ways:.1f}",
-        "spread": [f"{value:.3f}" for value in quality.spread.average],
+        "spread": [f"{value:.3f}" for value in quality.action_distribution.average_std],
         "replay": MISSING if row.replay is None else str(row.replay),
     }
 

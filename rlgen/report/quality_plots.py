@@ -76,7 +76,7 @@ class ActionProfile:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], action: int, episodes: int) -> "ActionProfile":
-        """Reads one of the seven actions from what `rlgen.data.metrics.diversity.ActionSpread.to_json` wrote.
+        """Reads one of the seven actions from what `rlgen.data.metrics.diversity.ActionDistribution.to_json` wrote.
 
         Args:
           value: the JSON value.

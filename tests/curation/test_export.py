@@ -1,6 +1,5 @@
 """Recorded episodes as datasets: what is exported, what not, and that no frame is drawn twice."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from peoples_files import NOOPS, tremble, write_peoples
 from rlgen.core.errors import UserError
 from rlgen.core.stats import SuccessRate
 from rlgen.curation import render
-from rlgen.curation.compare import measure
+from rlgen.curation.compare import read_source
 from rlgen.curation.export import ExportOptions, export_paths
 from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Validator
@@ -69,10 +68,12 @@ class Sketches(list):
 
     limit: int | None = None
 
-    @contextmanager
     def pool(self, scene, renderer, *, image_size, workers):
         self.size = image_size
-        yield self
+        return self
+
+    def close(self):
+        pass
 
     def render(self, states):
         if self.limit is not None and len(self) >= self.limit:
@@ -90,12 +91,10 @@ def sketched(monkeypatch):
     return sketches
 
 
-def run(demos, out, scene, *, formats=("rlds",), heard=None, **checker):
-    options = ExportOptions(
-        out, tuple(formats), shards=2, drawing=RenderOptions("fast", SIZE, 1), checker=Validator(**checker)
-    )
-    tell = (lambda *parts: None) if heard is None else lambda *parts: heard.append(parts)
-    return export_paths([demos], options, lambda task: scene, ASSETS, tell)
+def run(demos, out, scene, *, formats=("rlds",), **validator):
+    rendering = RenderOptions("fast", SIZE, 1)
+    options = ExportOptions(out, tuple(formats), shards=2, rendering=rendering, validator=Validator(**validator))
+    return export_paths([demos], options, lambda task: scene, ASSETS, lambda *progress: None)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +165,8 @@ def test_the_initial_states_lie_beside_it_and_success_can_be_measured_again(expo
     for folder in exported.values():
         for state, given in zip(read_initial_states(folder, 2), recorded, strict=True):
             np.testing.assert_array_equal(state, given.initial_state)
-    found = measure(exported["array_record"], lambda task: placeholder_scene, again=True)
-    assert found.replay == SuccessRate(2, 2) == measure(exported["rlds"], lambda task: None).replay
+    found = read_source(exported["array_record"], lambda task: placeholder_scene, replay_episodes=True)
+    assert found.replay == SuccessRate(2, 2) == read_source(exported["rlds"], lambda task: None).replay
 
 
 def test_episodes_of_people_are_told_apart_by_what_they_did(recorded):
@@ -217,7 +216,7 @@ def test_interrupted_it_goes_on_without_replaying_or_drawing_again(
         run(demos, tmp_path / "broken", placeholder_scene)
     sketched.limit = None
     assert (tmp_path / "broken/.libero_object.checked.jsonl").is_file()
-    monkeypatch.setattr(Validator, "_judge", lambda *arguments: pytest.fail("judged again"))
+    monkeypatch.setattr(Validator, "_validate", lambda *arguments: pytest.fail("validated again"))
     [folder] = run(demos, tmp_path / "broken", placeholder_scene)
     assert drawn_whole == 2 and len(sketched) == 4
     contents = [{path.name: path.read_bytes() for path in made.iterdir()} for made in (whole, folder)]

@@ -6,10 +6,10 @@ from export_of_noise import export
 
 from rlgen.core.errors import UserError
 from rlgen.curation.merge import (
-    Choice,
+    EpisodeSummary,
     MergeOptions,
     best_of_each_task,
-    in_shares,
+    in_proportion,
     merge_datasets,
     select,
     without_duplicates,
@@ -18,15 +18,15 @@ from rlgen.data.card import read_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
-from rlgen.data.formats.rlds.writer import RldsFormat
+from rlgen.data.formats.rlds.format import RldsFormat
 from rlgen.data.verify import verify_dataset
 from rlgen.data.writer import write_dataset
 
 SIZE = 16
 
 
-def made_up(dataset, number, task="push", steps=10, jerk=1.0, digest=None) -> Choice:
-    return Choice(dataset, number, task, steps, jerk, digest or f"{dataset}-{number}")
+def made_up(dataset, number, task="push", steps=10, jerk=1.0, digest=None) -> EpisodeSummary:
+    return EpisodeSummary(dataset, number, task, steps, jerk, digest or f"{dataset}-{number}")
 
 
 def episode(number: int, steps: int = 6, size: int = SIZE, task: str = "push", shake: float = 0.0) -> DatasetEpisode:
@@ -51,7 +51,7 @@ def quiet(*parts) -> None:
 
 def test_the_first_of_the_same_stays():
     kept = without_duplicates([made_up(0, 0, digest="a"), made_up(0, 1, digest="b"), made_up(1, 0, digest="a")])
-    assert [(one.dataset, one.number) for one in kept] == [(0, 0), (0, 1)]
+    assert [(one.dataset, one.index) for one in kept] == [(0, 0), (0, 1)]
 
 
 def test_the_best_of_each_task_in_their_order():
@@ -63,9 +63,9 @@ def test_the_best_of_each_task_in_their_order():
         made_up(1, 1, "pull", steps=60, jerk=3.0),
     ]
     smooth = best_of_each_task(choices, 1, "smoothest")
-    assert [(one.dataset, one.number) for one in smooth] == [(0, 0), (1, 1)]
+    assert [(one.dataset, one.index) for one in smooth] == [(0, 0), (1, 1)]
     short = best_of_each_task(choices, 2, "shortest")
-    assert [(one.dataset, one.number) for one in short] == [(0, 1), (0, 2), (1, 0), (1, 1)]
+    assert [(one.dataset, one.index) for one in short] == [(0, 1), (0, 2), (1, 0), (1, 1)]
     with pytest.raises(UserError, match="the 0 smoothest"):
         best_of_each_task(choices, 0, "smoothest")
 
@@ -75,7 +75,7 @@ def test_the_best_of_each_task_in_their_order():
 )
 def test_shares_are_the_most_that_there_are_episodes_for(weights, counts):
     choices = [made_up(0, n, f"task {n % 3}") for n in range(9)] + [made_up(1, n) for n in range(4)]
-    kept = in_shares(choices, weights)
+    kept = in_proportion(choices, weights)
     assert tuple(sum(one.dataset == number for one in kept) for number in (0, 1)) == counts
     if counts[0] >= 3:  # tasks take turns
         of_first = [one.task for one in kept if one.dataset == 0]
@@ -86,13 +86,13 @@ def test_shares_are_the_most_that_there_are_episodes_for(weights, counts):
 @pytest.mark.parametrize("weights", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, 1, 1)])
 def test_weights_that_make_no_sense(weights):
     with pytest.raises(UserError, match="expected a positive one for each"):
-        in_shares([made_up(0, 0), made_up(1, 0)], weights)
+        in_proportion([made_up(0, 0), made_up(1, 0)], weights)
 
 
 def test_select_goes_from_duplicates_to_the_best_to_shares():
     choices = [made_up(0, n, steps=10 + n) for n in range(4)] + [made_up(1, 0, digest="0-0"), made_up(1, 1, steps=99)]
     options = MergeOptions("", keep=5, order="shortest", weights=(1, 1))
-    assert [(one.dataset, one.number) for one in select(choices, options)] == [(0, 0), (1, 1)]
+    assert [(one.dataset, one.index) for one in select(choices, options)] == [(0, 0), (1, 1)]
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ The observation was taken by other people, in an environment of their own, after
 
 import numpy as np
 import pytest
+from dataset_tools import EpisodesOfScene
 from shared import shared_dir
 
 from rlgen.core.types import Episode
-from rlgen.curation.render import OfOneScene, RenderedEpisodes, RenderOptions
+from rlgen.curation.render import RenderedEpisodes, RenderOptions
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.assets import find_assets
@@ -41,7 +42,8 @@ def _exported(scene, physics: np.ndarray):
     states = np.stack([physics, physics])
     action = np.array([[0, 0, 0, 0, 0, 0, -1.0]], np.float32)
     episode = Episode(scene.task.id, scene.task.prompt, "x", 0, "heldout", 0, physics, states, action, np.ones(1), True)
-    return RenderedEpisodes(OfOneScene(scene, [episode]), RenderOptions("fast", SIZE, 1))[0]
+    with RenderedEpisodes(EpisodesOfScene(scene, [episode]), RenderOptions("fast", SIZE, 1)) as rendered:
+        return rendered[0]
 
 
 def test_the_state_agrees_in_every_number(shown, golden):

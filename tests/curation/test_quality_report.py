@@ -9,8 +9,8 @@ from export_of_noise import export
 
 from rlgen.core.errors import UserError
 from rlgen.core.stats import SuccessRate, bootstrap_mean
-from rlgen.curation.compare import Measured, measure, named_apart, write_quality
-from rlgen.data.metrics.diversity import action_spread, path_distances, path_diversity, resample, silhouette
+from rlgen.curation.compare import EpisodeSource, read_source, with_unique_names, write_quality
+from rlgen.data.metrics.diversity import action_distribution, path_distances, path_diversity, resample, silhouette
 from rlgen.data.metrics.quality import Trace, traces_quality
 from rlgen.report.quality_plots import quality_by_group
 
@@ -27,7 +27,7 @@ def trace(offset, task="push", steps=20, action=0.0):
 
 
 def test_distances_do_not_depend_on_how_fast_somebody_went():
-    paths = np.stack([resample(line(0.0, 9)), resample(line(0.2, 77))])
+    paths = np.stack([resample(line(0.0, 9), 50), resample(line(0.2, 77), 50)])
     np.testing.assert_allclose(path_distances(paths), [[0, 0.2], [0.2, 0]], atol=1e-12)
 
 
@@ -65,14 +65,14 @@ def test_silhouette_by_hand():
 
 def test_spread_between_tasks_is_no_spread():
     quality = traces_quality([trace(0, "push", action=0.5), trace(0, "pull", action=-0.5)])
-    np.testing.assert_allclose(quality.spread.std[:, :6], 0, atol=1e-12)
-    assert action_spread([trace(0, action=0.5).actions, trace(0, action=-0.5).actions]).std[0, 0] == 0.5
+    np.testing.assert_allclose(quality.action_distribution.std[:, :6], 0, atol=1e-12)
+    assert action_distribution([trace(0, action=0.5).actions, trace(0, action=-0.5).actions]).std[0, 0] == 0.5
 
 
 @pytest.fixture
 def sources(tmp_path):
-    one = Measured("ours", tmp_path, [trace(i / 100, steps=20 + i) for i in range(4)], ["libero_goal"] * 4)
-    two = Measured(
+    one = EpisodeSource("ours", tmp_path, [trace(i / 100, steps=20 + i) for i in range(4)], ["libero_goal"] * 4)
+    two = EpisodeSource(
         "<b>theirs</b>",
         tmp_path,
         [trace(0, "push", 40), trace(0, "push", 60), trace(0, "pull", 30)],
@@ -137,19 +137,19 @@ def test_bars_have_their_intervals(sources):
 @pytest.mark.parametrize("kind", ["rlds", "array_record", "lerobot", "hdf5"])
 def test_datasets_of_every_format_measure_the_same(tmp_path, kind):
     folder = export(kind, tmp_path)
-    found = measure(folder, lambda task: pytest.fail("no scene is needed"))
-    expected = measure(export("rlds", tmp_path / "other"), lambda task: None)
+    found = read_source(folder, lambda task: pytest.fail("no scene is needed"))
+    expected = read_source(export("rlds", tmp_path / "other"), lambda task: None)
     assert found.quality().to_json() == expected.quality().to_json()
-    assert found.replay is None and set(found.groups) == {"libero_object"}
+    assert found.replay is None and set(found.suites) == {"libero_object"}
 
 
 def test_names_that_are_the_same_are_told_apart(sources):
-    twice = named_apart([sources[0], sources[0], sources[1]])
+    twice = with_unique_names([sources[0], sources[0], sources[1]])
     assert [source.name for source in twice] == ["ours (1)", "ours (2)", "<b>theirs</b>"]
 
 
 def test_nothing_there_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no episodes in it"):
-        measure(tmp_path, lambda task: None)
+        read_source(tmp_path, lambda task: None)
     with pytest.raises(UserError, match="no such file"):
-        measure(tmp_path / "none.hdf5", lambda task: None)
+        read_source(tmp_path / "none.hdf5", lambda task: None)

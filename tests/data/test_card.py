@@ -2,11 +2,11 @@
 
 import pytest
 import tensorflow_datasets as tfds
+from dataset_tools import write_rlds
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json
 from rlgen.data.card import HEADINGS, read_card, verify_files, write_card
-from rlgen.data.formats.rlds.writer import export_rlds
 
 OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
 CARD = {key: f"about {key}" for key in HEADINGS if key not in OWN} | {
@@ -20,7 +20,7 @@ CARD = {key: f"about {key}" for key in HEADINGS if key not in OWN} | {
 @pytest.fixture
 def directory(tmp_path, dataset_episode_of):
     episodes = [dataset_episode_of(seed) for seed in range(3)]
-    return export_rlds(tmp_path, "libero_goal_no_noops", episodes, size=16, description="", shards=2)
+    return write_rlds(tmp_path, "libero_goal_no_noops", episodes, size=16, description="", shards=2)
 
 
 def test_the_card_holds_everything_and_hashes(directory):

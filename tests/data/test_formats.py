@@ -14,7 +14,7 @@ from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.hdf5.format import Hdf5Format, episode_name
 from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
 from rlgen.data.formats.lerobot.format import LeRobotFormat
-from rlgen.data.formats.rlds.writer import RldsFormat
+from rlgen.data.formats.rlds.format import RldsFormat
 from rlgen.data.index import read_index
 from rlgen.data.shards import read_manifest
 from rlgen.data.statistics import dataset_statistics

@@ -38,15 +38,15 @@ def demos(tmp_path, episode_of, robot_of):
 
 def test_after_a_crash_and_a_hang_the_next_file_is_read(demos):
     good = FileCheck(("demo_0", "demo_1"), {}, "libero_object/pick_up_the_butter_and_place_it_in_the_basket")
-    with GuardedReader(patience=20.0, command=(sys.executable, "-c", CHILD)) as guard:
+    with GuardedReader(timeout=20.0, command=(sys.executable, "-c", CHILD)) as guard:
         assert guard.check(demos) == good
         crashed = guard.check(demos.with_name("crash.hdf5"))
-        assert not crashed.good and "crash.hdf5: the HDF5 library crashed" in crashed.fault
+        assert not crashed.good and "crash.hdf5: the HDF5 library crashed" in crashed.problem
         assert guard.check(demos) == good
-        guard._patience = 0.5
+        guard._timeout = 0.5
         hung = guard.check(demos.with_name("hang.hdf5"))
-        assert not hung.good and "hang.hdf5: not read after 0.5 s" in hung.fault
-        guard._patience = 20.0
+        assert not hung.good and "hang.hdf5: not read after 0.5 s" in hung.problem
+        guard._timeout = 20.0
         assert guard.check(demos) == good
 
 
@@ -55,4 +55,4 @@ def test_the_child_says_what_a_reader_here_says(demos, tmp_path):
     with GuardedReader() as guard:
         for path in (demos, tmp_path / "bad.hdf5", tmp_path / "none.hdf5"):
             assert guard.check(path) == check_file(path)
-    assert "truncated" in check_file(tmp_path / "bad.hdf5").fault
+    assert "truncated" in check_file(tmp_path / "bad.hdf5").problem

@@ -7,8 +7,8 @@ import pytest
 
 from rlgen.core.stats import bootstrap_mean
 from rlgen.core.types import RobotState
-from rlgen.data.metrics.diversity import action_spread
-from rlgen.data.metrics.quality import episode_quality, recorded_quality
+from rlgen.data.metrics.diversity import action_distribution
+from rlgen.data.metrics.quality import Trace, recorded_quality, trace_quality
 from rlgen.data.metrics.smoothness import log_dimensionless_jerk, mean_squared_jerk
 
 STEP = 0.05
@@ -55,16 +55,16 @@ def test_dimensionless_jerk_ignores_size_and_speed():
 
 
 @pytest.mark.parametrize("path", [np.zeros((3, 3)), np.zeros((9, 3))])
-def test_undefined_figures_become_none(path, episode_of):
-    quality = episode_quality(episode_of(steps=len(path)), _robot(path))
+def test_undefined_figures_become_none(path):
+    quality = trace_quality(Trace(np.zeros((len(path), 7)), path, "push"))
     assert quality.to_json()["log_dimensionless_jerk"] is None
 
 
-def test_actions_by_hand(episode_of):
+def test_actions_by_hand():
     actions = np.zeros((5, 7))
     actions[:, 1] = [0.5, -0.5, 0, 0, 0]
     actions[:, 6] = [-1, -1, -1, 1, 1]
-    quality = episode_quality(episode_of(steps=5, actions=actions), _robot(np.zeros((6, 3))))
+    quality = trace_quality(Trace(actions, np.zeros((6, 3)), "push"))
     assert quality.action_variation == 1.5
     assert quality.gripper_switches == 1
     assert quality.noops == 2  # the third step and the last; the fourth switches the gripper
@@ -73,21 +73,21 @@ def test_actions_by_hand(episode_of):
 
 def test_a_robot_of_the_wrong_length_is_refused(episode_of):
     with pytest.raises(ValueError, match="rows"):
-        episode_quality(episode_of(steps=5), _robot(np.zeros((9, 3))))
+        recorded_quality([episode_of(steps=5)], [_robot(np.zeros((9, 3)))])
 
 
 def test_spread_does_not_depend_on_length():
     ramps = [np.repeat(np.linspace(0, 1, steps)[:, None], 7, axis=1) for steps in (20, 57, 133)]
-    spread = action_spread(ramps)
+    spread = action_distribution(ramps)
     np.testing.assert_allclose(spread.std, 0, atol=1e-12)
     np.testing.assert_allclose(spread.mean[:, 3], spread.time, atol=1e-12)
 
 
 def test_spread_of_two_constants():
-    spread = action_spread([np.full((9, 7), -0.25), np.full((30, 7), 0.75)], points=11)
+    spread = action_distribution([np.full((9, 7), -0.25), np.full((30, 7), 0.75)], points=11)
     np.testing.assert_allclose(spread.std, 0.5)
     np.testing.assert_allclose(spread.mean, 0.25)
-    np.testing.assert_allclose(spread.average, 0.5)
+    np.testing.assert_allclose(spread.average_std, 0.5)
 
 
 def test_bootstrap_is_repeatable_and_covers():

@@ -6,11 +6,11 @@ import resource
 from contextlib import suppress
 
 import pytest
+from dataset_tools import write_rlds
 
 from rlgen.core.errors import UserError
 from rlgen.data.formats.rlds.reader import read_rlds
 from rlgen.data.formats.rlds.tfrecord import read_records
-from rlgen.data.formats.rlds.writer import export_rlds
 from rlgen.data.shards import only_writer
 
 NAME = "libero_object_no_noops"
@@ -45,18 +45,18 @@ def _contents(directory):
 @pytest.fixture
 def whole(tmp_path, dataset_episode_of):
     """The files of an unbroken export of nine episodes."""
-    return _contents(export_rlds(tmp_path / "whole", NAME, Drawn(dataset_episode_of, 9), **OPTIONS))
+    return _contents(write_rlds(tmp_path / "whole", NAME, Drawn(dataset_episode_of, 9), **OPTIONS))
 
 
 @pytest.mark.parametrize("fails_at", range(9))
 def test_killed_at_any_episode_it_ends_the_same(tmp_path, dataset_episode_of, whole, fails_at):
     folder = tmp_path / "broken"
     with pytest.raises(Killed):
-        export_rlds(folder, NAME, Drawn(dataset_episode_of, 9, fails_at), **OPTIONS)
+        write_rlds(folder, NAME, Drawn(dataset_episode_of, 9, fails_at), **OPTIONS)
     assert not (folder / NAME / "1.0.0").exists()
     (folder / NAME / ".1.0.0.partial" / ".left.part").write_bytes(b"by the kill")
     rest = Drawn(dataset_episode_of, 9)
-    again = export_rlds(folder, NAME, rest, **OPTIONS)
+    again = write_rlds(folder, NAME, rest, **OPTIONS)
     assert _contents(again) == whole
     assert [path.name for path in (folder / NAME).iterdir()] == ["1.0.0"]
     finished = [start for start in (0, 2, 4, 6) if start <= fails_at][-1]
@@ -82,66 +82,66 @@ def test_killed_at_any_rename_it_ends_the_same(tmp_path, dataset_episode_of, who
         patch.setattr(os, "rename", counted(os.rename))
         patch.setattr(os, "fsync", counted(os.fsync))
         with suppress(Killed):
-            export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)
-    assert _contents(export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)) == whole
+            write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)
+    assert _contents(write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)) == whole
 
 
 def test_an_altered_finished_shard_is_written_again(tmp_path, dataset_episode_of, whole):
     folder = tmp_path / "broken"
     with pytest.raises(Killed):
-        export_rlds(folder, NAME, Drawn(dataset_episode_of, 9, 7), **OPTIONS)
+        write_rlds(folder, NAME, Drawn(dataset_episode_of, 9, 7), **OPTIONS)
     shard = sorted((folder / NAME / ".1.0.0.partial").glob("*tfrecord*"))[1]
     shard.write_bytes(shard.read_bytes()[:-1])
     rest = Drawn(dataset_episode_of, 9)
-    assert _contents(export_rlds(folder, NAME, rest, **OPTIONS)) == whole
+    assert _contents(write_rlds(folder, NAME, rest, **OPTIONS)) == whole
     assert rest.drawn == [2, 3, 6, 7, 8]
 
 
 def test_an_unfinished_export_of_other_content_is_not_mixed_in(tmp_path, dataset_episode_of):
     with pytest.raises(Killed):
-        export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9, 7), **OPTIONS)
+        write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9, 7), **OPTIONS)
     other = Drawn(lambda number, steps: dataset_episode_of(number + 50, steps), 9)
-    directory = export_rlds(tmp_path, NAME, other, **{**OPTIONS, "fingerprint": "two"})
+    directory = write_rlds(tmp_path, NAME, other, **{**OPTIONS, "fingerprint": "two"})
     assert next(iter(read_rlds(directory))).file_path == "episodes/0050.npz"
     assert other.drawn == list(range(9))
 
 
 def test_a_finished_dataset_is_returned_refused_or_replaced(tmp_path, dataset_episode_of, whole):
-    directory = export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)
+    directory = write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)
     same = Drawn(dataset_episode_of, 9)
-    assert export_rlds(tmp_path, NAME, same, **OPTIONS) == directory
+    assert write_rlds(tmp_path, NAME, same, **OPTIONS) == directory
     assert same.drawn == []
     with pytest.raises(UserError, match="--overwrite"):
-        export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 5), **OPTIONS)
+        write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 5), **OPTIONS)
     with pytest.raises(Killed):
-        export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 5, 4), overwrite=True, **OPTIONS)
+        write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 5, 4), overwrite=True, **OPTIONS)
     assert _contents(directory) == whole  # stays until the new one is complete
-    export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 5), overwrite=True, **OPTIONS)
+    write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 5), overwrite=True, **OPTIONS)
     assert len(read_rlds(directory)) == 5
 
 
 def test_without_a_fingerprint_a_finished_dataset_is_never_taken_for_granted(tmp_path, dataset_episode_of):
     options = {**OPTIONS, "fingerprint": ""}
-    export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **options)
-    with pytest.raises(UserError, match="a dataset is there already"):
-        export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **options)
+    write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **options)
+    with pytest.raises(UserError, match="a dataset exists already"):
+        write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **options)
 
 
 def test_killed_while_replacing_the_old_one_comes_back(tmp_path, dataset_episode_of):
-    directory = export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
+    directory = write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
     directory.rename(directory.with_name(".1.0.0.old"))
     with pytest.raises(UserError, match="--overwrite"):
-        export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 5), **OPTIONS)
+        write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 5), **OPTIONS)
     assert len(read_rlds(directory)) == 2
 
 
 def test_fewer_episodes_than_promised(tmp_path, dataset_episode_of):
     with pytest.raises(UserError, match="the episodes end at 3 of 9"):
-        export_rlds(tmp_path, NAME, (dataset_episode_of(number) for number in range(3)), count=9, **OPTIONS)
+        write_rlds(tmp_path, NAME, (dataset_episode_of(number) for number in range(3)), count=9, **OPTIONS)
 
 
 def test_more_shards_than_episodes(tmp_path, dataset_episode_of):
-    directory = export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
+    directory = write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
     assert read_rlds(directory).lengths == [1, 1]
 
 
@@ -158,11 +158,11 @@ def test_a_refusing_disk_is_one_line_and_can_be_resumed(tmp_path, dataset_episod
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse_later)
         with pytest.raises(UserError, match=f"cannot write .*1.0.0.*{os.strerror(code)}") as caught:
-            export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)
+            write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)
     assert "\n" not in str(caught.value)
     shards = sorted((tmp_path / NAME / ".1.0.0.partial").glob("*tfrecord*"))
     assert shards and all(len(list(read_records(shard))) >= 2 for shard in shards)
-    assert _contents(export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)) == whole
+    assert _contents(write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)) == whole
 
 
 def test_a_disk_that_fills_inside_a_shard(tmp_path, dataset_episode_of):
@@ -170,7 +170,7 @@ def test_a_disk_that_fills_inside_a_shard(tmp_path, dataset_episode_of):
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, old[1]))
     try:
         with pytest.raises(UserError, match="File too large"):
-            export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)
+            write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), **OPTIONS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("*tfrecord*"))
@@ -179,17 +179,17 @@ def test_a_disk_that_fills_inside_a_shard(tmp_path, dataset_episode_of):
 def test_a_file_where_the_folder_should_be(tmp_path, dataset_episode_of):
     (tmp_path / NAME).write_text("precious")
     with pytest.raises(UserError, match="cannot write"):
-        export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
+        write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
     assert (tmp_path / NAME).read_text() == "precious"
 
 
 def test_a_second_writer_is_refused(tmp_path, dataset_episode_of):
     with only_writer(tmp_path / NAME), pytest.raises(UserError, match="another process is writing here"):
-        export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
-    export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
+        write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
+    write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 2), **OPTIONS)
 
 
 def test_progress_counts_every_episode_once_and_ends_full(tmp_path, dataset_episode_of):
     seen = []
-    export_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), progress=lambda *parts: seen.append(parts), **OPTIONS)
+    write_rlds(tmp_path, NAME, Drawn(dataset_episode_of, 9), on_progress=lambda *parts: seen.append(parts), **OPTIONS)
     assert seen == sorted(seen) and seen[0] == (0, 9) and seen[-1] == (9, 9)

@@ -42,7 +42,7 @@ def copy_of(datasets, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_written_is_sound(datasets, kind):
     heard = []
-    assert verify_dataset(datasets[kind], progress=lambda *parts: heard.append(parts)) == []
+    assert verify_dataset(datasets[kind], on_progress=lambda *parts: heard.append(parts)) == []
     assert heard[-1] == (COUNT, COUNT)
 
 
@@ -73,7 +73,7 @@ def test_every_claim_that_can_be_worked_out_again_is(copy_of):
         ({"episodes": 8}, "the card says 8 episodes, the index 9"),
         ({"picture_size": 8}, "image has shape (3, 16, 16, 3), expected (3, 8, 8, 3)"),
         ({"quality": {**card["quality"], "noops": 3}}, "the card's quality is not that of the episodes"),
-        ({"policy": "somebody else"}, "DATASET.md: not what the card for programs says"),
+        ({"policy": "somebody else"}, "DATASET.md: differs from the card for programs"),
     ):
         (folder / "dataset_card.json").write_text(json.dumps({**card, **change}))
         assert any(fault in line for line in verify_dataset(folder)), change

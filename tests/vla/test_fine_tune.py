@@ -6,13 +6,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from dataset_tools import write_rlds
 from vla.toy import dot_episodes
 
 from rlgen.cli.main import main
 from rlgen.core.errors import UserError
 from rlgen.data.card import CARD_JSON
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.formats.rlds.writer import export_rlds
 from rlgen.vla.checkpoints.model_folder import read_description, write_model
 from rlgen.vla.checkpoints.weights import expected_params, load_params
 from rlgen.vla.data.normalize import NormStats
@@ -40,7 +40,7 @@ def export(folder, name, seed):
         )
         for number, e in enumerate(dot_episodes(12, seed, prompt=f"touch the {name}"))
     ]
-    directory = export_rlds(folder, name, episodes, size=SIDE, version="1.0.0", description="dots", shards=1)
+    directory = write_rlds(folder, name, episodes, size=SIDE, shards=1)
     (directory / CARD_JSON).write_text(json.dumps({"action_semantics": "relative"}))
     return directory
 

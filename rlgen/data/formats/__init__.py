@@ -1,1 +1,1 @@
-"""Dataset formats: RLDS, array_record, LeRobot 3.0 and HDF5."""
+"""The formats of datasets, one folder each; `rlgen.data.writer` says how to add one."""

@@ -1,29 +1,37 @@
-"""Smoothness of a path from its third finite difference."""
+"""Smoothness of end-effector paths, from their third finite difference, and no-ops among actions."""
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 CONTROL_STEP = 0.05  # seconds; LIBERO's control rate is 20 Hz
+NOOP_NORM = 1e-4
 
 
 def jerk(position: Float[np.ndarray, "T 3"], step: float = CONTROL_STEP) -> Float[np.ndarray, "T-3 3"]:
-    """Third difference of a path in metres over `step` seconds cubed: m/s³."""
+    """Returns the third difference of a path (metres) divided by `step` (seconds) cubed: m/s³."""
     return np.diff(position, 3, axis=0) / step**3
 
 
 def mean_squared_jerk(position: Float[np.ndarray, "T 3"], step: float = CONTROL_STEP) -> float:
-    """Mean over time of the squared length of the jerk, m²/s⁶; NaN for fewer than four positions."""
+    """Returns the mean over time of the squared norm of the jerk, m²/s⁶; NaN for fewer than four positions."""
     if len(position) < 4:
         return float("nan")
     return float(np.square(jerk(position, step)).sum(axis=1).mean())
 
 
 def log_dimensionless_jerk(position: Float[np.ndarray, "T 3"], step: float = CONTROL_STEP) -> float:
-    """Minus the logarithm of the integrated squared jerk, times duration cubed over peak speed squared.
+    """Returns `-ln(D³ / v² * integral of |jerk|² dt)`, with the duration D and the peak speed v.
 
-    No unit; higher is smoother. A minimum-jerk movement has -ln 204.8 = -5.32. From Balasubramanian et al.,
-    "A robust and sensitive metric for quantifying movement smoothness" (2012). NaN for fewer than four
-    positions, for a path that rests, and for one without any jerk.
+    It has no unit; higher is smoother. A minimum-jerk movement has -ln 204.8 = -5.32.
+
+    Source: S. Balasubramanian et al., A robust and sensitive metric for quantifying movement smoothness, 2012.
+
+    Args:
+      position: of the end effector, metres.
+      step: between two positions, seconds.
+
+    Returns:
+      NaN for fewer than four positions, for a path without movement, and for one without any jerk.
     """
     if len(position) < 4:
         return float("nan")
@@ -35,17 +43,14 @@ def log_dimensionless_jerk(position: Float[np.ndarray, "T 3"], step: float = CON
     return float(-np.log(duration**3 / peak_speed**2 * integral))
 
 
-THRESHOLD = 1e-4
-
-
 def noop_mask(actions: Float[np.ndarray, "T 7"]) -> Bool[np.ndarray, " T"]:
-    """Which actions a `*_no_noops` dataset drops.
+    """Returns True for the actions that a `*_no_noops` dataset drops.
 
-    An action is a no-op if the norm of its first six numbers is below 1e-4 and its gripper command equals
-    that of the last action kept. While nothing has been kept, the norm alone decides.
+    An action is a no-op if the norm of its first six numbers is below 1e-4 and its gripper command equals that of the
+    last action that is kept. Before any action is kept, only the norm counts.
     """
     actions = np.asarray(actions)
-    small = np.linalg.norm(actions[:, :-1], axis=1) < THRESHOLD
+    small = np.linalg.norm(actions[:, :-1], axis=1) < NOOP_NORM
     mask = np.zeros(len(actions), dtype=bool)
     gripper = None
     for step, (still, command) in enumerate(zip(small, actions[:, -1], strict=True)):
@@ -58,15 +63,15 @@ def noop_mask(actions: Float[np.ndarray, "T 7"]) -> Bool[np.ndarray, " T"]:
 def idle_mask(
     actions: Float[np.ndarray, "T 7"], fingers: Float[np.ndarray, "T+1 2"], still: float = 2e-4
 ) -> Bool[np.ndarray, " T"]:
-    """Which steps are pauses: no-ops during which the fingers did not move either.
+    """Returns True for the steps that are pauses: no-ops during which the fingers did not move either.
 
-    A policy that sees no history cannot learn how long to pause, only to stop. While the fingers close, a hand that
-    waits is at work.
+    A policy without history cannot learn how long to pause, only to stop. A hand that waits for its fingers to close
+    is not pausing.
 
     Args:
-      actions: what was commanded.
-      fingers: finger joint positions before each action and after the last, metres.
-      still: fingers that move less than this in a step stand still, metres.
+      actions: as commanded.
+      fingers: positions of the finger joints before each action and after the last one, metres.
+      still: fingers that move less than this in a step count as still, metres.
     """
     moves = np.abs(np.diff(np.asarray(fingers), axis=0)).max(axis=1)
     return noop_mask(actions) & (moves <= still)

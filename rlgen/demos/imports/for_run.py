@@ -28,7 +28,7 @@ def take_demonstrations(path: Path, out: Path, scene: Scene, *, count: int, thre
     options = Options(count=count, threads=threads)
     with GuardedReader() as guard:
         check = guard.check(path)
-        faults = [check.fault] if check.fault else list(check.bad.values())
+        faults = [check.problem] if check.problem else list(check.bad.values())
         if faults:
             raise UserError(f"{faults[0]}; import its good episodes with `rlgen demos import {path} --skip-bad`")
         task = task_of(check.task, path)

@@ -40,7 +40,7 @@ def import_hdf5(
         LIBERO's, where a replay is asked for.
     """
     check = guard.check(source.path, clip=options.clip)
-    bad = {**check.bad, **({FILE: check.fault} if check.fault else {})}
+    bad = {**check.bad, **({FILE: check.problem} if check.problem else {})}
     if bad and not options.skip_bad:
         raise UserError(f"{next(iter(bad.values()))}; --clip clips actions, --skip-bad keeps the good episodes")
     result = Imported(

@@ -6,12 +6,12 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from dataset_tools import EpisodesOfScene, write_rlds
 
 from rlgen.core.errors import UserError
-from rlgen.curation.render import OfOneScene, RenderedEpisodes, RenderOptions
+from rlgen.curation.render import RenderedEpisodes, RenderOptions
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.hdf5.reader import iterate_demos, read_demos, read_robot_states
-from rlgen.data.formats.rlds.writer import export_rlds
 from rlgen.data.metrics.quality import recorded_quality
 from rlgen.demos.imports.for_run import take_demonstrations
 from rlgen.demos.imports.importer import import_demonstrations
@@ -43,8 +43,8 @@ def collected(placeholder_scene):
 
 @pytest.fixture(scope="module")
 def exported(collected, placeholder_scene, tmp_path_factory):
-    drawn = RenderedEpisodes(OfOneScene(placeholder_scene, collected), RenderOptions("fast", 16, 1))
-    return export_rlds(tmp_path_factory.mktemp("ours"), NAME, drawn, size=16, description="x", shards=1)
+    with RenderedEpisodes(EpisodesOfScene(placeholder_scene, collected), RenderOptions("fast", 16, 1)) as rendered:
+        return write_rlds(tmp_path_factory.mktemp("ours"), NAME, rendered, size=16, shards=1)
 
 
 def made_by_people(seed: int, steps: int, **changes) -> DatasetEpisode:
@@ -69,7 +69,7 @@ def made_by_people(seed: int, steps: int, **changes) -> DatasetEpisode:
 def peoples(tmp_path):
     """Three episodes in three shards."""
     episodes = [made_by_people(seed, steps=6 + seed) for seed in range(3)]
-    directory = export_rlds(tmp_path / "in", NAME, episodes, size=16, description="x", shards=3)
+    directory = write_rlds(tmp_path / "in", NAME, episodes, size=16, shards=3)
     return directory, episodes
 
 

@@ -1,12 +1,10 @@
-"""array_record as a format of datasets: a record for every step, so that training reads no more than it looks at.
+"""The array_record format: a record for every step, so that training decodes only the steps it samples.
 
-Beside the shards lies `steps.npz`: states and actions of all steps, a hundred bytes each, which cut chunks of
-actions and take statistics without touching a picture.
+Beside the shards lies `steps.npz` with the states and actions of all steps, a hundred bytes each: enough for chunks of
+actions and for statistics, without reading an image.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,88 +12,81 @@ import numpy as np
 from rlgen.core.files import atomic_path
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.record_file import RecordFile, write_records
-from rlgen.data.formats.array_record.steps import StepParser, StepSerializer, step_shard_name, write_step_info
+from rlgen.data.formats.array_record.steps import StepParser, StepSerializer, step_features
+from rlgen.data.formats.rlds.schema import shard_names, write_tfds_info
 from rlgen.data.images import EncodedFrames
-from rlgen.data.index import IndexEntry, read_index, write_index
-from rlgen.data.shards import Shard, read_plan
-from rlgen.data.writer import Place, Plan, encode_ahead
+from rlgen.data.index import IndexedDataset, write_index
+from rlgen.data.shards import Plan, Shard
+from rlgen.data.writer import ShardStart
 
 STEPS = "steps.npz"
 COLUMNS = ("state", "joint_state", "action")
 
 
 class ArrayRecordFormat:
-    """Shards of steps. A shard's number of records is its number of steps."""
+    """Shards of steps. tensorflow_datasets' description counts steps, not episodes."""
 
     name = "array_record"
-
-    def __init__(self, pool: ThreadPoolExecutor | None = None):
-        """`pool` encodes pictures in parallel, while others are written."""
-        self._pool = pool
+    encoded = True
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
-        return directory / "array_record" / name / version
+        return directory / self.name / name / version
 
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
-        return [step_shard_name(name, index, len(lengths)) for index in range(len(lengths))]
+        return shard_names(name, self.name, len(lengths))
 
-    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, place: Place) -> Shard:
+    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, start: ShardStart) -> Shard:
         serialize, lengths = StepSerializer(plan.size), []
 
         def records() -> Iterator[bytes]:
-            for number, episode in enumerate(encode_ahead(episodes, plan.size, self._pool), place.episode):
+            for index, episode in enumerate(episodes, start.episode):
                 lengths.append(len(episode))
-                yield from serialize(episode, number)
+                yield from serialize(episode, index)
 
         size, digest = write_records(path, records())
         return Shard(path.name, len(lengths), sum(lengths), size, digest)
 
     def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
         sizes = [(shard.steps, shard.bytes) for shard in shards]
-        write_step_info(folder, plan.name, plan.version, plan.size, plan.description, sizes)
+        write_tfds_info(folder, plan, step_features(plan.size), self.name, sizes)
         columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
 
-        def noted() -> Iterator[DatasetEpisode]:
-            for episode in read_shards(folder, shards, plan.size):
+        def collected() -> Iterator[DatasetEpisode]:
+            for episode in _read_shards(folder, shards, plan.size):
                 for name, parts in columns.items():
                     parts.append(getattr(episode, name))
                 yield episode
 
-        write_index(folder, plan, shards, noted())
+        write_index(folder, plan, shards, collected())
         with atomic_path(folder / STEPS) as temporary, open(temporary, "wb") as file:
             np.savez(file, **{name: np.concatenate(parts) for name, parts in columns.items()})
 
 
-@dataclass(frozen=True)
-class ArrayRecordDataset(Sequence[DatasetEpisode]):
-    """Episodes of a dataset of steps; pictures stay encoded."""
+class ArrayRecordDataset(IndexedDataset):
+    """Episodes of a dataset of steps; images stay encoded."""
 
-    directory: Path
-    entries: list[IndexEntry]
-    size: int
+    format = ArrayRecordFormat.name
+    noun = "an array_record dataset"
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, number: int) -> DatasetEpisode:
-        if not 0 <= number < len(self):
-            raise IndexError(f"episode {number} of {len(self)}")
-        entry = self.entries[number]
-        first = sum(e.steps for e in self.entries[:number] if e.file == entry.file)
+    def read_episode(self, index: int) -> DatasetEpisode:
+        entry = self.entries[index]
+        first = sum(e.steps for e in self.entries[:index] if e.file == entry.file)
         with RecordFile(self.directory / entry.file) as file:
-            records = [file.read(index, entry.name) for index in range(first, first + entry.steps)]
+            records = [file.read(record, entry.name) for record in range(first, first + entry.steps)]
         return _episode(records, self.size, f"{self.directory / entry.file}: episode {entry.name}")
 
 
 def read_array_record(directory: Path) -> ArrayRecordDataset:
-    """Opens a dataset of steps that this project wrote; `UserError` where it is none or damaged."""
-    directory = Path(directory)
-    plan = read_plan(directory, ArrayRecordFormat.name, "an array_record dataset")
-    return ArrayRecordDataset(directory, read_index(directory), int(plan["size"]))
+    """Opens a dataset of steps that this project wrote.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    return ArrayRecordDataset.open(directory)
 
 
-def read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[DatasetEpisode]:
-    """The episodes of finished shards, told apart by their first steps."""
+def _read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[DatasetEpisode]:
+    """Yields the episodes of finished shards, which have no index yet: each one starts at a step marked as first."""
     parse = StepParser()
     for shard in shards:
         with RecordFile(folder / shard.file) as file:

@@ -1,13 +1,13 @@
-"""The schema of datasets with a record for every step: what random access over frames needs.
+"""The schema of one step, and its conversion to and from the bytes of a record.
 
-tensorflow_datasets opens it as a data source of steps (`tfds.builder_from_directory(...).as_data_source`).
+It is the schema of RLDS (`rlgen.data.formats.rlds.schema`) with two indices added, so tensorflow_datasets opens such a
+dataset as a data source of steps: `tfds.builder_from_directory(...).as_data_source(split="train")`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,41 +15,29 @@ from jaxtyping import Float
 
 from rlgen.core.errors import UserError
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.formats.rlds.schema import SPLIT, libero_features, write_description
+from rlgen.data.formats.rlds.schema import libero_features
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
 
 
 def step_features(size: int) -> FeaturesDict:
-    """The features of one step: those of RLDS, and which step of which episode it is."""
+    """Returns the features of one step, with images of `size` pixels a side."""
     import tensorflow_datasets as tfds
 
     kinds = tfds.features
     of_episode = libero_features(size)
     step = dict(of_episode["steps"].feature)
-    place = {
+    indices = {
         "episode_index": kinds.Scalar(dtype=np.int64, doc="Number of the episode in the dataset."),
         "step_index": kinds.Scalar(dtype=np.int64, doc="Number of the step in the episode."),
     }
-    return kinds.FeaturesDict({**step, "episode_metadata": of_episode["episode_metadata"], **place})
-
-
-def write_step_info(
-    directory: Path, name: str, version: str, size: int, description: str, shards: Sequence[tuple[int, int]]
-) -> None:
-    """Writes `features.json` and `dataset_info.json`; `shards` are steps and bytes of each."""
-    write_description(directory, name, version, step_features(size), "array_record", description, shards)
-
-
-def step_shard_name(name: str, index: int, count: int) -> str:
-    """File name of shard `index` of `count`."""
-    return f"{name}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
+    return kinds.FeaturesDict({**step, "episode_metadata": of_episode["episode_metadata"], **indices})
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step; pictures encoded."""
+    """One step of an episode, as `DatasetEpisode` has T of them; images are encoded."""
 
     image: bytes
     wrist_image: bytes
@@ -61,16 +49,16 @@ class Step:
 
 
 class StepSerializer:
-    """Turns an episode into the bytes of its steps, `tf.Example` each; equal steps give equal bytes."""
+    """A function from an episode to the records of its steps, each a `tf.Example`; equal steps give equal bytes."""
 
     def __init__(self, size: int):
-        """Pictures are `size` pixels a side."""
+        """Takes the width and height of the images in pixels."""
         from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
         self._serializer = ExampleSerializer(step_features(size).get_serialized_info())
 
-    def __call__(self, episode: DatasetEpisode, number: int) -> Iterator[bytes]:
-        """The records of an episode that was checked, with its pictures encoded."""
+    def __call__(self, episode: DatasetEpisode, index: int) -> Iterator[bytes]:
+        """Yields the records of an episode that was checked, with encoded images; `index` is its position."""
         last = len(episode) - 1
         for step in range(len(episode)):
             example = {
@@ -88,14 +76,14 @@ class StepSerializer:
                 "is_terminal": np.bool_(step == last),
                 "language_instruction": episode.language_instruction,
                 "episode_metadata": {"file_path": episode.file_path},
-                "episode_index": np.int64(number),
+                "episode_index": np.int64(index),
                 "step_index": np.int64(step),
             }
             yield self._serializer.get_tf_example(example).SerializeToString(deterministic=True)
 
 
 class StepParser:
-    """Reads records by their own names, without tensorflow_datasets' parser of nested features."""
+    """A function from a record to a `Step`, much faster than tensorflow_datasets' parser of nested features."""
 
     def __init__(self) -> None:
         from tensorflow_datasets.proto import tf_example_pb2
@@ -103,31 +91,36 @@ class StepParser:
         self._example = tf_example_pb2.Example
 
     def is_first(self, record: bytes) -> bool:
-        """Whether an episode begins with this step."""
+        """Returns whether the step is the first of its episode."""
         return bool(self._example.FromString(record).features.feature["is_first"].int64_list.value[0])
 
     def images(self, record: bytes, where: str = "") -> tuple[bytes, bytes]:
-        """The encoded pictures of both cameras."""
+        """Returns the encoded images of both cameras; `where` is the beginning of an error's message."""
         feature = self._features(record, where)
         names = ("observation/image", "observation/wrist_image")
         return tuple(feature[name].bytes_list.value[0] for name in names)  # type: ignore[return-value]
 
     def __call__(self, record: bytes, where: str = "") -> Step:
+        """Parses a record; `where` is the beginning of an error's message.
+
+        Raises:
+          UserError: it is no step.
+        """
         feature = self._features(record, where)
 
         def text(name: str) -> str:
             return feature[name].bytes_list.value[0].decode()
 
-        def numbers(name: str) -> np.ndarray:
+        def floats(name: str) -> np.ndarray:
             return np.array(feature[name].float_list.value, np.float32)
 
         try:
             return Step(
                 image=feature["observation/image"].bytes_list.value[0],
                 wrist_image=feature["observation/wrist_image"].bytes_list.value[0],
-                state=numbers("observation/state"),
-                joint_state=numbers("observation/joint_state"),
-                action=numbers("action"),
+                state=floats("observation/state"),
+                joint_state=floats("observation/joint_state"),
+                action=floats("action"),
                 language_instruction=text("language_instruction"),
                 file_path=text("episode_metadata/file_path"),
             )

@@ -1,8 +1,7 @@
-"""LIBERO's HDF5 as a format of datasets: one file a task, with pictures as the benchmark's files have them."""
+"""LIBERO's HDF5 as a format of datasets: one file for each task, with raw images and physics states."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +9,35 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
 from rlgen.data.episode import DatasetEpisode, pair_episode
-from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
+from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo
 from rlgen.data.formats.hdf5.reader import read_demos, read_images, read_robot_states
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.images import rotate_180
-from rlgen.data.index import IndexEntry, read_index, write_index
-from rlgen.data.shards import Shard, file_sha256, read_plan
-from rlgen.data.writer import Place, Plan
+from rlgen.data.index import IndexedDataset, write_index
+from rlgen.data.shards import Plan, Shard, file_sha256
+from rlgen.data.writer import ShardStart
 
 ENDING = "_demo.hdf5"
 
 
 class Hdf5Format:
-    """Shards are the tasks' files. Episodes are `Demo`s, in the order of the tasks."""
+    """Shards are the files of the tasks. Episodes are given as `Demo`s, in the order of the tasks."""
 
     name = "hdf5"
+    encoded = False
 
     def __init__(self, tasks: Sequence[str], info: Callable[[str], DemoFileInfo]):
-        """Tasks (`<suite>/<name>`) in their order, and what their files say of them."""
+        """Takes the tasks (`<suite>/<name>`) in order, and a function that returns the description of a task's file."""
         self._tasks, self._info = tuple(tasks), info
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
-        """By the suite alone, as LIBERO's own readers look for it."""
-        return directory / "hdf5" / name.removesuffix("_no_noops")
+        # Named by the suite alone, as LIBERO's own readers look for it.
+        return directory / self.name / name.removesuffix("_no_noops")
 
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
         return [f"{task.rpartition('/')[2]}{ENDING}" for task in self._tasks]
 
-    def write(self, path: Path, episodes: Iterator[Demo], plan: Plan, place: Place) -> Shard:
+    def write(self, path: Path, episodes: Iterator[Demo], plan: Plan, start: ShardStart) -> Shard:
         task, steps = self._tasks[plan.files.index(path.name)], 0
 
         def counted() -> Iterator[Demo]:
@@ -52,62 +52,53 @@ class Hdf5Format:
         return Shard(path.name, count, steps, path.stat().st_size, file_sha256(path))
 
     def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
-        write_index(folder, plan, shards, _episodes(folder, [shard.file for shard in shards]))
+        write_index(folder, plan, shards, _without_images(folder, shards))
 
 
-@dataclass(frozen=True)
-class Hdf5Dataset(Sequence[DatasetEpisode]):
-    """Episodes of a folder of HDF5 files of ours, with pictures decoded when they are asked for."""
+class Hdf5Dataset(IndexedDataset):
+    """Episodes of a folder of HDF5 files that this project wrote; images are arrays."""
 
-    directory: Path
-    entries: list[IndexEntry]
+    format = Hdf5Format.name
+    noun = "an HDF5 export"
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, number: int) -> DatasetEpisode:
-        if not 0 <= number < len(self):
-            raise IndexError(f"episode {number} of {len(self)}")
-        entry = self.entries[number]
+    def read_episode(self, index: int) -> DatasetEpisode:
+        entry = self.entries[index]
         path, name = self.directory / entry.file, f"demo_{entry.record}"
         try:
             [episode] = read_demos(path, only=(name,))
             [robot] = read_robot_states(path, only=(name,))
-            return pair_episode(episode, robot, *_rotated(path, name), entry.name)
+            raw = read_images(path, name)
         except UserError as error:
             raise UserError(f"{error} (episode {entry.name})") from error
+        return pair_episode(episode, robot, rotate_180(raw.agentview), rotate_180(raw.eye_in_hand), entry.name)
 
 
 def read_hdf5(directory: Path) -> Hdf5Dataset:
-    """Opens an HDF5 export of this project; `UserError` where it is none or damaged."""
-    directory = Path(directory)
-    read_plan(directory, Hdf5Format.name, "an HDF5 export")
-    return Hdf5Dataset(directory, read_index(directory))
+    """Opens an HDF5 export of this project.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    return Hdf5Dataset.open(directory)
 
 
 def episode_name(episode: Episode) -> str:
-    """What an export calls an episode: task, actor, and where it began.
+    """Returns the name of a recorded episode in a dataset: task, actor, and initial state.
 
-    Where that is none of the benchmark's states, as in recordings of people, a hash of its beginning and its actions
-    tells it apart.
+    Where the initial state is none of the benchmark's, as in human demonstrations, a hash of it and of the actions
+    identifies the episode.
     """
-    begun = f"{episode.initial_index}-{episode.seed}"
+    start = f"{episode.initial_index}-{episode.seed}"
     if episode.initial_index < 0:
         content = np.asarray(episode.initial_state).tobytes() + np.asarray(episode.actions, np.float32).tobytes()
-        begun = hashlib.sha256(content).hexdigest()[:16]
-    return f"{episode.task}/{episode.source}/{episode.split}-{begun}"
+        start = hashlib.sha256(content).hexdigest()[:16]
+    return f"{episode.task}/{episode.source}/{episode.split}-{start}"
 
 
-def _episodes(folder: Path, files: Sequence[str]) -> Iterator[DatasetEpisode]:
-    """What an index needs; pictures are not looked at."""
-    for file in files:
-        episodes, robots = read_demos(folder / file), read_robot_states(folder / file)
+def _without_images(folder: Path, shards: Sequence[Shard]) -> Iterator[DatasetEpisode]:
+    """Yields the episodes of finished shards, with empty images."""
+    for shard in shards:
+        episodes, robots = read_demos(folder / shard.file), read_robot_states(folder / shard.file)
         for episode, robot in zip(episodes, robots, strict=True):
-            none = np.zeros((len(episode), 0, 0, 3), np.uint8)
-            yield pair_episode(episode, robot, none, none, episode_name(episode))
-
-
-def _rotated(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the stored images of both cameras in the orientation of datasets."""
-    images: DemoImages = read_images(path, name)
-    return rotate_180(images.agentview), rotate_180(images.eye_in_hand)
+            empty = np.zeros((len(episode), 0, 0, 3), np.uint8)
+            yield pair_episode(episode, robot, empty, empty, episode_name(episode))

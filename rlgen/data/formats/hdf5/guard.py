@@ -1,7 +1,7 @@
-"""Reading HDF5 of strangers in a process of its own: the library may crash or loop on damaged files.
+"""A check of HDF5 files in a child process: the HDF5 library may crash or hang on damaged files.
 
-`GuardedReader` asks a child process to read every demonstration of a file and to say which are good. Only those are
-then read here, in the same way.
+`GuardedReader` asks a child process to read every demonstration of a file and to report which are good. Only those are
+then read in this process, in the same way.
 """
 
 import contextlib
@@ -20,32 +20,32 @@ from rlgen.core.errors import UserError
 from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action, read_info, read_model_files
 
 COMMAND = (sys.executable, "-m", "rlgen.data.formats.hdf5.guard")
-PATIENCE = 120.0  # seconds for one file; the public ones take less than one
+TIMEOUT = 120.0  # seconds for one file; the public ones take less than one
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What a file holds.
+    """The result of checking a file.
 
     Attributes:
       good: names of the demonstrations that can be read.
-      bad: name of each that cannot, or is missing, and why in one line.
-      task: `<suite>/<name>` as the file says it, or `robosuite/<env>`; empty if nothing is good.
-      fault: why the file as a whole cannot be read; empty if it can.
+      bad: for each that cannot be read or is missing, its name and the reason in one line.
+      task: `<suite>/<name>` as stored in the file, or `robosuite/<env>`; empty if nothing is good.
+      problem: reason why the file as a whole cannot be read; empty if it can.
     """
 
     good: tuple[str, ...] = ()
     bad: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
-    fault: str = ""
+    problem: str = ""
 
 
 class GuardedReader:
-    """A child process that reads files first. Use it in a `with` statement."""
+    """A child process that checks files, started when it is needed. Use it in a `with` statement."""
 
-    def __init__(self, patience: float = PATIENCE, command: Sequence[str] = COMMAND):
-        """`patience` is seconds for one file; `command` starts the child."""
-        self._patience, self._command = patience, command
+    def __init__(self, timeout: float = TIMEOUT, command: Sequence[str] = COMMAND):
+        """Takes the time limit for one file in seconds, and the command that starts the child."""
+        self._timeout, self._command = timeout, command
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "GuardedReader":
@@ -55,22 +55,25 @@ class GuardedReader:
         self._end()
 
     def check(self, path: Path, *, clip: bool = False) -> FileCheck:
-        """Reads a file in the child; one that makes the child crash or hang has a `fault` that says so."""
-        question = json.dumps({"path": str(path), "clip": clip}).encode() + b"\n"
+        """Reads a file in the child process; `clip` is that of `read_demos`.
+
+        A file that makes the child crash or hang gives a `problem` that says so; the next check starts a new child.
+        """
+        request = json.dumps({"path": str(path), "clip": clip}).encode() + b"\n"
         child = self._started()
         try:
-            child.stdin.write(question)
+            child.stdin.write(request)
             child.stdin.flush()
-            answer = _line(child, time.monotonic() + self._patience)
+            reply = _read_line(child, time.monotonic() + self._timeout)
         except BrokenPipeError:
-            answer = b""
+            reply = b""
         except TimeoutError:
             self._end()
-            return FileCheck(fault=f"{path}: not read after {self._patience:g} s, damaged; fetch or record it again")
-        if not answer.endswith(b"\n"):
+            return FileCheck(problem=f"{path}: not read after {self._timeout:g} s, damaged; fetch or record it again")
+        if not reply.endswith(b"\n"):
             self._end()
-            return FileCheck(fault=f"{path}: the HDF5 library crashed on it, damaged; fetch or record it again")
-        value: dict[str, Any] = json.loads(answer)
+            return FileCheck(problem=f"{path}: the HDF5 library crashed on it, damaged; fetch or record it again")
+        value: dict[str, Any] = json.loads(reply)
         return FileCheck(**{**value, "good": tuple(value["good"])})
 
     def _started(self) -> "subprocess.Popen[bytes]":
@@ -95,26 +98,26 @@ class GuardedReader:
         self._child = None
 
 
-def _line(child: "subprocess.Popen[bytes]", deadline: float) -> bytes:
-    """One line of the child's output, or less of it where the child has died."""
-    read = b""
-    while not read.endswith(b"\n"):
+def _read_line(child: "subprocess.Popen[bytes]", deadline: float) -> bytes:
+    """Returns one line of the child's output, or the part of it that was written before the child died."""
+    line = b""
+    while not line.endswith(b"\n"):
         ready, _, _ = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             raise TimeoutError
         part = os.read(child.stdout.fileno(), 1 << 16)
         if not part:
-            return read
-        read += part
-    return read
+            return line
+        line += part
+    return line
 
 
 def check_file(path: Path, *, clip: bool = False) -> FileCheck:
-    """As `GuardedReader.check`, here and now."""
+    """Reads a file in this process; `clip` is that of `read_demos`."""
     bad: dict[str, str] = {}
     good, task = [], ""
     try:
-        # All that is read later is read here first.
+        # Everything that is read from the file later is read here first.
         observed_before_action(path)
         with contextlib.suppress(UserError):
             read_info(path)
@@ -124,16 +127,16 @@ def check_file(path: Path, *, clip: bool = False) -> FileCheck:
         for _ in read_model_files(path, good):
             pass
     except UserError as error:
-        return FileCheck(fault=str(error))
+        return FileCheck(problem=str(error))
     return FileCheck(tuple(good), bad, task)
 
 
 def main() -> None:
-    """Answers questions on standard input, a line each, until there are no more."""
+    """Replies to requests on standard input, one JSON object a line, until the input ends."""
     for line in sys.stdin.buffer:
-        question = json.loads(line)
-        answer = asdict(check_file(Path(question["path"]), clip=question["clip"]))
-        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        request = json.loads(line)
+        reply = asdict(check_file(Path(request["path"]), clip=request["clip"]))
+        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
         sys.stdout.buffer.flush()
 
 

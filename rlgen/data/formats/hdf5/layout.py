@@ -1,9 +1,10 @@
-"""LIBERO's HDF5 layout of demonstrations: names, and what a file says about its task.
+"""LIBERO's HDF5 layout of demonstrations: names, the parts of a file, and checked access to its groups and arrays.
 
-One file a task, `data/demo_0` and on. In people's files the observation in row t was taken after action t; in
-ours it was taken before it, which `data.attrs["rlgen_observation"]` says. `states[t]` is before action t in
-both. What an `Episode` has and the layout has not (actor, seed, the state after the last action) is kept in
-extra attributes and datasets that other readers pass over.
+There is one file for each task, with the groups `data/demo_0`, `data/demo_1` and so on. In files of human
+demonstrations, row t of the observations was taken after action t; in ours before it, which the attribute
+`rlgen_observation` of `data` states. `states[t]` is before action t in both. The fields of an `Episode` that the layout
+does not have (actor, seed, the state after the last action) are stored in extra attributes and datasets, which other
+readers ignore.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,13 +17,13 @@ import h5py
 import numpy as np
 from jaxtyping import UInt8
 
-from rlgen.core.errors import UserError
+from rlgen.core.errors import UserError, first_line
 from rlgen.core.types import Episode, RobotState
 
 OBSERVATION_ATTRIBUTE = "rlgen_observation"
 OBSERVED_BEFORE_ACTION = "before_action"
-DIGEST_ATTRIBUTE = "rlgen_sha256"  # at the file: that every demonstration has one; at it: of the episode
-PHYSICS_ATTRIBUTE = "physics"  # 0 at a demonstration that has no states
+DIGEST_ATTRIBUTE = "rlgen_sha256"  # of `data`: 1 if every demonstration has one; of a demonstration: its digest
+PHYSICS_ATTRIBUTE = "physics"  # 0 for a demonstration without states
 ROBOT_KEYS = {
     "position": "ee_pos",
     "axis_angle": "ee_ori",
@@ -34,15 +35,15 @@ ROBOT_SIZES = {"position": 3, "axis_angle": 3, "gripper": 2, "joints": 7}
 
 @dataclass(frozen=True)
 class DemoFileInfo:
-    """What the file as a whole says about its task.
+    """The description of a file's task and environment.
 
     Attributes:
       env_name: class of the environment, such as `Libero_Floor_Manipulation`.
       bddl_file_name: the task's BDDL file, `<suite>/<name>.bddl` at its end.
       language: the instruction as the BDDL file words it.
-      model_file: MJCF of the scene; stored with every demonstration, as the benchmark does.
+      model_file: MJCF of the scene; stored with every demonstration, as the benchmark does it.
       domain_name: the BDDL domain.
-      env_kwargs: how the environment was made (controller, cameras, control frequency).
+      env_kwargs: arguments of the environment (controller, cameras, control frequency).
     """
 
     env_name: str
@@ -54,13 +55,13 @@ class DemoFileInfo:
 
     @property
     def problem_name(self) -> str:
-        """The BDDL problem's name, which is the environment's in lower case."""
+        """Returns the name of the BDDL problem: that of the environment, in lower case."""
         return self.env_name.lower()
 
 
 @dataclass(frozen=True)
 class DemoImages:
-    """Pictures of T observations as the renderer gives them: rows from the bottom up, not rotated."""
+    """Images of T observations, in the raw orientation of renderers (`rlgen.data.images`)."""
 
     agentview: UInt8[np.ndarray, "T h w 3"]
     eye_in_hand: UInt8[np.ndarray, "T h w 3"]
@@ -68,9 +69,12 @@ class DemoImages:
 
 @dataclass(frozen=True)
 class Demo:
-    """One demonstration as it is written: an episode, the robot along it, and pictures or none.
+    """One demonstration.
 
-    The robot has a row for each of the T states before an action, or for all T + 1; pictures have T.
+    Attributes:
+      episode: of T actions.
+      robot: along it, with T rows (before each action) or T + 1 (and after the last one).
+      images: before each action, or None.
     """
 
     episode: Episode
@@ -78,7 +82,7 @@ class Demo:
     images: DemoImages | None = None
 
 
-# What h5py, NumPy and the json module raise for damaged contents.
+# The errors that h5py, NumPy and the json module raise for damaged contents.
 DAMAGE = (
     OSError,
     RuntimeError,
@@ -91,14 +95,18 @@ DAMAGE = (
     MemoryError,
     SystemError,
 )
-# No array of one demonstration comes near this; a damaged header may claim any size.
+# Bytes; no array of a demonstration comes near this, but a damaged header may claim any size.
 LARGEST = 1 << 30
 _EXPECTED = "expected a LIBERO or robosuite demonstration file"
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Opens a file for reading; `UserError` for what is wrong with it, also while it is in use."""
+    """Opens a file for reading.
+
+    Raises:
+      UserError: the file is missing or damaged, also where this shows only inside the `with` block.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected HDF5 demonstrations")
     with named_damage(path), h5py.File(path, "r") as file:
@@ -107,21 +115,29 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def named_damage(path: Path, where: str = "") -> Iterator[None]:
-    """Turns what damage raises into a `UserError` that names the file and `where` in it."""
+    """Turns the errors of damaged contents into a `UserError` that names the file and `where` in it."""
     try:
         yield
     except UserError:
         raise
     except DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        place = f"{path}: {where}" if where else str(path)
+        located = f"{path}: {where}" if where else str(path)
         raise UserError(
-            f"{place}: not readable HDF5, truncated or damaged ({reason}); fetch or record it again"
+            f"{located}: not readable HDF5, truncated or damaged ({first_line(error)}); fetch or record it again"
         ) from error
 
 
 def child(group: h5py.Group, key: str, path: Path) -> h5py.Group:
-    """The group `key` of a group."""
+    """Returns a group of a group.
+
+    Args:
+      group: the outer one.
+      key: name of the inner one.
+      path: of the file, for messages.
+
+    Raises:
+      UserError: there is none.
+    """
     found = _linked(group, key, path)
     if not isinstance(found, h5py.Group):
         raise UserError(f"{path}: {group.name}: no group '{key}'; {_EXPECTED}")
@@ -129,7 +145,16 @@ def child(group: h5py.Group, key: str, path: Path) -> h5py.Group:
 
 
 def array(group: h5py.Group, key: str, path: Path) -> np.ndarray:
-    """The numbers of the dataset `key` of a group."""
+    """Returns the numbers of a dataset.
+
+    Args:
+      group: that the dataset is in.
+      key: name of the dataset.
+      path: of the file, for messages.
+
+    Raises:
+      UserError: there is none, it does not hold numbers, or it is damaged.
+    """
     dataset = _linked(group, key, path)
     if not isinstance(dataset, h5py.Dataset):
         raise UserError(f"{path}: {group.name}: no dataset '{key}'; {_EXPECTED}")
@@ -144,14 +169,23 @@ def array(group: h5py.Group, key: str, path: Path) -> np.ndarray:
 
 
 def attribute(group: h5py.Group, key: str, path: Path) -> str:
-    """An attribute of a group as text."""
+    """Returns an attribute as text.
+
+    Args:
+      group: that has the attribute.
+      key: name of the attribute.
+      path: of the file, for messages.
+
+    Raises:
+      UserError: there is none.
+    """
     if key not in group.attrs:
         raise UserError(f"{path}: {group.name}: no attribute '{key}'; expected a LIBERO demonstration file")
     return str(group.attrs[key])
 
 
 def _linked(group: h5py.Group, key: str, path: Path) -> h5py.Group | h5py.Dataset | None:
-    """A member of this very file: a link may lead to any file of the machine."""
+    """Returns a member that is stored in this file; a link could lead to any file of the machine."""
     with named_damage(path, f"{group.name}/{key}"):
         link = group.get(key, getlink=True)
         if link is not None and not isinstance(link, h5py.HardLink):

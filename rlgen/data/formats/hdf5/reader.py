@@ -1,4 +1,4 @@
-"""Demonstrations in LIBERO's HDF5 layout: reading ours, people's, and robosuite's own."""
+"""A reader of demonstrations in LIBERO's HDF5 layout: ours, human ones, and robosuite's own files."""
 
 import json
 import re
@@ -27,28 +27,28 @@ from rlgen.data.formats.hdf5.layout import (
     opened,
 )
 
-MOST_DEMOS = 100_000  # a damaged number may be anything
+MAX_DEMOS = 100_000  # a damaged count may be anything
 OnBad = Callable[[str, UserError], None]
 _SCENE_PREFIX = re.compile(r"^[A-Z_]*SCENE\d+_")
 
 
 def read_demos(path: Path, *, clip: bool = False, only: Container[str] | None = None) -> list[Episode]:
-    """Reads the demonstrations of one file in the order of their numbers.
+    """Reads the demonstrations of one file in the order of the numbers in their names.
 
     In a file that this project did not write, the source is `human`, the seed and the initial index are -1,
-    the split is `train`, and the state after the last action, which was never recorded, is all NaN. Without
-    `rewards` the episode counts as no success. robosuite's own files (no `bddl_file_name`) read as task
-    `robosuite/<env>`. What was made from a dataset without physics has states of no numbers.
+    the split is `train`, and the state after the last action, which was not recorded, is all NaN. Without
+    `rewards` the episode counts as a failure. Episodes of robosuite's own files (without `bddl_file_name`) have the
+    task `robosuite/<env>`. States have no columns in episodes made from a dataset without physics.
 
     Args:
       path: the HDF5 file.
-      clip: clip actions to [-1, 1] as robosuite does before it uses them, where people's device gave more.
-      only: names (`demo_0`) to read, all by default.
+      clip: clip actions to [-1, 1], as robosuite does before it uses them; input devices of humans give more.
+      only: names (such as `demo_0`) to read; all by default.
 
     Raises:
-      UserError: the file is missing, damaged, not of this family, or lacks a demonstration that it should
-        have; actions have the wrong size, are not finite, or (without `clip`) leave [-1, 1]. Names the file,
-        the demonstration and the key.
+      UserError: the file is missing, damaged, of another layout, or lacks a demonstration that it should have; actions
+        have the wrong size, are not finite, or (without `clip`) leave [-1, 1]. The message names the file, the
+        demonstration and the key.
     """
     return [episode for _, episode in iterate_demos(path, clip=clip, only=only)]
 
@@ -56,14 +56,16 @@ def read_demos(path: Path, *, clip: bool = False, only: Container[str] | None = 
 def iterate_demos(
     path: Path, *, clip: bool = False, only: Container[str] | None = None, on_bad: OnBad | None = None
 ) -> Iterator[tuple[str, Episode]]:
-    """Yields name (`demo_0`) and episode, one in memory at a time; else as `read_demos`.
+    """Yields the name (such as `demo_0`) and the episode of each demonstration, one in memory at a time.
+
+    Otherwise as `read_demos`.
 
     Args:
       path: the HDF5 file.
       clip: clip actions to [-1, 1].
-      only: names to read, all by default.
-      on_bad: hears of each demonstration that cannot be read or is missing, which is then passed over. Without
-        it the first one raises. What is wrong with the file as a whole raises in either case.
+      only: names to read; all by default.
+      on_bad: called with the name and the error of each demonstration that is missing or cannot be read, which is then
+        skipped. By default the first such error is raised. Errors of the file as a whole are raised in either case.
     """
     path = Path(path)
     with opened(path) as file:
@@ -85,10 +87,10 @@ def iterate_demos(
 
 
 def read_robot_states(path: Path, *, only: Container[str] | None = None) -> list[RobotState]:
-    """The robot along each demonstration of a file, or of those named.
+    """Returns the robot along each demonstration of a file, or along those named in `only`.
 
-    T + 1 rows in our files, aligned with `Episode.states`. T rows in people's files, where row t was taken
-    after action t; use `observed_before_action` to tell.
+    Our files have T + 1 rows, aligned with `Episode.states`. Files of human demonstrations have T rows, where row t was
+    taken after action t; `observed_before_action` distinguishes them.
     """
     path = Path(path)
     with opened(path) as file:
@@ -97,8 +99,23 @@ def read_robot_states(path: Path, *, only: Container[str] | None = None) -> list
         return [_read_robot(data[name], path) for name in names]
 
 
+def read_images(path: Path, name: str) -> DemoImages:
+    """Reads the images of the demonstration `name`, in the raw orientation.
+
+    Raises:
+      UserError: there are none.
+    """
+    with opened(path) as file:
+        obs = child(child(child(file, "data", path), name, path), "obs", path)
+        cameras = [array(obs, key, path) for key in ("agentview_rgb", "eye_in_hand_rgb")]
+    if any(images.ndim != 4 or images.shape[-1] != 3 or images.dtype != "uint8" for images in cameras):
+        shapes = [images.shape for images in cameras]
+        raise UserError(f"{path}: /data/{name}/obs: images of {shapes}, expected (T, h, w, 3)")
+    return DemoImages(*cameras)
+
+
 def read_model_files(path: Path, names: Iterable[str]) -> Iterator[str]:
-    """The MJCF that was stored with each demonstration, where its fixtures stood; empty if none was."""
+    """Yields the MJCF stored with each demonstration, which has the poses of its fixtures; empty if none is stored."""
     with opened(Path(path)) as file:
         data = child(file, "data", path)
         for name in names:
@@ -106,14 +123,18 @@ def read_model_files(path: Path, names: Iterable[str]) -> Iterator[str]:
 
 
 def observed_before_action(path: Path) -> bool:
-    """Whether row t of the observations was taken before action t (ours) or after it (people's files)."""
+    """Returns whether row t of the observations was taken before action t (our files) or after it (human ones)."""
     path = Path(path)
     with opened(path) as file:
         return child(file, "data", path).attrs.get(OBSERVATION_ATTRIBUTE) == OBSERVED_BEFORE_ACTION
 
 
 def read_info(path: Path) -> DemoFileInfo:
-    """What the file says about its task; `UserError` where it lacks a part of it."""
+    """Reads the description of a file's task.
+
+    Raises:
+      UserError: the file is damaged or lacks a part of the description.
+    """
     path = Path(path)
     with opened(path) as file:
         data = child(file, "data", path)
@@ -129,7 +150,7 @@ def read_info(path: Path) -> DemoFileInfo:
 
 
 def prompt_from_name(name: str) -> str:
-    """The instruction a task's file name spells: `KITCHEN_SCENE3_turn_on_the_stove` without its scene."""
+    """Returns the instruction in the name of a task's file, such as `KITCHEN_SCENE3_turn_on_the_stove`."""
     return _SCENE_PREFIX.sub("", name).replace("_", " ")
 
 
@@ -140,7 +161,7 @@ def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool
     if samples != len(actions):
         raise UserError(f"{where}: num_samples says {samples}, there are {len(actions)} actions; fetch it again")
     if clip and actions.dtype.kind == "f" and DIGEST_ATTRIBUTE not in group.attrs:
-        actions = np.clip(actions, -1, 1)  # NaN stays and is refused below
+        actions = np.clip(actions, -1, 1)  # NaN stays and is rejected below
     check_actions(actions, f"{where}/actions")
     states = _states(group, path, len(actions))
     rewards = _rewards(group, path, len(actions))
@@ -166,7 +187,7 @@ def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool
 
 
 def _states(group: h5py.Group, path: Path, steps: int) -> np.ndarray:
-    """`[T + 1, D]`; the last row is NaN where it was not recorded, and D is 0 where no physics was."""
+    """Returns `[T + 1, D]`; the last row is NaN if it was not recorded, and D is 0 without physics."""
     if not group.attrs.get(PHYSICS_ATTRIBUTE, True):
         return np.zeros((steps + 1, 0))
     states = array(group, "states", path)
@@ -184,7 +205,7 @@ def _rewards(group: h5py.Group, path: Path, steps: int) -> np.ndarray:
         return np.zeros(steps)
     stored = array(group, "rewards", path)
     kind = np.dtype(str(group["rewards"].attrs.get("dtype", "<f8")))
-    # bytes other than these are what a lost chunk reads as
+    # A lost chunk reads as other bytes than 0 and 1.
     if kind.kind not in "fiu" or (stored.dtype.kind == "u" and not np.isin(stored, (0, 1)).all()):
         raise UserError(f"{path}: {group.name}/rewards: not rewards of 0 and 1; fetch or record the file again")
     return stored.astype(kind)
@@ -207,7 +228,7 @@ def _read_robot(group: h5py.Group, path: Path) -> RobotState:
 
 
 def _task(data: h5py.Group, path: Path) -> tuple[str, str]:
-    """Task and prompt: as stored by us, else as the names of the files say it."""
+    """Returns task and prompt: as this project stored them, otherwise from the name of the BDDL file."""
     if "rlgen_task" in data.attrs:
         return str(data.attrs["rlgen_task"]), attribute(data, "rlgen_prompt", path)
     if "bddl_file_name" in data.attrs:
@@ -221,40 +242,31 @@ def _task(data: h5py.Group, path: Path) -> tuple[str, str]:
 
 
 def _demo_names(data: h5py.Group, path: Path) -> list[str]:
-    names = sorted((name for name in data if re.fullmatch(r"demo_\d+", name)), key=_number)
+    names = sorted((name for name in data if re.fullmatch(r"demo_\d+", name)), key=_demo_number)
     if not names:
         raise UserError(f"{path}: no data/demo_0 in it; expected a LIBERO or robosuite demonstration file")
     return names
 
 
 def _expected_names(data: h5py.Group, present: set[str]) -> list[str]:
-    """What the file has or should have: by its own count or up to its highest number, and what only lost its name."""
+    """Returns the names of the demonstrations that the file has or should have.
+
+    That is up to its own count or its highest number, and whatever looks like a demonstration under another name.
+    """
     declared = int(data.attrs.get("num_demos", 0))
     first = 0 if "demo_0" in present or declared else 1
-    last = declared or 1 + max(map(_number, present))
-    numbered = present | {f"demo_{number}" for number in range(first, min(last, MOST_DEMOS))}
+    last = declared or 1 + max(map(_demo_number, present))
+    numbered = present | {f"demo_{number}" for number in range(first, min(last, MAX_DEMOS))}
     renamed = [name for name in data if name not in present and "actions" in (data.get(name) or ())]
-    return sorted(numbered, key=_number) + renamed
+    return sorted(numbered, key=_demo_number) + renamed
 
 
-def _number(name: str) -> int:
+def _demo_number(name: str) -> int:
     return int(name.removeprefix("demo_"))
 
 
 def _demo(data: h5py.Group, name: str, present: set[str], path: Path) -> h5py.Group:
     if name not in present:
-        what = "not a demonstration's name" if name in data else "missing, though the file should have it"
-        raise UserError(f"{path}: /data/{name}: {what}; fetch the file again")
+        reason = "not a demonstration's name" if name in data else "missing, though the file should have it"
+        raise UserError(f"{path}: /data/{name}: {reason}; fetch the file again")
     return child(data, name, path)
-
-
-def read_images(path: Path, name: str) -> DemoImages:
-    """The pictures of demonstration `name`, as the renderer gave them; `UserError` where there are none."""
-    with opened(path) as file:
-        obs = child(child(child(file, "data", path), name, path), "obs", path)
-        views = [array(obs, key, path) for key in ("agentview_rgb", "eye_in_hand_rgb")]
-    if any(view.ndim != 4 or view.shape[-1] != 3 or view.dtype != "uint8" for view in views):
-        raise UserError(
-            f"{path}: /data/{name}/obs: pictures of {[view.shape for view in views]}, expected (T, h, w, 3)"
-        )
-    return DemoImages(*views)

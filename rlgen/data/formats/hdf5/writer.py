@@ -1,4 +1,4 @@
-"""Demonstrations in LIBERO's HDF5 layout: writing."""
+"""A writer of demonstrations in LIBERO's HDF5 layout."""
 
 import io
 import json
@@ -36,21 +36,30 @@ def write_demos(
     """Writes episodes of one task to `path`, whole or not at all.
 
     Args:
-      path: the file, `<suite>/<name>_demo.hdf5` by custom.
+      path: the file, by convention `<suite>/<name>_demo.hdf5`.
       episodes: at least one, all of the same task.
-      robot_states: the robot along each episode, at each of its T states before an action, or at all T + 1.
+      robot_states: the robot along each episode, with T rows (before each action) or T + 1 (and after the last one).
       info: the task and its environment.
-      pictures: of the observation before each action; left out of the file if None.
+      images: of each episode, before each action; by default the file has none.
 
     Raises:
-      UserError: an episode is malformed, or the disk refuses.
+      UserError: an episode is malformed, or an error of the disk.
     """
-    views = [None] * len(episodes) if images is None else images
-    stream_demos(path, (Demo(*parts) for parts in zip(episodes, robot_states, views, strict=True)), info)
+    images = [None] * len(episodes) if images is None else images
+    stream_demos(path, (Demo(*parts) for parts in zip(episodes, robot_states, images, strict=True)), info)
 
 
 def stream_demos(path: Path, demos: Iterable[Demo], info: DemoFileInfo) -> int:
-    """As `write_demos`, one demonstration in memory at a time; returns how many there were."""
+    """Writes demonstrations of one task, one in memory at a time; returns their number.
+
+    Args:
+      path: the file, by convention `<suite>/<name>_demo.hdf5`.
+      demos: at least one.
+      info: the task and its environment.
+
+    Raises:
+      UserError: a demonstration is malformed, or an error of the disk.
+    """
     path, count, total = Path(path), 0, 0
     with disk_errors(path), atomic_path(path) as temporary, _creating(temporary) as file:
         data = file.create_group("data")
@@ -66,11 +75,11 @@ def stream_demos(path: Path, demos: Iterable[Demo], info: DemoFileInfo) -> int:
     return count
 
 
-def _check(episode: Episode, first: Episode, path: Path, number: int) -> None:
+def _check(episode: Episode, first: Episode, path: Path, index: int) -> None:
     tasks = sorted({first.task, episode.task})
     if len(tasks) != 1 or episode.prompt != first.prompt:
         raise UserError(f"{path}: episodes of {tasks}, expected one task and prompt a file")
-    check_episode(episode, f"{path}: demo_{number}")
+    check_episode(episode, f"{path}: demo_{index}")
 
 
 def _write_info(data: h5py.Group, info: DemoFileInfo, first: Episode, count: int, total: int) -> None:
@@ -113,7 +122,7 @@ def _write_demo(
     dones = np.zeros(steps, np.uint8)
     dones[-1] = 1
     _store(group, "actions", episode.actions)
-    _store(group, "robot_states", robot_states_matrix(robot)[:steps])
+    _store(group, "robot_states", _robot_states_matrix(robot)[:steps])
     _store(group, "rewards", _as_bytes_if_binary(episode.rewards)).attrs["dtype"] = episode.rewards.dtype.str
     _store(group, "dones", dones)
     obs = group.create_group("obs")
@@ -128,8 +137,8 @@ def _write_demo(
 
 
 def _store(group: h5py.Group, key: str, values: np.ndarray) -> h5py.Dataset:
-    """Stores an array with a checksum, so that a damaged file is noticed when it is read."""
-    # a chunk that a damaged index no longer finds reads as this, and both are refused
+    """Stores an array with a checksum, by which a reader notices damage."""
+    # A chunk that a damaged file no longer finds reads as the fill value, which readers reject.
     fill = np.nan if values.dtype.kind == "f" else 255
     return group.create_dataset(key, data=values, chunks=values.shape, fletcher32=True, fillvalue=fill)
 
@@ -141,47 +150,50 @@ def _store_images(obs: h5py.Group, key: str, images: UInt8[np.ndarray, "T h w 3"
 
 
 def _as_bytes_if_binary(rewards: Float[np.ndarray, " T"]) -> np.ndarray:
-    """People's files hold rewards of 0 and 1 as bytes."""
+    """Returns rewards of 0 and 1 as bytes, as files of human demonstrations hold them, and others unchanged."""
     return rewards.astype(np.uint8) if np.isin(rewards, (0, 1)).all() else rewards
 
 
-def robot_states_matrix(robot: RobotState) -> Float[np.ndarray, "T 9"]:
-    """Finger joints 2, end-effector position 3, its quaternion 4 (x, y, z, w)."""
+def _robot_states_matrix(robot: RobotState) -> Float[np.ndarray, "T 9"]:
+    """Returns the finger joints (2), the position of the end effector (3) and its quaternion (x, y, z, w)."""
     angle = np.linalg.norm(robot.axis_angle, axis=1, keepdims=True)
-    # sin(angle / 2) / angle, which is 1/2 at zero
+    # sin(angle / 2) / angle, which is 1/2 at an angle of 0
     scale = 0.5 * np.sinc(angle / (2 * np.pi))
     quaternion = np.concatenate([robot.axis_angle * scale, np.cos(angle / 2)], axis=1)
     return np.concatenate([robot.gripper, robot.position, quaternion], axis=1)
 
 
-class _Sink(io.FileIO):
-    """A file that remembers the first refusal and lets HDF5 finish; HDF5 stopped half-way prints pages."""
+class _DeferredErrors(io.FileIO):
+    """A file that keeps the first error of the disk and ignores what follows.
 
-    refusal: OSError | None = None
+    HDF5 prints pages if a write fails, so it runs to its end and the error is raised afterwards.
+    """
+
+    error: OSError | None = None
 
     def write(self, data) -> int:
         view = memoryview(data).cast("B")
         written = 0
-        while self.refusal is None and written < len(view):
+        while self.error is None and written < len(view):
             try:
                 written += super().write(view[written:])
             except OSError as error:
-                self.refusal = error
+                self.error = error
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         try:
-            return super().truncate(size) if self.refusal is None else size or 0
+            return super().truncate(size) if self.error is None else size or 0
         except OSError as error:
-            self.refusal = error
+            self.error = error
             return size or 0
 
 
 @contextmanager
 def _creating(path: Path) -> Iterator[h5py.File]:
-    with _Sink(path, "w+") as sink:
-        # version 1.8 of the format checks its own headers, and everything in use reads it
+    with _DeferredErrors(path, "w+") as sink:
+        # Version 1.8 of the format has checksums in its headers, and all libraries in use read it.
         with h5py.File(sink, "w", libver=("v108", "v108")) as file:
             yield file
-        if sink.refusal is not None:
-            raise sink.refusal
+        if sink.error is not None:
+            raise sink.error

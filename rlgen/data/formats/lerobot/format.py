@@ -1,131 +1,115 @@
-"""LeRobot 3.0 as a format of datasets: parquet files with the pictures in them, and their descriptions.
+"""The LeRobot 3.0 format: parquet files with the images in them, and descriptions in `meta/`.
 
-Layout and names as lerobot 0.4 reads them (`LeRobotDataset`, codebase version v3.0): `data/` holds the steps,
-`meta/` the episodes, tasks, statistics and `info.json`. Pictures are of type `image`: the JPEG bytes of the other
-formats, not encoded again as video. `joint_state` is no `observation.*`, so that policies leave it out.
+Layout and names are those that lerobot 0.4 reads (`LeRobotDataset`, codebase version v3.0): `data/` holds the steps,
+`meta/` the episodes, tasks, statistics and `info.json`. Images are of type `image`, the JPEG bytes of the other
+formats, and not encoded again as video. `joint_state` is not named `observation.*`, so policies do not use it.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rlgen.core.errors import UserError
+from rlgen.core.errors import first_line
 from rlgen.core.files import atomic_path
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.lerobot.meta import write_meta
 from rlgen.data.formats.lerobot.table import IMAGES, episode_table, table_schema
 from rlgen.data.images import EncodedFrames
-from rlgen.data.index import IndexEntry, read_index, write_index
-from rlgen.data.shards import Shard, file_sha256, read_plan
-from rlgen.data.writer import Place, Plan, encode_ahead
+from rlgen.data.index import IndexedDataset, damaged_record, write_index
+from rlgen.data.shards import Plan, Shard, file_sha256
+from rlgen.data.writer import ShardStart
 
 FILES_PER_CHUNK = 1000
 
 
 class LeRobotFormat:
-    """Shards are parquet files with one row group an episode."""
+    """Shards are parquet files with one row group for each episode."""
 
     name = "lerobot"
+    encoded = True
 
-    def __init__(self, prompts: Sequence[str], pool: ThreadPoolExecutor | None = None):
-        """`prompts` of all episodes: a prompt's place among the different ones is its `task_index`."""
+    def __init__(self, prompts: Sequence[str]):
+        """Takes the prompts of all episodes; the position of a prompt among the distinct ones is its `task_index`."""
         self._tasks = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
-        self._pool = pool
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
-        return directory / "lerobot" / name / version
+        return directory / self.name / name / version
 
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
-        return [data_file(index) for index in range(len(lengths))]
+        return [
+            "data/chunk-{:03d}/file-{:03d}.parquet".format(*divmod(i, FILES_PER_CHUNK)) for i in range(len(lengths))
+        ]
 
-    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, place: Place) -> Shard:
+    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, start: ShardStart) -> Shard:
         import pyarrow.parquet as parquet
 
-        count, step = 0, place.step
+        index, step = start.episode, start.step
         with (
             atomic_path(path) as temporary,
             open(temporary, "wb") as file,
             parquet.ParquetWriter(file, table_schema(), compression="snappy", write_page_checksum=True) as writer,
         ):
-            for count, episode in enumerate(encode_ahead(episodes, plan.size, self._pool), 1):
-                number = place.episode + count - 1
-                writer.write_table(episode_table(episode, number, step, self._tasks))
-                step += len(episode)
+            for episode in episodes:
+                writer.write_table(episode_table(episode, index, step, self._tasks))
+                index, step = index + 1, step + len(episode)
         name = path.relative_to(path.parents[2]).as_posix()
-        return Shard(name, count, step - place.step, path.stat().st_size, file_sha256(path))
+        return Shard(name, index - start.episode, step - start.step, path.stat().st_size, file_sha256(path))
 
     def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
-        write_index(folder, plan, shards, _read_shards(folder, [shard.file for shard in shards], plan.size))
+        write_index(folder, plan, shards, _read_shards(folder, shards, plan.size))
         write_meta(folder, plan, shards, self._tasks)
 
 
-def data_file(index: int) -> str:
-    """The parquet file of a shard, relative to the dataset."""
-    return "data/chunk-{:03d}/file-{:03d}.parquet".format(*divmod(index, FILES_PER_CHUNK))
+class LeRobotDataset(IndexedDataset):
+    """Episodes of a LeRobot dataset that this project wrote; images stay encoded."""
 
+    format = LeRobotFormat.name
+    noun = "a LeRobot dataset"
 
-@dataclass(frozen=True)
-class LeRobotDataset(Sequence[DatasetEpisode]):
-    """Episodes of a LeRobot dataset of ours; pictures stay encoded."""
-
-    directory: Path
-    entries: list[IndexEntry]
-    size: int
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, number: int) -> DatasetEpisode:
-        if not 0 <= number < len(self):
-            raise IndexError(f"episode {number} of {len(self)}")
-        entry = self.entries[number]
-        return _read_group(self.directory / entry.file, entry, self.size)
+    def read_episode(self, index: int) -> DatasetEpisode:
+        entry = self.entries[index]
+        return _read_group(self.directory / entry.file, entry.record, self.size, entry.name)
 
 
 def read_lerobot(directory: Path) -> LeRobotDataset:
-    """Opens a LeRobot dataset that this project wrote; `UserError` where it is none or damaged."""
-    directory = Path(directory)
-    plan = read_plan(directory, LeRobotFormat.name, "a LeRobot dataset")
-    return LeRobotDataset(directory, read_index(directory), int(plan["size"]))
+    """Opens a LeRobot dataset that this project wrote.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    return LeRobotDataset.open(directory)
 
 
-def _read_shards(folder: Path, files: Sequence[str], size: int) -> Iterator[DatasetEpisode]:
-    import pyarrow.parquet as parquet
-
-    for name in files:
-        for record in range(parquet.ParquetFile(folder / name).num_row_groups):
-            yield _read_group(folder / name, IndexEntry(name, record, "", "", 0), size)
+def _read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[DatasetEpisode]:
+    for shard in shards:
+        for record in range(shard.episodes):
+            yield _read_group(folder / shard.file, record, size)
 
 
-def _read_group(path: Path, entry: IndexEntry, size: int) -> DatasetEpisode:
+def _read_group(path: Path, record: int, size: int, name: str = "") -> DatasetEpisode:
     import pyarrow
     import pyarrow.parquet as parquet
 
-    named = f" (episode {entry.name})" if entry.name else ""
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read_row_group(entry.record)
+            table = file.read_row_group(record)
     except (OSError, pyarrow.ArrowException) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        where = f"{path}: record {entry.record} is damaged{named}"
-        raise UserError(f"{where}, {reason}; export the dataset again") from error
+        raise damaged_record(path, record, name, first_line(error)) from error
 
-    def numbers(name: str) -> np.ndarray:
-        return np.array(table[name].to_pylist(), np.float32)
+    def floats(column: str) -> np.ndarray:
+        return np.array(table[column].to_pylist(), np.float32)
 
-    def images(name: str) -> EncodedFrames:
-        return EncodedFrames(tuple(row["bytes"] for row in table[name].to_pylist()), (size, size))
+    def images(column: str) -> EncodedFrames:
+        return EncodedFrames(tuple(row["bytes"] for row in table[column].to_pylist()), (size, size))
 
-    image, wrist = (images(name) for name in IMAGES)
+    image, wrist_image = (images(column) for column in IMAGES)
     return DatasetEpisode(
         image=image,
-        wrist_image=wrist,
-        state=numbers("observation.state"),
-        joint_state=numbers("joint_state"),
-        action=numbers("action"),
+        wrist_image=wrist_image,
+        state=floats("observation.state"),
+        joint_state=floats("joint_state"),
+        action=floats("action"),
         language_instruction=table["prompt"][0].as_py(),
         file_path=table["file_path"][0].as_py(),
     )

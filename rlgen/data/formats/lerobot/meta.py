@@ -1,4 +1,4 @@
-"""What stands in the `meta/` folder of a LeRobot 3.0 dataset."""
+"""The files in the `meta/` folder of a LeRobot 3.0 dataset: `info.json`, tasks, episodes, statistics."""
 
 import io
 import json
@@ -13,17 +13,23 @@ from rlgen.core.files import write_bytes, write_json
 from rlgen.data.formats.lerobot.table import IMAGES, SCALARS, VECTORS, features
 from rlgen.data.images import decode_image
 from rlgen.data.metrics.smoothness import CONTROL_STEP
-from rlgen.data.shards import Shard
-from rlgen.data.writer import Plan
+from rlgen.data.shards import Plan, Shard
 
 VERSION = "v3.0"
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
-# Statistics of pictures need no more: of each camera and episode, and of each side of a picture.
-IMAGES_LOOKED_AT, PIXELS_LOOKED_AT = 4, 32
+# Statistics of images are taken from a sample: images of each camera and episode, pixels along each side of an image.
+IMAGES_SAMPLED, PIXELS_SAMPLED = 4, 32
 
 
 def write_meta(folder: Path, plan: Plan, shards: Sequence[Shard], tasks: Mapping[str, int]) -> None:
-    """Writes `meta/` from the finished shards."""
+    """Writes `meta/` from the finished shards.
+
+    Args:
+      folder: of the dataset.
+      plan: of the dataset.
+      shards: in order.
+      tasks: index of each prompt.
+    """
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -34,11 +40,11 @@ def write_meta(folder: Path, plan: Plan, shards: Sequence[Shard], tasks: Mapping
         source = parquet.ParquetFile(folder / shard.file)
         for group in range(source.num_row_groups):
             table = source.read_row_group(group)
-            values = _numbers(table, plan.size)
+            values = _columns(table, plan.size)
             for name, parts in columns.items():
                 parts.append(values[name])
-            place = {"data/chunk_index": chunk, "data/file_index": file}
-            rows.append(_episode_row(table, values, rows, place))
+            location = {"data/chunk_index": chunk, "data/file_index": file}
+            rows.append(_episode_row(table, values, rows, location))
     statistics = {name: _statistics(np.concatenate(parts), name) for name, parts in columns.items()}
     _write_parquet(folder / "meta/episodes/chunk-000/file-000.parquet", pyarrow.Table.from_pylist(rows))
     _write_parquet(folder / "meta/tasks.parquet", _tasks_table(tasks))
@@ -64,13 +70,14 @@ def _info(plan: Plan, rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, int
     }
 
 
-def _episode_row(table: Any, values: Mapping[str, np.ndarray], before: Sequence[Mapping], place: Mapping) -> dict:
+def _episode_row(table: Any, values: Mapping[str, np.ndarray], before: Sequence[Mapping], location: Mapping) -> dict:
+    """Returns the row of an episode in `meta/episodes/`, given the rows of the episodes before it."""
     first = before[-1]["dataset_to_index"] if before else 0
     row = {
         "episode_index": len(before),
         "tasks": [table["prompt"][0].as_py()],
         "length": table.num_rows,
-        **place,
+        **location,
         "dataset_from_index": first,
         "dataset_to_index": first + table.num_rows,
         "meta/episodes/chunk_index": 0,
@@ -80,14 +87,14 @@ def _episode_row(table: Any, values: Mapping[str, np.ndarray], before: Sequence[
     return row | {f"stats/{name}/{key}": part for name, of in statistics.items() for key, part in of.items()}
 
 
-def _numbers(table: Any, size: int) -> dict[str, Float[np.ndarray, "T D"]]:
-    """All columns of numbers, and of each camera some pixels of a few pictures, `[n, 3]` in [0, 1]."""
-    chosen = np.unique(np.linspace(0, table.num_rows - 1, IMAGES_LOOKED_AT).astype(int))
+def _columns(table: Any, size: int) -> dict[str, Float[np.ndarray, "N D"]]:
+    """Returns the numeric columns of an episode, and for each camera a sample of pixels, `[N, 3]` in [0, 1]."""
+    sampled = np.unique(np.linspace(0, table.num_rows - 1, IMAGES_SAMPLED).astype(int))
     values: dict[str, np.ndarray] = {}
     for name in IMAGES:
-        images = [decode_image(table[name][int(row)].as_py()["bytes"], (size, size)) for row in chosen]
-        apart = max(1, size // PIXELS_LOOKED_AT)
-        values[name] = np.stack(images)[:, ::apart, ::apart].reshape(-1, 3) / 255
+        images = [decode_image(table[name][int(row)].as_py()["bytes"], (size, size)) for row in sampled]
+        stride = max(1, size // PIXELS_SAMPLED)
+        values[name] = np.stack(images)[:, ::stride, ::stride].reshape(-1, 3) / 255
     for name in (*VECTORS, *SCALARS):
         values[name] = np.array(table[name].to_pylist(), np.float64).reshape(table.num_rows, -1)
     return values
@@ -95,17 +102,17 @@ def _numbers(table: Any, size: int) -> dict[str, Float[np.ndarray, "T D"]]:
 
 def _statistics(values: Float[np.ndarray, "N D"], name: str) -> dict[str, Any]:
     parts = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
-    parts |= {key: np.quantile(values, share, axis=0) for key, share in QUANTILES.items()}
-    if name in IMAGES:  # a number for each channel, shaped as pictures with the channel first
+    parts |= {key: np.quantile(values, fraction, axis=0) for key, fraction in QUANTILES.items()}
+    if name in IMAGES:  # one number for each channel, in the shape of an image with the channel first
         parts = {key: part[:, None, None] for key, part in parts.items()}
     return {**{key: part.tolist() for key, part in parts.items()}, "count": [len(values)]}
 
 
 def _tasks_table(tasks: Mapping[str, int]) -> Any:
-    """A table whose index, for pandas, is the prompt: that is how LeRobot looks a task up."""
+    """Returns the table of tasks. Its index in pandas is the prompt, by which LeRobot finds a task."""
     import pyarrow
 
-    described = [
+    columns = [
         {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
         for name, kind, numpy in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
     ]
@@ -113,7 +120,7 @@ def _tasks_table(tasks: Mapping[str, int]) -> Any:
     pandas = {
         "index_columns": ["task"],
         "column_indexes": [{**names, "metadata": {"encoding": "UTF-8"}}],
-        "columns": described,
+        "columns": columns,
         "creator": {"library": "pyarrow", "version": pyarrow.__version__},
         "pandas_version": "2.0.0",
     }

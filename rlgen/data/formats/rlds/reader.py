@@ -1,4 +1,4 @@
-"""Reading RLDS without TensorFlow: any TFRecord dataset as dictionaries, LIBERO's schema as episodes."""
+"""A reader of RLDS datasets in LIBERO's schema, ours or others', without TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlgen.core.errors import UserError
+from rlgen.core.errors import UserError, first_line
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.rlds.tfrecord import read_record_at, read_records, record_offsets
 from rlgen.data.images import EncodedFrames
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RldsDataset:
-    """Episodes of a dataset in LIBERO's schema. Pictures stay encoded until they are asked for.
+    """The episodes of a dataset in LIBERO's schema, read when they are accessed. Images stay encoded.
 
     Attributes:
-      directory: where the shards lie.
+      directory: of the shards.
       info: tensorflow_datasets' description: features, splits, version.
-      split: which split.
+      split: name of the split.
     """
 
     directory: Path
@@ -37,28 +37,32 @@ class RldsDataset:
 
     @property
     def files(self) -> list[Path]:
-        """The shards in order."""
+        """Returns the shards in order."""
         return [Path(path) for path in self.info.splits[self.split].filepaths]
 
     @property
     def lengths(self) -> list[int]:
-        """Episodes in each shard."""
+        """Returns the number of episodes in each shard."""
         return list(self.info.splits[self.split].shard_lengths)
 
     def __len__(self) -> int:
         return sum(self.lengths)
 
     def __iter__(self) -> Iterator[DatasetEpisode]:
-        for path, index, record in _records(self.files, self.lengths):
-            yield self._episode(record, path, index)
-
-    def __getitem__(self, number: int) -> DatasetEpisode:
-        if not 0 <= number < len(self):
-            raise IndexError(f"episode {number} of {len(self)}")
         for path, length in zip(self.files, self.lengths, strict=True):
-            if number < length:
-                return self._episode(self._record(path, length, number), path, number)
-            number -= length
+            found = 0
+            for record in read_records(path):
+                yield self._episode(record, path, found)
+                found += 1
+            _check_length(path, found, length)
+
+    def __getitem__(self, index: int) -> DatasetEpisode:
+        if not 0 <= index < len(self):
+            raise IndexError(f"episode {index} of {len(self)}")
+        for path, length in zip(self.files, self.lengths, strict=True):
+            if index < length:
+                return self._episode(self._record(path, length, index), path, index)
+            index -= length
         raise AssertionError("unreachable: the lengths sum to len(self)")
 
     def _record(self, path: Path, length: int, index: int) -> bytes:
@@ -81,38 +85,19 @@ def read_rlds(directory: Path, split: str = "train") -> RldsDataset:
 
     Args:
       directory: `<name>/<version>/`, with `dataset_info.json`.
-      split: its name.
+      split: name of the split.
 
     Raises:
-      UserError: no readable dataset, no such split, or another schema. Damaged records raise while
-        iterating, naming the file and the record.
+      UserError: no readable dataset, no such split, or another schema. Damaged records raise when they are read; the
+        message names the file and the record.
     """
     info = _open_info(directory, split)
     dataset = RldsDataset(Path(directory), info, split)
-    missing = {"image", "wrist_image", "state", "joint_state"} - _observed(info.features)
+    missing = {"image", "wrist_image", "state", "joint_state"} - _observation_names(info.features)
     if missing:
         names = ", ".join(sorted(missing))
         raise UserError(f"{directory}: observations have no {names}; expected a LIBERO dataset of this schema")
     return dataset
-
-
-def _observed(features: FeatureConnector) -> set[str]:
-    """Names of the observations of a step; none for a dataset that is not one of steps."""
-    step = getattr(features["steps"], "feature", {}) if "steps" in features else {}
-    return set(step["observation"]) if "observation" in step else set()
-
-
-def iterate_examples(directory: Path, split: str) -> Iterator[dict[str, Any]]:
-    """Yields the episodes of any TFRecord dataset as nested dictionaries, named as in its features.
-
-    Numbers come as arrays with a leading step axis, texts as `str` (a list of them along the steps), pictures
-    as `EncodedFrames`. Errors as `read_rlds`.
-    """
-    info = _open_info(directory, split)
-    chosen = info.splits[split]
-    files = [Path(path) for path in chosen.filepaths]
-    for path, index, record in _records(files, list(chosen.shard_lengths)):
-        yield _parse(record, info.features, path, index)
 
 
 def _open_info(directory: Path, split: str) -> DatasetInfo:
@@ -123,21 +108,18 @@ def _open_info(directory: Path, split: str) -> DatasetInfo:
     try:
         info = tfds.builder_from_directory(directory).info
         splits = sorted(info.splits)
-    except Exception as error:  # the library raises many kinds for a damaged description
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{directory}: not a readable dataset ({reason}); fetch or export it again") from error
+    except Exception as error:  # the library raises many types for a damaged description
+        message = f"{directory}: not a readable dataset ({first_line(error)}); fetch or export it again"
+        raise UserError(message) from error
     if split not in splits:
         raise UserError(f"{directory}: no split {split!r}; it has {', '.join(splits) or 'none'}")
     return info
 
 
-def _records(files: list[Path], lengths: list[int]) -> Iterator[tuple[Path, int, bytes]]:
-    for path, length in zip(files, lengths, strict=True):
-        found = 0
-        for record in read_records(path):
-            yield path, found, record
-            found += 1
-        _check_length(path, found, length)
+def _observation_names(features: FeatureConnector) -> set[str]:
+    """Returns the names of a step's observations; none for a dataset whose records are no episodes of steps."""
+    step = getattr(features["steps"], "feature", {}) if "steps" in features else {}
+    return set(step["observation"]) if "observation" in step else set()
 
 
 def _check_length(path: Path, found: int, expected: int) -> None:
@@ -146,25 +128,27 @@ def _check_length(path: Path, found: int, expected: int) -> None:
 
 
 def _parse(record: bytes, features: FeatureConnector, path: Path, index: int) -> dict[str, Any]:
+    """Returns a record as nested dictionaries, named as in the dataset's features."""
     from tensorflow_datasets.core.example_parser import ExampleParserNp
 
     try:
         raw = ExampleParserNp(features.get_serialized_info()).parse_example(record)
-        return _present(raw, features)
-    except Exception as error:  # protobuf and the parser raise many kinds for a foreign record
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        where = f"{path}: record {index} does not fit features.json{episode_of_record(path, index)}"
-        raise UserError(f"{where}: {reason}; export it again") from error
+        return _convert(raw, features)
+    except Exception as error:  # protobuf and the parser raise many types for a foreign record
+        episode = episode_of_record(path, index)
+        named = f" (episode {episode})" if episode else ""
+        where = f"{path}: record {index} does not fit features.json{named}"
+        raise UserError(f"{where}: {first_line(error)}; export it again") from error
 
 
-def _present(value: Any, feature: FeatureConnector) -> Any:
-    """Texts as `str`, pictures as `EncodedFrames`, all else as parsed."""
+def _convert(value: Any, feature: FeatureConnector) -> Any:
+    """Returns texts as `str`, images as `EncodedFrames`, and anything else as parsed."""
     from tensorflow_datasets.core import features as kinds
 
     if isinstance(feature, kinds.Dataset):
-        return _present(value, feature.feature)
+        return _convert(value, feature.feature)
     if isinstance(feature, kinds.FeaturesDict):
-        return {name: _present(value[name], feature[name]) for name in feature}
+        return {name: _convert(value[name], feature[name]) for name in feature}
     if isinstance(feature, kinds.Image):
         data = (value,) if isinstance(value, bytes) else tuple(value)
         return EncodedFrames(data, feature.shape[:2])

@@ -1,7 +1,7 @@
-"""The schema of the community's `*_no_noops` LIBERO sets, and the two JSON files beside the shards.
+"""The schema of the community's `*_no_noops` LIBERO datasets, and the two JSON files that tensorflow_datasets reads.
 
-tensorflow_datasets takes two seconds to import (without TensorFlow, which nothing here loads), so it is
-imported inside the functions that need it.
+tensorflow_datasets takes two seconds to import (without TensorFlow, which nothing here loads), so it is imported inside
+the functions that need it. The texts of the features are stored in datasets.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE
 from rlgen.data.episode import DatasetEpisode
+from rlgen.data.shards import Plan
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
@@ -23,7 +24,7 @@ SPLIT = "train"
 
 
 def libero_features(size: int) -> FeaturesDict:
-    """The features of one episode, with square pictures of `size` pixels a side."""
+    """Returns the features of one episode, with images of `size` pixels a side."""
     import tensorflow_datasets as tfds
 
     kinds = tfds.features
@@ -31,18 +32,18 @@ def libero_features(size: int) -> FeaturesDict:
     def image(doc: str) -> Any:
         return kinds.Image(shape=(size, size, 3), dtype=np.uint8, encoding_format="jpeg", doc=doc)
 
-    def numbers(length: int, doc: str) -> Any:
+    def vector(length: int, doc: str) -> Any:
         return kinds.Tensor(shape=(length,), dtype=np.float32, doc=doc)
 
     observation = {
         "image": image("Front camera, rotated by 180 degrees."),
         "wrist_image": image("Camera in the hand, rotated by 180 degrees."),
-        "state": numbers(ROBOT_STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."),
-        "joint_state": numbers(ARM_JOINTS, "Arm joint positions (rad)."),
+        "state": vector(ROBOT_STATE_SIZE, "End-effector position (m) and axis-angle (rad), two finger joints (m)."),
+        "joint_state": vector(ARM_JOINTS, "Arm joint positions (rad)."),
     }
     step = {
         "observation": kinds.FeaturesDict(observation),
-        "action": numbers(ACTION_SIZE, "Change of position and axis-angle in [-1, 1]; gripper -1 opens, 1 closes."),
+        "action": vector(ACTION_SIZE, "Change of position and axis-angle in [-1, 1]; gripper -1 opens, 1 closes."),
         "discount": kinds.Scalar(dtype=np.float32, doc="Always 1."),
         "reward": kinds.Scalar(dtype=np.float32, doc="1 on the last step, else 0."),
         "is_first": kinds.Scalar(dtype=np.bool_, doc="Whether this is the first step."),
@@ -54,40 +55,37 @@ def libero_features(size: int) -> FeaturesDict:
     return kinds.FeaturesDict({"steps": kinds.Dataset(step), "episode_metadata": kinds.FeaturesDict(metadata)})
 
 
-def write_info(
-    directory: Path, name: str, version: str, size: int, description: str, shards: Sequence[tuple[int, int]]
-) -> None:
-    """Writes `features.json` and `dataset_info.json` into `directory`.
+def shard_names(name: str, file_format: str, count: int) -> list[str]:
+    """Returns the file names of the shards as tensorflow_datasets expects them.
 
     Args:
-      directory: where the shards lie.
-      name: prefix of the shards' file names.
-      version: such as `1.0.0`.
-      size: pixels a side.
-      description: for people.
-      shards: episodes and bytes (without framing) of each shard.
+      name: of the dataset.
+      file_format: of tensorflow_datasets, `tfrecord` or `array_record`.
+      count: number of shards.
     """
-    write_description(directory, name, version, libero_features(size), "tfrecord", description, shards)
+    return [f"{name}-{SPLIT}.{file_format}-{index:05d}-of-{count:05d}" for index in range(count)]
 
 
-def write_description(
-    directory: Path,
-    name: str,
-    version: str,
-    features: FeaturesDict,
-    file_format: str,
-    description: str,
-    shards: Sequence[tuple[int, int]],
+def write_tfds_info(
+    folder: Path, plan: Plan, features: FeaturesDict, file_format: str, shards: Sequence[tuple[int, int]]
 ) -> None:
-    """As `write_info`, for any features and file format of tensorflow_datasets; `shards` are records and bytes."""
+    """Writes `features.json` and `dataset_info.json`, which tensorflow_datasets opens a dataset by.
+
+    Args:
+      folder: of the shards.
+      plan: name, version and description of the dataset.
+      features: of one record.
+      file_format: of tensorflow_datasets, `tfrecord` or `array_record`.
+      shards: number of records and their total bytes (without framing), for each shard.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-    identity = DatasetIdentity(name, tfds.core.Version(version), str(directory), module_name="rlgen")
-    info = tfds.core.DatasetInfo(builder=identity, features=features, description=description)
+    identity = DatasetIdentity(plan.name, tfds.core.Version(plan.version), str(folder), module_name="rlgen")
+    info = tfds.core.DatasetInfo(builder=identity, features=features, description=plan.description)
     info.set_file_format(file_format)
     template = tfds.core.ShardedFileTemplate(
-        data_dir=directory, dataset_name=name, split=SPLIT, filetype_suffix=file_format
+        data_dir=folder, dataset_name=plan.name, split=SPLIT, filetype_suffix=file_format
     )
     split = tfds.core.SplitInfo(
         name=SPLIT,
@@ -96,25 +94,20 @@ def write_description(
         filename_template=template,
     )
     info.set_splits(tfds.core.splits.SplitDict([split]))
-    info.write_to_directory(directory)
-
-
-def shard_name(name: str, index: int, count: int) -> str:
-    """File name of shard `index` of `count`."""
-    return f"{name}-{SPLIT}.tfrecord-{index:05d}-of-{count:05d}"
+    info.write_to_directory(folder)
 
 
 class EpisodeSerializer:
-    """Turns episodes into the bytes of `tf.Example` records; the same episode gives the same bytes."""
+    """A function from an episode to the bytes of its `tf.Example` record; equal episodes give equal bytes."""
 
     def __init__(self, size: int):
-        """Pictures are `size` pixels a side."""
+        """Takes the width and height of the images in pixels."""
         from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
         self._serializer = ExampleSerializer(libero_features(size).get_serialized_info())
 
     def __call__(self, episode: DatasetEpisode) -> bytes:
-        """The record of an episode that was checked, with its pictures encoded."""
+        """Returns the record of an episode that was checked, with encoded images."""
         example = self._serializer.get_tf_example(_columns(episode))
         return example.SerializeToString(deterministic=True)
 

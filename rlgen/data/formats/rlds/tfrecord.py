@@ -1,4 +1,4 @@
-"""TFRecord files without TensorFlow: length, its checksum, the record, its checksum."""
+"""TFRecord files without TensorFlow: for each record its length, a checksum of that, the record, and its checksum."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ from typing import BinaryIO
 import google_crc32c
 
 from rlgen.core.errors import UserError
-from rlgen.data.index import episode_of_record
+from rlgen.data.index import damaged_record, episode_of_record
 
 HEADER_SIZE = 12
 FOOTER_SIZE = 4
@@ -17,13 +17,13 @@ _MASK_DELTA = 0xA282EAD8
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), rotated and offset as TFRecord stores it."""
+    """Returns the CRC-32C (Castagnoli), rotated and offset as TFRecord stores it."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def frame(record: bytes) -> tuple[bytes, bytes]:
-    """What stands before and after `record` in a file."""
+    """Returns the header and the footer of `record` in a file."""
     length = struct.pack("<Q", len(record))
     header = length + struct.pack("<I", masked_crc32c(length))
     return header, struct.pack("<I", masked_crc32c(record))
@@ -33,7 +33,7 @@ def read_records(path: Path) -> Iterator[bytes]:
     """Yields the records of a file in order.
 
     Raises:
-      UserError: the file is missing, truncated or altered; names the file and the record.
+      UserError: the file is missing, truncated or altered; the message names the file and the record.
     """
     with _opened(path) as file:
         size = _size(file)
@@ -44,7 +44,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def record_offsets(path: Path) -> list[int]:
-    """Where each record's header begins, found without reading the records."""
+    """Returns the offset of each record's header, without reading the records."""
     offsets = []
     with _opened(path) as file:
         size = _size(file)
@@ -56,7 +56,16 @@ def record_offsets(path: Path) -> list[int]:
 
 
 def read_record_at(path: Path, offset: int, index: int) -> bytes:
-    """Reads the record whose header begins at `offset`; `index` is its number, for messages."""
+    """Reads one record.
+
+    Args:
+      path: of the file.
+      offset: of the record's header, bytes.
+      index: position of the record, for the message of an error.
+
+    Raises:
+      UserError: as `read_records`.
+    """
     with _opened(path) as file:
         size = _size(file)
         file.seek(offset)
@@ -96,6 +105,5 @@ def _size(file: BinaryIO) -> int:
     return size
 
 
-def _damaged(path: Path, index: int, what: str) -> UserError:
-    place = f"{path}: record {index} is damaged{episode_of_record(path, index)}"
-    return UserError(f"{place}, {what}; fetch or export the dataset again")
+def _damaged(path: Path, index: int, reason: str) -> UserError:
+    return damaged_record(path, index, episode_of_record(path, index), reason)
