@@ -235,7 +235,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, placeholder_scene, record
     with pytest.raises(UserError, match="no HDF5 file of episodes in it and no run"):
         run(tmp_path / "empty", tmp_path / "out", placeholder_scene)
     people = write_peoples(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
-    with pytest.raises(UserError, match="replay it with `rlgen demos --from"):
+    with pytest.raises(UserError, match="replay it with `rlgen demos import"):
         run(people, tmp_path / "out", placeholder_scene)
     failed = replace(recorded[0], success=False)
     path = tmp_path / "failed_demo.hdf5"
