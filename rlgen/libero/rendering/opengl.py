@@ -1,4 +1,4 @@
-"""The benchmark's own pictures, drawn by MuJoCo through a GL library."""
+"""The OpenGL renderer: the benchmark's own images, rendered by MuJoCo with a GL library."""
 
 import functools
 import importlib
@@ -24,17 +24,17 @@ _TRIAL = (
     "context.make_current(); print(GL.glGetString(GL.GL_VERSION) is not None)"
 )
 _TRIAL_SECONDS = 60
-_COLLISIONS = 0  # the geom group that the benchmark hides
-_MOST_GEOMS = 1000  # robosuite's limit of drawn things; more are left out there too
+_COLLISION_GROUP = 0  # the geom group that the benchmark hides
+_MAX_GEOMS = 1000  # robosuite's limit; it leaves out more as well
 
 
 @functools.cache
 def find_gl() -> Gl:
-    """Which GL library can draw without a display here: EGL, else OSMesa, else none.
+    """Finds a GL library that renders without a display on this machine: EGL, else OSMesa, else none.
 
-    `MUJOCO_GL` is honoured: `egl` or `osmesa` is the only one tried, `disabled` means none, anything else
-    leaves the choice open. Each library is tried in a process of its own, since a missing or broken one can
-    end the process that loads it, and the first one loaded excludes the other.
+    The variable `MUJOCO_GL` restricts the search: `egl` or `osmesa` is the only library tried, `disabled` means none,
+    anything else has no effect. Each library is tried in a process of its own, since a missing or broken one can end
+    the process that loads it, and the first one loaded excludes the other.
     """
     wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
     if wanted in _OFF:
@@ -58,10 +58,10 @@ def _works(gl: str) -> bool:
 
 
 class OpenGLRenderer:
-    """Draws as LIBERO's `OffScreenRenderEnv` does: same pixels with the same GL library and MuJoCo.
+    """Renders as LIBERO's `OffScreenRenderEnv` does: same pixels with the same GL library and MuJoCo.
 
-    One view belongs to the thread that made it, as GL contexts do. Sites are hidden, as LIBERO hides them at
-    every reset; the one that it shows, the red disc on a stove that is turned on, is a lamp of the bundle's model.
+    A renderer belongs to the thread that made it, as GL contexts do. Sites are hidden, as LIBERO hides them at every
+    reset; the site that it shows, the red disc on a stove that is turned on, is an indicator of the scene's model.
     """
 
     def __init__(
@@ -76,34 +76,34 @@ class OpenGLRenderer:
 
         Args:
           model: the scene.
-          cameras: names, in the order of the pictures.
+          cameras: names, in the order of the images.
           image_size: width and height, pixels.
-          gl: the library; None finds one.
+          gl: the library; `find_gl` chooses it by default.
 
         Raises:
-          UserError: if there is no GL library, or this process has already loaded another one.
-          ValueError: for an unknown camera.
+          UserError: there is no GL library, or this process has already loaded another one.
+          ValueError: an unknown camera.
         """
         self.model, self.image_size = model, image_size
         self._cameras = camera_ids(model, cameras)
         self._data, self._indicators = mujoco.MjData(model), Indicators(model)
         self._gl = _open(gl or find_gl(), image_size)
-        self._scene = mujoco.MjvScene(model, maxgeom=_MOST_GEOMS)
+        self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
         self._option = mujoco.MjvOption()
-        self._option.geomgroup[_COLLISIONS] = 0
+        self._option.geomgroup[_COLLISION_GROUP] = 0
         self._option.sitegroup[:] = 0
         self._context = self._load()
 
     def _load(self) -> mujoco.MjrContext:
-        """The model on the GL side, with an offscreen buffer at least as large as a picture."""
+        """Loads the model into OpenGL, with an offscreen buffer at least as large as an image."""
         buffer = self.model.vis.global_
-        kept = buffer.offwidth, buffer.offheight
+        before = buffer.offwidth, buffer.offheight
         try:
-            if self.image_size > min(kept):
-                buffer.offwidth, buffer.offheight = (max(side, self.image_size) for side in kept)
+            if self.image_size > min(before):
+                buffer.offwidth, buffer.offheight = (max(side, self.image_size) for side in before)
             context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_150)
         finally:
-            buffer.offwidth, buffer.offheight = kept
+            buffer.offwidth, buffer.offheight = before
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
         return context
 
@@ -115,19 +115,19 @@ class OpenGLRenderer:
         self._indicators.hide_unlit(data)
         self._gl.make_current()
         window = mujoco.MjrRect(0, 0, self.image_size, self.image_size)
-        camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()
+        camera, no_perturbation = mujoco.MjvCamera(), mujoco.MjvPerturb()
         camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         images = np.empty((len(self._cameras), self.image_size, self.image_size, 3), np.uint8)
-        everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        for number, image in zip(self._cameras, images, strict=True):
-            camera.fixedcamid = number
-            mujoco.mjv_updateScene(model, data, self._option, nothing, camera, everything, self._scene)
+        all_categories = mujoco.mjtCatBit.mjCAT_ALL.value
+        for camera_id, image in zip(self._cameras, images, strict=True):
+            camera.fixedcamid = camera_id
+            mujoco.mjv_updateScene(model, data, self._option, no_perturbation, camera, all_categories, self._scene)
             mujoco.mjr_render(window, self._scene, self._context)
             mujoco.mjr_readPixels(image, None, window, self._context)
         return images
 
     def close(self) -> None:
-        """Gives the GL context back; the view draws no more."""
+        """Frees the GL context; the renderer renders nothing afterwards."""
         if self._context is not None:
             self._gl.make_current()
             self._context.free()
@@ -150,7 +150,7 @@ def _open(gl: Gl, size: int) -> Any:
     try:
         context = importlib.import_module(f"mujoco.{gl}").GLContext(size, size)
     except Exception as error:
-        # PyOpenGL and the driver raise whatever they like; the reason is in the message.
+        # PyOpenGL and drivers raise errors of any kind.
         raise UserError(f"GL library {gl!r} does not work here ({error}): try another MUJOCO_GL") from error
     context.make_current()
     return context

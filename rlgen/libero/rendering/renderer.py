@@ -55,7 +55,14 @@ def renderer_factory(
 ) -> Callable[[], Renderer]:
     """Returns a function that makes equal renderers of one model; what these can share is computed once, here.
 
-    Takes and raises what `make_renderer` does.
+    Args:
+      name: `fast` or `benchmark`.
+      model: the scene's visual model.
+      cameras: names, in the order of the images.
+      image_size: width and height, pixels.
+
+    Raises:
+      UserError: for an unknown name.
     """
     if name == "fast":
         triangles = read_triangles(model)

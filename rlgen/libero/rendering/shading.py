@@ -1,6 +1,6 @@
-"""What pixels look like once `raster` knows which triangle each sample sees: numba kernels, as there.
+"""Shading: colors of pixels from the triangles that `raster` found for each sample. Numba kernels, as there.
 
-`gather` lists what each pixel shows, `shade` colours it, `finish` makes bytes of it.
+`list_fragments` lists the triangles that each pixel shows, `shade` computes their colors, `to_bytes` rounds.
 """
 
 import math
@@ -10,16 +10,17 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def gather(owner, step, faces, rays, pixels):
+def list_fragments(owner, step, faces, rays, pixels):
     """Lists the triangles that each pixel's 2 x 2 samples show, each once.
 
     Args:
-      owner, step: as in `cover`.
-      faces: out, `[4 P]` triangles; rays: out, `[4 P, 3]` x and y of the samples' centre one metre ahead,
-        and the part of the pixel shown; pixels: out, `[4 P]` pixel of each.
+      owner, step: as in `raster.rasterize`.
+      faces: output, `[4 P]` triangle of each fragment.
+      rays: output, `[4 P, 3]` x and y of the center of its samples one metre ahead, and its fraction of the pixel.
+      pixels: output, `[4 P]` its pixel.
 
     Returns:
-      How many there are.
+      The number of fragments.
     """
     half, size, n = 0.5 * len(owner), len(owner) // 2, 0
     for r in range(size):
@@ -63,18 +64,18 @@ def shade(
     levels,
     sums,
 ):
-    """Colours what `gather` listed: paint or texture, times tint, times light.
+    """Computes the colors of fragments: paint or texture, times tint, times light.
 
     Args:
-      count, owners, rays, pixels: from `gather`; step, edges, faces: as in `project`.
-      light: `[V]` light received; paint: `[V, 3]` colour in 0..1, or texture coordinates u, v.
-      tint: `[F, 3]`; texture: `[F]` index or -1; density: `[F]` texels a metre.
+      count, owners, rays, pixels: from `list_fragments`; step, edges, faces: as in `raster.project`.
+      light: `[V]` light received; paint: `[V, 3]` color in 0..1, or texture coordinates u, v.
+      tint: `[F, 3]`; texture: `[F]` index or -1; density: `[F]` texels per metre.
       texels: uint8 `[N, 3]`; levels: `[textures, levels, 3]` first texel, width, height.
-      sums: out, `[P, 4]` red, green, blue in 0..1 times coverage, and coverage in 0..1.
+      sums: output, `[P, 4]` red, green, blue in 0..1 times coverage, and coverage in 0..1.
     """
     sums[:] = 0.0
     for n in range(count):
-        f, x, y, part = owners[n], rays[n, 0], rays[n, 1], rays[n, 2]
+        f, x, y, fraction = owners[n], rays[n, 0], rays[n, 1], rays[n, 2]
         b0 = max(edges[f, 0] * x + edges[f, 1] * y + edges[f, 2], 0.0)
         b1 = max(edges[f, 3] * x + edges[f, 4] * y + edges[f, 5], 0.0)
         b2 = max(edges[f, 6] * x + edges[f, 7] * y + edges[f, 8], 0.0)
@@ -103,20 +104,20 @@ def shade(
             red = wp * texels[p, 0] + wq * texels[q, 0] + wr * texels[r, 0] + ws * texels[s, 0]
             green = wp * texels[p, 1] + wq * texels[q, 1] + wr * texels[r, 1] + ws * texels[s, 1]
             blue = wp * texels[p, 2] + wq * texels[q, 2] + wr * texels[r, 2] + ws * texels[s, 2]
-        bright = part * min(b0 * light[i] + b1 * light[j] + b2 * light[k], 1.0)
+        bright = fraction * min(b0 * light[i] + b1 * light[j] + b2 * light[k], 1.0)
         sums[pixels[n], 0] += red * tint[f, 0] * bright
         sums[pixels[n], 1] += green * tint[f, 1] * bright
         sums[pixels[n], 2] += blue * tint[f, 2] * bright
-        sums[pixels[n], 3] += part
+        sums[pixels[n], 3] += fraction
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def finish(sums, background, image):
-    """Fills what nothing covers with `background` and rounds to bytes.
+def to_bytes(sums, background, image):
+    """Adds the background where nothing covers it, and rounds to bytes.
 
     Args:
       sums: `[P, 4]` from `shade`; background: `[3]` in 0..1.
-      picture: out, uint8 `[H, W, 3]` with H W = P.
+      image: output, uint8 `[H, W, 3]` with H W = P.
     """
     width = image.shape[1]
     for n in range(len(sums)):

@@ -1,4 +1,4 @@
-"""Pictures without a GL library, a few milliseconds each."""
+"""The software renderer: images without a GL library, a few milliseconds each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 
 
 def camera_ids(model: mujoco.MjModel, cameras: Sequence[str]) -> list[int]:
-    """Ids of cameras by name.
+    """Returns the ids of cameras by name.
 
     Raises:
       ValueError: if the model has no camera of that name.
@@ -29,11 +29,11 @@ def camera_ids(model: mujoco.MjModel, cameras: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class _Buffers:
-    """Memory that a view writes over and over; the names are those of `raster` and `view_pixels`."""
+    """Arrays that a renderer writes for every image; the names are those of `raster` and `shading`."""
 
-    world: np.ndarray
-    facing: np.ndarray
-    shade: np.ndarray
+    world_points: np.ndarray
+    world_normals: np.ndarray
+    received: np.ndarray
     camera: np.ndarray
     light: np.ndarray
     edges: np.ndarray
@@ -49,9 +49,9 @@ class _Buffers:
 def _buffers(vertices: int, faces: int, size: int) -> _Buffers:
     pixels = size * size
     return _Buffers(
-        world=np.empty((vertices, 3)),
-        facing=np.empty((vertices, 3)),
-        shade=np.empty(vertices),
+        world_points=np.empty((vertices, 3)),
+        world_normals=np.empty((vertices, 3)),
+        received=np.empty(vertices),
         camera=np.empty((vertices, 3)),
         light=np.empty(vertices),
         edges=np.zeros((faces, 9)),
@@ -66,9 +66,9 @@ def _buffers(vertices: int, faces: int, size: int) -> _Buffers:
 
 
 class SoftwareRenderer:
-    """Draws what the benchmark shows as lit, simplified triangles: no shadows, no gloss, nothing see-through.
+    """Renders the geoms that the benchmark shows as lit, simplified triangles: no shadows, gloss or transparency.
 
-    Four samples a pixel. One view serves one thread at a time; views of one model may share `triangles`.
+    A pixel has four samples. A renderer serves one thread at a time; renderers of one model may share `triangles`.
     Equal states give equal bytes.
     """
 
@@ -80,16 +80,16 @@ class SoftwareRenderer:
         image_size: int = 128,
         triangles: Triangles | None = None,
     ):
-        """Builds the view.
+        """Makes the renderer.
 
         Args:
           model: the scene; visible geoms are in group 1 or 2.
-          cameras: names, in the order of the pictures.
+          cameras: names, in the order of the images.
           image_size: width and height, pixels.
-          triangles: of the same model, from another view, to save building them.
+          triangles: of the same model, from another renderer; built by default.
 
         Raises:
-          ValueError: for an unknown camera, or a model with nothing to see.
+          ValueError: for an unknown camera, or a model without visible geoms.
         """
         self.model, self.image_size = model, image_size
         self._cameras = camera_ids(model, cameras)
@@ -105,7 +105,9 @@ class SoftwareRenderer:
         mujoco.mj_camlight(self.model, data)
         self._indicators.hide_unlit(data)
         frames = data.geom_xpos, data.geom_xmat
-        raster.place(t.vertices, t.normals, t.geoms, *frames, self._lights(), b.world, b.facing, b.shade)
+        raster.transform_vertices(
+            t.vertices, t.normals, t.geoms, *frames, self._lights(), b.world_points, b.world_normals, b.received
+        )
         images = np.empty((len(self._cameras), self.image_size, self.image_size, 3), np.uint8)
         for camera, image in zip(self._cameras, images, strict=True):
             self._render_camera(camera, image)
@@ -119,25 +121,26 @@ class SoftwareRenderer:
         position, rotation = self._data.cam_xpos[camera], self._data.cam_xmat[camera]
         step = float(2 * np.tan(np.deg2rad(self.model.cam_fovy[camera]) / 2) / samples)
         near = float(self.model.vis.map.znear * self.model.stat.extent)
-        points = b.world, b.facing, b.shade, t.faces
-        lens = position, rotation, self._head(), step, samples, near
-        raster.project(*points, *lens, b.camera, b.light, b.edges, b.spans)
-        raster.cover(b.edges, b.spans, step, near, b.depth, b.owner)
-        count = shading.gather(b.owner, step, b.owners, b.rays, b.pixels)
-        listed = count, b.owners, b.rays, b.pixels, step, b.edges, t.faces
-        looks = b.light, t.paint, t.tint, t.texture, t.density, t.textures.texels, t.textures.levels
-        shading.shade(*listed, *looks, b.sums)
-        shading.finish(b.sums, t.background, image)
+        vertices = b.world_points, b.world_normals, b.received, t.faces
+        lens = position, rotation, self._headlight(), step, samples, near
+        raster.project(*vertices, *lens, b.camera, b.light, b.edges, b.spans)
+        raster.rasterize(b.edges, b.spans, step, near, b.depth, b.owner)
+        count = shading.list_fragments(b.owner, step, b.owners, b.rays, b.pixels)
+        fragments = count, b.owners, b.rays, b.pixels, step, b.edges, t.faces
+        appearance = b.light, t.paint, t.tint, t.texture, t.density, t.textures.texels, t.textures.levels
+        shading.shade(*fragments, *appearance, b.sums)
+        shading.to_bytes(b.sums, t.background, image)
 
-    def _head(self) -> tuple[float, float]:
-        """Light that the camera casts, and light that is everywhere."""
-        model, head = self.model, self.model.vis.headlight
-        everywhere = model.light_ambient[model.light_active.astype(bool)].sum(axis=0).mean()
-        if not head.active:
-            return 0.0, float(everywhere)
-        return float(np.mean(head.diffuse)), float(everywhere + np.mean(head.ambient))
+    def _headlight(self) -> tuple[float, float]:
+        """Returns the light that the camera casts, and the ambient light."""
+        model, headlight = self.model, self.model.vis.headlight
+        ambient = model.light_ambient[model.light_active.astype(bool)].sum(axis=0).mean()
+        if not headlight.active:
+            return 0.0, float(ambient)
+        return float(np.mean(headlight.diffuse)), float(ambient + np.mean(headlight.ambient))
 
     def _lights(self) -> Float[np.ndarray, "L 10"]:
+        """Returns the active lights as `raster.transform_vertices` reads them."""
         model, data = self.model, self._data
         columns = [
             data.light_xpos,

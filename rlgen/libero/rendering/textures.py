@@ -1,4 +1,4 @@
-"""Textures of a model, made small, with their reductions, in one flat array."""
+"""Textures of a model, reduced to small sizes, in one flat array."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ LARGEST = 256
 
 @dataclass(frozen=True)
 class Textures:
-    """Every texture of a model at `LEVELS` sizes, each half the one before.
+    """All textures of a model at `LEVELS` sizes, each half the one before.
 
     Attributes:
-      texels: red, green, blue, linear, 255 for 1.
+      texels: red, green, blue, linear in light, 255 for 1.
       levels: first texel, width and height of each level of each texture.
     """
 
@@ -24,17 +24,17 @@ class Textures:
     levels: Int[np.ndarray, "textures levels 3"]
 
     def image(self, texture: int, level: int = 0) -> Float[np.ndarray, "h w 3"]:
-        """One level as a picture in 0..1; row 0 is at texture coordinate v = 0."""
+        """Returns one level as an image in 0..1; row 0 is at texture coordinate v = 0."""
         start, width, height = self.levels[texture, level]
         return self.texels[start : start + width * height].reshape(height, width, 3) / 255
 
     def mean(self, texture: int) -> Float[np.ndarray, "3"]:
-        """Mean colour in 0..1."""
+        """Returns the mean color in 0..1."""
         return self.image(texture).mean(axis=(0, 1))
 
 
 def read_textures(model: mujoco.MjModel) -> Textures:
-    """Reads and reduces all textures of `model`; of a cube's six faces the first stands for all."""
+    """Reads and reduces all textures of a model; a cube's first face stands for all six."""
     texels, levels, start = [], np.zeros((model.ntex, LEVELS, 3), np.int64), 0
     for texture in range(model.ntex):
         image = _pixels(model, texture)
@@ -51,14 +51,14 @@ def read_textures(model: mujoco.MjModel) -> Textures:
 
 
 def _pixels(model: mujoco.MjModel, texture: int) -> Image.Image:
-    """The texture as an RGB picture, at most a little larger than the first level."""
+    """Returns a texture as an RGB image, at most a little larger than the first level."""
     width, height = int(model.tex_width[texture]), int(model.tex_height[texture])
     channels = int(model.tex_nchannel[texture])
     start = int(model.tex_adr[texture])
     data = model.tex_data[start : start + width * height * channels].reshape(height, width, channels)
     if model.tex_type[texture] != mujoco.mjtTexture.mjTEXTURE_2D:
         data = data[:width]
-    # Skipping rows of a 2048 x 2048 picture down to 512 x 512 loses nothing at 256 x 256.
+    # Skipping rows of a 2048 x 2048 image down to 512 x 512 loses nothing at 256 x 256.
     stride = max(1, min(data.shape[:2]) // (2 * LARGEST))
     data = data[::stride, ::stride]
     data = np.repeat(data[:, :, :1], 3, axis=2) if channels < 3 else data[:, :, :3]
@@ -66,14 +66,14 @@ def _pixels(model: mujoco.MjModel, texture: int) -> Image.Image:
 
 
 def _is_srgb(model: mujoco.MjModel, texture: int) -> bool:
-    """Whether MuJoCo (from 3.3.3 on) takes the texture's numbers for sRGB and decodes them."""
+    """Returns True if MuJoCo (from 3.3.3 on) takes the texture for sRGB and decodes it."""
     return hasattr(model, "tex_colorspace") and (
         model.tex_colorspace[texture] == mujoco.mjtColorSpace.mjCOLORSPACE_SRGB
     )
 
 
 def _linear(color: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """sRGB to linear light."""
-    part = color / 255
-    part = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
-    return np.round(255 * part).astype(np.uint8)
+    """Converts sRGB to linear light."""
+    values = color / 255
+    values = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return np.round(255 * values).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""A MuJoCo model as a light list of coloured triangles, built once and shared by views."""
+"""A MuJoCo model as a small list of colored triangles, built once and shared by software renderers."""
 
 from dataclasses import dataclass
 
@@ -9,28 +9,28 @@ from jaxtyping import Float, Int
 from rlgen.libero.rendering.mesh import Shape, areas, box, capsule, cylinder, ellipsoid, plane, simplify
 from rlgen.libero.rendering.textures import Textures, read_textures
 
-_GROUPS = (1, 2)  # what the benchmark shows: visual geoms; group 0 is for collisions
-_GREY = np.array([0.5, 0.5, 0.5, 1.0], np.float32)  # MuJoCo's default: the material's colour counts
-_SMALLEST = 0.002  # metres; screws below this half size are left out
-_FINEST = 0.005  # metres; half a pixel of the 128-pixel agent view, at the table
-_FAINT = 0.1  # geoms more transparent than this are left out; the rest are drawn solid
+_GROUPS = (1, 2)  # the visual geoms, which the benchmark shows; group 0 is for collisions
+_DEFAULT_RGBA = np.array([0.5, 0.5, 0.5, 1.0], np.float32)  # MuJoCo's default, for which the material's color is taken
+_MIN_SIZE = 0.002  # metres; meshes of a smaller half size (screws) are left out
+_MIN_CELL = 0.005  # metres; half a pixel of the agent view at 128 pixels, at the table
+_MIN_ALPHA = 0.1  # more transparent geoms are left out; others are rendered opaque
 _GEOM = mujoco.mjtGeom
 
 
 @dataclass(frozen=True)
 class Triangles:
-    """What a view draws: V vertices in the frames of their geoms, F faces.
+    """Geometry of a software renderer: V vertices in the frames of their geoms, F faces.
 
     Attributes:
       vertices, normals: metres, in the frame of the geom.
       geoms: geom of each vertex.
-      paint: colour in 0..1, or texture coordinates (u, v, 0).
+      paint: color in 0..1, or texture coordinates (u, v, 0).
       faces: vertex indices, counter-clockwise from outside.
-      tint: colour that the paint or texture is multiplied by.
+      tint: color that the paint or texture is multiplied by.
       texture: index into `textures`, or -1.
-      density: texels a metre on the face, 0 without a texture.
-      textures: small textures.
-      background: colour where nothing is seen.
+      density: texels per metre on the face, 0 without a texture.
+      textures: all textures, made small.
+      background: color where there is no geom.
     """
 
     vertices: Float[np.ndarray, "V 3"]
@@ -46,8 +46,8 @@ class Triangles:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """How a geom is coloured: the material's numbers, or the geom's own."""
+class _Appearance:
+    """Color and texture of a geom, from its material or its own."""
 
     rgba: Float[np.ndarray, "4"]
     texture: int
@@ -56,44 +56,46 @@ class _Look:
 
 
 def read_triangles(model: mujoco.MjModel, *, budget: int = 1500) -> Triangles:
-    """Builds the triangles of all geoms that the benchmark shows.
+    """Builds the triangles of all visible geoms.
 
     Args:
       model: a model whose visible geoms are in group 1 or 2, as the benchmark's are.
-      budget: most triangles that a textured mesh may keep; one of a single colour keeps a third of that.
+      budget: maximum of triangles of a textured mesh; one of a single color keeps a third of that.
     """
     textures = read_textures(model)
     parts = []
     for geom in range(model.ngeom):
-        look = _look(model, geom)
-        if model.geom_group[geom] in _GROUPS and look.rgba[3] >= _FAINT:
-            shape, texture = _shape(model, geom, look, textures, budget)
+        appearance = _appearance(model, geom)
+        if model.geom_group[geom] in _GROUPS and appearance.rgba[3] >= _MIN_ALPHA:
+            shape, texture = _shape(model, geom, appearance, textures, budget)
             if shape is not None and len(shape.faces):
-                parts.append(_part(geom, look, shape, texture, textures))
+                parts.append(_part(geom, appearance, shape, texture, textures))
     return _gather(parts, textures, _background(model, textures))
 
 
-def _look(model: mujoco.MjModel, geom: int) -> _Look:
+def _appearance(model: mujoco.MjModel, geom: int) -> _Appearance:
     own, material = model.geom_rgba[geom], model.geom_matid[geom]
     if material < 0:
-        return _Look(own, -1, np.ones(2), False)
-    rgba = model.mat_rgba[material] if (own == _GREY).all() else own
+        return _Appearance(own, -1, np.ones(2), False)
+    rgba = model.mat_rgba[material] if (own == _DEFAULT_RGBA).all() else own
     texture = int(model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB])
     uniform = bool(model.mat_texuniform[material])
-    return _Look(rgba, texture, model.mat_texrepeat[material], uniform)
+    return _Appearance(rgba, texture, model.mat_texrepeat[material], uniform)
 
 
-def _shape(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, budget: int) -> tuple[Shape | None, int]:
-    """The geom's triangles and the texture they sample per pixel, or -1."""
+def _shape(
+    model: mujoco.MjModel, geom: int, appearance: _Appearance, textures: Textures, budget: int
+) -> tuple[Shape | None, int]:
+    """Returns the geom's triangles, and the texture that they sample per pixel or -1."""
     kind, size = model.geom_type[geom], model.geom_size[geom].copy()
     if kind == _GEOM.mjGEOM_MESH:
-        return _mesh(model, geom, look, textures, budget)
+        return _mesh(model, geom, appearance, textures, budget)
     if kind in (_GEOM.mjGEOM_PLANE, _GEOM.mjGEOM_BOX):
         shape = plane(size, 2 * model.stat.extent) if kind == _GEOM.mjGEOM_PLANE else box(size)
-        if look.texture < 0:
+        if appearance.texture < 0:
             return _painted(shape, np.ones(3)), -1
-        flat = model.tex_type[look.texture] == mujoco.mjtTexture.mjTEXTURE_2D
-        return (_mapped(shape, size, look) if flat else shape), look.texture
+        flat = model.tex_type[appearance.texture] == mujoco.mjtTexture.mjTEXTURE_2D
+        return (_mapped(shape, size, appearance) if flat else shape), appearance.texture
     if kind == _GEOM.mjGEOM_CYLINDER:
         shape = cylinder(size[0], size[1])
     elif kind == _GEOM.mjGEOM_CAPSULE:
@@ -104,37 +106,39 @@ def _shape(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, bu
         shape = ellipsoid(size)
     else:
         return None, -1
-    return _painted(shape, textures.mean(look.texture) if look.texture >= 0 else np.ones(3)), -1
+    return _painted(shape, textures.mean(appearance.texture) if appearance.texture >= 0 else np.ones(3)), -1
 
 
 def _painted(shape: Shape, color: np.ndarray) -> Shape:
     return Shape(shape.vertices, shape.normals, np.tile(color, (len(shape.vertices), 1)), shape.faces)
 
 
-def _mapped(shape: Shape, size: np.ndarray, look: _Look) -> Shape:
-    """Texture coordinates as MuJoCo makes them: along x and y of the geom, `repeat` times over it."""
+def _mapped(shape: Shape, size: np.ndarray, appearance: _Appearance) -> Shape:
+    """Adds texture coordinates as MuJoCo does: along x and y of the geom, repeated `repeat` times."""
     scale = np.where(size[:2] > 0, size[:2], 1.0)
-    per_metre = look.repeat if look.uniform else look.repeat / scale
+    per_metre = appearance.repeat if appearance.uniform else appearance.repeat / scale
     uv = 0.5 * shape.vertices[:, :2] * per_metre * [1, -1] - 0.5
     return Shape(shape.vertices, shape.normals, np.pad(uv, ((0, 0), (0, 1))), shape.faces)
 
 
-def _mesh(model: mujoco.MjModel, geom: int, look: _Look, textures: Textures, budget: int) -> tuple[Shape | None, int]:
+def _mesh(
+    model: mujoco.MjModel, geom: int, appearance: _Appearance, textures: Textures, budget: int
+) -> tuple[Shape | None, int]:
     mesh, half = model.geom_dataid[geom], model.geom_aabb[geom, 3:].max()
-    if half < _SMALLEST:
+    if half < _MIN_SIZE:
         return None, -1
-    textured = look.texture >= 0 and model.mesh_texcoordnum[mesh] > 0
+    textured = appearance.texture >= 0 and model.mesh_texcoordnum[mesh] > 0
     shape = _corners(model, mesh, textured)
     if textured and len(shape.faces) <= budget:
-        return shape, look.texture
+        return shape, appearance.texture
     if textured:
-        return simplify(shape, budget, _FINEST), look.texture
-    color = textures.mean(look.texture) if look.texture >= 0 else np.ones(3)
-    return simplify(_painted(shape, color), budget // 3, _FINEST), -1
+        return simplify(shape, budget, _MIN_CELL), appearance.texture
+    color = textures.mean(appearance.texture) if appearance.texture >= 0 else np.ones(3)
+    return simplify(_painted(shape, color), budget // 3, _MIN_CELL), -1
 
 
 def _corners(model: mujoco.MjModel, mesh: int, textured: bool) -> Shape:
-    """A mesh with one vertex for each point, normal and texture coordinate used together."""
+    """Returns a mesh with one vertex for each combination of point, normal and texture coordinate."""
     rows = slice(model.mesh_faceadr[mesh], model.mesh_faceadr[mesh] + model.mesh_facenum[mesh])
     point, normal = model.mesh_face[rows].ravel(), model.mesh_facenormal[rows].ravel()
     mapped = model.mesh_facetexcoord[rows].ravel() if textured else np.zeros_like(point)
@@ -148,7 +152,7 @@ def _corners(model: mujoco.MjModel, mesh: int, textured: bool) -> Shape:
     return Shape(points, normals, paint, faces.reshape(-1, 3))
 
 
-def _part(geom: int, look: _Look, shape: Shape, texture: int, textures: Textures) -> dict[str, np.ndarray]:
+def _part(geom: int, appearance: _Appearance, shape: Shape, texture: int, textures: Textures) -> dict[str, np.ndarray]:
     density = np.zeros(len(shape.faces))
     if texture >= 0:
         _, width, height = textures.levels[texture, 0]
@@ -161,7 +165,7 @@ def _part(geom: int, look: _Look, shape: Shape, texture: int, textures: Textures
         "geoms": np.full(len(shape.vertices), geom),
         "paint": shape.paint,
         "faces": shape.faces,
-        "tint": np.tile(look.rgba[:3].astype(float), (count, 1)),
+        "tint": np.tile(appearance.rgba[:3].astype(float), (count, 1)),
         "texture": np.full(count, texture),
         "density": density,
     }
@@ -169,7 +173,7 @@ def _part(geom: int, look: _Look, shape: Shape, texture: int, textures: Textures
 
 def _gather(parts: list[dict[str, np.ndarray]], textures: Textures, background: np.ndarray) -> Triangles:
     if not parts:
-        raise ValueError("the model shows no geoms in groups 1 and 2: put what should be seen in group 1")
+        raise ValueError("the model shows no geoms in groups 1 and 2: put visible geoms in group 1")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     starts = np.cumsum([0] + [len(part["vertices"]) for part in parts[:-1]])
     joined["faces"] = np.concatenate([part["faces"] + start for part, start in zip(parts, starts, strict=True)])
@@ -177,7 +181,7 @@ def _gather(parts: list[dict[str, np.ndarray]], textures: Textures, background: 
 
 
 def _background(model: mujoco.MjModel, textures: Textures) -> Float[np.ndarray, "3"]:
-    """Mean colour of the sky, or black without one, as MuJoCo clears to."""
+    """Returns the mean color of the sky, or black without one, as MuJoCo clears to."""
     for texture in range(model.ntex):
         if model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_SKYBOX:
             return textures.mean(texture).astype(float)
