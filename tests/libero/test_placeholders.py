@@ -305,6 +305,6 @@ def test_the_butter_can_be_gripped_and_put_into_the_basket(benchmark, placeholde
 
 
 def test_colors_tell_objects_apart():
-    colors = {row.name: np.array(row.look[0].color) for row in tree.OBJECTS}
+    colors = {row.name: np.array(row.visuals[0].color) for row in tree.OBJECTS}
     for one, other in combinations(colors, 2):
         assert np.linalg.norm(colors[one] - colors[other]) > 0.15, (one, other)

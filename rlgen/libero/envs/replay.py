@@ -73,7 +73,7 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], threads
 def fixture_offset(scene: Scene, model_file: str) -> float | None:
     """Returns the largest distance, metres, between a fixture in an episode's own MJCF and in the scene.
 
-    The benchmark draws the positions of cabinets, stoves and racks anew at every reset, and stores them only in this
+    The benchmark samples the positions of cabinets, stoves and racks anew at every reset, and stores them only in this
     MJCF, which files of human demonstrations have for every episode.
 
     Args:

@@ -1,12 +1,12 @@
-"""The room around a task: a ground plane, walls, two lights and the benchmark's cameras; and what stands in it."""
+"""Placeholders of arenas: a ground plane, walls, two lights, the benchmark's cameras, and the tables in them."""
 
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from rlgen.libero.placeholders.mjcf import CONTACT, numbers, to_text
+from rlgen.libero.placeholders.mjcf import CONTACT, format_numbers, to_text
 from rlgen.libero.placeholders.shapes import Vector
 
-# Textures of floors and walls that the benchmark's five kinds of room have, and their mean colours.
+# Textures of floors and walls in the benchmark's five arenas, and their mean colors.
 FLOOR_TEXTURES = {
     "textures/light-gray-floor-tile.png": (195, 186, 177),
     "textures/gray_ceramic_tile.png": (186, 171, 155),
@@ -30,7 +30,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Wall:
-    """A thin box that is seen but not felt."""
+    """A thin box without collisions."""
 
     name: str
     at: Vector
@@ -72,7 +72,7 @@ DARK_WOOD = (0.27, 0.19, 0.15)
 
 
 def arena_files() -> dict[str, str]:
-    """The five rooms as MJCF, by their names in the asset tree."""
+    """Returns the five arenas as MJCF, by their names in the asset tree."""
     return {
         "scenes/libero_floor_base_style.xml": _floor(),
         "scenes/libero_tabletop_base_style.xml": _bench(WALLS, None),
@@ -83,31 +83,31 @@ def arena_files() -> dict[str, str]:
 
 
 def _floor() -> str:
-    """What is done on the floor itself, which is a body here."""
+    """Makes the arena of tasks on the floor, which is a body here."""
     root, world = _room(floor_body=True)
     _surroundings(world, WALLS)
     return to_text(root)
 
 
 def _bench(walls: tuple[Wall, ...], light: dict[str, str] | None) -> str:
-    """A table whose size and place the benchmark fills in: only names and kinds matter here."""
+    """Makes an arena with a table, whose size and position the benchmark sets: only names and types matter here."""
     root, world = _room(floor_body=False)
     if light is not None:
         ElementTree.SubElement(world, "light", light)
     table = ElementTree.SubElement(world, "body", name="table", pos="0 0 0.4")
-    top = {"type": "box", "pos": "0 0 0", "size": "0.4 0.4 0.4", "rgba": numbers((*WOOD, 1.0))}
+    top = {"type": "box", "pos": "0 0 0", "size": "0.4 0.4 0.4", "rgba": format_numbers((*WOOD, 1.0))}
     ElementTree.SubElement(table, "geom", top, name="table_collision", group="0", friction="1 0.005 0.0001")
-    ElementTree.SubElement(table, "geom", top, name="table_visual", **SEEN)
+    ElementTree.SubElement(table, "geom", top, name="table_visual", **VISUAL_ONLY)
     ElementTree.SubElement(table, "site", name="table_top", pos="0 0 0.4", size="0.001 0.001 0.001", rgba="0 0 0 0")
     for index in range(1, 5):
-        leg = {"type": "cylinder", "pos": "0 0 0", "size": "0.05 0.1", "rgba": numbers((*WOOD, 1.0))}
-        ElementTree.SubElement(table, "geom", leg, name=f"table_leg{index}_visual", **SEEN)
+        leg = {"type": "cylinder", "pos": "0 0 0", "size": "0.05 0.1", "rgba": format_numbers((*WOOD, 1.0))}
+        ElementTree.SubElement(table, "geom", leg, name=f"table_leg{index}_visual", **VISUAL_ONLY)
     _surroundings(world, walls)
     return to_text(root)
 
 
 def _living_room() -> str:
-    """A long low table on a block."""
+    """Makes an arena with a long low table on a block."""
     root, world = _room(floor_body=True)
     table = ElementTree.SubElement(world, "body", name="living_room_table")
     frame = ElementTree.SubElement(table, "body", name="living_room_table_col", pos="-0.25 0.25 0", quat=QUARTER)
@@ -118,21 +118,21 @@ def _living_room() -> str:
 
 
 def _study() -> str:
-    """A desk; its legs are out of reach and only seen."""
+    """Makes an arena with a desk, whose legs are out of reach and visual only."""
     root, world = _room(floor_body=False)
     desk = ElementTree.SubElement(world, "body", name="study_table")
     _slab(desk, (0.6895, 1.3927, 0.0358), (0.0, 0.0, 0.8493))
     for x in (-0.5, 0.5):
         for y in (-0.7, 0.71):
-            leg = {"type": "box", "pos": numbers((x, y, 0.407)), "size": "0.02 0.05 0.406"}
-            ElementTree.SubElement(desk, "geom", leg | SEEN, rgba=numbers((*DARK_WOOD, 1.0)))
+            leg = {"type": "box", "pos": format_numbers((x, y, 0.407)), "size": "0.02 0.05 0.406"}
+            ElementTree.SubElement(desk, "geom", leg | VISUAL_ONLY, rgba=format_numbers((*DARK_WOOD, 1.0)))
     _surroundings(world, WALLS)
     return to_text(root)
 
 
-# Towards +x from the body's own axes, as the benchmark has its living room's table.
+# Rotates the table's own axes towards +x, as in the benchmark's living room.
 QUARTER = "0.707 0 0 0.707"
-SEEN = {"group": "1", "contype": "0", "conaffinity": "0"}
+VISUAL_ONLY = {"group": "1", "contype": "0", "conaffinity": "0"}
 KITCHEN_LIGHT = {
     "name": "light_kitchen",
     "pos": "-1.75 0 1.6",
@@ -145,14 +145,19 @@ KITCHEN_LIGHT = {
 
 
 def _slab(body: ElementTree.Element, half: Vector, at: Vector) -> None:
-    """Felt and seen alike."""
-    shape = {"type": "box", "pos": numbers(at), "size": numbers(half), "rgba": numbers((*DARK_WOOD, 1.0))}
+    """Adds a box that collides and is visible."""
+    shape = {
+        "type": "box",
+        "pos": format_numbers(at),
+        "size": format_numbers(half),
+        "rgba": format_numbers((*DARK_WOOD, 1.0)),
+    }
     ElementTree.SubElement(body, "geom", shape, group="0", density="100", **CONTACT)
-    ElementTree.SubElement(body, "geom", shape | SEEN)
+    ElementTree.SubElement(body, "geom", shape | VISUAL_ONLY)
 
 
 def _room(floor_body: bool) -> tuple[ElementTree.Element, ElementTree.Element]:
-    """A room with a ground and nothing else; some of the benchmark's problems look for a body `floor`."""
+    """Makes a room with a ground and nothing else; some of the benchmark's problems look for a body `floor`."""
     root = ElementTree.Element("mujoco", model="arena")
     _assets(ElementTree.SubElement(root, "asset"))
     world = ElementTree.SubElement(root, "worldbody")
@@ -164,20 +169,24 @@ def _room(floor_body: bool) -> tuple[ElementTree.Element, ElementTree.Element]:
 
 def _surroundings(world: ElementTree.Element, walls: tuple[Wall, ...]) -> None:
     for wall in walls:
-        place = {"pos": numbers(wall.at), "quat": numbers(wall.quaternion), "size": numbers(wall.half)}
-        seen = {"name": f"wall_{wall.name}_visual", "type": "box", "material": "walls_mat"}
-        ElementTree.SubElement(world, "geom", seen | place | SEEN)
+        pose = {
+            "pos": format_numbers(wall.at),
+            "quat": format_numbers(wall.quaternion),
+            "size": format_numbers(wall.half),
+        }
+        visual = {"name": f"wall_{wall.name}_visual", "type": "box", "material": "walls_mat"}
+        ElementTree.SubElement(world, "geom", visual | pose | VISUAL_ONLY)
     for index, at in enumerate(LIGHTS, start=1):
         shine = {"diffuse": ".8 .8 .8", "specular": "0.3 0.3 0.3", "castshadow": "false"}
-        place = {"name": f"light{index}", "pos": numbers(at), "dir": "0 -.15 -1"}
-        ElementTree.SubElement(world, "light", place | shine)
+        pose = {"name": f"light{index}", "pos": format_numbers(at), "dir": "0 -.15 -1"}
+        ElementTree.SubElement(world, "light", pose | shine)
     for camera in CAMERAS:
-        place = {"name": camera.name, "pos": numbers(camera.at), "quat": numbers(camera.quaternion)}
-        ElementTree.SubElement(world, "camera", place, mode="fixed")
+        pose = {"name": camera.name, "pos": format_numbers(camera.at), "quat": format_numbers(camera.quaternion)}
+        ElementTree.SubElement(world, "camera", pose, mode="fixed")
 
 
 def _assets(asset: ElementTree.Element) -> None:
-    """Sky, and the two textures whose file names the benchmark replaces by those of its arena style."""
+    """Adds the sky, and the two textures whose files the benchmark replaces by those of its arena style."""
     sky = {"type": "skybox", "builtin": "gradient", "width": "64", "height": "64"}
     ElementTree.SubElement(asset, "texture", sky, rgb1=".9 .9 1", rgb2=".2 .3 .4")
     for name, file, material in (

@@ -1,22 +1,22 @@
-"""Fixtures with moving parts: two cabinets of three drawers, a stove with a knob, a microwave with a door.
+"""Placeholders of fixtures with moving parts: cabinets of three drawers, a stove with a knob, a microwave with a door.
 
 Joints and regions are the benchmark's to the last digit: they decide what a stored state and a goal mean.
 """
 
-from rlgen.libero.placeholders.compounds import disc, paint
+from rlgen.libero.placeholders.compounds import colored, disc
 from rlgen.libero.placeholders.mjcf import CONTACT
 from rlgen.libero.placeholders.shapes import (
     Box,
+    BurnerLight,
     Color,
     Cylinder,
     Fixture,
-    Glow,
     Joint,
-    Paint,
     Part,
-    Reach,
+    PlacementExtent,
     Region,
     Turn,
+    VisualShape,
 )
 
 WALNUT: Color = (0.26, 0.19, 0.14)
@@ -29,16 +29,16 @@ COAL: Color = (0.12, 0.12, 0.13)
 RED: Color = (0.9, 0.05, 0.05)
 # Regions of shelves and drawers are boxes whose first edge is upright.
 UPRIGHT = (0.70711, 0.0, 0.70711, 0.0)
-# What MuJoCo takes where nothing is said, which the benchmark leaves its stove plate and its microwave at.
+# MuJoCo's defaults, which the benchmark uses for its stove plate and its microwave.
 PLAIN = {"friction": "1 0.005 0.0001", "solref": "0.02 1", "solimp": "0.9 0.95 0.001"}
-# The microwave is felt by everything but itself, so that its door may lie in its frame.
+# The microwave collides with everything but itself, so that its door can lie in its frame.
 BODY = {"friction": "1 0.005 0.0001", "solref": "0.02 1", "solimp": "0.8 0.9 0.01", "margin": "0.001"}
 BODY |= {"contype": "0", "conaffinity": "1"}
-SMALL = Reach(bottom=-0.045, top=0.045, radius=0.045)
+SMALL = PlacementExtent(bottom=-0.045, top=0.045, radius=0.045)
 
 
 def _drawer(name: str, level: float, handle: float, region: Region, body: Color) -> Part:
-    """A box without a lid; `level` is the height of its middle, `handle` that of the bar to pull it by."""
+    """Makes a box without a lid; `level` is the height of its middle, `handle` that of the bar to pull it by."""
     walls = (
         Box((0.1093, 0.0065, 0.0343), (0.0033, -0.0714, level - 0.0005)),
         Box((0.1068, 0.0036, 0.0321), (0.0033, 0.0908, level)),
@@ -46,16 +46,16 @@ def _drawer(name: str, level: float, handle: float, region: Region, body: Color)
         Box((0.0024, 0.0814, 0.0315), (0.1089, 0.0112, level)),
         Box((0.1069, 0.0808, 0.0040), (0.0034, 0.0106, level - 0.0284)),
     )
-    # The bar's two holders are only seen: a finger finds room behind it wherever it comes from.
+    # The bar's two holders are visual only, so that a finger finds room behind it from anywhere.
     bar = Box((0.0444, 0.0077, 0.0082), (-0.0028, -0.1016, handle))
     holders = tuple(Box((0.005, 0.010, 0.005), (x, -0.0840, handle)) for x in (-0.0350, 0.0294))
     joint = Joint(f"{name}_level", "slide", (0.0, 1.0, 0.0), (-0.16, 0.01), 50.0)
-    look = (*paint(walls, body), *paint((bar, *holders), STEEL))
-    return Part(f"cabinet_{name}", (*walls, bar), look, contact=CONTACT, regions=(region,), joint=joint)
+    visuals = (*colored(walls, body), *colored((bar, *holders), STEEL))
+    return Part(f"cabinet_{name}", (*walls, bar), visuals, contact=CONTACT, regions=(region,), joint=joint)
 
 
 def _cabinet(name: str, case: Color, front: Color) -> Fixture:
-    """A chest of drawers, open towards -y."""
+    """Makes a chest of drawers, open towards -y."""
     panels = (
         Box((0.1254, 0.0941, 0.0014), (0.0039, 0.0158, 0.2216)),
         Box((0.0052, 0.0954, 0.1078), (-0.1122, 0.0163, 0.1123)),
@@ -71,29 +71,29 @@ def _cabinet(name: str, case: Color, front: Color) -> Fixture:
         )
     )
     lid = Region("top_side", (0.12534, 0.09438, 0.00147), (0.00354, 0.01567, 0.22152))
-    base = Part("base", panels, paint(panels, case), 0.17624, CONTACT, (lid,), parts=drawers)
+    base = Part("base", panels, colored(panels, case), 0.17624, CONTACT, (lid,), parts=drawers)
     return Fixture(name, Part("object", parts=(base,)), SMALL)
 
 
-# A plate that things are cooked on, and beside it a knob: a round foot with a blade on it.
+# A cooking plate, and beside it a knob: a round foot with a blade on it.
 _PLATE = (Box((0.095, 0.095, 0.02275), (0.0, 0.0, 0.00275)),)
 _FOOT = disc(0.0470, 0.0062, (0.0013, 0.0043, 0.0066))
 _BLADE = Box((0.0115, 0.0447, 0.0188), (0.0013, 0.0073, 0.0312))
 _BURNER = Part(
     "burner",
     _PLATE,
-    (*paint(_PLATE, STEEL), Paint(Cylinder(0.075, 0.0010, (0.0, 0.0, 0.0255)), IRON)),
+    (*colored(_PLATE, STEEL), VisualShape(Cylinder(0.075, 0.0010, (0.0, 0.0, 0.0255)), IRON)),
     1.4801,
     PLAIN,
     (Region("cook_region", (0.075, 0.075, 0.0025), (0.0, 0.0, 0.0)),),
-    Glow("burner", 0.0625, 0.0005, (0.0, 0.0, 0.022), RED),
+    BurnerLight("burner", 0.0625, 0.0005, (0.0, 0.0, 0.022), RED),
     at=(0.15, 0.0, 0.0),
     parts=(Part("burner_plate"),),
 )
 _KNOB = Part(
     "button",
     (*_FOOT, _BLADE),
-    (Paint(Cylinder(0.046, 0.0062, (0.0013, 0.0043, 0.0066)), IRON), Paint(_BLADE, COAL)),
+    (VisualShape(Cylinder(0.046, 0.0062, (0.0013, 0.0043, 0.0066)), IRON), VisualShape(_BLADE, COAL)),
     contact=CONTACT,
     turn=Turn("z", 90.0),
     joint=Joint("button", "hinge", (0.0, 0.0, 1.0), (-0.005, 2.1), 1.0),
@@ -114,7 +114,7 @@ _WINDOW = Box((0.0900, 0.0124, 0.0650), (0.1100, -0.0130, 0.0))
 _DOOR = Part(
     "microdoorroot",
     (_PANEL, _GRIP),
-    (Paint(_PANEL, COAL), Paint(_WINDOW, IRON), *paint((_GRIP, *_HOLDERS), STEEL)),
+    (VisualShape(_PANEL, COAL), VisualShape(_WINDOW, IRON), *colored((_GRIP, *_HOLDERS), STEEL)),
     0.26,
     BODY | {"solimp": "0.8 0.9 0.01"},
     at=(-0.1725, -0.088, 0.096),
@@ -125,7 +125,7 @@ MICROWAVE = Fixture(
     Part(
         "object",
         _CASE,
-        paint(_CASE, IRON),
+        colored(_CASE, IRON),
         3.0,
         BODY,
         (
@@ -134,7 +134,7 @@ MICROWAVE = Fixture(
         ),
         parts=(_DOOR,),
     ),
-    Reach(bottom=-0.06, top=0.06, radius=0.015),
+    PlacementExtent(bottom=-0.06, top=0.06, radius=0.015),
 )
 ARTICULATED = (
     _cabinet("wooden_cabinet", WALNUT, CHESTNUT),

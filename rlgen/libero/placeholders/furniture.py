@@ -1,10 +1,10 @@
-"""What holds other things: tray, rack, caddy and shelf; and the books and the bottle that they hold.
+"""Placeholders of tray, rack, caddy and shelf, and of the books and the bottle that they hold.
 
 Regions are the benchmark's to the last digit. Outer dimensions, frames and masses are near the benchmark's.
 """
 
-from rlgen.libero.placeholders.compounds import paint
-from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Paint, Placeholder, Region, Turn
+from rlgen.libero.placeholders.compounds import colored
+from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Placeholder, Region, Turn, VisualShape
 
 FAMILY = "turbosquid_objects"
 PINE: Color = (0.88, 0.74, 0.52)
@@ -21,17 +21,17 @@ HALF_ROUND = (0.0, 0.0, 1.0, 0.0)
 
 
 def _book(name: str, mass: float, block: Box, cover: Color) -> Placeholder:
-    """Standing, with its back towards -y."""
+    """Makes a standing book with its spine towards -y."""
     x, y, z = block.half
     pages = Box((0.8 * x, 0.05 * y, 0.97 * z), (block.at[0], block.at[1] + 0.96 * y, block.at[2]))
-    return Placeholder(name, FAMILY, mass, (block,), (Paint(block, cover), Paint(pages, PAPER)))
+    return Placeholder(name, FAMILY, mass, (block,), (VisualShape(block, cover), VisualShape(pages, PAPER)))
 
 
 BOOKS = (
     _book("black_book", 0.04255, Box((0.01434, 0.0552, 0.0672), (-0.0005, -0.0121, 0.0694)), INK),
     _book("yellow_book", 0.02813, Box((0.01177, 0.0489, 0.0611), (0.0016, 0.0001, 0.0631)), AMBER),
 )
-# Eight-sided about z, so that it lies still on its side; a box for its shoulder and one for its neck.
+# Eight-sided about z, so that it does not roll on its side; a box for its shoulder and one for its neck.
 _BODY = tuple(
     Box((0.0212, 0.0088, 0.0385 - (0.0003 if degrees % 90 else 0.0)), (0.0004, 0.0001, 0.0396), Turn("z", degrees))
     for degrees in (0.0, 45.0, 90.0, 135.0)
@@ -44,9 +44,9 @@ WINE_BOTTLE = Placeholder(
     0.01539,
     (*_BODY, _SHOULDER, _NECK),
     (
-        Paint(Cylinder(0.0215, 0.0385, (0.0004, 0.0001, 0.0396)), GLASS),
-        Paint(Cylinder(0.0219, 0.0160, (0.0004, 0.0001, 0.0400)), LABEL),
-        *paint((_SHOULDER, _NECK), GLASS),
+        VisualShape(Cylinder(0.0215, 0.0385, (0.0004, 0.0001, 0.0396)), GLASS),
+        VisualShape(Cylinder(0.0219, 0.0160, (0.0004, 0.0001, 0.0400)), LABEL),
+        *colored((_SHOULDER, _NECK), GLASS),
     ),
 )
 _TRAY = (
@@ -64,7 +64,7 @@ TRAY = Placeholder(
     FAMILY,
     0.05715,
     _TRAY,
-    (*paint(_TRAY, PINE), *paint(_POSTS, TEAK)),
+    (*colored(_TRAY, PINE), *colored(_POSTS, TEAK)),
     (Region("contain_region", (0.04038, 0.07839, 0.13549), (0.00863, -0.00471, 0.04255), UPRIGHT),),
 )
 # A plank that slopes down towards -y to a lip, which is where a bottle lies, and a second one below.
@@ -81,13 +81,13 @@ WINE_RACK = Placeholder(
     FAMILY,
     0.15275,
     _RACK,
-    paint(_RACK, CHERRY),
+    colored(_RACK, CHERRY),
     (Region("top_region", (0.10087, 0.022, 0.00251), (0.0, -0.08003, 0.21745), (0.85491, -0.51877, 0.0, 0.0)),),
 )
 
 
 def _panel(y: float) -> tuple[Box, Box]:
-    """A side of the caddy's left compartment: low in front, high behind."""
+    """Makes a side of a compartment of the caddy: low in front, high behind."""
     return Box((0.0706, 0.0036, 0.0333), (0.0, y, 0.0452)), Box((0.0200, 0.0036, 0.0300), (0.0500, y, 0.1050))
 
 
@@ -108,7 +108,7 @@ CADDY = Placeholder(
     FAMILY,
     0.27796,
     _CADDY,
-    paint(_CADDY, BEECH),
+    colored(_CADDY, BEECH),
     (
         Region("right_contain_region", _NOOK, (0.00631, -0.14339, 0.06558), HALF_ROUND),
         Region("left_contain_region", _NOOK, (0.00631, 0.14551, 0.06558), HALF_ROUND),
@@ -133,7 +133,7 @@ SHELF = Placeholder(
     FAMILY,
     0.20633,
     _SHELF,
-    paint(_SHELF, TEAK),
+    colored(_SHELF, TEAK),
     (
         Region("top_side", (0.17557, 0.09438, 0.00147), (0.00496, 0.01567, 0.20688)),
         Region("top_region", (0.06739, 0.08564, 0.15093), (0.00538, 0.01687, 0.13672), (0.70711, 0.0, -0.70711, 0.0)),

@@ -1,11 +1,11 @@
-"""Groceries.
+"""Placeholders of groceries.
 
-Outer dimensions, frames, masses and placement heights are the benchmark's; shapes and colours are our own.
+Outer dimensions, frames, masses and placement heights are the benchmark's; shapes and colors are not.
 Cans, cartons and tall bottles have y along their height; packets and the barbecue bottle have z.
 """
 
-from rlgen.libero.placeholders.compounds import octagonal_prism, paint
-from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Paint, Placeholder, Reach, Turn
+from rlgen.libero.placeholders.compounds import colored, octagonal_prism
+from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Placeholder, PlacementExtent, Turn, VisualShape
 
 FAMILY = "stable_hope_objects"
 WHITE: Color = (0.93, 0.93, 0.90)
@@ -24,56 +24,60 @@ PINE: Color = (0.05, 0.25, 0.14)
 NAVY: Color = (0.10, 0.14, 0.42)
 TAN: Color = (0.80, 0.65, 0.42)
 VIOLET: Color = (0.38, 0.36, 0.72)
-# How far a label stands off the surface it is on, so that the two do not flicker in pictures.
+# Distance of a label from the surface below it, so that the two do not flicker in images.
 LABEL = 0.0004
-# Where placement takes most of these to end, whatever their shape.
-TALL = Reach()
+# The extent of most objects in the benchmark's placement, whatever their shape.
+TALL = PlacementExtent()
 
 
-def _can(name: str, mass: float, reach: Reach, *, apothem: float, z: float, label: Color, band: Color) -> Placeholder:
-    """A tin along y, with a label of two colours."""
-    centre, upright = (-0.0001, -0.0005, z), Turn("x", 90.0)
-    look = (
-        Paint(Cylinder(apothem + LABEL, 0.0355, centre, upright), label),
-        Paint(Cylinder(apothem + 2 * LABEL, 0.0090, (-0.0001, -0.0160, z), upright), band),
-        Paint(Cylinder(apothem, 0.0380, centre, upright), SILVER),
+def _can(
+    name: str, mass: float, extent: PlacementExtent, *, apothem: float, z: float, label: Color, band: Color
+) -> Placeholder:
+    """Makes a can along y, with a label of two colors."""
+    center, upright = (-0.0001, -0.0005, z), Turn("x", 90.0)
+    visuals = (
+        VisualShape(Cylinder(apothem + LABEL, 0.0355, center, upright), label),
+        VisualShape(Cylinder(apothem + 2 * LABEL, 0.0090, (-0.0001, -0.0160, z), upright), band),
+        VisualShape(Cylinder(apothem, 0.0380, center, upright), SILVER),
     )
-    return Placeholder(name, FAMILY, mass, octagonal_prism(apothem, 0.0380, centre), look, reach=reach)
+    return Placeholder(name, FAMILY, mass, octagonal_prism(apothem, 0.0380, center), visuals, extent=extent)
 
 
-def _carton(name: str, mass: float, reach: Reach, *, x: float, body: Color, band: Color, roof: Color) -> Placeholder:
-    """A litre of something along y: a square trunk, and a roof that is a bar lying on its edge."""
-    trunk = Box((0.02625, 0.05475, 0.02625), (x, -0.0150, 0.0))
+def _carton(
+    name: str, mass: float, extent: PlacementExtent, *, x: float, body: Color, band: Color, roof: Color
+) -> Placeholder:
+    """Makes a carton along y: a square box, and a gable roof that is a bar lying on its edge."""
+    carton = Box((0.02625, 0.05475, 0.02625), (x, -0.0150, 0.0))
     gable = Box((0.0264, 0.01535, 0.01535), (0.0, 0.0397, 0.0), Turn("x", 45.0), density=0.35)
     belt = Box((0.02625 + LABEL, 0.0200, 0.02625 + LABEL), (x, -0.0240, 0.0))
-    look = (Paint(trunk, body), Paint(gable, roof), Paint(belt, band))
-    return Placeholder(name, FAMILY, mass, (trunk, gable), look, reach=reach)
+    visuals = (VisualShape(carton, body), VisualShape(gable, roof), VisualShape(belt, band))
+    return Placeholder(name, FAMILY, mass, (carton, gable), visuals, extent=extent)
 
 
-def _packet(name: str, mass: float, reach: Reach, *, box: Box, edge: Color, face: Color) -> Placeholder:
-    """A flat cardboard box with a patch on both faces."""
+def _packet(name: str, mass: float, extent: PlacementExtent, *, box: Box, edge: Color, face: Color) -> Placeholder:
+    """Makes a flat cardboard box with a patch on both faces."""
     x, y, z = box.half
     patch = Box((0.62 * x, 0.70 * y, z + LABEL), box.at)
-    return Placeholder(name, FAMILY, mass, (box,), (Paint(box, edge), Paint(patch, face)), reach=reach)
+    return Placeholder(name, FAMILY, mass, (box,), (VisualShape(box, edge), VisualShape(patch, face)), extent=extent)
 
 
 def _bottle(
     name: str,
     mass: float,
-    reach: Reach = TALL,
+    extent: PlacementExtent = TALL,
     *,
     glass: tuple[Box, ...],
     cap: Box,
     label: Box,
     colors: tuple[Color, Color, Color],
 ) -> Placeholder:
-    """A stack of boxes; `colors` are those of the glass, the cap and the label, which is only seen."""
-    look = (*paint(glass, colors[0]), Paint(cap, colors[1]), Paint(label, colors[2]))
-    return Placeholder(name, FAMILY, mass, (*glass, cap), look, reach=reach)
+    """Makes a bottle from a stack of boxes; `colors` are those of glass, cap and label, which is visual only."""
+    visuals = (*colored(glass, colors[0]), VisualShape(cap, colors[1]), VisualShape(label, colors[2]))
+    return Placeholder(name, FAMILY, mass, (*glass, cap), visuals, extent=extent)
 
 
 def _dressing(name: str, y: float, colors: tuple[Color, Color, Color]) -> Placeholder:
-    """A bottle of salad dressing, its middle at `y`."""
+    """Makes a bottle of salad dressing whose middle is at `y`."""
     return _bottle(
         name,
         0.0218,
@@ -90,14 +94,14 @@ def _dressing(name: str, y: float, colors: tuple[Color, Color, Color]) -> Placeh
 
 
 GROCERIES = (
-    _can("alphabet_soup", 0.0259, Reach(bottom=-0.04), apothem=0.0312, z=-0.0037, label=BLUE, band=ORANGE),
+    _can("alphabet_soup", 0.0259, PlacementExtent(bottom=-0.04), apothem=0.0312, z=-0.0037, label=BLUE, band=ORANGE),
     _can("tomato_sauce", 0.0266, TALL, apothem=0.0309, z=-0.0033, label=GREEN, band=RED),
-    _carton("milk", 0.0317, Reach(radius=0.03), x=0.0004, body=WHITE, band=BLUE, roof=SKY),
+    _carton("milk", 0.0317, PlacementExtent(radius=0.03), x=0.0004, body=WHITE, band=BLUE, roof=SKY),
     _carton("orange_juice", 0.0317, TALL, x=-0.0004, body=ORANGE, band=YELLOW, roof=GREEN),
     _packet(
         "butter",
         0.00525,
-        Reach(bottom=-0.02, top=0.02, radius=0.02),
+        PlacementExtent(bottom=-0.02, top=0.02, radius=0.02),
         box=Box((0.0381, 0.0198, 0.0087)),
         edge=YELLOW,
         face=RED,
@@ -105,7 +109,7 @@ GROCERIES = (
     _packet(
         "cream_cheese",
         0.00619,
-        Reach(bottom=-0.025, top=0.025, radius=0.03),
+        PlacementExtent(bottom=-0.025, top=0.025, radius=0.03),
         box=Box((0.0406, 0.0213, 0.0089)),
         edge=SILVER,
         face=VIOLET,
@@ -136,7 +140,7 @@ GROCERIES = (
     _bottle(
         "bbq_sauce",
         0.0122,
-        Reach(top=0.06, radius=0.015),
+        PlacementExtent(top=0.06, radius=0.015),
         glass=(
             Box((0.0235, 0.0145, 0.0268), (0.0, 0.0, -0.0278)),
             Box((0.0181, 0.0145, 0.0143), (0.0, 0.0, 0.0123)),

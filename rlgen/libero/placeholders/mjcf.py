@@ -1,111 +1,126 @@
-"""Writes a stand-in as the MJCF that the benchmark's object classes read."""
+"""MJCF of placeholder assets, in the form that the benchmark's object classes read."""
 
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from rlgen.libero.placeholders.shapes import Box, Cylinder, Fixture, Paint, Part, Placeholder, Reach, Region
+from rlgen.libero.placeholders.shapes import (
+    Box,
+    Cylinder,
+    Fixture,
+    Part,
+    Placeholder,
+    PlacementExtent,
+    Region,
+    VisualShape,
+)
 
-# Contact constants of every object of the benchmark: stiff, little slip, and much torsional friction.
+# Contact parameters of every object of the benchmark: stiff, with little slip and much torsional friction.
 CONTACT = {"solimp": "0.998 0.998 0.001", "solref": "0.001 1", "friction": "0.95 0.3 0.1"}
 
 
-def numbers(values: Sequence[float]) -> str:
-    """Numbers as MJCF wants them, to a tenth of a micrometre."""
+def format_numbers(values: Sequence[float]) -> str:
+    """Formats numbers for an attribute of MJCF, with seven significant digits."""
     return " ".join(f"{value:.7g}" for value in values)
 
 
 def to_text(root: ElementTree.Element) -> str:
-    """An indented document, the same on every machine."""
+    """Returns the document as indented text, the same on every machine."""
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def object_xml(row: Placeholder) -> str:
-    """One object: collision boxes in group 0, painted shapes in group 1, and the sites that placement reads.
+def object_xml(placeholder: Placeholder) -> str:
+    """Returns the MJCF of an object: collision boxes in group 0, visual shapes in group 1, and placement sites.
 
-    The benchmark takes the body named `object`, adds a free joint, and prefixes names with the instance's.
+    The benchmark takes the body named `object`, adds a free joint, and prefixes names with that of the instance.
     """
-    root, frame = _document(row.name, row.reach)
+    root, frame = _document(placeholder.name, placeholder.extent)
     body = ElementTree.SubElement(frame, "body", name="object")
-    _regions(body, row.regions)
-    _look(body, row.look)
-    # The object's first colour, so that a view of the collision geometry alone still tells objects apart.
-    color = numbers((*row.look[0].color, 1.0))
-    total = sum(box.weight for box in row.solid)
-    for box in row.solid:
-        share = numbers([row.mass * box.weight / total])
-        _geom(body, box, rgba=color, group="0", mass=share, **CONTACT)
+    _add_regions(body, placeholder.regions)
+    _add_visuals(body, placeholder.visuals)
+    # In the object's first color, objects are told apart even where only collision geoms are rendered.
+    color = format_numbers((*placeholder.visuals[0].color, 1.0))
+    total = sum(box.weight for box in placeholder.collision)
+    for box in placeholder.collision:
+        mass = format_numbers([placeholder.mass * box.weight / total])
+        _add_geom(body, box, rgba=color, group="0", mass=mass, **CONTACT)
     return to_text(root)
 
 
-def fixture_xml(row: Fixture) -> str:
-    """A fixture with its parts, which the benchmark fixes to the table."""
-    root, frame = _document(row.name, row.reach)
-    _part(frame, row.root)
+def fixture_xml(fixture: Fixture) -> str:
+    """Returns the MJCF of a fixture with its parts, which the benchmark fixes to the table."""
+    root, frame = _document(fixture.name, fixture.extent)
+    _add_part(frame, fixture.root)
     return to_text(root)
 
 
-def _document(name: str, reach: Reach) -> tuple[ElementTree.Element, ElementTree.Element]:
-    """An empty MJCF, and in it the frame that has the sites of placement."""
+def _document(name: str, extent: PlacementExtent) -> tuple[ElementTree.Element, ElementTree.Element]:
+    """Returns an empty MJCF, and in it the body with the sites that the benchmark's placement reads."""
     root = ElementTree.Element("mujoco", model=name)
-    # Not reflective: a mirror image of every flat face would double what is drawn.
+    # Not reflective: every flat face would show a mirror image.
     asset = ElementTree.SubElement(root, "asset")
     ElementTree.SubElement(asset, "material", name="plain", specular="0.2", shininess="0.2")
     frame = ElementTree.SubElement(ElementTree.SubElement(root, "worldbody"), "body")
-    _site(frame, "bottom_site", (0.0, 0.0, reach.bottom), (0.005,))
-    _site(frame, "top_site", (0.0, 0.0, reach.top), (0.005,))
-    _site(frame, "horizontal_radius_site", (reach.radius, reach.radius, 0.0), (0.005,))
+    _add_site(frame, "bottom_site", (0.0, 0.0, extent.bottom), (0.005,))
+    _add_site(frame, "top_site", (0.0, 0.0, extent.top), (0.005,))
+    _add_site(frame, "horizontal_radius_site", (extent.radius, extent.radius, 0.0), (0.005,))
     return root, frame
 
 
-def _part(parent: ElementTree.Element, part: Part) -> None:
-    place = {"name": part.name, "pos": numbers(part.at)}
+def _add_part(parent: ElementTree.Element, part: Part) -> None:
+    pose = {"name": part.name, "pos": format_numbers(part.at)}
     if part.turn is not None:
-        place["quat"] = numbers(part.turn.quaternion)
-    body = ElementTree.SubElement(parent, "body", place)
+        pose["quat"] = format_numbers(part.turn.quaternion)
+    body = ElementTree.SubElement(parent, "body", pose)
     if part.joint is not None:
         joint = part.joint
-        motion = {"name": joint.name, "type": joint.kind, "axis": numbers(joint.axis), "damping": str(joint.damping)}
-        ElementTree.SubElement(body, "joint", motion, limited="true", range=numbers(joint.limits))
+        motion = {
+            "name": joint.name,
+            "type": joint.kind,
+            "axis": format_numbers(joint.axis),
+            "damping": str(joint.damping),
+        }
+        ElementTree.SubElement(body, "joint", motion, limited="true", range=format_numbers(joint.limits))
         if part.mass is None:
-            # What the benchmark gives its drawers and its knob; it is what makes them so sluggish.
+            # The inertia of the benchmark's drawers and knob, which makes them sluggish.
             ElementTree.SubElement(body, "inertial", pos="0 0 0", mass="3", diaginertia="1 1 1")
-    _regions(body, part.regions)
-    if part.glow is not None:
-        lamp = {"type": "cylinder", "pos": numbers(part.glow.at), "rgba": numbers((*part.glow.color, 1.0))}
-        size = numbers((part.glow.radius, part.glow.half_height))
-        ElementTree.SubElement(body, "site", lamp, name=part.glow.name, size=size)
-    _look(body, part.look)
-    total = sum(box.weight for box in part.solid)
-    for box in part.solid:
-        share = {} if part.mass is None else {"mass": numbers([part.mass * box.weight / total])}
-        color = numbers((*part.look[0].color, 1.0))
-        _geom(body, box, rgba=color, group="0", **share, **part.contact)
+    _add_regions(body, part.regions)
+    if part.burner_light is not None:
+        light = part.burner_light
+        shape = {"type": "cylinder", "pos": format_numbers(light.at), "rgba": format_numbers((*light.color, 1.0))}
+        size = format_numbers((light.radius, light.half_height))
+        ElementTree.SubElement(body, "site", shape, name=light.name, size=size)
+    _add_visuals(body, part.visuals)
+    total = sum(box.weight for box in part.collision)
+    for box in part.collision:
+        mass = {} if part.mass is None else {"mass": format_numbers([part.mass * box.weight / total])}
+        color = format_numbers((*part.visuals[0].color, 1.0))
+        _add_geom(body, box, rgba=color, group="0", **mass, **part.contact)
     for child in part.parts:
-        _part(body, child)
+        _add_part(body, child)
 
 
-def _regions(body: ElementTree.Element, regions: Sequence[Region]) -> None:
+def _add_regions(body: ElementTree.Element, regions: Sequence[Region]) -> None:
     for region in regions:
-        shape = {"type": "box", "quat": numbers(region.quaternion), "group": "0"}
-        _site(body, region.name, region.at, region.half, **shape)
+        shape = {"type": "box", "quat": format_numbers(region.quaternion), "group": "0"}
+        _add_site(body, region.name, region.at, region.half, **shape)
 
 
-def _look(body: ElementTree.Element, look: Sequence[Paint]) -> None:
-    for paint in look:
-        painted = {"group": "1", "mass": "0", "contype": "0", "conaffinity": "0", "material": "plain"}
-        _geom(body, paint.shape, rgba=numbers((*paint.color, 1.0)), **painted)
+def _add_visuals(body: ElementTree.Element, visuals: Sequence[VisualShape]) -> None:
+    for visual in visuals:
+        attributes = {"group": "1", "mass": "0", "contype": "0", "conaffinity": "0", "material": "plain"}
+        _add_geom(body, visual.shape, rgba=format_numbers((*visual.color, 1.0)), **attributes)
 
 
-def _geom(body: ElementTree.Element, shape: Box | Cylinder, **attributes: str) -> None:
-    place = {"type": shape.kind, "size": numbers(shape.size), "pos": numbers(shape.at)}
+def _add_geom(body: ElementTree.Element, shape: Box | Cylinder, **attributes: str) -> None:
+    fixed = {"type": shape.kind, "size": format_numbers(shape.size), "pos": format_numbers(shape.at)}
     if shape.turn is not None:
-        place["quat"] = numbers(shape.turn.quaternion)
-    ElementTree.SubElement(body, "geom", place | attributes)
+        fixed["quat"] = format_numbers(shape.turn.quaternion)
+    ElementTree.SubElement(body, "geom", fixed | attributes)
 
 
-def _site(
+def _add_site(
     parent: ElementTree.Element, name: str, at: Sequence[float], size: Sequence[float], **attributes: str
 ) -> None:
-    invisible = {"name": name, "pos": numbers(at), "size": numbers(size), "rgba": "0 0 0 0"}
+    invisible = {"name": name, "pos": format_numbers(at), "size": format_numbers(size), "rgba": "0 0 0 0"}
     ElementTree.SubElement(parent, "site", invisible | attributes)

@@ -1,4 +1,4 @@
-"""What a stand-in is made of. Lengths in metres, masses in kilograms, angles in degrees."""
+"""Building blocks of placeholder assets. Lengths in metres, masses in kilograms, angles in degrees."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class Turn:
 
     @property
     def quaternion(self) -> tuple[float, float, float, float]:
-        """The same rotation as `(w, x, y, z)`."""
+        """Returns the rotation as `(w, x, y, z)`."""
         half = math.radians(self.degrees) / 2
         x, y, z = (math.sin(half) if axis == self.axis else 0.0 for axis in "xyz")
         return math.cos(half), x, y, z
@@ -26,14 +26,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Lean:
-    """A slab that leans outwards, away from z by `tilt`, on the side of a round thing that `azimuth` tells."""
+    """The rotation of a wall of a round object: leaning outwards from z by `tilt`, on the side at `azimuth`."""
 
     azimuth: float
     tilt: float
 
     @property
     def quaternion(self) -> tuple[float, float, float, float]:
-        """About y by the tilt, then about z by the azimuth, as `(w, x, y, z)`."""
+        """Returns the rotation about y by the tilt, then about z by the azimuth, as `(w, x, y, z)`."""
         a, t = math.radians(self.azimuth) / 2, math.radians(self.tilt) / 2
         return (
             math.cos(a) * math.cos(t),
@@ -45,9 +45,13 @@ class Lean:
 
 @dataclass(frozen=True)
 class Box:
-    """A box given by half its edges, its centre in the object's frame, and how it is turned.
+    """A box.
 
-    `density` is relative to the other boxes of the object; it puts the centre of mass where it belongs.
+    Attributes:
+      half: half sizes.
+      at: center in the object's frame.
+      turn: rotation in the object's frame.
+      density: relative to the other boxes of the object, to put the center of mass in the right position.
     """
 
     half: Vector
@@ -63,13 +67,13 @@ class Box:
 
     @property
     def weight(self) -> float:
-        """Volume times relative density."""
+        """Returns volume times relative density."""
         return 8 * math.prod(self.half) * self.density
 
 
 @dataclass(frozen=True)
 class Cylinder:
-    """A cylinder about its own z, to be looked at only: it makes too few contacts to be gripped well."""
+    """A cylinder about its own z, for visual shapes only: it makes too few contacts to be gripped well."""
 
     radius: float
     half_height: float
@@ -84,8 +88,8 @@ class Cylinder:
 
 
 @dataclass(frozen=True)
-class Paint:
-    """A shape that is seen but not felt."""
+class VisualShape:
+    """A colored shape without collisions."""
 
     shape: Box | Cylinder
     color: Color
@@ -93,7 +97,7 @@ class Paint:
 
 @dataclass(frozen=True)
 class Region:
-    """A box-shaped site that a goal can refer to; `quaternion` is the benchmark's own, `(w, x, y, z)`."""
+    """A box-shaped site that goals refer to; `quaternion` `(w, x, y, z)` is the benchmark's own."""
 
     name: str
     half: Vector
@@ -102,8 +106,8 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Glow:
-    """A flat cylinder that the benchmark shows while its stove is on."""
+class BurnerLight:
+    """The flat cylinder that the benchmark shows while a stove is on."""
 
     name: str
     radius: float
@@ -114,11 +118,11 @@ class Glow:
 
 @dataclass(frozen=True)
 class Joint:
-    """How a part moves against the part that it belongs to.
+    """The joint between a part and its parent.
 
     Attributes:
-      name: the benchmark's.
-      kind: a drawer slides, a door and a knob turn on a hinge.
+      name: the benchmark's name.
+      kind: `slide` for drawers, `hinge` for doors and knobs.
       axis: of the motion, through the part's origin.
       limits: metres or radians.
       damping: N s/m or N m s/rad.
@@ -136,26 +140,26 @@ class Part:
     """A body of a fixture.
 
     Attributes:
-      name: the benchmark's; the root's is `object`.
-      solid: what collides.
-      look: what is seen.
-      mass: of the boxes together, shared by weight; None where the benchmark states the inertia itself.
+      name: the benchmark's name; that of the root is `object`.
+      collision: boxes that collide.
+      visuals: visible shapes.
+      mass: of the boxes together, distributed by weight; None where the benchmark gives the inertia itself.
       contact: attributes of the collision boxes.
       regions: sites that goals refer to.
-      glow: what lights up.
-      at: origin in the frame of the part that it belongs to.
-      turn: orientation there.
-      joint: None for what stands fast.
-      parts: what belongs to it, in the benchmark's order, which is the order of the joints.
+      burner_light: the light of a stove.
+      at: origin in the frame of the parent.
+      turn: rotation in the frame of the parent.
+      joint: to the parent; None for a fixed part.
+      parts: children, in the benchmark's order, which is the order of the joints.
     """
 
     name: str
-    solid: Sequence[Box] = ()
-    look: Sequence[Paint] = ()
+    collision: Sequence[Box] = ()
+    visuals: Sequence[VisualShape] = ()
     mass: float | None = None
     contact: Mapping[str, str] = field(default_factory=dict)
     regions: Sequence[Region] = ()
-    glow: Glow | None = None
+    burner_light: BurnerLight | None = None
     at: Vector = (0.0, 0.0, 0.0)
     turn: Turn | None = None
     joint: Joint | None = None
@@ -163,13 +167,13 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How far an object reaches from its origin, as the benchmark's placement takes it to.
+class PlacementExtent:
+    """The extent of an object from its origin, as the benchmark's placement reads it from sites.
 
     Attributes:
       bottom: height of its `bottom_site`.
       top: height of its `top_site`.
-      radius: its `horizontal_radius`, which keeps placed objects apart.
+      radius: its `horizontal_radius`, which keeps objects apart.
     """
 
     bottom: float = -0.06
@@ -179,47 +183,47 @@ class Reach:
 
 @dataclass(frozen=True)
 class Placeholder:
-    """One thing in one piece.
+    """A rigid object.
 
     Attributes:
       name: the benchmark's category.
       family: folder of the asset tree that the benchmark reads the category from.
-      mass: of the whole object, as the real one has it.
-      solid: what collides; the mass is shared among the boxes by weight.
-      look: what is seen; the first colour is like no other object's, and collision boxes have it, too.
+      mass: of the whole object, that of the benchmark's.
+      collision: boxes that collide; the mass is distributed among them by weight.
+      visuals: visible shapes; the first one's color is unique among objects and also that of the collision boxes.
       regions: sites that goals refer to.
-      reach: what placement goes by; it is not the object's outline, nor need it be near it.
+      extent: for the benchmark's placement; not necessarily close to the object's outline.
     """
 
     name: str
     family: str
     mass: float
-    solid: Sequence[Box]
-    look: Sequence[Paint]
+    collision: Sequence[Box]
+    visuals: Sequence[VisualShape]
     regions: Sequence[Region] = ()
-    reach: Reach = Reach()
+    extent: PlacementExtent = PlacementExtent()
 
     @property
     def file(self) -> str:
-        """Where the benchmark looks for it, relative to the asset tree."""
+        """Returns the path at which the benchmark looks for it, relative to the asset tree."""
         return f"{self.family}/{self.name}/{self.name}.xml"
 
 
 @dataclass(frozen=True)
 class Fixture:
-    """Something with parts that move: a cabinet, a stove, a microwave.
+    """A fixture with moving parts: a cabinet, a stove, a microwave.
 
     Attributes:
       name: the benchmark's category.
       root: its tree of parts.
-      reach: what placement goes by.
+      extent: for the benchmark's placement.
     """
 
     name: str
     root: Part
-    reach: Reach
+    extent: PlacementExtent
 
     @property
     def file(self) -> str:
-        """Where the benchmark looks for it, relative to the asset tree."""
+        """Returns the path at which the benchmark looks for it, relative to the asset tree."""
         return f"articulated_objects/{self.name}.xml"

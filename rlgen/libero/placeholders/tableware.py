@@ -1,11 +1,11 @@
-"""Bowls, plate, ramekin, mugs, pan and pot, all with z upright.
+"""Placeholders of bowls, plate, ramekin, mugs, pan and pot, all with z upright.
 
-A round thing is eight flat walls on a floor of crossed bars. Outer dimensions, frames and masses are the
+A round object is eight flat walls on a floor of crossed bars. Outer dimensions, frames and masses are the
 benchmark's.
 """
 
-from rlgen.libero.placeholders.compounds import disc, paint, ring
-from rlgen.libero.placeholders.shapes import Box, Color, Paint, Placeholder, Turn
+from rlgen.libero.placeholders.compounds import colored, disc, ring
+from rlgen.libero.placeholders.shapes import Box, Color, Placeholder, Turn, VisualShape
 
 SCANNED = "stable_scanned_objects"
 SQUID = "turbosquid_objects"
@@ -25,12 +25,12 @@ RIM: Color = (0.35, 0.20, 0.12)
 def _dish(
     name: str, mass: float, floor: tuple[Box, ...], walls: tuple[Box, ...], inside: Color, out: Color
 ) -> Placeholder:
-    return Placeholder(name, SCANNED, mass, (*floor, *walls), (*paint(walls, out), *paint(floor, inside)))
+    return Placeholder(name, SCANNED, mass, (*floor, *walls), (*colored(walls, out), *colored(floor, inside)))
 
 
-# A bowl is a small disc, a flat cone that opens up from it, and a steep wall. In some stored states it overlaps with
-# what stands beside it, and its shape low down decides whether the two are pushed apart gently. Apothems are a little
-# less than the real radii, corners a little more.
+# A bowl is a small disc, a flat cone that widens from it, and a steep wall. In some stored states it overlaps with a
+# neighboring object, and the shape of its lower part decides whether the two are pushed apart gently. Apothems are a
+# little smaller than the real radii, corners a little larger.
 BOWLS = (
     _dish(
         "akita_black_bowl",
@@ -74,7 +74,7 @@ PAN = Placeholder(
         *(_PAN_WALL := ring((0.0850, 0.0060), (0.1022, 0.0420), 0.0071, (0.0054, -0.0010))),
         (_PAN_HANDLE := Box((0.0800, 0.0127, 0.0062), (0.1790, 0.0, 0.0420), Turn("y", -7.4), density=1.4)),
     ),
-    (*paint(_PAN_WALL, SLATE), *paint(_PAN_FLOOR, BLACK), Paint(_PAN_HANDLE, BLACK)),
+    (*colored(_PAN_WALL, SLATE), *colored(_PAN_FLOOR, BLACK), VisualShape(_PAN_HANDLE, BLACK)),
 )
 
 
@@ -87,9 +87,9 @@ def _mug(
     handle: tuple[Box, ...],
     colors: tuple[Color, Color],
 ) -> Placeholder:
-    """Colours are those of the wall and of the rest."""
-    look = (*paint(walls, colors[0]), *paint((*floor, *handle), colors[1]))
-    return Placeholder(name, SQUID, mass, (*floor, *walls, *handle), look)
+    """Makes a mug; `colors` are those of the wall and of the rest."""
+    visuals = (*colored(walls, colors[0]), *colored((*floor, *handle), colors[1]))
+    return Placeholder(name, SQUID, mass, (*floor, *walls, *handle), visuals)
 
 
 # Handles are an upright bar and the arm that carries it.
@@ -128,7 +128,7 @@ MUGS = (
         colors=((0.95, 0.80, 0.10), CHALK),
     ),
 )
-_TRUNK = (
+_POT_BODY = (
     Box((0.0305, 0.0330, 0.0665), (0.0, 0.0015, 0.0004)),
     Box((0.0407, 0.0170, 0.0665), (0.0, 0.0005, 0.0004)),
 )
@@ -142,7 +142,7 @@ POT = Placeholder(
     "moka_pot",
     SQUID,
     0.06824,
-    (*_TRUNK, _SPOUT, _LID, *_HANDLE),
-    (*paint((*_TRUNK, _SPOUT), CHROME), *paint((_LID, *_HANDLE), BLACK)),
+    (*_POT_BODY, _SPOUT, _LID, *_HANDLE),
+    (*colored((*_POT_BODY, _SPOUT), CHROME), *colored((_LID, *_HANDLE), BLACK)),
 )
 TABLEWARE = (*BOWLS, PLATE, PAN, *MUGS, POT)

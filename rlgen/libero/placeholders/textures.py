@@ -1,4 +1,4 @@
-"""The few pictures that the arenas need, drawn from numbers."""
+"""Textures of the arenas, generated from numbers."""
 
 import io
 
@@ -12,14 +12,14 @@ PIXELS = 64
 
 
 def texture_files() -> dict[str, bytes]:
-    """Every texture as PNG bytes, by its name in the asset tree."""
+    """Returns the textures as PNG bytes, by their names in the asset tree."""
     floors = {name: _png(floor_pixels(color)) for name, color in FLOOR_TEXTURES.items()}
     walls = {name: _png(np.broadcast_to(np.array(color, np.uint8), (8, 8, 3))) for name, color in WALL_TEXTURES.items()}
     return floors | walls
 
 
 def floor_pixels(color: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """Four courses of planks, each shifted against the next and a shade apart, with light joints."""
+    """Generates four rows of planks, each shifted against the next and of another shade, with light joints."""
     image = np.empty((PIXELS, PIXELS, 3), np.uint8)
     joint_color = np.minimum(np.array(color) + 34, 255)
     height = PIXELS // 4
@@ -32,7 +32,7 @@ def floor_pixels(color: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    # Stored, not deflated: compressed bytes differ between zlib builds, and the tree is known by its content.
+    # Stored, not deflated: compressed bytes differ between builds of zlib, and the tree is identified by its contents.
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", compress_level=0)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The stand-ins as an asset tree on disk."""
+"""The tree of placeholder assets on disk."""
 
 import hashlib
 import os
@@ -17,18 +17,18 @@ from rlgen.libero.placeholders.textures import texture_files
 
 OBJECTS = (*GROCERIES, *CONTAINERS, *TABLEWARE, *FURNITURE)
 FIXTURES = ARTICULATED
-# A tree with this file in its root is not the benchmark's own, whatever way it was found.
+# A tree with this file in its root has placeholder assets, however it was found.
 MARKER = "STAND-INS.txt"
 MARKER_TEXT = "Plain geometry written by rlgen in place of the LIBERO object assets.\n"
 
 
 def placeholder_objects() -> frozenset[str]:
-    """The categories, as BDDL files name them, that have a stand-in."""
+    """Returns the categories, as BDDL files name them, that have a placeholder."""
     return frozenset(row.name for row in (*OBJECTS, *FIXTURES))
 
 
 def placeholder_files() -> dict[str, bytes]:
-    """The whole tree: contents by path relative to its root, the marker included."""
+    """Returns the contents of all files by path relative to the tree's root, including the marker."""
     files = {row.file: object_xml(row).encode() for row in OBJECTS}
     files |= {row.file: fixture_xml(row).encode() for row in FIXTURES}
     files |= {name: text.encode() for name, text in arena_files().items()}
@@ -36,7 +36,7 @@ def placeholder_files() -> dict[str, bytes]:
 
 
 def content_key() -> str:
-    """A short name for this version of the stand-ins, made from their contents."""
+    """Returns a short name for this version of the placeholder assets, made from their contents."""
     digest = hashlib.sha256()
     for name, data in sorted(placeholder_files().items()):
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
@@ -44,16 +44,16 @@ def content_key() -> str:
 
 
 def write_placeholders(directory: Path) -> None:
-    """Writes the tree to `directory`, whole or not at all; a tree that is already there and whole is kept.
+    """Writes the tree to `directory`, completely or not at all; a complete tree that exists is kept.
 
     Raises:
-      OSError: the place cannot be written, or holds something else; what was there before is still there.
+      OSError: the directory cannot be written, or holds something else; it is unchanged then.
     """
     directory, files = Path(directory), placeholder_files()
     if _holds(directory, files):
         return
     if directory.exists() and not (directory / MARKER).exists():
-        raise FileExistsError(f"{directory} is there and is no folder of stand-ins")
+        raise FileExistsError(f"{directory} exists and has no placeholder assets")
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent))
     try:
@@ -66,7 +66,7 @@ def write_placeholders(directory: Path) -> None:
 
 
 def _holds(directory: Path, files: dict[str, bytes]) -> bool:
-    """Whether every file is there with its exact contents."""
+    """Returns True if every file exists with its exact contents."""
     try:
         return all((directory / name).read_bytes() == data for name, data in files.items())
     except OSError:
@@ -82,7 +82,7 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 
 def _swap(fresh: Path, directory: Path, aside: Path, files: dict[str, bytes]) -> None:
-    """Puts `fresh` in the place of `directory`; gives way where another process has just done the same."""
+    """Replaces `directory` by `fresh`, unless another process has just done the same."""
     if _holds(directory, files):
         return
     if directory.exists():

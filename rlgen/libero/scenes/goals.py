@@ -87,7 +87,7 @@ def compile_goal(model: mujoco.MjModel, atoms: Sequence[dict[str, Any]]) -> Goal
         atoms=tuple(tuple(atom["words"]) for atom in atoms),
         kinds=np.array([_KINDS[atom["kind"]] for atom in atoms], np.int32),
         bodies=np.array([_body(model, atom, body) for atom, body in zip(atoms, moved, strict=True)], np.int32),
-        targets=np.array([_place(model, atom, body) for atom, body in zip(atoms, moved, strict=True)], np.int32),
+        targets=np.array([_target(model, atom, body) for atom, body in zip(atoms, moved, strict=True)], np.int32),
         sizes=np.array([atom.get("size", (0.0, 0.0, 0.0)) for atom in atoms], np.float64).reshape(-1, 3),
         joints=addresses,
         thresholds=np.array([atom.get("threshold", 0.0) for atom in atoms], np.float64),
@@ -102,7 +102,7 @@ def _body(model: mujoco.MjModel, atom: dict[str, Any], moved: int) -> int:
     return model.body(atom["body"]).id if "body" in atom else moved
 
 
-def _place(model: mujoco.MjModel, atom: dict[str, Any], moved: int) -> int:
+def _target(model: mujoco.MjModel, atom: dict[str, Any], moved: int) -> int:
     if "site" in atom:
         return model.site(atom["site"]).id
     return model.body(atom["below"]).id if "below" in atom else moved

@@ -1,4 +1,4 @@
-"""The benchmark's task files, read as the nested lists that they are."""
+"""A reader of the benchmark's task files (BDDL), which are nested lists."""
 
 import re
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ Expression = str | list["Expression"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What a BDDL file says of a task.
+    """The contents of a BDDL file.
 
     Attributes:
       objects: names of the movable objects.
-      fixtures: names of what stands fast, tables and floors included.
-      goal: atoms that must hold together, e.g. `("On", "plate_1", "main_table_stove_front_region")`.
+      fixtures: names of the fixtures, including tables and floors.
+      goal: atoms that must all hold, e.g. `("On", "plate_1", "main_table_stove_front_region")`.
       initial: atoms that hold at the start.
     """
 
@@ -46,27 +46,27 @@ def read_problem(path: Path) -> Problem:
 
 
 def parse(text: str) -> list[Expression]:
-    """The one parenthesised expression of a text, comments (`;`) left out.
+    """Parses a text of one expression in parentheses; comments (`;`) are dropped.
 
     Raises:
       ValueError: the parentheses do not match.
     """
     stack: list[list[Expression]] = [[]]
-    for word in re.findall(r"[()]|[^\s()]+", re.sub(r";.*", "", text)):
-        if word == "(":
+    for token in re.findall(r"[()]|[^\s()]+", re.sub(r";.*", "", text)):
+        if token == "(":
             stack.append([])
-        elif word == ")" and len(stack) > 1:
+        elif token == ")" and len(stack) > 1:
             stack[-2].append(stack.pop())
-        elif word == ")":
-            raise ValueError("a parenthesis closes nothing")
+        elif token == ")":
+            raise ValueError("a closing parenthesis without an opening one")
         else:
-            stack[-1].append(word)
+            stack[-1].append(token)
     if len(stack) != 1 or len(stack[0]) != 1 or not isinstance(stack[0][0], list):
         raise ValueError("expected one expression in parentheses")
     return stack[0][0]
 
 
-def _names(words: list[Expression]) -> tuple[str, ...]:
-    """`a_1 a_2 - a b_1 - b` without the categories."""
-    names = [word for before, word in zip(["", *words], words, strict=False) if word != "-" and before != "-"]
+def _names(tokens: list[Expression]) -> tuple[str, ...]:
+    """Returns the names of `a_1 a_2 - a b_1 - b`, without the categories."""
+    names = [token for before, token in zip(["", *tokens], tokens, strict=False) if token != "-" and before != "-"]
     return tuple(str(name) for name in names)

@@ -1,4 +1,4 @@
-"""The benchmark's stored initial states, read without torch and without running what a file says."""
+"""A reader of the benchmark's stored initial states that needs no torch and executes nothing from the file."""
 
 import io
 import pickle
@@ -16,7 +16,7 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
-# Everything that a pickled float array needs; `numpy.core` is where NumPy 1 kept it.
+# Everything that a pickled float array needs; `numpy.core` is its module in NumPy 1.
 _ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -27,7 +27,7 @@ _ALLOWED = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Admits the constructors of a NumPy array and nothing else."""
+    """An unpickler of NumPy arrays that refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
