@@ -60,7 +60,7 @@ class AssetOptions:
 
     @property
     def given(self) -> bool:
-        """Whether one of the options was given."""
+        """True where one of the options was given."""
         return self.assets is not None or self.placeholders
 
     def find(self) -> "AssetSource":

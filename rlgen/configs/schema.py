@@ -185,7 +185,7 @@ class PolicyConfig:
 
     @property
     def has_images(self) -> bool:
-        """Whether the policy observes images."""
+        """True where the policy observes images."""
         return self.observation == "images"
 
 

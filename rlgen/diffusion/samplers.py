@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,6 +121,10 @@ def denoise(
       clip_noise: step noise is clamped to this many standard deviations; the initial noise is not.
       clip_final: the last point is clamped to this magnitude.
     """
+    chex.assert_rank(noise.initial, 3)
+    if sigma is not None:
+        chex.assert_shape(sigma, (chain.steps,))
+        chex.assert_shape(noise.steps, (chain.steps, *noise.initial.shape))
     draws = noise.steps
     if sigma is None:
         sigma, draws = jnp.zeros(chain.steps), jnp.zeros((chain.steps, *([1] * noise.initial.ndim)))
@@ -156,7 +161,13 @@ LOG_PROB_RANGE = (-5.0, 2.0)
 
 
 def normal_log_prob(x: Float[Array, "*S"], mean: Float[Array, "*S"], sigma: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """Returns the log density of independent normals, one for each entry."""
+    """Returns the log density of independent normals, one for each entry.
+
+    Args:
+      x: values.
+      mean: of each.
+      sigma: standard deviation of each, above 0; shapes broadcast.
+    """
     return -0.5 * jnp.square((x - mean) / sigma) - jnp.log(sigma) - 0.5 * math.log(2 * math.pi)
 
 
@@ -180,6 +191,7 @@ def transition_log_prob(
       sigma_min: floor of the standard deviation in the likelihood, above 0; it need not be the sampler's.
       clip_x0: as in the sampler.
     """
+    chex.assert_equal_shape([x_prev, x_next, output])
     mean = transition_mean(chain, index, x_prev, output, clip_x0)
     sigma = floored_sigma(chain, sigma_min)[index]
     return normal_log_prob(x_next, mean, sigma.reshape(sigma.shape + (1,) * (x_next.ndim - sigma.ndim)))

@@ -52,12 +52,12 @@ class Policy(ABC):
     @property
     @abstractmethod
     def clamp(self) -> Literal["each", "mean"]:
-        """Whether the log density of each entry of a chunk is clamped, or their mean."""
+        """`each` where the log density of each entry of a chunk is clamped, `mean` where their mean is."""
 
     @property
     @abstractmethod
     def has_images(self) -> bool:
-        """Whether it observes images, so that encoding is expensive and should be done once an observation."""
+        """True where it observes images, so that encoding is expensive and should be done once an observation."""
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, normalizer: Normalizer | None = None) -> Params:

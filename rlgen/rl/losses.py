@@ -83,14 +83,14 @@ def ppo_loss(
       config: numbers of the loss.
       clamp: as of `chunk_log_prob`.
     """
-    weight = weigh_advantage(advantage, index, steps, config)
+    weight = advantage_weights(advantage, index, steps, config)
     return surrogate(log_prob, log_prob_old, weight, index, steps, config, clamp)
 
 
-def weigh_advantage(
+def advantage_weights(
     advantage: Float[Array, " B"], index: Int[Array, " B"], steps: int, config: PPOConfig
 ) -> Float[Array, " B"]:
-    r"""Normalizes advantages within the minibatch, clamps them to quantiles, and discounts them by denoising step.
+    r"""Returns advantages, normalized within the minibatch, clamped to quantiles, and discounted by denoising step.
 
     The weight of step k of K is $\gamma_{denoise}^{K - 1 - k} \hat A$.
 
@@ -141,7 +141,7 @@ def surrogate(
     Args:
       log_prob: log density of each entry of a transition under the present parameters, not clamped.
       log_prob_old: the same under the parameters that acted.
-      weight: of each pair, by `weigh_advantage` over the whole minibatch, of which this may be a part.
+      weight: of each pair, by `advantage_weights` over the whole minibatch, of which this may be a part.
       index: the transition's step of the chain, 0 the noisiest.
       steps: K.
       config: numbers of the loss.

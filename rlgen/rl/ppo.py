@@ -220,7 +220,7 @@ class Minibatch:
       before: point of the chain before each of these steps.
       after: point after it.
       log_prob: log density of the transition when it was sampled.
-      weight: by `losses.weigh_advantage`.
+      weight: by `losses.advantage_weights`.
       returns: target of the critic.
       value: the critic's value when the chunk was executed.
       teacher: points before and after each step of the cloned policy's chains.
@@ -251,7 +251,7 @@ def select(
     """
     at, steps = rows[:, None], policy.num_trained_steps
     advantage = jnp.broadcast_to(samples.advantage[rows][:, None], index.shape)
-    weight = losses.weigh_advantage(advantage.ravel(), index.ravel(), steps, config)
+    weight = losses.advantage_weights(advantage.ravel(), index.ravel(), steps, config)
     teacher = samples.teacher
     return Minibatch(
         observation=jax.tree.map(lambda array: array[rows], samples.observation),
