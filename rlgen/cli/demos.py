@@ -113,17 +113,17 @@ def import_demos(argv: Sequence[str]) -> None:
     """
     arguments = parse(ImportArguments, argv, "rlgen demos import", import_demos.__doc__ or "")
     from rlgen.demos.imports.importer import import_demonstrations
-    from rlgen.demos.imports.options import Options
+    from rlgen.demos.imports.options import ImportOptions
     from rlgen.libero.scenes.bundles import load_scene
 
-    options = Options(
+    options = ImportOptions(
         clip=arguments.clip,
         skip_bad=arguments.skip_bad,
         replay=arguments.replay,
         drop_noops=not arguments.keep_noops,
         images=arguments.images,
-        view=arguments.renderer,
-        count=arguments.episodes,
+        renderer=arguments.renderer,
+        episodes=arguments.episodes,
         threads=arguments.workers,
     )
     assets, cache = arguments.objects.find(), cache_folder()
@@ -134,7 +134,7 @@ def import_demos(argv: Sequence[str]) -> None:
         lambda task: load_scene(task, assets, cache),
         assets=assets.label,
         overwrite=arguments.overwrite,
-        tell=log,
+        log=log,
     )
     print(f"{arguments.out}: {', '.join(f'{count} {name}' for name, count in total.items())}")
     if not total["kept"]:
@@ -159,9 +159,9 @@ def download(argv: Sequence[str]) -> None:
     from rlgen.demos.imports import download as sets
     from rlgen.libero.scenes.hub import is_offline
 
-    sets.wanted_suites(arguments.suite)
+    sets.find_suites(arguments.suite)
     if is_offline():
         raise UserError("no network is to be used (RLGEN_OFFLINE or HF_HUB_OFFLINE is set); unset it to download")
     endpoint = arguments.endpoint or sets.default_endpoint()
-    files = sets.download(arguments.suite, arguments.out, endpoint, tell=log)
+    files = sets.download(arguments.suite, arguments.out, endpoint, log=log)
     print(f"{arguments.out}: {len(files)} files; `rlgen demos import {arguments.out}` imports them")

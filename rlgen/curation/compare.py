@@ -22,7 +22,7 @@ from rlgen.data.formats.hdf5.reader import iterate_demos, read_robot_states
 from rlgen.data.index import read_initial_states
 from rlgen.data.metrics.quality import DatasetQuality, Trace, dataset_traces, traces_quality
 from rlgen.data.shards import read_manifest
-from rlgen.demos.imports.sources import HDF5_ENDINGS
+from rlgen.demos.imports.sources import HDF5_SUFFIXES
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
 from rlgen.libero.tasks.suites import Task, find_task
@@ -174,7 +174,7 @@ def _dataset_parts(folder: Path, with_starts: bool) -> list[Part]:
 
 
 def _hdf5_parts(path: Path, with_starts: bool) -> Iterator[Part]:
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in HDF5_ENDINGS)
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in HDF5_SUFFIXES)
     for file in files:
         for (_, episode), robot in zip(iterate_demos(file), read_robot_states(file), strict=True):
             known = with_starts and episode.has_physics

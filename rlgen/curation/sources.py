@@ -11,7 +11,7 @@ from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
 from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action
 from rlgen.data.shards import file_sha256
-from rlgen.demos.imports.sources import HDF5_ENDINGS
+from rlgen.demos.imports.sources import HDF5_SUFFIXES
 from rlgen.libero.tasks.suites import Task, find_task
 from rlgen.training.run import Run, is_run, open_run
 
@@ -62,7 +62,7 @@ def find_episode_files(path: Path) -> list[EpisodeFile]:
         return [_of_hdf5(path)]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; expected HDF5 files of `rlgen demos record`, or a run")
-    files = [file for file in sorted(path.rglob("*")) if file.suffix in HDF5_ENDINGS and not _hidden(file, path)]
+    files = [file for file in sorted(path.rglob("*")) if file.suffix in HDF5_SUFFIXES and not _hidden(file, path)]
     if not files:
         raise UserError(
             f"{path}: no HDF5 file of episodes in it and no run; record some with `rlgen demos record TASK`"

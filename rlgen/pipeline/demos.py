@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
-from rlgen.demos.imports.for_run import take_demonstrations
+from rlgen.demos.imports.importer import import_for_run
 from rlgen.demos.record import (
     Job,
     TrialResult,
@@ -61,9 +61,8 @@ def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
 
 def _from_file(context: Context, work: Work, path: Path, count: int) -> dict[str, Any]:
     work.progress.log(f"taking demonstrations from {path}")
-    taken = take_demonstrations(
-        path, work.folder / FILE, context.scene, count=count, threads=context.run.config.workers
-    )
+    config = context.run.config
+    taken = import_for_run(path, work.folder / FILE, context.scene, episodes=count, threads=config.workers)
     work.progress.update(advance=taken.kept, note=f"{taken.kept} kept of {taken.read}")
     lengths = {"episodes": taken.kept, "tried": taken.read, "mean_length": taken.steps / taken.kept}
     return {"file": FILE, "source": str(path), **lengths}

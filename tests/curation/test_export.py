@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from peoples_files import NOOPS, tremble, write_peoples
+from human_demos import NOOPS, add_tremor, write_human_demos
 
 from rlgen.core.errors import UserError
 from rlgen.core.stats import SuccessRate
@@ -44,7 +44,7 @@ def recorded(placeholder_scene):
     trials = make_trials(2, 50, seed=8)
     actor = ScriptedExpert(placeholder_scene, clean=True)
     [episodes] = run_episodes(placeholder_scene, actor, trials, split="heldout", source="scripted", width=2)
-    return [tremble(placeholder_scene, episode) for episode in episodes]
+    return [add_tremor(placeholder_scene, episode) for episode in episodes]
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, placeholder_scene, record
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no HDF5 file of episodes in it and no run"):
         run(tmp_path / "empty", tmp_path / "out", placeholder_scene)
-    people = write_peoples(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
+    people = write_human_demos(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
     with pytest.raises(UserError, match="replay it with `rlgen demos import"):
         run(people, tmp_path / "out", placeholder_scene)
     failed = replace(recorded[0], success=False)

@@ -1,4 +1,4 @@
-"""A run that begins with a file of demonstrations."""
+"""A run whose demonstrations come from a file."""
 
 import json
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from peoples_files import LOST, tremble, write_peoples
+from human_demos import MISSING_STEPS, add_tremor, write_human_demos
 
 from rlgen.configs.schema import Config, DemosConfig, from_json, to_json
 from rlgen.core.errors import UserError
@@ -27,11 +27,11 @@ from rlgen.training.run import create_run, open_run
 def recorded(placeholder_scene):
     actor, trials = ScriptedExpert(placeholder_scene, clean=True), make_trials(2, 50, seed=4)
     [episodes] = run_episodes(placeholder_scene, actor, trials, split="heldout", source="scripted", width=2)
-    return [tremble(placeholder_scene, episode) for episode in episodes]
+    return [add_tremor(placeholder_scene, episode) for episode in episodes]
 
 
 def start(folder, scene, file, **demos) -> Context:
-    """A run of `scene`'s task whose demonstrations are in a file."""
+    """Returns the context of a new run of `scene`'s task whose demonstrations are in a file."""
     config = Config(task=scene.task.id, demos=DemosConfig(file=str(file), **demos))
     run = create_run(folder, config, {"kind": "stand-in", "path": "", "label": "x"})
     context = Context(run, folder)
@@ -44,8 +44,8 @@ def record(context: Context) -> dict:
     return context.run.result("demos")
 
 
-def test_peoples_are_replayed_and_cloned(tmp_path, placeholder_scene, recorded):
-    path = write_peoples(tmp_path / "x_demo.hdf5", placeholder_scene, recorded)
+def test_human_demonstrations_are_replayed_and_cloned(tmp_path, placeholder_scene, recorded):
+    path = write_human_demos(tmp_path / "x_demo.hdf5", placeholder_scene, recorded)
     context = start(tmp_path / "run", placeholder_scene, path)
     result = record(context)
     assert (result["episodes"], result["tried"], result["source"]) == (2, 2, str(path))
@@ -59,7 +59,7 @@ def test_peoples_are_replayed_and_cloned(tmp_path, placeholder_scene, recorded):
     assert (tmp_path / "run/demos/demos.hdf5").stat().st_mtime_ns == before
 
 
-def test_ours_are_taken_as_they_are_successes_only(tmp_path, placeholder_scene, recorded):
+def test_files_of_this_project_are_taken_as_they_are_successes_only(tmp_path, placeholder_scene, recorded):
     path = tmp_path / "ours.hdf5"
     failed = replace(recorded[0], success=False, rewards=np.zeros(len(recorded[0])))
     episodes = [failed, *recorded]
@@ -72,21 +72,21 @@ def test_ours_are_taken_as_they_are_successes_only(tmp_path, placeholder_scene, 
     np.testing.assert_array_equal(taken.actions, recorded[0].actions)
 
 
-def test_what_cannot_be_used_is_said_and_leaves_nothing(tmp_path, placeholder_scene, recorded):
-    path = write_peoples(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
+def test_a_file_that_cannot_be_used_is_reported_and_leaves_nothing(tmp_path, placeholder_scene, recorded):
+    path = write_human_demos(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
     other = tmp_path / "other_demo.hdf5"
     other.write_bytes(path.read_bytes())
     with h5py.File(other, "r+") as file:
         file["data"].attrs["bddl_file_name"] = "bddl_files/libero_goal/turn_on_the_stove.bddl"
     damaged = tmp_path / "damaged_demo.hdf5"
-    damaged.write_bytes(path.read_bytes()[: -LOST * 1000])
+    damaged.write_bytes(path.read_bytes()[: -MISSING_STEPS * 1000])
     still = tmp_path / "still_demo.hdf5"
     still.write_bytes(path.read_bytes())
     with h5py.File(still, "r+") as file:
         file["data/demo_0/actions"][:, 0] = 0.01
     for file, message in (
         (other, "demonstrations of libero_goal/turn_on_the_stove, the run is of libero_object/pick_up_the_butter"),
-        (damaged, "damaged_demo.*rlgen demos --from .* --skip-bad"),
+        (damaged, "damaged_demo.*rlgen demos import .* --skip-bad"),
         (still, "none of 1 episodes reaches the goal"),
         (tmp_path / "none.hdf5", "no such file"),
     ):

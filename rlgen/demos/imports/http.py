@@ -1,4 +1,4 @@
-"""HTTP with retries, and files that go on where a broken connection left them."""
+"""An HTTP client with retries, which resumes files where a broken connection left them."""
 
 import http.client
 import os
@@ -13,88 +13,89 @@ from pathlib import Path
 from rlgen.core.errors import UserError
 
 _BLOCK = 1 << 20
-_LATER = (408, 429)  # of the answers that blame the asker, those that another attempt may change
+# Statuses from 400 to 499 that another try may change: request timeout, too many requests.
+_RETRY_STATUSES = (408, 429)
 
 
-class _Broken(Exception):
+class _LostConnectionError(Exception):
     """A connection that broke, stalled or was refused."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The body and the headers of an answer."""
+class Response:
+    """The body and the headers of a response."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Http:
-    """How patient to be.
+class HttpClient:
+    """A client that tries again after broken connections.
 
     Attributes:
       timeout: seconds without a byte after which a connection counts as broken.
-      tries: attempts without progress before giving up.
-      pause: seconds before the second attempt; doubles with each.
+      tries: tries without progress before it gives up.
+      pause: seconds before the second try; doubles with each.
     """
 
     timeout: float = 30.0
     tries: int = 5
     pause: float = 1.0
 
-    def get(self, url: str) -> Answer:
-        """A small answer as a whole.
+    def get(self, url: str) -> Response:
+        """Returns a small response as a whole.
 
         Raises:
-          UserError: it cannot be had.
+          UserError: the server refuses, or cannot be reached.
         """
-        for attempt in range(self.tries):
+        for trial in range(self.tries):
             try:
-                with _opened(url, self.timeout) as answer:
-                    return Answer(_read(answer), answer.headers)
-            except _Broken as error:
-                self._wait(url, error, attempt)
-        raise AssertionError("unreachable: the last attempt raises")
+                with _open(url, self.timeout) as response:
+                    return Response(_read(response), response.headers)
+            except _LostConnectionError as error:
+                self._wait(url, error, trial)
+        raise AssertionError("unreachable: the last try raises")
 
     def fetch(self, url: str, part: Path, size: int) -> None:
-        """Appends what `part` still lacks of `size` bytes.
+        """Appends the missing bytes of a file to its first part.
 
         Args:
           url: of the file.
-          part: what is there of it; made if absent.
-          size: of the whole file.
+          part: first bytes of the file; created if absent.
+          size: of the whole file, bytes.
 
         Raises:
-          UserError: it cannot be had. What came stays in `part`.
+          UserError: the server refuses, or cannot be reached. The bytes that arrived stay in `part`.
           OSError: the disk refuses.
         """
-        attempt = 0
+        failures = 0
         while (have := _size(part)) < size:
             try:
                 self._append(url, part, have, size)
                 if _size(part) < size:
-                    raise _Broken("the answer ended early")
-            except _Broken as error:
-                attempt = 0 if _size(part) > have else attempt
-                self._wait(url, error, attempt)
-                attempt += 1
+                    raise _LostConnectionError("the response ended early")
+            except _LostConnectionError as error:
+                failures = 0 if _size(part) > have else failures
+                self._wait(url, error, failures)
+                failures += 1
 
     def _append(self, url: str, part: Path, have: int, size: int) -> None:
-        with _opened(url, self.timeout, start=have) as answer:
-            # A server that knows no ranges sends the whole file again.
-            goes_on = have > 0 and answer.status == 206
-            with open(part, "ab" if goes_on else "wb") as file:
-                left = size - have if goes_on else size
-                while left and (block := _read(answer, min(_BLOCK, left))):
+        with _open(url, self.timeout, start=have) as response:
+            # A server without support of ranges sends the whole file again.
+            resumes = have > 0 and response.status == 206
+            with open(part, "ab" if resumes else "wb") as file:
+                left = size - have if resumes else size
+                while left and (block := _read(response, min(_BLOCK, left))):
                     left -= file.write(block)
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _wait(self, url: str, error: _Broken, attempt: int) -> None:
-        """Before another attempt; raises if there is to be none."""
-        if attempt + 1 >= self.tries:
+    def _wait(self, url: str, error: _LostConnectionError, failures: int) -> None:
+        """Waits before the next try; raises if there is none."""
+        if failures + 1 >= self.tries:
             raise UserError(f"no network, or no answer from {url} ({error}); try again later") from error
-        time.sleep(self.pause * 2**attempt)
+        time.sleep(self.pause * 2**failures)
 
 
 def _size(path: Path) -> int:
@@ -102,30 +103,30 @@ def _size(path: Path) -> int:
 
 
 @contextmanager
-def _opened(url: str, timeout: float, *, start: int = 0) -> Iterator[http.client.HTTPResponse]:
+def _open(url: str, timeout: float, *, start: int = 0) -> Iterator[http.client.HTTPResponse]:
     headers = {"User-Agent": "rlgen", **({"Range": f"bytes={start}-"} if start else {})}
-    with _network(url):
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
-    with answer:
-        yield answer
+    with _network_errors(url):
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    with response:
+        yield response
 
 
-def _read(answer: http.client.HTTPResponse, count: int | None = None) -> bytes:
-    with _network(answer.url):
-        return answer.read(count)
+def _read(response: http.client.HTTPResponse, count: int | None = None) -> bytes:
+    with _network_errors(response.url):
+        return response.read(count)
 
 
 @contextmanager
-def _network(url: str) -> Iterator[None]:
-    """Sorts what a connection raises into what may pass and what will not."""
+def _network_errors(url: str) -> Iterator[None]:
+    """Translates errors of a connection: those that may pass into broken connections, others into user errors."""
     try:
         yield
     except urllib.error.HTTPError as error:
-        told = f"{error.code} {error.reason}"
-        if 400 <= error.code < 500 and error.code not in _LATER:
-            raise UserError(f"{url}: the server says {told}; check the address") from error
-        raise _Broken(f"the server says {told}") from error
+        status = f"{error.code} {error.reason}"
+        if 400 <= error.code < 500 and error.code not in _RETRY_STATUSES:
+            raise UserError(f"{url}: the server says {status}; check the address") from error
+        raise _LostConnectionError(f"the server says {status}") from error
     except urllib.error.URLError as error:
-        raise _Broken(str(error.reason)) from error
+        raise _LostConnectionError(str(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Broken(str(error) or type(error).__name__) from error
+        raise _LostConnectionError(str(error) or type(error).__name__) from error

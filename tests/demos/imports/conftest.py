@@ -1,9 +1,9 @@
-"""Demonstrations as people would have recorded them."""
+"""Demonstrations as humans would have recorded them."""
 
 from pathlib import Path
 
 import pytest
-from peoples_files import tremble, write_peoples
+from human_demos import add_tremor, write_human_demos
 
 from rlgen.core.types import Episode
 from rlgen.demos.scripted.expert import ScriptedExpert
@@ -12,7 +12,7 @@ from rlgen.libero.envs.rollouts import make_trials, run_episodes
 
 @pytest.fixture(scope="session")
 def recorded(placeholder_scene) -> list[Episode]:
-    """Two successes."""
+    """Returns two successes."""
     trials = make_trials(2, 50, seed=3)
     [episodes] = run_episodes(
         placeholder_scene,
@@ -22,12 +22,12 @@ def recorded(placeholder_scene) -> list[Episode]:
         source="scripted",
         width=2,
     )
-    return [tremble(placeholder_scene, episode) for episode in episodes]
+    return [add_tremor(placeholder_scene, episode) for episode in episodes]
 
 
 @pytest.fixture
-def peoples(tmp_path, placeholder_scene, recorded) -> Path:
-    """A folder with one file of two demonstrations."""
-    suite = tmp_path / "people" / placeholder_scene.task.suite
-    write_peoples(suite / f"{placeholder_scene.task.name}_demo.hdf5", placeholder_scene, recorded)
-    return tmp_path / "people"
+def human_demos(tmp_path, placeholder_scene, recorded) -> Path:
+    """Returns a folder with one file of two demonstrations."""
+    suite = tmp_path / "human" / placeholder_scene.task.suite
+    write_human_demos(suite / f"{placeholder_scene.task.name}_demo.hdf5", placeholder_scene, recorded)
+    return tmp_path / "human"

@@ -1,4 +1,4 @@
-"""Downloads from a hub on this machine: whole, gone on with, and never anything but what the hub's hash says."""
+"""Downloads from a hub on this machine: complete, resumed, and never with another hash than the hub lists."""
 
 import hashlib
 import json
@@ -11,22 +11,22 @@ import pytest
 from rlgen.cli.main import main
 from rlgen.core.errors import UserError
 from rlgen.demos.imports.download import DATASET, download, list_files
-from rlgen.demos.imports.http import Http
+from rlgen.demos.imports.http import HttpClient
 
 SUITE = "libero_object"
-PATIENT = Http(timeout=5.0, tries=3, pause=0.01)
+PATIENT = HttpClient(timeout=5.0, tries=3, pause=0.01)
 
 
 class Hub:
-    """What the server has and how it misbehaves.
+    """A server's files, and the ways in which it misbehaves.
 
     Attributes:
       files: contents by path in the dataset.
       listed: SHA-256 by path, where it is not the contents'.
-      breaks_after: bytes after which each answer with a file breaks off; None for never.
-      ranges: whether it knows ranges.
-      status: what every request is answered with, if not 200.
-      asked: the path and the range of every request for a file.
+      breaks_after: bytes after which each response with a file breaks off; None for never.
+      ranges: whether it supports ranges.
+      status: of every response, if not 200.
+      requests: the path and the range of every request for a file.
     """
 
     def __init__(self):
@@ -37,7 +37,7 @@ class Hub:
         self.breaks_after: int | None = None
         self.ranges = True
         self.status = 200
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
         self.address = ""
 
 
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
             self._file(self.path.removeprefix(f"/datasets/{DATASET}/resolve/main/"))
 
     def _list(self):
-        """One entry a page, as a hub may."""
+        """Sends one entry per page, as a hub may."""
         names = sorted(name for name in self.hub.files if name.startswith(SUITE))
         page = int(self.path.partition("page=")[2] or 0)
         name = names[page]
@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _file(self, name):
         wanted = self.headers.get("Range")
-        self.hub.asked.append((name, wanted))
+        self.hub.requests.append((name, wanted))
         data = self.hub.files[name]
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.hub.ranges else 0
         self.send_response(206 if start else 200)
@@ -111,38 +111,38 @@ def check(hub: Hub, out) -> None:
 
 
 def test_every_file_of_a_suite_comes_whole_and_once(hub, tmp_path):
-    files = download(SUITE, tmp_path, hub.address, http=PATIENT)
+    files = download(SUITE, tmp_path, hub.address, client=PATIENT)
     assert [path.name for path in files] == ["a_demo.hdf5", "b_demo.hdf5"]
     check(hub, tmp_path)
-    assert len(hub.asked) == 2
-    download(SUITE, tmp_path, hub.address, http=PATIENT)
-    assert len(hub.asked) == 2
+    assert len(hub.requests) == 2
+    download(SUITE, tmp_path, hub.address, client=PATIENT)
+    assert len(hub.requests) == 2
     (tmp_path / SUITE / "a_demo.hdf5").write_bytes(b"x" * 300_000)  # its size is right
-    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    download(SUITE, tmp_path, hub.address, client=PATIENT)
     check(hub, tmp_path)
-    assert len(hub.asked) == 3
+    assert len(hub.requests) == 3
 
 
-def test_broken_connections_go_on_where_they_broke(hub, tmp_path):
+def test_broken_connections_are_resumed_where_they_broke(hub, tmp_path):
     hub.breaks_after = 70_000
-    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    download(SUITE, tmp_path, hub.address, client=PATIENT)
     check(hub, tmp_path)
-    first = [wanted for name, wanted in hub.asked if name.endswith("a_demo.hdf5")]
+    first = [wanted for name, wanted in hub.requests if name.endswith("a_demo.hdf5")]
     assert first == [None, "bytes=70000-", "bytes=140000-", "bytes=210000-", "bytes=280000-"]
 
 
-def test_what_an_interrupted_download_left_goes_on(hub, tmp_path):
+def test_an_interrupted_download_is_resumed(hub, tmp_path):
     hub.breaks_after = 0
     with pytest.raises(UserError, match="no network, or no answer"):
-        download(SUITE, tmp_path, hub.address, http=PATIENT)
+        download(SUITE, tmp_path, hub.address, client=PATIENT)
     name = f"{SUITE}/a_demo.hdf5"
     sha256 = hashlib.sha256(hub.files[name]).hexdigest()
     part = tmp_path / SUITE / f".a_demo.hdf5.{sha256[:16]}.part"
     part.write_bytes(hub.files[name][:100_000])
-    hub.breaks_after, hub.asked = None, []
-    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    hub.breaks_after, hub.requests = None, []
+    download(SUITE, tmp_path, hub.address, client=PATIENT)
     check(hub, tmp_path)
-    assert hub.asked[0] == (name, "bytes=100000-")
+    assert hub.requests[0] == (name, "bytes=100000-")
 
 
 def test_a_server_without_ranges_sends_the_whole_file_again(hub, tmp_path):
@@ -151,34 +151,36 @@ def test_a_server_without_ranges_sends_the_whole_file_again(hub, tmp_path):
     part.parent.mkdir()
     part.write_bytes(b"x" * 1000)
     hub.ranges = False
-    download(SUITE, tmp_path, hub.address, http=PATIENT)
+    download(SUITE, tmp_path, hub.address, client=PATIENT)
     check(hub, tmp_path)
 
 
-def test_a_part_that_is_wrong_is_fetched_from_its_beginning(hub, tmp_path):
+def test_a_wrong_part_is_fetched_from_its_beginning(hub, tmp_path):
     name = f"{SUITE}/a_demo.hdf5"
     part = tmp_path / SUITE / f".a_demo.hdf5.{hashlib.sha256(hub.files[name]).hexdigest()[:16]}.part"
     part.parent.mkdir()
     part.write_bytes(b"x" * 1000)
-    told = []
-    download(SUITE, tmp_path, hub.address, http=PATIENT, tell=told.append)
+    lines = []
+    download(SUITE, tmp_path, hub.address, client=PATIENT, log=lines.append)
     check(hub, tmp_path)
-    assert any("its hash is not the hub's" in line for line in told)
+    assert any("its hash is not the hub's" in line for line in lines)
 
 
 def test_a_wrong_hash_leaves_no_file(hub, tmp_path):
     hub.listed[f"{SUITE}/a_demo.hdf5"] = "0" * 64
     with pytest.raises(UserError, match=r"a_demo\.hdf5 came 2 times with another SHA-256") as caught:
-        download(SUITE, tmp_path, hub.address, http=PATIENT)
+        download(SUITE, tmp_path, hub.address, client=PATIENT)
     assert "\n" not in str(caught.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize(("status", "asked"), [(404, "the server says 404"), (503, "no answer .*the server says 503")])
-def test_a_server_that_refuses(hub, tmp_path, status, asked):
+@pytest.mark.parametrize(
+    ("status", "message"), [(404, "the server says 404"), (503, "no answer .*the server says 503")]
+)
+def test_a_server_that_refuses(hub, tmp_path, status, message):
     hub.status = status
-    with pytest.raises(UserError, match=asked):
-        download(SUITE, tmp_path, hub.address, http=PATIENT)
+    with pytest.raises(UserError, match=message):
+        download(SUITE, tmp_path, hub.address, client=PATIENT)
 
 
 def test_names_that_lead_out_of_the_folder_are_refused(hub):
@@ -191,11 +193,11 @@ def test_no_network_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("RLGEN_OFFLINE", raising=False)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     nobody = "http://127.0.0.1:9"  # the discard port, which nothing answers
-    for words in (["--endpoint", nobody], []):
-        if not words:
+    for options in (["--endpoint", nobody], []):
+        if not options:
             monkeypatch.setenv("RLGEN_OFFLINE", "1")
         with pytest.raises(SystemExit) as stopped:
-            main(["demos", "download", SUITE, "--out", str(tmp_path / "sets"), *words])
+            main(["demos", "download", SUITE, "--out", str(tmp_path / "sets"), *options])
         error = capsys.readouterr().err
         assert stopped.value.code == 2 and "no network" in error and error.count("\n") == 1
     assert not (tmp_path / "sets").exists()

@@ -1,4 +1,4 @@
-"""People's files, made from clean demonstrations by a hand that trembles."""
+"""Files like those of human demonstrations, made from clean scripted ones by adding tremor."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +12,15 @@ from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import replay
 from rlgen.libero.scenes.demo_info import demo_file_info
 
-LOST = 5  # first steps that the benchmark's own files lack
+MISSING_STEPS = 5  # first steps that the benchmark's own files lack
 NOOPS = slice(20, 26)
-OURS = ("rlgen_observation", "rlgen_task", "rlgen_prompt", "rlgen_sha256")
-OURS_OF_A_DEMO = ("source", "seed", "split", "initial_index", "success", "rlgen_sha256")
+OWN_ATTRIBUTES = ("rlgen_observation", "rlgen_task", "rlgen_prompt", "rlgen_sha256")
+OWN_DEMO_ATTRIBUTES = ("source", "seed", "split", "initial_index", "success", "rlgen_sha256")
 
 
-def tremble(scene, episode: Episode) -> Episode:
+def add_tremor(scene, episode: Episode) -> Episode:
     """Returns an episode with a late start, six no-ops, and a hand that never quite stands still otherwise."""
-    late = np.tile([0, 0, 0, 0, 0, 0, -1.0], (LOST, 1))
+    late = np.tile([0, 0, 0, 0, 0, 0, -1.0], (MISSING_STEPS, 1))
     actions = np.concatenate([late, episode.actions.astype(np.float64), np.tile(episode.actions[-1], (20, 1))])
     actions[:, 0] = np.clip(actions[:, 0] + 0.002 * (-1.0) ** np.arange(len(actions)), -1, 1)
     pause = np.zeros((NOOPS.stop - NOOPS.start, 7))
@@ -31,29 +31,30 @@ def tremble(scene, episode: Episode) -> Episode:
     return replace(episode, actions=actions, states=states, rewards=rewards)
 
 
-def write_peoples(path: Path, scene, episodes: list[Episode], **changes) -> Path:
-    """A file as people's are: no first steps, no last state, observations after the action, nothing of ours."""
-    shown = [
+def write_human_demos(path: Path, scene, episodes: list[Episode], **changes) -> Path:
+    """Writes a file as the public ones are: no first steps, no last state, observations after the action, and none of
+    this project's attributes."""
+    recorded = [
         replace(
             episode,
-            actions=episode.actions[LOST:],
-            states=episode.states[LOST:],
-            rewards=episode.rewards[LOST:],
-            initial_state=episode.states[LOST],
+            actions=episode.actions[MISSING_STEPS:],
+            states=episode.states[MISSING_STEPS:],
+            rewards=episode.rewards[MISSING_STEPS:],
+            initial_state=episode.states[MISSING_STEPS],
             **changes,
         )
         for episode in episodes
     ]
-    robots = [Observer(scene)(episode.states[1:]).robot for episode in shown]
-    write_demos(path, shown, robots, demo_file_info(scene))
+    robots = [Observer(scene)(episode.states[1:]).robot for episode in recorded]
+    write_demos(path, recorded, robots, demo_file_info(scene))
     with h5py.File(path, "r+") as file:
         data = file["data"]
-        for key in OURS:
+        for key in OWN_ATTRIBUTES:
             del data.attrs[key]
         data.attrs["env_name"] = "Libero_Floor_Manipulation"
         data.attrs["bddl_file_name"] = f"/home/somebody/bddl_files/{scene.task.id}.bddl"
         for demo in data.values():
-            for key in OURS_OF_A_DEMO:
+            for key in OWN_DEMO_ATTRIBUTES:
                 del demo.attrs[key]
             del demo["final_state"]
     return path
