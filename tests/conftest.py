@@ -1,52 +1,108 @@
 """Fixtures that several rooms share, and where tests keep what is slow to make."""
 
+import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from sampling import UNIT
 from shared import shared_dir
 
-ROOT = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+KEPT = ROOT / ".pytest_cache"
 # Before jax is imported, here and in the processes that tests start: what one of them compiled the others load.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(KEPT / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Nor does every process that a test starts compile all its Python sources: that takes longer than importing them.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(KEPT / "bytecode"))
 
 BUTTER = "libero_object/pick_up_the_butter_and_place_it_in_the_basket"
+# Folders of scenes that no session has used for so long are removed.
+KEPT_DAYS = 3
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is `unit`, before `-m` selects."""
+    for item in items:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(UNIT):
+            item.add_marker(pytest.mark.unit)
+
+
+def builder_key() -> str:
+    """Returns a name of all that decides what is in a scene bundle, beside its task and its assets."""
+    rooms = (ROOT / "rlgen/libero" / room for room in ("scenes", "placeholders"))
+    sources = [path for room in rooms for path in sorted(room.glob("*.py"))]
+    versions = [version(name) for name in ("mujoco", "robosuite", "hf-libero", "numpy")]
+    return hashlib.sha256(repr(versions).encode() + b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Scenes and compiled programs of this session and all its processes, unless the environment names a cache."""
-    named = os.environ.get("RLGEN_CACHE")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that all processes of this session share, see `once`."""
     base = tmp_path_factory.getbasetemp()
-    folder = Path(named) if named else (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "together"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """Scene bundles and placeholder assets, kept between sessions; in the folder that `RLGEN_CACHE` names, if any."""
+    if "RLGEN_CACHE" in os.environ:
+        folder = Path(os.environ["RLGEN_CACHE"])
+    else:
+        folder = KEPT / f"scenes-{builder_key()}"
+        for other in KEPT.glob("scenes-*"):
+            if other != folder and time.time() - other.stat().st_mtime > KEPT_DAYS * 86400:
+                shutil.rmtree(other, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    yield folder
+    os.utime(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def placeholder_scene(cache: Path):
-    """The butter task made of the built-in stand-ins."""
+def placeholder_assets(cache: Path):
+    """The built-in placeholder assets."""
     from rlgen.libero.scenes.assets import find_assets
-    from rlgen.libero.scenes.bundles import load_scene
 
-    return load_scene(BUTTER, find_assets(placeholders=True, cache=cache), cache)
+    return find_assets(placeholders=True, cache=cache)
 
 
 @pytest.fixture(scope="session")
-def other_scene(cache: Path):
-    """A task with another number of objects, made of the benchmark's own assets; skips where there are none."""
-    from rlgen.libero.scenes.assets import find_assets
+def placeholder_scene(placeholder_assets, cache: Path):
+    """The butter task made of placeholder assets."""
     from rlgen.libero.scenes.bundles import load_scene
 
-    return load_scene("libero_goal/0", find_assets(shared_dir() / "libero" / "assets", cache=cache), cache)
+    return load_scene(BUTTER, placeholder_assets, cache)
 
 
 @pytest.fixture(scope="session")
-def real_scene(cache: Path):
-    """The butter task made of the benchmark's own assets; skips where they are not to be had."""
+def real_assets(cache: Path):
+    """The benchmark's own assets; skips where they are not to be had."""
     from rlgen.libero.scenes.assets import find_assets
+
+    return find_assets(shared_dir() / "libero" / "assets", cache=cache)
+
+
+@pytest.fixture(scope="session")
+def real_scene(real_assets, cache: Path):
+    """The butter task made of the benchmark's own assets."""
     from rlgen.libero.scenes.bundles import load_scene
 
-    return load_scene(BUTTER, find_assets(shared_dir() / "libero" / "assets", cache=cache), cache)
+    return load_scene(BUTTER, real_assets, cache)
+
+
+@pytest.fixture(scope="session")
+def other_scene(real_assets, cache: Path):
+    """A task with another number of objects, made of the benchmark's own assets."""
+    from rlgen.libero.scenes.bundles import load_scene
+
+    return load_scene("libero_goal/0", real_assets, cache)

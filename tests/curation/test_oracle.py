@@ -12,7 +12,6 @@ from rlgen.core.types import Episode
 from rlgen.curation.render import RenderedEpisodes, RenderOptions
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.vector_env import VectorEnv
-from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 
 SIZE, CELL = 224, 8
@@ -26,8 +25,7 @@ def golden():
 @pytest.fixture(scope="module", params=["benchmark", "placeholders"])
 def shown(request, golden, cache):
     """Our state and pictures of the settled initial state that is nearest, as an export has them."""
-    folder = None if request.param == "placeholders" else shared_dir() / "libero" / "assets"
-    assets = find_assets(folder, placeholders=folder is None, cache=cache)
+    assets = request.getfixturevalue("placeholder_assets" if request.param == "placeholders" else "real_assets")
     scene = load_scene(f"libero_spatial/{str(golden['task_description']).replace(' ', '_')}", assets, cache)
     assert scene.task.prompt == str(golden["task_description"])
     pool = VectorEnv([scene] * len(scene.stored_states), threads=2, physics="exact")

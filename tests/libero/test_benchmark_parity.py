@@ -1,4 +1,4 @@
-"""All 130 tasks against the benchmark's own environment: one control step, twenty, and the goal."""
+"""Tasks against the benchmark's own environment: one control step, twenty, and the goal. All 130 are `slow`."""
 
 import os
 import subprocess
@@ -8,42 +8,47 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from shared import shared_dir
+from once import once
+from sampling import sampled, selected
 
 from rlgen.libero.envs.benchmark_observations import BenchmarkObserver, SensorReading
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.physics import kernel, kernel_arrays
-from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import build_scene_bundles
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED, UNDER, contacts_hold
 from rlgen.libero.scenes.scene import Scene, load_scene_bundle
-from rlgen.libero.tasks.suites import Task, all_tasks
-
-TASKS = all_tasks()
-WORKERS = min(4, os.cpu_count() or 1)
+from rlgen.libero.tasks.suites import Task
 
 
 @pytest.fixture(scope="module")
-def bundles(cache) -> dict[Task, Path]:
-    """The bundles of all tasks from the benchmark's own assets."""
-    assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
-    return dict(zip(TASKS, build_scene_bundles(TASKS, assets, cache, workers=WORKERS), strict=True))
+def bundles(request, real_assets, cache) -> dict[Task, Path]:
+    """The bundles of the selected tasks from the benchmark's own assets."""
+    tasks = selected(request)
+    return dict(zip(tasks, build_scene_bundles(tasks, real_assets, cache, workers=workers(tasks)), strict=True))
+
+
+def workers(tasks: list[Task]) -> int:
+    """Returns how many processes are worth their start."""
+    return min(os.cpu_count() or 1, 1 + len(tasks) // 20)
 
 
 @pytest.fixture(scope="module")
-def official(tmp_path_factory) -> Path:
-    """What the benchmark's environment does in every task, by `record_official.py`."""
-    out, program = tmp_path_factory.mktemp("official"), Path(__file__).with_name("record_official.py")
-    command = [sys.executable, str(program), "--assets", str(shared_dir() / "libero" / "assets"), "--out", str(out)]
-    names = [f"{task.suite}/{task.index}" for task in TASKS]
-    running = [
-        subprocess.Popen([*command, *names[worker::WORKERS]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for worker in range(WORKERS)
-    ]
-    for process in running:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors.decode()[-2000:]
-    return out
+def official(bundles, real_assets, together) -> Path:
+    """What the benchmark's environment does in the selected tasks, by `record_official.py`."""
+    program, tasks = Path(__file__).with_name("record_official.py"), list(bundles)
+
+    def record(out: Path) -> None:
+        command = [sys.executable, str(program), "--assets", str(real_assets.path), "--out", str(out)]
+        names, count = [f"{task.suite}/{task.index}" for task in tasks], workers(tasks)
+        running = [
+            subprocess.Popen([*command, *names[worker::count]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            for worker in range(count)
+        ]
+        for process in running:
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors.decode()[-2000:]
+
+    return once(together, "official", record)
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def goal_holds(scene: Scene, data: mujoco.MjData, state: np.ndarray) -> bool:
     )
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.suite}-{task.index}")
+@pytest.mark.parametrize("task", sampled())
 def test_a_task_is_the_benchmarks(pair):
     scene, seen = pair
     model, data = scene.model, mujoco.MjData(scene.model)
@@ -82,7 +87,7 @@ def test_a_task_is_the_benchmarks(pair):
     np.testing.assert_allclose(rows[:, qpos], seen["states"][:, qpos], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.suite}-{task.index}")
+@pytest.mark.parametrize("task", sampled())
 def test_observations_are_the_benchmarks(pair):
     """Every name and number but the pictures, after each of twenty steps."""
     scene, seen = pair

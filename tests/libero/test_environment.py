@@ -1,19 +1,16 @@
 import numpy as np
 import pytest
-from shared import shared_dir
 
 from rlgen.libero.envs.environment import SETTLE_ACTION, Environment, model_for
 from rlgen.libero.physics import kernel
-from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.goals import contacts_hold
 
 
 @pytest.fixture(scope="module")
-def bowl_scene(cache):
+def bowl_scene(real_assets, cache):
     """`On(bowl, plate)`, a goal that asks for a contact."""
-    assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
-    return load_scene("libero_goal/put_the_bowl_on_the_plate", assets, cache)
+    return load_scene("libero_goal/put_the_bowl_on_the_plate", real_assets, cache)
 
 
 def bowl_on_plate(scene):

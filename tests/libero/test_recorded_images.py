@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shared import shared_dir
+from once import once
 
 from rlgen.libero.rendering.opengl import OpenGLRenderer, find_gl
 from rlgen.libero.rendering.software import SoftwareRenderer
-from rlgen.libero.scenes.assets import find_assets
-from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.scenes.bundles import build_scene_bundles
+from rlgen.libero.scenes.scene import load_scene_bundle
+from rlgen.libero.tasks.suites import find_task
 
 TASKS = ("libero_spatial/0", "libero_object/6", "libero_goal/7", "libero_10/3", "libero_90/30")
 STOVE = "libero_goal/7"
@@ -19,9 +20,9 @@ STATES = 2
 
 
 @pytest.fixture(scope="module")
-def scenes(cache):
-    assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
-    return {task: load_scene(task, assets, cache) for task in TASKS}
+def scenes(real_assets, cache):
+    folders = build_scene_bundles([find_task(task) for task in TASKS], real_assets, cache)
+    return {task: load_scene_bundle(folder) for task, folder in zip(TASKS, folders, strict=True)}
 
 
 def positions(scene, lit: bool) -> np.ndarray:
@@ -33,28 +34,32 @@ def positions(scene, lit: bool) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def official(scenes, tmp_path_factory):
+def official(scenes, real_assets, together):
     if find_gl() == "none":
         pytest.skip("the benchmark draws nothing without a GL library; test_camera.py says what we do then")
-    out, program = tmp_path_factory.mktemp("pictures"), Path(__file__).with_name("record_images.py")
-    jobs = []
-    for number, (task, scene) in enumerate(scenes.items()):
-        np.save(out / f"{number}.npy", positions(scene, task == STOVE))
-        jobs.append(f"{task}={out / f'{number}.npy'}")
-    assets = str(shared_dir() / "libero" / "assets")
-    command = [sys.executable, str(program), "--assets", assets, "--gl", find_gl(), "--out", str(out), *jobs]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    program = Path(__file__).with_name("record_images.py")
+
+    def record(out: Path) -> None:
+        jobs = []
+        for number, (task, scene) in enumerate(scenes.items()):
+            np.save(out / f"{number}.npy", positions(scene, task == STOVE))
+            jobs.append(f"{task}={out / f'{number}.npy'}")
+        assets = str(real_assets.path)
+        command = [sys.executable, str(program), "--assets", assets, "--gl", find_gl(), "--out", str(out), *jobs]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    out = once(together, "images", record)
     return {task: dict(np.load(out / f"{task.replace('/', '-')}.npz")) for task in TASKS}
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("size", [128, 256])
-def test_bundles_have_the_benchmarks_pixels(scenes, official, task, size):
+def test_bundles_have_the_benchmarks_pixels(scenes, official, task):
     scene = scenes[task]
-    with OpenGLRenderer(scene.visual_model, image_size=size) as view:
-        drawn = [view.render(qpos) for qpos in positions(scene, task == STOVE)]
-    np.testing.assert_array_equal(drawn, official[task][str(size)])
+    for size in (128, 256):
+        with OpenGLRenderer(scene.visual_model, image_size=size) as view:
+            drawn = [view.render(qpos) for qpos in positions(scene, task == STOVE)]
+        np.testing.assert_array_equal(drawn, official[task][str(size)], err_msg=f"{size} pixels")
 
 
 def test_a_stove_glows_while_it_is_on_and_only_then(scenes):

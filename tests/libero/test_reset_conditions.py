@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from rlgen.libero.envs.reset_check import check_reset_states, unmet_reset_conditions
 from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.scenes.bundles import load_scene
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +40,9 @@ def test_what_fell_over_or_slid_away_is_named(real_scene, settled):
     assert [atom.split()[1] for atom in broken[3]] == ["butter_1"]
 
 
-def test_every_stored_state_of_a_stacked_task_is_right_in_this_mujoco(cache):
+def test_every_stored_state_of_a_stacked_task_is_right_in_this_mujoco(real_assets, cache):
     """`libero_spatial` task 5, whose bowl lies tipped over before 3.4.0."""
-    from shared import shared_dir
-
-    from rlgen.libero.scenes.assets import find_assets
-    from rlgen.libero.scenes.bundles import load_scene
-
-    scene = load_scene("libero_spatial/5", find_assets(shared_dir() / "libero" / "assets", cache=cache), cache)
+    scene = load_scene("libero_spatial/5", real_assets, cache)
     broken = check_reset_states(scene, threads=2)
     upright = tuple(map(int, mujoco.__version__.split(".")[:2])) >= (3, 4)
     assert len(broken) == (0 if upright else 50)

@@ -7,13 +7,14 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from shared import shared_dir
+from once import once
 
 from rlgen.libero.envs.environment import Environment, Snapshot, model_for
 from rlgen.libero.physics import kernel, kernel_arrays
-from rlgen.libero.scenes.assets import find_assets
-from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.scenes.bundles import build_scene_bundles
 from rlgen.libero.scenes.goals import contacts_hold
+from rlgen.libero.scenes.scene import load_scene_bundle
+from rlgen.libero.tasks.suites import find_task
 
 # In a box; on a fixture's top, on a region of the table; on another object; opened, closed, on, off; several.
 TASKS = (
@@ -31,20 +32,27 @@ STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 
 @pytest.fixture(scope="module")
-def official(tmp_path_factory):
+def official(real_assets, together):
     """What the benchmark's environment did, by `record_successes.py`."""
-    out, program = tmp_path_factory.mktemp("successes"), Path(__file__).with_name("record_successes.py")
-    assets = str(shared_dir() / "libero" / "assets")
-    command = [sys.executable, str(program), "--assets", assets, "--out", str(out), *TASKS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    program = Path(__file__).with_name("record_successes.py")
+
+    def record(out: Path) -> None:
+        command = [sys.executable, str(program), "--assets", str(real_assets.path), "--out", str(out), *TASKS]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    out = once(together, "successes", record)
     return {task: dict(np.load(out / f"{task.replace('/', '-')}.npz")) for task in TASKS}
 
 
-@pytest.fixture(params=TASKS)
-def pair(request, official, cache):
-    assets = find_assets(shared_dir() / "libero" / "assets", cache=cache)
-    return load_scene(request.param, assets, cache), official[request.param]
+@pytest.fixture(scope="module")
+def bundles(real_assets, cache):
+    return dict(zip(TASKS, build_scene_bundles([find_task(task) for task in TASKS], real_assets, cache), strict=True))
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def pair(request, official, bundles):
+    return load_scene_bundle(bundles[request.param]), official[request.param]
 
 
 def test_the_goal_holds_where_the_benchmarks_does(pair):

@@ -1,0 +1,77 @@
+"""Which tests run when: `unit` within a minute, `slow` on demand, and a sample of tasks for what is slow on all 130.
+
+`pytest` runs all but `slow`, `pytest -m slow` what is left, `pytest -m "slow or not slow"` all.
+
+What is `slow`, and why:
+
+| test | tasks or cases | reason |
+| --- | --- | --- |
+| `libero/test_benchmark_parity.py` | 116 tasks | each is recorded in the benchmark's own environment: 1.5 s |
+| `libero/test_placeholders.py`: built, at rest, solved | 116 tasks | each is built and searched for a solution: 1 s |
+| `pipeline/test_resume.py` | all | nine runs of the whole job |
+"""
+
+from collections.abc import Iterable
+
+import pytest
+
+from rlgen.libero.tasks.suites import Task, all_tasks, find_task
+
+# Folders and files below `tests` whose tests are marked `unit`: functions and small networks, no scene, no training.
+UNIT = (
+    "core/",
+    "training/",
+    "diffusion/",
+    "report/",
+    *(f"data/test_{name}.py" for name in ("card", "encode_ahead", "episodes", "frames", "noops", "quality", "resize")),
+    *(f"data/test_{name}.py" for name in ("statistics", "tfrecord", "verify")),
+    *(f"nets/test_{name}.py" for name in ("conv1d", "mlp", "random_shift")),
+    *(f"rl/test_{name}.py" for name in ("accumulate", "losses", "returns", "scaling", "schedules")),
+    *(f"policies/test_{name}.py" for name in ("critic", "gaussian_golden", "normalizer")),
+    *(f"vla/test_{name}.py" for name in ("augment", "batches", "flow", "tokens", "transforms")),
+    *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
+    *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
+    "evaluation/test_records.py",
+    "test_layout.py",
+    "test_sampling.py",
+)
+
+# `test_sampling.py` holds these to it: every suite, room, fixture, object and predicate of the benchmark, goals of one,
+# two and three atoms. Other tests use the first eight as well, so that their scenes are built once.
+SAMPLE = (
+    "libero_spatial/0",  # on another object; bowl, plate, ramekin, cookies, stove, wooden cabinet
+    "libero_object/6",  # in a box on the floor; basket and groceries
+    "libero_goal/0",  # a drawer opened; wine bottle, wine rack, cream cheese
+    "libero_goal/4",  # on a fixture, and nothing else
+    "libero_10/3",  # a kitchen; into a drawer that is closed then; white cabinet
+    "libero_10/4",  # a living room; two atoms; mugs
+    "libero_10/8",  # three atoms; a stove turned on, moka pots
+    "libero_90/39",  # a stove turned off
+    "libero_10/5",  # a study; black book, desk caddy
+    "libero_10/9",  # microwave
+    "libero_90/45",  # frying pan, white bowl, two-layer shelf
+    "libero_90/60",  # wooden tray, new salad dressing
+    "libero_90/86",  # yellow book
+    "libero_object/0",  # alphabet soup, milk, salad dressing
+)
+
+
+def sampled(tasks: Iterable[Task] | None = None) -> list:
+    """Returns tasks as parameters of a test, those outside of the sample marked `slow`; all of them if None."""
+    chosen = sample()
+    return [
+        pytest.param(task, id=f"{task.suite}-{task.index}", marks=() if task in chosen else pytest.mark.slow)
+        for task in (all_tasks() if tasks is None else tasks)
+    ]
+
+
+def sample() -> tuple[Task, ...]:
+    """Returns the tasks of the sample."""
+    return tuple(find_task(name) for name in SAMPLE)
+
+
+def selected(request: pytest.FixtureRequest) -> list[Task]:
+    """Returns the tasks that tests of the requesting module run on in this session: the sample where none names one."""
+    here = [item for item in request.session.items if item.path == request.path]
+    named = {item.callspec.params.get("task") for item in here if hasattr(item, "callspec")} - {None}
+    return [task for task in all_tasks() if task in (named or sample())]
