@@ -3,14 +3,14 @@ import io
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.vla.data.tokens import BEGIN, NEWLINE, hashed_words, sentencepiece, tokenize
+from rlgen.vla.data.tokens import BOS, NEWLINE, hashed_words, sentencepiece, tokenize
 
 
 def test_hashed_words_tell_instructions_apart_and_stay_the_same():
     encode = hashed_words(2048)
     words = [556, 1998, 111, 1534]
     ids, mask = tokenize("pick_up_the_butter", encode, 8)
-    assert ids.tolist() == [BEGIN, *words, NEWLINE, 0, 0]
+    assert ids.tolist() == [BOS, *words, NEWLINE, 0, 0]
     assert mask.tolist() == [True] * 6 + [False] * 2
     assert tokenize("Pick up the butter ", encode, 8)[0].tolist() == ids.tolist()
     assert tokenize("pick up the milk", encode, 8)[0].tolist() != ids.tolist()
