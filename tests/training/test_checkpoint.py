@@ -67,7 +67,7 @@ def test_every_damaged_file_is_found(tmp_path):
         path.write_bytes(whole[path])
 
 
-def test_a_full_disk_is_told_in_one_line_and_keeps_what_was_there(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay(tmp_path, monkeypatch):
     tree = {"a": np.arange(3.0)}
 
     def full(*_, **__):

@@ -1,4 +1,4 @@
-"""Compiling takes most of the time of these tests; what is compiled runs for moments."""
+"""Settings of these tests, most of whose time goes to compiling programs that run for moments."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_quickly() -> Iterator[None]:
-    """Programs that are not optimised, for the tests of a module."""
+    """Compiles without optimizations, for the tests of a module."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield

@@ -1,4 +1,4 @@
-"""The reference numbers of the published models at small sizes; every size is read from them."""
+"""Reference values of the published models at small sizes; every size is read from them."""
 
 import json
 from functools import cache, partial
@@ -12,7 +12,7 @@ from shared import shared_dir
 from rlgen.vla.model.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
 from rlgen.vla.model.pi0 import Inputs
 
-# Unoptimised where the whole directory's setting does not reach: programs of other modules' caches.
+# Not optimized where the directory's setting does not reach: programs of other modules' caches.
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 FAMILIES = ("pi0", "pi05", "pi0_lora", "pi05_lora")
 
@@ -33,8 +33,8 @@ def description(name: str, part: str = "misc") -> dict:
 
 
 def config(part: str = "pi0") -> VlaConfig:
-    told = description("config", part)
-    vision = told["siglip"]
+    stored = description("config", part)
+    vision = stored["siglip"]
     return VlaConfig(
         vision=VisionConfig(
             width=vision["width"],
@@ -43,29 +43,29 @@ def config(part: str = "pi0") -> VlaConfig:
             heads=vision["num_heads"],
             patch=vision["patch_size"],
         ),
-        language=_expert(told, "paligemma"),
-        action=_expert(told, "action_expert"),
-        depth=told["paligemma"]["depth"],
-        heads=told["paligemma"]["num_heads"],
-        kv_heads=told["paligemma"]["num_kv_heads"],
-        head_size=told["paligemma"]["head_dim"],
-        vocabulary=told["vocab_size"],
-        cameras=tuple(told["image_keys_in_order"]),
-        image_size=told["image_size"],
-        action_size=told["action_dim"],
-        horizon=told["action_horizon"],
-        prompt_length=told["max_token_len"],
-        family="pi05" if told["pi05"] else "pi0",
+        language=_expert(stored, "paligemma"),
+        action=_expert(stored, "action_expert"),
+        depth=stored["paligemma"]["depth"],
+        heads=stored["paligemma"]["num_heads"],
+        kv_heads=stored["paligemma"]["num_kv_heads"],
+        head_size=stored["paligemma"]["head_dim"],
+        vocabulary=stored["vocab_size"],
+        cameras=tuple(stored["image_keys_in_order"]),
+        image_size=stored["image_size"],
+        action_size=stored["action_dim"],
+        horizon=stored["action_horizon"],
+        prompt_length=stored["max_token_len"],
+        family="pi05" if stored["pi05"] else "pi0",
     )
 
 
-def _expert(told: dict, name: str) -> ExpertConfig:
+def _expert(stored: dict, name: str) -> ExpertConfig:
     lora = None
-    if told["lora"]:
-        adapter = told["lora"][name]
+    if stored["lora"]:
+        adapter = stored["lora"][name]
         assert adapter["attn"] == adapter["ffn"] and not adapter["attn"]["rslora"]
         lora = LoraConfig(adapter["attn"]["rank"], adapter["attn"]["alpha"])
-    return ExpertConfig(told[name]["width"], told[name]["mlp_dim"], lora)
+    return ExpertConfig(stored[name]["width"], stored[name]["mlp_dim"], lora)
 
 
 @cache

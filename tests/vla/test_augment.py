@@ -8,18 +8,18 @@ NEUTRAL = jnp.array([[0.5, 0.5, 0.5, 0.5, 0.5, 0.5]])
 
 
 def ramp(side: int = 21) -> jnp.ndarray:
-    """A picture that grows to the right and down, by different amounts."""
+    """Returns an image that grows to the right and down, by different amounts."""
     x = jnp.linspace(-0.4, 0.4, side)
     return jnp.broadcast_to((x[None, :] + 0.5 * x[:, None])[None, :, :, None], (1, side, side, 3))
 
 
 def changed(image, options=None, fixed=True, **at):
     names = ("down", "right", "angle", "brightness", "contrast", "saturation")
-    numbers = NEUTRAL.at[0, jnp.array([names.index(name) for name in at], int)].set(jnp.array(list(at.values()), float))
-    return np.asarray(augment(image, numbers, options or Augmentation(crop=1.0), fixed_camera=fixed))[0]
+    uniform = NEUTRAL.at[0, jnp.array([names.index(name) for name in at], int)].set(jnp.array(list(at.values()), float))
+    return np.asarray(augment(image, uniform, options or Augmentation(crop=1.0), fixed_camera=fixed))[0]
 
 
-def test_neutral_numbers_change_nothing_but_the_crop():
+def test_neutral_values_change_nothing_but_the_crop():
     np.testing.assert_allclose(changed(ramp()), ramp()[0], atol=1e-6)
     cropped = changed(ramp(), Augmentation(crop=0.5))
     np.testing.assert_allclose(cropped, 0.5 * ramp()[0], atol=1e-5)
@@ -29,18 +29,18 @@ def test_the_crop_moves_down_and_right():
     options = Augmentation(crop=0.5)
     slope = 0.8 / 20
     moved = changed(ramp(), options, right=1.0) - changed(ramp(), options)
-    # A quarter of 21 pixels along a slope, inside the picture.
+    # A quarter of 21 pixels along a slope, inside the image.
     np.testing.assert_allclose(moved[8:13, 3:17], slope * 0.25 * 21, atol=1e-4)
     down = changed(ramp(), options, down=1.0) - changed(ramp(), options)
     np.testing.assert_allclose(down[3:17, 8:13], 0.5 * slope * 0.25 * 21, atol=1e-4)
 
 
-def test_a_quarter_turn_is_exact():
+def test_a_rotation_by_a_quarter_is_exact():
     turned = changed(ramp(), Augmentation(crop=1.0, angle=np.pi / 2), angle=1.0)
     np.testing.assert_allclose(turned, np.rot90(ramp()[0], -1), atol=1e-5)
 
 
-def test_a_camera_at_the_hand_is_only_recolored():
+def test_a_camera_at_the_gripper_is_only_recolored():
     options = Augmentation()
     same = changed(ramp(), options, fixed=False, down=1.0, right=0.0, angle=1.0)
     np.testing.assert_allclose(same, ramp()[0], atol=1e-6)

@@ -91,7 +91,7 @@ def test_cameras_are_shifted_each_by_itself():
     assert 0.05 < np.mean(base == wrist) < 0.4
 
 
-def test_cameras_have_their_own_random_numbers(data):
+def test_cameras_have_their_own_random_values(data):
     augment = make(data, 0, augment=True).augment
     base, wrist = (augment[name] for name in CONFIG.cameras)
     assert base.shape == (6, 6) and not np.isin(base, wrist).any()

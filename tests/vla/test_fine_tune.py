@@ -36,9 +36,9 @@ def export(folder, name, seed):
             joint_state=np.zeros((3, 7), np.float32),
             action=e.action.astype(np.float32),
             language_instruction=e.language_instruction,
-            file_path=f"{name}/{number}",
+            file_path=f"{name}/{index}",
         )
-        for number, e in enumerate(dot_episodes(12, seed, prompt=f"touch the {name}"))
+        for index, e in enumerate(dot_episodes(12, seed, prompt=f"touch the {name}"))
     ]
     directory = write_rlds(folder, name, episodes, size=SIDE, shards=1)
     (directory / CARD_JSON).write_text(json.dumps({"action_semantics": "relative"}))
@@ -53,7 +53,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
-    """The same program is compiled by several of these runs."""
+    """Caches compiled programs, which several of these runs share."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     jax.config.update(names[0], str(tmp_path_factory.mktemp("programs")))

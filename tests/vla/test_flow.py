@@ -14,14 +14,14 @@ def test_time_runs_from_data_to_noise():
     np.testing.assert_allclose(step / 0.25, pi0.flow_target(actions, noise))
 
 
-def test_euler_walks_a_straight_flow_exactly_from_noise_to_data():
+def test_euler_integrates_a_straight_flow_exactly_from_noise_to_data():
     key = jax.random.key(0)
     actions, noise = jax.random.normal(key, (2, 2, 3, 4))
     times = []
 
     def velocity(x, t):
         jax.debug.callback(lambda t: times.append(float(t)), t)
-        # At (x, t) on the line to `actions` the slope is the way from there, over the time that is left.
+        # At (x, t) on the line to `actions` the slope is the distance from them, over the time left.
         return (x - actions) / t
 
     reached = pi0.euler(velocity, noise, 7)

@@ -1,4 +1,4 @@
-"""What holds of models of any size."""
+"""Properties of models of any size."""
 
 import dataclasses
 from functools import cache, partial
@@ -12,7 +12,7 @@ from vla.openpi import arrays, relative
 from rlgen.vla.model import pi0
 
 CONFIG = openpi.config()
-# For what holds at any size: quick to compile.
+# Quick to compile.
 MINI = dataclasses.replace(
     CONFIG, vision=dataclasses.replace(CONFIG.vision, depth=1), depth=1, heads=2, cameras=CONFIG.cameras[:2]
 )
@@ -20,7 +20,7 @@ MINI = dataclasses.replace(
 
 @cache
 def mini():
-    """Fresh parameters, inputs without the third camera, noisy actions and their time."""
+    """Returns fresh parameters, inputs without the third camera, noisy actions and their time."""
     given, inputs = arrays("inputs"), openpi.inputs()
     return pi0.init(MINI, jax.random.key(0)), inputs, jnp.asarray(given["noise"]), jnp.asarray(given["time"])
 
@@ -39,7 +39,7 @@ def test_sampling_with_the_cached_prefix_equals_whole_passes():
 
 
 def test_a_masked_image_is_as_good_as_none():
-    """Neither its pixels nor its positions leave a trace, so a camera may be left out of the configuration."""
+    """Its pixels and positions have no effect, so a camera may be left out of the configuration."""
     params, inputs, x, t = mini()
     absent = "right_wrist_0_rgb"
     masked = inputs.replace(

@@ -1,4 +1,4 @@
-"""The reference's arrays that need no model: pictures, statistics, prompts, schedules, updates, averages."""
+"""The reference's arrays that need no model: images, statistics, prompts, schedules, updates, averages."""
 
 import dataclasses
 import json
@@ -25,16 +25,16 @@ def reference_statistics() -> Statistics:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ["zscore", "quantile"])
-def test_normalising_and_back_are_the_references(dtype, kind):
-    given, stats, seen = arrays("normalize", "misc"), reference_statistics(), 0
+def test_normalizing_and_back_are_the_references(dtype, kind):
+    given, stats, compared = arrays("normalize", "misc"), reference_statistics(), 0
     for name, theirs in given.items():
         if name.startswith(f"{dtype}/") and name.endswith(kind):
             function = normalize.unnormalize if "/unnormalize" in name else normalize.normalize
             x = given[f"{dtype}/{name.split('/')[1]}/x"]
             assert relative(function(stats, x, kind), theirs) < 1e-6, name
             assert relative(function(stats, jnp.asarray(x), kind), theirs) < 1e-5, name
-            seen += 1
-    assert seen == 4
+            compared += 1
+    assert compared == 4
 
 
 def test_running_statistics_are_the_references():
@@ -55,12 +55,12 @@ def test_running_statistics_are_the_references():
 
 
 def test_the_references_file_of_statistics_is_read_and_written():
-    told = description("norm_stats_example")
-    stats = NormStats.from_json(told)
+    reference = description("norm_stats_example")
+    stats = NormStats.from_json(reference)
     np.testing.assert_allclose(stats.state.mean, arrays("normalize", "misc")["running/json_roundtrip_mean"], rtol=1e-6)
     again = NormStats.from_json(json.loads(json.dumps(stats.to_json())))
     jax.tree.map(np.testing.assert_array_equal, again, stats)
-    assert {k: set(v) for k, v in told["norm_stats"].items()} == {
+    assert {k: set(v) for k, v in reference["norm_stats"].items()} == {
         k: set(v) for k, v in stats.to_json()["norm_stats"].items()
     }
 
@@ -108,22 +108,22 @@ def check_prompt(case):
     if "state" in case:
         state = np.asarray(case["state"], case["state_dtype"])
         np.testing.assert_array_equal(tokens.state_bins(state), case["discretized"])
-    tokens.prompt_ids(case["prompt_in"], lambda text, begin: calls.append([text, begin]) or [], state)
+    tokens.prompt_ids(case["prompt_in"], lambda text, bos: calls.append([text, bos]) or [], state)
     assert calls == case["encode_calls"]
 
 
 def test_padding_and_cutting_are_the_references():
-    told = description("prompts")
-    states = {c["prompt_in"]: np.asarray(c["state"], c["state_dtype"]) for c in told["strings"] if "state" in c}
-    for case in told["padding_and_truncation"]["cases"]:
+    reference = description("prompts")
+    states = {c["prompt_in"]: np.asarray(c["state"], c["state_dtype"]) for c in reference["strings"] if "state" in c}
+    for case in reference["padding_and_truncation"]["cases"]:
         state = states[case["prompt_in"]] if case["with_state"] else None
         ids, mask = tokens.tokenize(case["prompt_in"], _bytes, case["max_len"], state)
         np.testing.assert_array_equal(ids, case["tokens"])
         np.testing.assert_array_equal(mask, case["mask"])
 
 
-def _bytes(text: str, begin: bool) -> list[int]:
-    return [2] * begin + [3 + byte for byte in text.encode()]
+def _bytes(text: str, bos: bool) -> list[int]:
+    return [2] * bos + [3 + byte for byte in text.encode()]
 
 
 def train_config(given: dict, **more) -> TrainConfig:
@@ -133,23 +133,23 @@ def train_config(given: dict, **more) -> TrainConfig:
 
 
 def test_learning_rates_are_the_references():
-    optim, seen = description("optim"), 0
-    for name, told in optim.items():
-        if "lr" in told and "Schedule" in name:
+    optim, compared = description("optim"), 0
+    for name, reference in optim.items():
+        if "lr" in reference and "Schedule" in name:
             kind = "rsqrt" if name.startswith("Rsqrt") else "cosine"
-            rate = schedule(train_config(told["config"], schedule=kind))
-            np.testing.assert_allclose([float(rate(step)) for step in optim["steps"]], told["lr"], rtol=1e-6)
-            seen += 1
-    assert seen == 3
+            rate = schedule(train_config(reference["config"], schedule=kind))
+            np.testing.assert_allclose([float(rate(step)) for step in optim["steps"]], reference["lr"], rtol=1e-6)
+            compared += 1
+    assert compared == 3
     constant = schedule(TrainConfig(schedule="constant", peak_rate=0.5, warmup=4))
     assert [float(constant(step)) for step in (0, 4, 9_000)] == pytest.approx([0.1, 0.5, 0.5])
 
 
 def toy_config(**more) -> TrainConfig:
-    told = description("optim")["AdamW"]
-    hyper = told["config"]
+    reference = description("optim")["AdamW"]
+    hyper = reference["config"]
     return train_config(
-        told["trajectory"]["schedule"], beta1=hyper["b1"], beta2=hyper["b2"], eps=hyper["eps"],
+        reference["trajectory"]["schedule"], beta1=hyper["b1"], beta2=hyper["b2"], eps=hyper["eps"],
         weight_decay=hyper["weight_decay"], clip=hyper["clip_gradient_norm"], **more,
     )  # fmt: skip
 
@@ -176,11 +176,11 @@ def test_updates_are_the_references():
 
 @pytest.mark.parametrize("run", ["ema", "frozen"])
 def test_whole_training_steps_are_the_references(run):
-    given, told = arrays("optim", "misc"), description("optim")[f"train_step {run}"]
-    train = toy_config(ema=told["ema_decay"])
+    given, reference = arrays("optim", "misc"), description("optim")[f"train_step {run}"]
+    train = toy_config(ema=reference["ema_decay"])
     names = [key.removeprefix(f"{run}/step0/params/") for key in given if key.startswith(f"{run}/step0/params/")]
     start = {name: jnp.asarray(given[f"{run}/step0/params/{name}"]) for name in names}
-    frozen = {name: start[name] for name in names if told["frozen"] and told["frozen"].startswith(name)}
+    frozen = {name: start[name] for name in names if reference["frozen"] and reference["frozen"].startswith(name)}
     target = given["ema/actions"]
 
     def loss(trained, frozen):
@@ -198,7 +198,7 @@ def test_whole_training_steps_are_the_references(run):
         state, norms = apply_gradients(train, state, grads)
         info = [float(value), float(norms["grad_norm"]), float(norms["param_norm"])]
         np.testing.assert_allclose(info, given[f"{run}/info_loss_gradnorm_paramnorm"][step], rtol=1e-5)
-    assert int(state.step) == told["final_step_counter"]
+    assert int(state.step) == reference["final_step_counter"]
     assert all(leaf.dtype == jnp.bfloat16 for leaf in state.frozen.values())
 
 

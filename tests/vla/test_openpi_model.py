@@ -16,7 +16,7 @@ from rlgen.vla.model import pi0, presets
 
 @cache
 def gradient_run(part):
-    """The loss, its gradient and the tokens it begins with."""
+    """Returns the loss, its gradient and the tokens that it starts from."""
     given, config = arrays("inputs", part), openpi.config(part)
 
     def run(params, inputs):
@@ -44,12 +44,12 @@ def joint_run(part):
 
 @cache
 def sampling_run(part):
-    """The cached prefix, slopes at the loss's point and at every point of both walks, and the walks themselves."""
+    """Returns the cached prefix, velocities at the loss's point and along both trajectories, and their ends."""
     given, config, out = arrays("inputs", part), openpi.config(part), arrays("outputs", part)
     count = len(given["time"])
-    walks = [(out[f"sample{n}/x_steps"][:-1], out[f"sample{n}/t_steps"][:-1]) for n in (4, 10)]
-    x = np.concatenate([out["loss/x_t"][None], *(x for x, _ in walks)])
-    t = np.concatenate([given["time"][None], *(t[:, None].repeat(count, 1) for _, t in walks)])
+    trajectories = [(out[f"sample{n}/x_steps"][:-1], out[f"sample{n}/t_steps"][:-1]) for n in (4, 10)]
+    x = np.concatenate([out["loss/x_t"][None], *(x for x, _ in trajectories)])
+    t = np.concatenate([given["time"][None], *(t[:, None].repeat(count, 1) for _, t in trajectories)])
 
     def run(params, inputs):
         parts = partial(pi0.apply, config, params)
@@ -59,8 +59,8 @@ def sampling_run(part):
             block = pi0.embed_suffix(config, params, inputs.state, *point)
             return parts(prefix, block, method="run_suffix")
 
-        walk = partial(pi0.sample, config, params, inputs, given["sample_noise"])
-        return prefix.cache, jax.lax.map(slope, (x, t)), jax.lax.map(walk, jnp.array([4, 10]))
+        trajectory = partial(pi0.sample, config, params, inputs, given["sample_noise"])
+        return prefix.cache, jax.lax.map(slope, (x, t)), jax.lax.map(trajectory, jnp.array([4, 10]))
 
     return quick_jit(run)(openpi.params(part), openpi.inputs(part))
 
@@ -80,27 +80,27 @@ def manifest(family):
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
 @pytest.mark.parametrize("variant", [None, (True, True), (True, False), (False, True)])
 def test_full_size_has_the_published_names_and_shapes(family, variant):
-    told, config, extra = manifest(family), presets.preset(family), {}
+    reference, config, extra = manifest(family), presets.preset(family), {}
     if variant is not None:
         config = presets.with_lora(config, language=variant[0], action=variant[1])
         name = " + ".join(n + "_lora" * on for n, on in zip(("gemma_2b", "gemma_300m"), variant, strict=True))
-        extra = told["lora_variants"][name]["extra_params"]
-        assert told["lora_variants"][name]["num_leaves"] == len(told["params"]) + len(extra)
+        extra = reference["lora_variants"][name]["extra_params"]
+        assert reference["lora_variants"][name]["num_leaves"] == len(reference["params"]) + len(extra)
     ours = names(jax.eval_shape(partial(pi0.init, config), jax.random.key(0)))
-    theirs = {**told["params"], **extra}
+    theirs = {**reference["params"], **extra}
     assert {k: list(v.shape) for k, v in ours.items()} == {k: v["shape"] for k, v in theirs.items()}
     assert {str(v.dtype) for v in ours.values()} == {"float32"} == {v["dtype"] for v in theirs.values()}
     if variant is None:
-        assert sum(v.size for v in ours.values()) == told["num_params"]
+        assert sum(v.size for v in ours.values()) == reference["num_params"]
 
 
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
 def test_presets_have_the_published_settings(family):
-    told, config = manifest(family)["config"], presets.preset(family)
-    assert config.action_size == told["action_dim"] and config.horizon == told["action_horizon"]
-    assert config.prompt_length == told["max_token_len"] and config.dtype == told["dtype"]
-    assert config.image_size == told["image_resolution"][0]
-    assert config.state_in_prompt == told.get("discrete_state_input", False)
+    reference, config = manifest(family)["config"], presets.preset(family)
+    assert config.action_size == reference["action_dim"] and config.horizon == reference["action_horizon"]
+    assert config.prompt_length == reference["max_token_len"] and config.dtype == reference["dtype"]
+    assert config.image_size == reference["image_resolution"][0]
+    assert config.state_in_prompt == reference.get("discrete_state_input", False)
 
 
 @pytest.mark.parametrize("part", FAMILIES)
@@ -132,9 +132,9 @@ def test_tokens_are_the_references(part):
 def test_both_experts_in_one_pass_are_the_references(part):
     _, _, ((prefix, suffix), cache) = joint_run(part)
     out = arrays("outputs", part)
-    seen = out["embed_prefix/mask"]
-    both = np.concatenate([seen, np.ones(suffix.shape[:2], bool)], axis=1)
-    assert relative(prefix[seen], out["llm/prefix_out"][seen]) < 1e-5
+    exists = out["embed_prefix/mask"]
+    both = np.concatenate([exists, np.ones(suffix.shape[:2], bool)], axis=1)
+    assert relative(prefix[exists], out["llm/prefix_out"][exists]) < 1e-5
     assert relative(suffix, out["llm/suffix_out"]) < 1e-5
     for joint, name in zip(cache, "kv", strict=True):
         assert relative(joint[:, both], out[f"llm/{name}"][:, both]) < 1e-5
@@ -167,14 +167,14 @@ def test_masks_and_positions_are_the_references(part):
 
 @pytest.mark.parametrize("part", FAMILIES)
 def test_samples_and_all_their_steps_are_the_references(part):
-    cache, slopes, walks = sampling_run(part)
+    cache, slopes, trajectories = sampling_run(part)
     out = arrays("outputs", part)
-    seen = out["embed_prefix/mask"]
+    exists = out["embed_prefix/mask"]
     for ours, name in zip(cache, "kv", strict=True):
-        assert relative(ours[:, seen], out[f"sample_prefix_cache/{name}"][:, seen]) < 1e-5
+        assert relative(ours[:, exists], out[f"sample_prefix_cache/{name}"][:, exists]) < 1e-5
     assert relative(slopes[0], out["loss/v_t"]) < 1e-5
-    for walk, start, steps in zip(walks, (1, 5), (4, 10), strict=True):
-        assert relative(walk, out[f"sample{steps}/actions"]) < 1e-5
+    for trajectory, start, steps in zip(trajectories, (1, 5), (4, 10), strict=True):
+        assert relative(trajectory, out[f"sample{steps}/actions"]) < 1e-5
         assert relative(slopes[start], out[f"sample{steps}/v_first"]) < 1e-5
         assert relative(slopes[start : start + steps], out[f"sample{steps}/v_steps"]) < 1e-5
 
@@ -183,8 +183,8 @@ def test_samples_and_all_their_steps_are_the_references(part):
 def test_half_precision_is_near_the_references(part):
     config = dataclasses.replace(openpi.config(part), dtype="bfloat16")
     given, inputs, out = arrays("inputs", part), openpi.inputs(part), arrays("outputs_bf16", part)
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), openpi.params(part))
-    for name, params in (("f32_params", openpi.params(part)), ("bf16_params", half)):
+    bfloat16_params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), openpi.params(part))
+    for name, params in (("f32_params", openpi.params(part)), ("bf16_params", bfloat16_params)):
         slope = partial(quick_jit(partial(pi0.velocity, config)), params, inputs)
         v = slope(arrays("outputs", part)["loss/x_t"], given["time"])
         assert relative(v, out[f"{name}/v_t"]) < 5e-2

@@ -45,15 +45,15 @@ def read(address: str, path: str) -> str:
 
 def test_eight_clients_and_one_that_sends_garbage(policy, address):
     requests, expected = make_requests(policy, 24)
-    told = load(address, requests, expected, clients=8, count=1000)
-    assert told["answers"] == 1000 and told["wrong"] == told["lost"] == 0
-    assert told["garbage"] == told["garbage_refused"] >= 6
-    assert 0 < told["p50_ms"] <= told["p95_ms"]
+    report = load(address, requests, expected, clients=8, count=1000)
+    assert report["answers"] == 1000 and report["wrong"] == report["lost"] == 0
+    assert report["garbage"] == report["garbage_refused"] >= 6
+    assert 0 < report["p50_ms"] <= report["p95_ms"]
     counted = dict(line.rsplit(" ", 1) for line in read(address, "/metrics").splitlines())
     assert int(counted["rlgen_vla_answers_total"]) >= 1000
     # Requests of several clients share calls of the model.
     assert int(counted["rlgen_vla_model_calls_total"]) < 0.8 * int(counted["rlgen_vla_answers_total"])
-    assert int(counted["rlgen_vla_errors_total"]) >= told["garbage"]
+    assert int(counted["rlgen_vla_errors_total"]) >= report["garbage"]
 
 
 def test_the_expected_answers_would_notice_a_swap(policy):
@@ -117,9 +117,9 @@ def test_where_no_server_is_the_client_says_so():
         PolicyClient("127.0.0.1:9", patience_s=0)
 
 
-def test_a_server_that_is_no_policy_is_told_apart(policy):
+def test_a_server_that_is_no_policy_is_recognized(policy):
     class Strange(PolicyServer):
-        async def _answer(self, connection, message, before):
+        async def _answer(self, connection, message, previous):
             await connection.send(wire.pack({"no": "actions"}))
             return 0.0
 
@@ -128,7 +128,7 @@ def test_a_server_that_is_no_policy_is_told_apart(policy):
 
 
 def decoded(value):
-    """A value of the reference's JSON as Python's."""
+    """Returns a value of the reference's JSON as Python's."""
     if isinstance(value, dict) and "__dict__" in value:
         return {key: decoded(inner) for key, inner in value["__dict__"]}
     if isinstance(value, dict) and "__list__" in value:

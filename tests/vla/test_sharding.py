@@ -1,4 +1,4 @@
-"""One device, eight devices and two processes compute the same training; each goes on with what another left."""
+"""One device, eight devices and two processes compute the same training; each resumes what another left."""
 
 import json
 import os
@@ -24,15 +24,15 @@ def start(out: Path, fsdp: int, stop: int, *distributed: object, devices: int = 
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
         "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE.parent)]),
     }
-    words = [sys.executable, str(HERE / "shard_program.py"), str(out), str(fsdp), str(stop), *map(str, distributed)]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    argv = [sys.executable, str(HERE / "shard_program.py"), str(out), str(fsdp), str(stop), *map(str, distributed)]
+    return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(*processes: subprocess.Popen) -> list[str]:
-    said = [process.communicate(timeout=PATIENCE)[0] for process in processes]
-    for process, text in zip(processes, said, strict=True):
+    printed = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    for process, text in zip(processes, printed, strict=True):
         assert process.returncode == 0, text[-3000:]
-    return said
+    return printed
 
 
 def free_port() -> int:
@@ -49,8 +49,8 @@ def losses(out: Path) -> np.ndarray:
 
 def test_eight_devices_and_then_two_processes_train_as_one_device(tmp_path):
     finish(start(tmp_path / "one", 1, 0))
-    [said] = finish(start(tmp_path / "many", 4, 2, devices=8))
-    assert "8 step 2 of 4" in said and "step 3" not in said
+    [printed] = finish(start(tmp_path / "many", 4, 2, devices=8))
+    assert "8 step 2 of 4" in printed and "step 3" not in printed
     address = f"127.0.0.1:{free_port()}"
     both = finish(*(start(tmp_path / "many", 2, 0, address, 2, process) for process in (0, 1)))
     assert all("2 step 3 of 4" in text and "2 step 2" not in text for text in both)

@@ -6,11 +6,11 @@ from rlgen.core.errors import UserError
 from rlgen.vla.data.tokens import BOS, NEWLINE, hashed_words, sentencepiece, tokenize
 
 
-def test_hashed_words_tell_instructions_apart_and_stay_the_same():
+def test_hashed_words_distinguish_instructions_and_stay_the_same():
     encode = hashed_words(2048)
-    words = [556, 1998, 111, 1534]
+    hashes = [556, 1998, 111, 1534]
     ids, mask = tokenize("pick_up_the_butter", encode, 8)
-    assert ids.tolist() == [BOS, *words, NEWLINE, 0, 0]
+    assert ids.tolist() == [BOS, *hashes, NEWLINE, 0, 0]
     assert mask.tolist() == [True] * 6 + [False] * 2
     assert tokenize("Pick up the butter ", encode, 8)[0].tolist() == ids.tolist()
     assert tokenize("pick up the milk", encode, 8)[0].tolist() != ids.tolist()
@@ -24,7 +24,7 @@ def test_a_vocabulary_without_room_for_words_is_refused():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A small SentencePiece model with PaliGemma's order of special ids: pad 0, end 1, begin 2, unknown 3."""
+    """Trains a small SentencePiece model with PaliGemma's special ids: pad 0, EOS 1, BOS 2, unknown 3."""
     from sentencepiece import SentencePieceTrainer
 
     text, out = ["pick up the red block", "place it in the basket", "open the top drawer"] * 20, io.BytesIO()

@@ -39,7 +39,7 @@ def trainer(frames):
 
 
 def host(tree):
-    """A copy that a consuming step cannot take away, as a saved file would give it back."""
+    """Copies a state to NumPy, because the next step consumes it."""
     return jax.tree.map(lambda x: np.array(x), tree)
 
 
@@ -76,7 +76,7 @@ def test_it_learns_from_images_and_two_and_two_steps_are_four(trainer):
 
 
 def test_masked_actions_do_not_count_and_parts_of_a_batch_add_up_to_it(trainer):
-    """The loss by hand, whole or in parts, with actions behind the episodes' ends or without."""
+    """Compared with the loss computed by hand, with and without actions behind the episodes' ends."""
     params, batch = pi0.init(CONFIG, jax.random.key(0)), trainer.loader().read(0)
     assert not batch.chunk_mask.all()
 

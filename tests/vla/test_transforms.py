@@ -75,12 +75,12 @@ def test_a_camera_that_the_model_lacks_is_left_out():
 
 def test_the_state_enters_the_prompt_normalized_and_not_padded():
     config = dataclasses.replace(THREE, state_in_prompt=True, prompt_length=80)
-    told = []
+    texts = []
     pipeline = make_pipeline(
-        config, InputSpec("quantile"), stats_of(), encode=lambda text, begin: told.append(text) or [5]
+        config, InputSpec("quantile"), stats_of(), encode=lambda text, bos: texts.append(text) or [5]
     )
     pipeline.inputs(observation())
-    [text] = told
+    [text] = texts
     assert text.startswith("Task: pick it up, State: ") and text.endswith(";\nAction: ")
     assert len(text.split("State: ")[1].split(";")[0].split()) == 8
 
@@ -146,7 +146,7 @@ def test_delta_actions_leave_the_gripper():
     assert (out[..., :6] == 0.75).all() and (out[..., 6] == 1).all()
 
 
-def test_more_numbers_than_the_model_takes_are_refused():
+def test_more_dimensions_than_the_model_has_are_refused():
     with pytest.raises(ValueError, match="8 dimensions do not fit"):
         Pad(7, 8).inputs({"state": np.zeros(8)})
 

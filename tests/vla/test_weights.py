@@ -35,7 +35,7 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A checkpoint of ours; copy it before harming it."""
+    """Writes a checkpoint of ours; copy it before damaging it."""
     folder = tmp_path_factory.mktemp("ours") / "1000"
     write_params(folder, openpi.params(PART))
     return folder
@@ -45,8 +45,8 @@ def test_a_checkpoint_of_ours_restores_to_the_same(written):
     config = openpi.config(PART)
     same(load_params(config, written), openpi.params(PART))
     same(load_params(config, written / "params"), openpi.params(PART))
-    half = jax.tree.leaves(load_params(config, written, dtype=jnp.bfloat16))
-    assert all(leaf.dtype == jnp.bfloat16 for leaf in half)
+    leaves = jax.tree.leaves(load_params(config, written, dtype=jnp.bfloat16))
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in leaves)
 
 
 def test_openpi_finds_its_root_key_and_plain_names(written):
@@ -101,11 +101,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, written):
     ocp.PyTreeCheckpointer().save(tmp_path / "other", {"weights": {"w": np.zeros(3)}})
     with pytest.raises(UserError, match="weights/w is no array below 'params'"):
         load_params(openpi.config(PART), tmp_path / "other")
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "_METADATA").write_text("{")
+    damaged = tmp_path / "broken"
+    damaged.mkdir()
+    (damaged / "_METADATA").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
-        load_params(openpi.config(PART), broken)
+        load_params(openpi.config(PART), damaged)
 
 
 @pytest.mark.parametrize("part", ["pi0_lora", "pi05_lora"])
@@ -122,7 +122,7 @@ def test_merging_adapters_changes_no_output(part):
     assert relative(velocity(plain, part, merged), np.asarray(velocity(config, part, openpi.params(part)))) < 1e-5
 
 
-def test_fine_tuning_with_adapters_begins_where_the_base_is(tmp_path):
+def test_fine_tuning_with_adapters_starts_from_the_base(tmp_path):
     base, config = openpi.params("pi0"), presets.with_lora(openpi.config("pi0"))
     write_params(tmp_path, base)
     params = start_params(config, tmp_path, jax.random.key(1))
@@ -143,7 +143,7 @@ def paligemma_file(path, change=lambda flat: flat):
     return path
 
 
-def test_paligemma_brings_its_half_and_the_rest_is_fresh(tmp_path):
+def test_paligemma_fills_its_part_and_the_rest_is_fresh(tmp_path):
     config = openpi.config("pi0")
     path = paligemma_file(tmp_path / "pali.npz")
     params, given = start_params(config, path, jax.random.key(3)), openpi.arrays("params", "pi0")
@@ -172,12 +172,12 @@ def test_a_foreign_or_damaged_paligemma_is_refused(tmp_path):
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
 @pytest.mark.parametrize("language, action", [(True, True), (True, False), (False, True)])
 def test_what_is_frozen_beside_adapters_is_what_openpi_freezes(family, language, action):
-    told = json.loads((openpi.folder() / f"manifest_{family}.json").read_text())["lora_variants"]
+    variants = json.loads((openpi.folder() / f"manifest_{family}.json").read_text())["lora_variants"]
     name = " + ".join(n + "_lora" * on for n, on in zip(("gemma_2b", "gemma_300m"), (language, action), strict=True))
     config = presets.with_lora(presets.preset(family), language=language, action=action)
     names = flat_names(expected_params(config))
     frozen = sorted(n for n in names if not parameters.is_trained(config, n, "lora"))
-    assert frozen == sorted(told[name]["frozen_by_get_freeze_filter"])
+    assert frozen == sorted(variants[name]["frozen_by_get_freeze_filter"])
 
 
 def test_training_the_expert_leaves_what_was_pretrained():

@@ -61,14 +61,14 @@ def dot_episodes(count: int, seed: int, prompt: str = "touch the dot") -> list[S
     return episodes
 
 
-def numbered_frames(lengths: list[int], side: int = 8, first: int = 0) -> MemoryFrames:
+def numbered_frames(lengths: list[int], size: int = 8, first: int = 0) -> MemoryFrames:
     """Makes episodes of these lengths; frame i has images, state and action of value `first` + i."""
     count = sum(lengths)
-    numbers = first + np.arange(count)
-    image = np.tile(numbers[:, None, None, None] % 100, (1, side, side, 3)).astype(np.uint8)
+    values = first + np.arange(count)
+    image = np.tile(values[:, None, None, None] % 100, (1, size, size, 3)).astype(np.uint8)
     table = frame_table(
-        state=numbers[:, None].repeat(8, 1).astype(np.float32),
-        action=numbers[:, None].repeat(7, 1).astype(np.float32),
+        state=values[:, None].repeat(8, 1).astype(np.float32),
+        action=values[:, None].repeat(7, 1).astype(np.float32),
         lengths=lengths,
         instructions=["count"] * len(lengths),
     )

@@ -15,7 +15,7 @@ from rlgen.vla.training.loop import init_state
 GIB = memory_plan.GIB
 
 
-def test_what_is_held_is_counted_to_the_byte():
+def test_the_state_is_counted_to_the_byte():
     train = train_like(trainable="expert", moments="bfloat16")
     plan = memory_plan.memory_plan(CONFIG, train)
     state = init_state(CONFIG, train)
@@ -68,7 +68,7 @@ MIDDLE = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def compiled():
-    """The loss of four frames, forward and with its gradient, as XLA counts them."""
+    """Returns the compiled loss of four frames, and its compiled gradient."""
     inputs = pi0.example_inputs(MIDDLE, 4)
     params = jax.eval_shape(partial(pi0.init, MIDDLE), jax.random.key(0))
     actions = jnp.zeros((4, MIDDLE.horizon, MIDDLE.action_size))
@@ -86,7 +86,7 @@ def test_operations_are_those_that_the_compiler_counts(compiled):
     assert 4 * memory_plan.forward_flops(MIDDLE) == pytest.approx(forward, rel=0.1)
     step = memory_plan.step_flops(MIDDLE, TrainConfig(batch=4))
     assert step == pytest.approx(3 * 4 * memory_plan.forward_flops(MIDDLE))
-    # What is not a product counts for nothing, so that utilisation is never overstated.
+    # Only products are counted, so that utilization is never overstated.
     assert step < backward
     expert = memory_plan.step_flops(MIDDLE, TrainConfig(batch=4, trainable="expert"))
     assert 2 / 3 * step < expert < step
