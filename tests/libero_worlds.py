@@ -1,4 +1,4 @@
-"""Worlds of the benchmark built from an asset tree, brought to rest, and put into the state that a goal wants."""
+"""Worlds of the benchmark: settled, checked, and moved into states that satisfy a goal."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -21,16 +21,16 @@ SETTINGS = {
     "turnoff": -0.003,
 }
 
-# Ways to lay a thing down: as it stands at the start, upright, or on either side, each turned by quarters.
+# Poses in which an object is put down: as at the start, upright, or on either side, each rotated by quarters.
 ABOUT_X = (None, 0.0, 90.0, -90.0)
 YAWS = (0.0, 90.0, 180.0, 270.0)
-# Two things on one spot are put this far apart along x, metres, if they cannot lie on each other.
+# Distances along x, metres, of two objects with one target, where they cannot lie on each other.
 SPREADS = (0.0, 0.09)
 OFFSETS = ((0.0, 0.0), (0.03, 0.0), (-0.03, 0.0), (0.0, 0.03), (0.0, -0.03))
 
 
 def place(model: mujoco.MjModel, state: np.ndarray) -> mujoco.MjData:
-    """The world at a stored state."""
+    """Returns the world at a stored state."""
     data = mujoco.MjData(model)
     data.time, data.qpos, data.qvel = state[0], state[1 : 1 + model.nq], state[1 + model.nq :]
     mujoco.mj_forward(model, data)
@@ -38,7 +38,7 @@ def place(model: mujoco.MjModel, state: np.ndarray) -> mujoco.MjData:
 
 
 def rest(model: mujoco.MjModel, data: mujoco.MjData, steps: int) -> mujoco.MjData:
-    """Lets things fall into place while the robot is held where it is."""
+    """Lets objects settle while the robot is held in place."""
     held = data.qpos[ARM].copy()
     for _ in range(steps):
         data.qpos[ARM], data.qvel[ARM] = held, 0.0
@@ -48,30 +48,30 @@ def rest(model: mujoco.MjModel, data: mujoco.MjData, steps: int) -> mujoco.MjDat
 
 
 def succeeds(env, data: mujoco.MjData) -> bool:
-    """What the benchmark itself says of a state, contacts included."""
+    """Returns whether the benchmark itself counts a state as a success, contacts included."""
     env.sim.set_state_from_flattened(np.concatenate([[data.time], data.qpos, data.qvel]))
     env.sim.forward()
     return bool(env.check_success())
 
 
-def broken_premise(env, state: np.ndarray, settled: mujoco.MjData) -> tuple[str, ...]:
-    """What the task file says of the start that is not so once the stored state has come to rest."""
+def unmet_conditions(env, state: np.ndarray, settled: mujoco.MjData) -> tuple[str, ...]:
+    """Returns the reset conditions that do not hold once a stored state has settled."""
     model = env.sim.model._model
-    # As much of a scene as a premise needs.
+    # The part of a scene that the check reads.
     scene = SimpleNamespace(model=model, reset_conditions=compile_goal(model, reset_condition_atoms(env)))
     after = np.concatenate([[settled.time], settled.qpos, settled.qvel])
     return unmet_reset_conditions(scene, state[None], after[None]).get(0, ())
 
 
 def solve(env, start: mujoco.MjData) -> bool:
-    """Whether what the goal names can be put where the goal wants it, so that it stays there for a second."""
+    """Returns whether the goal's objects can be put in a state that satisfies the goal for a second."""
     model = env.sim.model._model
     arrangements = _arrangements(model, start, goal_atoms(env))
-    # Looked at early, too, because most arrangements that fail do so at once.
+    # Also checked early, because most arrangements that fail do so at once.
     return any(all(succeeds(env, rest(model, data, steps)) for steps in (100, 150, 250)) for data in arrangements)
 
 
-# Joints first, because a drawer's region moves with it; what is stacked last, because what is below moves, too.
+# Joints first, because a drawer's region moves with it; stacked objects last, because those below move as well.
 ORDER = ("joint", "contain", "under", "stacked")
 
 
@@ -101,7 +101,7 @@ def _set_joints(model: mujoco.MjModel, data: mujoco.MjData, atom: dict) -> None:
 
 
 def _put(model: mujoco.MjModel, data: mujoco.MjData, atom: dict, about_x, yaw: float, offset) -> None:
-    """Puts a body a millimetre above whatever there is under the middle of a region or of another body."""
+    """Puts a body a millimetre above what is below the middle of a region or of another body."""
     body = model.body(atom["body"]).id
     address = model.jnt_qposadr[model.body_jntadr[body]]
     turn = np.zeros(4)
@@ -129,7 +129,7 @@ def quaternion(axis: str, degrees: float) -> np.ndarray:
 
 
 def lowest(model: mujoco.MjModel, body: int, turn: np.ndarray) -> float:
-    """How far a body reaches below its origin when it is turned so, metres, below zero."""
+    """Returns the height of a rotated body's lowest point relative to its origin, metres, negative."""
     frame, low = np.zeros(9), np.inf
     mujoco.mju_quat2Mat(frame, turn)
     frame = frame.reshape(3, 3)

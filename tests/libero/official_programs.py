@@ -1,4 +1,4 @@
-"""What the programs that record the benchmark's own environment have in common."""
+"""The common part of the programs that record the benchmark's own environment."""
 
 import argparse
 import tempfile

@@ -1,4 +1,4 @@
-"""Records the benchmark's own pictures of tasks at given joint positions, for the tests that compare ours with them.
+"""Records the benchmark's own images of tasks at given joint positions, for tests that compare ours with them.
 
 A program of its own:  python tests/libero/record_images.py --assets DIR --gl GL --out DIR TASK=QPOS.npy...
 """
@@ -15,7 +15,7 @@ from rlgen.libero.tasks.suites import find_task
 
 
 def main() -> None:
-    """Writes `<suite>-<index>.npz` with pictures `[positions, cameras, size, size, 3]` under each size."""
+    """Writes `<suite>-<index>.npz` with images `[positions, cameras, size, size, 3]` under each size."""
     parser = argparse.ArgumentParser()
     parser.add_argument("jobs", nargs="+")
     parser.add_argument("--assets", required=True)
@@ -28,16 +28,16 @@ def main() -> None:
             name, _, file = job.partition("=")
             task = find_task(name)
             env = official_environment(task, images=True)
-            drawn = [_images(env, qpos) for qpos in np.load(file)]
-            arrays = {str(size): np.stack([row[size] for row in drawn]) for size in (128, 256)}
+            images = [_images(env, qpos) for qpos in np.load(file)]
+            arrays = {str(size): np.stack([row[size] for row in images]) for size in (128, 256)}
             np.savez(arguments.out / f"{task.suite}-{task.index}.npz", **arrays)
             env.close()
 
 
 def _images(env, qpos: np.ndarray) -> dict[int, np.ndarray]:
-    seen = env.set_init_state(np.concatenate([[0.0], qpos, np.zeros(env.sim.model.nv)]))
+    observation = env.set_init_state(np.concatenate([[0.0], qpos, np.zeros(env.sim.model.nv)]))
     return {
-        128: np.stack([seen[f"{camera}_image"] for camera in CAMERAS]),
+        128: np.stack([observation[f"{camera}_image"] for camera in CAMERAS]),
         256: np.stack([env.sim.render(width=256, height=256, camera_name=camera) for camera in CAMERAS]),
     }
 

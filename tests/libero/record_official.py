@@ -1,4 +1,4 @@
-"""Records what the benchmark's own environment does, for the tests that compare it with ours.
+"""Records the behavior of the benchmark's own environment, for tests that compare it with ours.
 
 A program of its own, because importing the benchmark edits the environment and draws from NumPy's global
 generator:  python tests/libero/record_official.py --assets DIR --out DIR TASK...
@@ -16,7 +16,7 @@ PERTURBED = 40
 
 
 def record(task: Task) -> dict[str, np.ndarray]:
-    """Arrays by name; see the keys at the end."""
+    """Returns arrays by name; their names are at the end."""
     from robosuite.utils.transform_utils import quat2axisangle
 
     env = official_environment(task)
@@ -29,7 +29,7 @@ def record(task: Task) -> dict[str, np.ndarray]:
     start = task.index % len(stored)
     actions = _free_actions(random)
     first = env.set_init_state(stored[start])
-    # The controller remembers the pose before the state was set; the first goal would be built from it.
+    # The controller still has the pose before the state was set, and would compute its first goal from it.
     env.robots[0].controller.update(force=True)
     states, observations = [], []
     for action in actions:
@@ -58,7 +58,7 @@ def _check(env, state: np.ndarray) -> bool:
 
 
 def _free_actions(random: np.random.Generator) -> np.ndarray:
-    """Small, and away from the table."""
+    """Returns small random actions away from the table."""
     actions = np.clip(random.normal(0, 0.15, (STEPS, 7)), -1, 1)
     actions[:, 2] = np.abs(actions[:, 2])
     actions[:, 6] = random.choice([-1.0, 1.0], STEPS)
@@ -66,16 +66,16 @@ def _free_actions(random: np.random.Generator) -> np.ndarray:
 
 
 def _perturb(env, state: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A stored state with everything of the goal put near where it belongs."""
+    """Returns a stored state with all objects of the goal moved to near their targets."""
     env.set_state(state)
     env.sim.forward()
-    for words in env.env.parsed_problem["goal_state"]:
-        if len(words) == 2:
-            _turn_joints(env, words[1], random)
+    for atom in env.env.parsed_problem["goal_state"]:
+        if len(atom) == 2:
+            _turn_joints(env, atom[1], random)
     env.sim.forward()
-    for words in env.env.parsed_problem["goal_state"]:
-        if len(words) == 3:
-            _put_near(env, words[1], words[2], random)
+    for atom in env.env.parsed_problem["goal_state"]:
+        if len(atom) == 3:
+            _put_near(env, atom[1], atom[2], random)
             env.sim.forward()
     return env.get_sim_state()
 
@@ -89,19 +89,19 @@ def _turn_joints(env, name: str, random: np.random.Generator) -> None:
         env.sim.data.set_joint_qpos(joint, random.uniform(low - slack, high + slack))
 
 
-def _put_near(env, name: str, place: str, random: np.random.Generator) -> None:
+def _put_near(env, name: str, target: str, random: np.random.Generator) -> None:
     problem, data = env.env, env.sim.data
-    site = problem.object_sites_dict.get(place)
+    site = problem.object_sites_dict.get(target)
     if site is not None:
-        centre = np.array(data.get_site_xpos(place))
-        reach = np.abs(data.get_site_xmat(place) @ np.array(site.size))
+        center = np.array(data.get_site_xpos(target))
+        extent = np.abs(data.get_site_xmat(target) @ np.array(site.size))
     else:
-        centre = np.array(data.body_xpos[problem.obj_body_id[place]])
-        reach = np.array([0.02, 0.02, 0.02])
-    position = centre + random.uniform(-1.1, 1.1, 3) * reach + [0, 0, random.choice([0.0, 0.01, 0.03])]
+        center = np.array(data.body_xpos[problem.obj_body_id[target]])
+        extent = np.array([0.02, 0.02, 0.02])
+    position = center + random.uniform(-1.1, 1.1, 3) * extent + [0, 0, random.choice([0.0, 0.01, 0.03])]
     turn = random.normal(0, 1, 4) if random.random() < 0.5 else np.array([1.0, 0, 0, 0])
-    thing = problem.get_object(name)
-    data.set_joint_qpos(thing.joints[-1], np.concatenate([position, turn / np.linalg.norm(turn)]))
+    movable = problem.get_object(name)
+    data.set_joint_qpos(movable.joints[-1], np.concatenate([position, turn / np.linalg.norm(turn)]))
 
 
 if __name__ == "__main__":

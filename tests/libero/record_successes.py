@@ -1,7 +1,7 @@
-"""Records short successes of the benchmark's own environment, for the tests that compare goals with ours.
+"""Records short successes of the benchmark's own environment, for tests that compare goals with ours.
 
-Objects of the goal are let go a little above where they belong, parts with joints are pushed over the threshold; what
-follows is the environment's own physics, step by step. A program of its own:
+Objects of the goal are dropped from a little above their targets, parts with joints are pushed over the threshold; then
+the environment's own physics runs, step by step. A program of its own:
 python tests/libero/record_successes.py --assets DIR --out DIR TASK...
 """
 
@@ -14,21 +14,21 @@ from rlgen.libero.tasks.initial_states import read_initial_states
 from rlgen.libero.tasks.suites import Task
 
 STEPS = 30
-# Metres that an object is let go from above what it shall lie on, above the top of a region, and more than a region of
-# a table reaches; how far before its threshold a joint starts, in radians or metres, and how fast.
+# Metres above an object or a box, and above the top of a region (more than the height of a region of a table), from
+# which objects are dropped; distance from its threshold at which a joint starts, radians or metres, and its speed.
 ABOVE, REGION_HEIGHT, BEFORE, SPEED = 0.02, 0.11, 0.01, 1.5
 STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 
 def record(task: Task) -> dict[str, np.ndarray]:
-    """The state at the start and after each step, whether the running environment was at its goal after each step,
-    and whether every one of the states is when it is looked at afresh.
+    """Returns states at the start and after each step, and success: in the running environment after each step, and of
+    each state set afresh.
     """
     env = official_environment(task)
     env.set_init_state(read_initial_states(task.initial_states_file)[0])
     atoms = [resolve_atom(env, words) for words in env.env.parsed_problem["goal_state"]]
     for atom in sorted(atoms, key=lambda atom: atom["kind"] != "joint"):
-        _push(env, atom) if atom["kind"] == "joint" else _let_go(env, atom)
+        _push(env, atom) if atom["kind"] == "joint" else _drop(env, atom)
         env.sim.forward()
     start = env.get_sim_state()
     env.set_init_state(start)
@@ -56,13 +56,13 @@ def _push(env, atom: dict) -> None:
         env.sim.data.set_joint_qvel(joint, sign * SPEED)
 
 
-def _let_go(env, atom: dict) -> None:
+def _drop(env, atom: dict) -> None:
     problem, data = env.env, env.sim.data
-    thing = problem.get_object(atom["words"][1])
-    joint = thing.joints[-1]
-    place = data.get_site_xpos(atom["site"]) if "site" in atom else data.get_body_xpos(atom["below"])
+    movable = problem.get_object(atom["words"][1])
+    joint = movable.joints[-1]
+    target = data.get_site_xpos(atom["site"]) if "site" in atom else data.get_body_xpos(atom["below"])
     height = {"stacked": ABOVE, "contain": ABOVE + max(atom.get("size", [0])), "under": REGION_HEIGHT}[atom["kind"]]
-    position = np.add(place, (0, 0, height - thing.bottom_offset[2]))
+    position = np.add(target, (0, 0, height - movable.bottom_offset[2]))
     upright = data.get_joint_qpos(joint)[3:]
     data.set_joint_qpos(joint, np.concatenate([position, upright]))
     data.set_joint_qvel(joint, np.zeros(6))

@@ -1,4 +1,4 @@
-"""Where assets come from: the order, what is refused, and what a missing network costs."""
+"""The search for object assets: its order, refused trees, and the cost of a missing network."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ def alone(tmp_path, monkeypatch):
 
 
 class Hub:
-    """Plays the hub's client: what its cache holds, what a download yields, whether it answers."""
+    """A stub of the hub's client: what its cache has, what a download gives, and how late it answers."""
 
     def __init__(self, cached=None, online=None, patience=0.0):
         self.cached, self.online, self.patience, self.calls = cached, online, patience, []
@@ -59,7 +59,7 @@ def use_hub(monkeypatch, stub):
 
 @pytest.fixture
 def tree(tmp_path):
-    """A whole tree that passes for the benchmark's own, with one mesh and one texture referred to."""
+    """A complete tree that is taken for the benchmark's own, with references to one mesh and one texture."""
     return plain_tree(tmp_path / "tree")
 
 
@@ -83,7 +83,7 @@ def configure(folder: Path, text: str) -> None:
     (folder / "config/config.yaml").write_text(text)
 
 
-def test_stand_ins_come_last_and_are_written_once(tmp_path, alone):
+def test_placeholder_assets_come_last_and_are_written_once(tmp_path, alone):
     first = find_assets(cache=tmp_path / "cache")
     stamp = (first.path / SCENE).stat().st_mtime_ns
     again = find_assets(cache=tmp_path / "cache", placeholders=True)
@@ -109,20 +109,20 @@ def test_order(tmp_path, tree, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["assets: /nowhere\n", "assets: [\n", "- a list\n", "assets: 7\n", "\x00"])
-def test_a_configuration_that_leads_nowhere_is_passed_over(tmp_path, text):
+def test_a_configuration_without_usable_assets_is_skipped(tmp_path, text):
     configure(tmp_path, text)
     assert find_assets(cache=tmp_path).kind == "stand-in"
 
 
-def test_stand_ins_never_pass_for_the_real_ones(tmp_path):
-    """A configuration may point to the stand-ins of an earlier run."""
+def test_placeholder_assets_are_never_taken_for_the_real_ones(tmp_path):
+    """A configuration may point to the placeholder assets of an earlier run."""
     write_placeholders(tmp_path / "written")
     configure(tmp_path, f"assets: {tmp_path / 'written'}\n")
     assert find_assets(cache=tmp_path).path != tmp_path / "written"
     assert find_assets(tmp_path / "written", cache=tmp_path).kind == "stand-in"
 
 
-def test_a_hub_cache_that_is_not_whole_is_fetched_again(tmp_path, tree, monkeypatch):
+def test_an_incomplete_hub_cache_is_fetched_again(tmp_path, tree, monkeypatch):
     stub = use_hub(monkeypatch, Hub(cached=plain_tree(tmp_path / "partial"), online=tree))
     (tmp_path / "partial" / BUTTER).unlink()
     lines = []
@@ -131,7 +131,7 @@ def test_a_hub_cache_that_is_not_whole_is_fetched_again(tmp_path, tree, monkeypa
     assert len(lines) == 1 and "downloading" in lines[0]
 
 
-def test_a_download_that_fails_or_is_not_whole_ends_with_stand_ins(tmp_path, tree, monkeypatch):
+def test_after_an_incomplete_download_the_placeholder_assets_are_used(tmp_path, tree, monkeypatch):
     (tree / BUTTER).write_bytes(b"")
     use_hub(monkeypatch, Hub(online=tree))
     lines = []
@@ -140,7 +140,7 @@ def test_a_download_that_fails_or_is_not_whole_ends_with_stand_ins(tmp_path, tre
 
 
 @pytest.mark.parametrize("name", ["RLGEN_OFFLINE", "HF_HUB_OFFLINE", None])
-def test_offline_asks_no_one_but_uses_the_cache(tmp_path, tree, monkeypatch, name):
+def test_offline_the_hub_is_not_asked_but_its_cache_is_used(tmp_path, tree, monkeypatch, name):
     stub = use_hub(monkeypatch, Hub(online=tree))
     if name:
         monkeypatch.setenv(name, "1")
@@ -150,12 +150,12 @@ def test_offline_asks_no_one_but_uses_the_cache(tmp_path, tree, monkeypatch, nam
     assert find_assets(cache=tmp_path, download=name is not None).kind == "hub"
 
 
-def test_a_hub_that_never_answers_is_given_up(tmp_path, tree, monkeypatch):
+def test_a_hub_that_never_answers_times_out(tmp_path, tree, monkeypatch):
     use_hub(monkeypatch, Hub(online=tree, patience=3.0))
     monkeypatch.setattr(hub, "TIMEOUT", 0.1)
-    lines, begin = [], time.monotonic()
+    lines, start = [], time.monotonic()
     assert find_assets(cache=tmp_path, log=lines.append).kind == "stand-in"
-    assert time.monotonic() - begin < 2.0
+    assert time.monotonic() - start < 2.0
     assert "no answer" in lines[0] and "\n" not in lines[0]
 
 
@@ -174,7 +174,7 @@ def test_assets_inside_the_package_are_found_without_importing_it(tmp_path, monk
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty", "parent"])
-def test_a_named_folder_that_cannot_be_used(tmp_path, tree, kind):
+def test_a_given_folder_that_cannot_be_used_is_refused(tmp_path, tree, kind):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     path = tree.parent if kind == "parent" else tmp_path / kind
@@ -187,7 +187,7 @@ def test_a_named_folder_that_cannot_be_used(tmp_path, tree, kind):
 
 
 def damage(tree: Path, fault: str) -> str:
-    """Damages one file and returns the name that the error must give."""
+    """Damages one file and returns the name that the message must have."""
     folder = (tree / BUTTER).parent
     match fault:
         case "mesh missing":
@@ -212,7 +212,7 @@ FAULTS = ["mesh missing", "texture empty", "cut short", "not XML", "other XML", 
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_broken_tree_names_the_file(tree, fault):
+def test_the_message_for_a_damaged_tree_names_the_file(tree, fault):
     name = damage(tree, fault)
     with pytest.raises(UserError) as caught:
         check_assets(tree)
@@ -229,7 +229,7 @@ def test_textures_that_the_style_replaces_need_not_exist(tree):
         check_assets(tree)
 
 
-def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -239,7 +239,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
     assert str(tmp_path / "cache") in str(caught.value)
 
 
-def test_fingerprint_goes_by_contents_and_not_by_place_or_time(tmp_path, tree):
+def test_the_fingerprint_depends_on_contents_and_not_on_path_or_time(tmp_path, tree):
     key = fingerprint(tree)
     copy = shutil.copytree(tree, tmp_path / "copy")
     os.utime(copy / BUTTER, (0, 0))
@@ -254,14 +254,14 @@ def test_fingerprint_goes_by_contents_and_not_by_place_or_time(tmp_path, tree):
     assert fingerprint(copy) != key
 
 
-def test_the_benchmarks_own_tree_is_whole_and_checked_fast():
+def test_the_benchmarks_own_tree_is_complete_and_checked_fast():
     tree = shared_dir() / "libero/assets"
     seconds = []
     for _ in range(3):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         check_assets(tree)
         fingerprint(tree)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.3
     assert object_file(tree, "butter") == BUTTER
     assert object_file(tree, "flat_stove") == "articulated_objects/flat_stove.xml"

@@ -5,7 +5,7 @@ from rlgen.libero.tasks.bddl import parse, read_problem
 from rlgen.libero.tasks.suites import all_tasks, find_task
 
 
-def test_a_task_file_says_objects_fixtures_and_goal():
+def test_a_task_file_has_objects_fixtures_and_goal():
     problem = read_problem(find_task("libero_10/9").bddl_file)
     assert problem.objects == ("porcelain_mug_1", "white_yellow_mug_1")
     assert problem.fixtures == ("kitchen_table", "microwave_1")
@@ -23,12 +23,12 @@ def test_the_goals_of_all_tasks_are_counted_as_published():
 
 
 @pytest.mark.parametrize("text", ["", "(a", "a)", "(a) (b)", "word"])
-def test_what_is_not_one_expression_is_refused(text):
+def test_text_that_is_not_one_expression_is_refused(text):
     with pytest.raises(ValueError, match="parenthes"):
         parse(text)
 
 
-def test_comments_are_left_out():
+def test_comments_are_dropped():
     assert parse("(a ; (b\n (c d))") == ["a", ["c", "d"]]
 
 

@@ -1,4 +1,4 @@
-"""Pictures against closed forms, against MuJoCo's own renderer and against the benchmark."""
+"""Images compared with closed forms, with MuJoCo's own renderer and with the benchmark."""
 
 import json
 import os
@@ -27,14 +27,14 @@ FOCAL = SIZE / 2 / np.tan(np.deg2rad(FOVY / 2))  # pixels
 def build(
     inside: str, assets: str = "", head: str = "ambient='.2 .2 .2' diffuse='.8 .8 .8' specular='0 0 0'"
 ) -> mujoco.MjModel:
-    """A world seen by a camera at the origin that looks along +y, with z up."""
+    """Returns a world with a camera at the origin that looks along +y, with z up."""
     return mujoco.MjModel.from_xml_string(f"""
       <mujoco><visual><headlight {head}/><map znear="0.01"/></visual><statistic extent="1"/>
         <default><geom group="1"/></default><asset>{assets}</asset>
         <worldbody><camera name="eye" fovy="{FOVY}" xyaxes="1 0 0 0 0 1"/>{inside}</worldbody></mujoco>""")
 
 
-def look(model: mujoco.MjModel) -> np.ndarray:
+def render(model: mujoco.MjModel) -> np.ndarray:
     return SoftwareRenderer(model, cameras=["eye"], image_size=SIZE).render(model.qpos0)[0]
 
 
@@ -42,39 +42,39 @@ def covered(image: np.ndarray) -> np.ndarray:
     return image.max(axis=-1) > 0
 
 
-def test_sphere_is_where_and_as_large_as_perspective_says():
+def test_a_sphere_has_the_position_and_size_of_a_perspective_projection():
     x, y, z, radius = 0.3, 2.0, 0.25, 0.2
-    seen = covered(look(build(f"<geom type='sphere' size='{radius}' pos='{x} {y} {z}'/>")))
-    rows, columns = np.nonzero(seen)
+    mask = covered(render(build(f"<geom type='sphere' size='{radius}' pos='{x} {y} {z}'/>")))
+    rows, columns = np.nonzero(mask)
     assert columns.mean() + 0.5 - SIZE / 2 == pytest.approx(FOCAL * x / y, abs=0.5)
     assert rows.mean() + 0.5 - SIZE / 2 == pytest.approx(FOCAL * z / y, abs=0.5)
     distance = np.sqrt(y**2 - radius**2)
-    assert seen.sum() == pytest.approx(np.pi * (FOCAL * radius / distance) ** 2, rel=0.06)
+    assert mask.sum() == pytest.approx(np.pi * (FOCAL * radius / distance) ** 2, rel=0.06)
 
 
 def test_box_covers_exactly_its_pixels():
     half, front = 0.25, 1.5
-    seen = covered(look(build(f"<geom type='box' size='{half} .1 {half}' pos='0 {front + 0.1} 0'/>")))
+    mask = covered(render(build(f"<geom type='box' size='{half} .1 {half}' pos='0 {front + 0.1} 0'/>")))
     edge = FOCAL * half / front
-    centres = np.arange(SIZE) + 0.5 - SIZE / 2
-    inside = np.abs(centres) < edge - 0.5
-    outside = np.abs(centres) > edge + 0.5
-    assert seen[np.ix_(inside, inside)].all()
-    assert not seen[outside].any() and not seen[:, outside].any()
+    centers = np.arange(SIZE) + 0.5 - SIZE / 2
+    inside = np.abs(centers) < edge - 0.5
+    outside = np.abs(centers) > edge + 0.5
+    assert mask[np.ix_(inside, inside)].all()
+    assert not mask[outside].any() and not mask[:, outside].any()
 
 
 def test_nearer_hides_farther_whatever_the_order():
     near = "<geom type='box' size='.1 .1 .1' pos='0 1 0' rgba='1 0 0 1'/>"
     far = "<geom type='box' size='.5 .1 .5' pos='0 2 0' rgba='0 0 1 1'/>"
-    one, other = look(build(near + far)), look(build(far + near))
+    one, other = render(build(near + far)), render(build(far + near))
     assert np.array_equal(one, other)
     middle = one[SIZE // 2, SIZE // 2]
     assert middle[0] > 200 and middle[2] == 0
     assert one[SIZE // 2, SIZE // 2 + 25, 2] > 150
 
 
-def test_raw_row_0_is_the_bottom_and_datasets_are_turned_by_half():
-    image = look(build("<geom type='sphere' size='.05' pos='.3 1 .2'/>"))
+def test_raw_row_0_is_the_bottom_and_images_of_datasets_are_rotated():
+    image = render(build("<geom type='sphere' size='.05' pos='.3 1 .2'/>"))
     rows, columns = np.nonzero(covered(image))
     assert rows.mean() > SIZE / 2 and columns.mean() > SIZE / 2
     turned = rotate_180(image)
@@ -83,7 +83,7 @@ def test_raw_row_0_is_the_bottom_and_datasets_are_turned_by_half():
     assert np.array_equal(rotate_180(np.stack([image, turned]))[1], image)
 
 
-def test_color_is_the_visual_one():
+def test_colors_are_those_of_geom_material_and_texture():
     wall = "<geom type='box' size='1 .1 1' pos='0 1.1 0' {}/>"
     assets = """<texture name="t" type="2d" builtin="flat" rgb1=".5 .25 1" width="8" height="8"/>
       <material name="plain" rgba=".2 .4 .6 1"/><material name="printed" texture="t" rgba="1 1 .5 1"/>"""
@@ -94,7 +94,7 @@ def test_color_is_the_visual_one():
         "material='printed'": (0.5, 0.25, 0.5),
     }
     for attributes, expected in cases.items():
-        middle = look(build(wall.format(attributes), assets))[SIZE // 2, SIZE // 2]
+        middle = render(build(wall.format(attributes), assets))[SIZE // 2, SIZE // 2]
         assert middle / 255 == pytest.approx(expected, abs=0.006), attributes
 
 
@@ -102,7 +102,7 @@ def test_light_falls_off_with_the_angle_and_within_the_cone():
     lamp = "<light pos='0 1 2' dir='0 0 -1' cutoff='30' exponent='0' diffuse='.6 .6 .6' castshadow='false'/>"
     floor = "<geom type='plane' size='4 4 .1' pos='0 1 -.4' rgba='1 1 1 1'/>"
     model = build(floor + lamp, head="active='0'")
-    image = look(model)
+    image = render(model)
     below = np.nonzero(covered(image))
     assert 0 < len(below[0]) < SIZE * SIZE / 2
     row = int(SIZE / 2 - FOCAL * 0.4 / 1.0)
@@ -110,26 +110,26 @@ def test_light_falls_off_with_the_angle_and_within_the_cone():
 
 
 def test_floor_under_and_behind_the_camera_reaches_the_horizon_only():
-    seen = covered(look(build("<geom type='plane' size='0 0 .1' pos='0 0 -.2' rgba='1 1 1 1'/>")))
-    assert seen[: SIZE // 2 - 20].all()
-    assert not seen[SIZE // 2 :].any()
+    mask = covered(render(build("<geom type='plane' size='0 0 .1' pos='0 0 -.2' rgba='1 1 1 1'/>")))
+    assert mask[: SIZE // 2 - 20].all()
+    assert not mask[SIZE // 2 :].any()
 
 
-def test_triangles_that_cross_the_near_plane_are_cut_not_lost():
+def test_triangles_that_cross_the_near_plane_are_cut():
     # A wall beside the camera, from behind it to far ahead: it fills the right side up to where it ends.
-    seen = covered(look(build("<geom type='box' size='.05 3 3' pos='.25 0 0'/>")))
+    mask = covered(render(build("<geom type='box' size='.05 3 3' pos='.25 0 0'/>")))
     edge = SIZE / 2 + FOCAL * 0.2 / 3
-    assert not seen[:, : int(edge) - 1].any()
-    assert seen[:, int(edge) + 2 :].all()
+    assert not mask[:, : int(edge) - 1].any()
+    assert mask[:, int(edge) + 2 :].all()
 
 
-def test_texture_lies_as_mujoco_maps_it():
+def test_textures_are_mapped_as_in_mujoco():
     assets = """
       <texture name="t" type="2d" builtin="checker" rgb1="1 0 0" rgb2="0 1 0" width="64" height="64"/>
       <material name="m" texture="t" texrepeat="2 2" texuniform="false"/>"""
     wall = "<geom type='plane' size='.5 .5 .1' pos='0 2 0' xyaxes='1 0 0 0 0 1' material='m'/>"
     model = build(wall, assets)
-    image = look(model)
+    image = render(model)
     texture = model.tex_data.reshape(64, 64, 3)
     for x in (-0.4, -0.1, 0.15, 0.35):
         for z in (-0.4, -0.15, 0.1, 0.35):
@@ -139,24 +139,24 @@ def test_texture_lies_as_mujoco_maps_it():
             assert image[row, column].argmax() == texel.argmax(), (x, z)
 
 
-def test_hidden_geoms_and_sites_are_not_drawn():
+def test_hidden_geoms_and_sites_are_not_rendered():
     hidden = """<geom type='sphere' size='.2' pos='0 1 0' group='0'/>
       <geom type='sphere' size='.2' pos='0 1 0' group='3'/><site size='.3' pos='0 1 0'/>
       <geom type='sphere' size='.2' pos='0 1 0' rgba='1 1 1 0'/>"""
-    seen = covered(look(build(hidden + "<geom type='sphere' size='.01' pos='.4 1 .3'/>")))
-    assert not seen[SIZE // 2, SIZE // 2] and seen.any()
+    mask = covered(render(build(hidden + "<geom type='sphere' size='.01' pos='.4 1 .3'/>")))
+    assert not mask[SIZE // 2, SIZE // 2] and mask.any()
     with pytest.raises(ValueError, match="group 1"):
-        look(build(hidden))
+        render(build(hidden))
 
 
-def test_unknown_camera_is_named():
+def test_an_unknown_camera_is_reported():
     with pytest.raises(ValueError, match=r"'agentview'.*eye"):
         SoftwareRenderer(build("<geom size='1'/>"))
     with pytest.raises(UserError, match="fast or benchmark"):
         make_renderer("pretty", build("<geom size='1'/>"))
 
 
-def test_same_state_same_bytes_whatever_was_drawn_before():
+def test_equal_states_give_equal_bytes_whatever_was_rendered_before():
     model = build("<body pos='0 1 0'><freejoint/><geom type='capsule' size='.1 .2'/></body>")
     moved = model.qpos0 + np.array([0.2, 0.1, 0.1, 0, 0.5, 0, 0])
     one, other = (SoftwareRenderer(model, cameras=["eye"], image_size=64) for _ in range(2))
@@ -169,8 +169,8 @@ def test_same_state_same_bytes_whatever_was_drawn_before():
 
 def test_a_state_that_is_not_a_number_does_no_harm():
     model = build("<body><freejoint/><geom size='.1'/></body><geom size='.1' pos='0 1 0'/>")
-    view = SoftwareRenderer(model, cameras=["eye"], image_size=32)
-    assert view.render(np.full(model.nq, np.nan)).shape == (1, 32, 32, 3)
+    renderer = SoftwareRenderer(model, cameras=["eye"], image_size=32)
+    assert renderer.render(np.full(model.nq, np.nan)).shape == (1, 32, 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_simplified_meshes_keep_their_surface_and_two_sides():
     assert {tuple(np.round(normal)) for normal in thin.normals} >= {(0.0, 0.0, 1.0), (0.0, 0.0, -1.0)}
 
 
-def test_gl_is_found_out_without_harm(monkeypatch):
+def test_finding_a_gl_library_survives_broken_ones(monkeypatch):
     def wanted(name: str) -> str:
         monkeypatch.setenv("MUJOCO_GL", name)
         find_gl.cache_clear()
@@ -227,7 +227,7 @@ _OFFICIAL = """
 import json, sys, types
 from pathlib import Path
 assets, out, gl = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-if gl == "none":  # robosuite imports EGL whether it draws or not
+if gl == "none":  # robosuite imports EGL even where it does not render
     context = types.ModuleType("robosuite.renderers.context.egl_context")
     context.EGLGLContext = None
     sys.modules[context.__name__] = context
@@ -242,14 +242,14 @@ import libero.libero
 libero.libero._assets_path_cache = str(assets)
 from libero.libero.envs.env_wrapper import ControlEnv
 task = find_task(sys.argv[4])
-draws = gl != "none"
-env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=draws, use_camera_obs=draws)
+renders = gl != "none"
+env = ControlEnv(bddl_file_name=str(task.bddl_file), has_offscreen_renderer=renders, use_camera_obs=renders)
 env.reset()
 state = read_initial_states(task.initial_states_file)[0]
 seen = env.set_init_state(state)
 mujoco.mj_saveModel(env.sim.model._model, str(out / "model.mjb"))
 found = {"state": state}
-for camera in ("agentview", "robot0_eye_in_hand") if draws else ():
+for camera in ("agentview", "robot0_eye_in_hand") if renders else ():
     found["128_" + camera] = seen[camera + "_image"]
     found["256_" + camera] = env.sim.render(width=256, height=256, camera_name=camera)
 np.savez(out / "seen.npz", **found)
@@ -259,7 +259,7 @@ _SPATIAL = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_rame
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
-    """Model, first stored state and, where a GL library is, pictures of the benchmark's own environment."""
+    """Model, first stored state and, with a GL library, images of the benchmark's own environment."""
     out, assets = tmp_path_factory.mktemp("official"), shared_dir() / "libero" / "assets"
     gl = find_gl()
     environment = os.environ | {
@@ -273,35 +273,37 @@ def official(tmp_path_factory):
     return model, dict(np.load(out / "seen.npz"))
 
 
-def _likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """Correlation of two 224-pixel pictures in grey, at 8 pixels a cell."""
+def _similarity(one: np.ndarray, other: np.ndarray) -> float:
+    """Returns the correlation of two gray images of 224 pixels, averaged over cells of 8 pixels."""
     cells = (p.astype(float).mean(-1).reshape(28, 8, 28, 8).mean((1, 3)).ravel() for p in (one, other))
     return float(np.corrcoef(*cells)[0, 1])
 
 
-def test_fast_view_is_turned_as_a_real_benchmark_image(official):
-    model, seen = official
+def test_the_software_renderer_has_the_orientation_of_a_real_benchmark_image(official):
+    model, recorded = official
     golden = np.load(shared_dir() / "golden" / "rlds" / "libero_spatial_observation.npz")
-    drawn = rotate_180(SoftwareRenderer(model, image_size=224).render(seen["state"][1 : 1 + model.nq]))
-    for image, name in zip(drawn, ("full_image", "wrist_image"), strict=True):
+    rendered = rotate_180(SoftwareRenderer(model, image_size=224).render(recorded["state"][1 : 1 + model.nq]))
+    for image, name in zip(rendered, ("full_image", "wrist_image"), strict=True):
         scores = [
-            _likeness(np.rot90(flipped, turn), golden[name]) for flipped in (image, image[:, ::-1]) for turn in range(4)
+            _similarity(np.rot90(flipped, turn), golden[name])
+            for flipped in (image, image[:, ::-1])
+            for turn in range(4)
         ]
         assert scores[0] > 0.8, name
         assert scores[0] > max(scores[1:]) + 0.2, name
 
 
 @pytest.mark.parametrize("size", [128, 256])
-def test_benchmark_view_has_the_official_pixels(official, size):
-    model, seen = official
+def test_the_opengl_renderer_gives_the_benchmarks_pixels(official, size):
+    model, recorded = official
     if find_gl() == "none":
-        with pytest.raises(UserError, match="fast view"):
+        with pytest.raises(UserError, match="fast renderer"):
             OpenGLRenderer(model, image_size=size)
         return
-    with OpenGLRenderer(model, image_size=size) as view:
-        drawn = view.render(seen["state"][1 : 1 + model.nq])
-    for image, camera in zip(drawn, ("agentview", "robot0_eye_in_hand"), strict=True):
-        assert np.array_equal(image, seen[f"{size}_{camera}"]), camera
-    quick = SoftwareRenderer(model, image_size=size).render(seen["state"][1 : 1 + model.nq])
-    assert np.abs(quick.astype(float) - drawn).mean() < 18
-    assert np.corrcoef(quick.ravel(), drawn.ravel())[0, 1] > 0.9
+    with OpenGLRenderer(model, image_size=size) as renderer:
+        rendered = renderer.render(recorded["state"][1 : 1 + model.nq])
+    for image, camera in zip(rendered, ("agentview", "robot0_eye_in_hand"), strict=True):
+        assert np.array_equal(image, recorded[f"{size}_{camera}"]), camera
+    quick = SoftwareRenderer(model, image_size=size).render(recorded["state"][1 : 1 + model.nq])
+    assert np.abs(quick.astype(float) - rendered).mean() < 18
+    assert np.corrcoef(quick.ravel(), rendered.ravel())[0, 1] > 0.9

@@ -14,7 +14,7 @@ def bowl_scene(real_assets, cache):
 
 
 def bowl_on_plate(scene):
-    """A stored state with the bowl a little above the plate."""
+    """Returns a stored state with the bowl a little above the plate."""
     state, model = scene.stored_states[0].copy(), scene.model
     [bowl], [plate] = scene.goal.bodies, scene.goal.targets
     there, here = (1 + model.jnt_qposadr[model.body_jntadr[body]] for body in (plate, bowl))
@@ -22,21 +22,21 @@ def bowl_on_plate(scene):
     return state
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_what_sleeps_in_its_place_still_counts(bowl_scene, mode):
+@pytest.mark.parametrize("physics", ["exact", "fast"])
+def test_sleeping_objects_still_satisfy_the_goal(bowl_scene, physics):
     kernel.link_mujoco()
-    environment = Environment(bowl_scene, model_for(bowl_scene, mode))
+    environment = Environment(bowl_scene, model_for(bowl_scene, physics))
     environment.reset(bowl_on_plate(bowl_scene))
     still = np.tile(SETTLE_ACTION, (60, 1))
     rows = np.zeros((60, len(environment.state)))
     kernel.run_chunk(environment._arrays, environment._constants, environment._controller, still, False, 0.0, rows)
-    if mode == "fast":
+    if physics == "fast":
         assert not contacts_hold(bowl_scene.goal, environment._data), "the bowl should be asleep"
     assert environment.step(still[:3], rows) == (1, True)
 
 
 def test_a_gripper_command_of_zero_leaves_the_fingers_as_they_are(bowl_scene):
-    """`rlgen.core.actions.binarize_gripper` counts on it."""
+    """`rlgen.core.actions.binarize_gripper` relies on it."""
     kernel.link_mujoco()
     environment = Environment(bowl_scene, model_for(bowl_scene, "exact"))
     environment.reset(bowl_scene.stored_states[0])
@@ -47,7 +47,7 @@ def test_a_gripper_command_of_zero_leaves_the_fingers_as_they_are(bowl_scene):
         assert np.any(environment._controller.gripper != before) == moves
 
 
-def test_above_the_plate_is_not_on_it(bowl_scene):
+def test_an_object_above_the_plate_is_not_on_it(bowl_scene):
     """Near enough by position, but without contact."""
     kernel.link_mujoco()
     environment = Environment(bowl_scene, model_for(bowl_scene, "exact"))

@@ -9,18 +9,18 @@ from rlgen.libero.envs.gymnasium import LiberoEnv, LiberoVectorEnv
 
 
 @pytest.mark.parametrize("options", [{}, {"chunk": 4, "renderer": "fast", "image_size": 32, "physics": "exact"}])
-def test_gymnasiums_own_checker_has_nothing_to_say(placeholder_scene, options):
+def test_gymnasiums_own_checker_passes(placeholder_scene, options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # Distances and angles have no bounds, which the checker would rather have.
+        # The checker warns of spaces without bounds, as those of distances and angles.
         warnings.filterwarnings("ignore", message=r".*(minimum|maximum) value is (-)?infinity.*")
         env = LiberoEnv(placeholder_scene, **options)
         check_env(env, skip_render_check=True)
     env.close()
 
 
-def test_the_vector_environment_is_its_single_ones_side_by_side(placeholder_scene):
-    """Gymnasium's own way of making many of one, over the ends of episodes."""
+def test_the_vector_environment_equals_single_ones_side_by_side(placeholder_scene):
+    """Compared with Gymnasium's own `SyncVectorEnv`, over the ends of episodes."""
     options = {"horizon": 5, "chunk": 2}
     ours = LiberoVectorEnv(placeholder_scene, 3, **options)
     theirs = SyncVectorEnv(
@@ -47,7 +47,7 @@ def test_the_vector_environment_is_its_single_ones_side_by_side(placeholder_scen
     theirs.close()
 
 
-def test_initial_states_can_be_named(placeholder_scene):
+def test_initial_states_can_be_chosen(placeholder_scene):
     env = LiberoVectorEnv(placeholder_scene, 2, split="heldout")
     first, _ = env.reset(options={"initial": [7, 8]})
     again, _ = env.reset(options={"initial": [8, 7]})

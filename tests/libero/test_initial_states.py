@@ -51,7 +51,7 @@ def test_other_arrays_are_refused(tmp_path, states):
         read_initial_states(write_archive(tmp_path / "x.pruned_init", pickle.dumps(states, protocol=2)))
 
 
-def test_a_truncated_file_is_named(tmp_path):
+def test_a_truncated_file_is_refused_by_name(tmp_path):
     whole = find_task("libero_object/6").initial_states_file.read_bytes()
     path = tmp_path / "cut.pruned_init"
     path.write_bytes(whole[: len(whole) // 2])

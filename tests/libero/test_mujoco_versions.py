@@ -31,8 +31,8 @@ def old_mujoco(tmp_path_factory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def test_this_version_moves_as_the_old_one_did(placeholder_scene):
-    """What the old version was recorded to do; always there, also without a network."""
+def test_this_version_moves_as_the_recording_of_the_old_one(placeholder_scene):
+    """Compared with a recording of the old version, which needs no network."""
     np.testing.assert_allclose(trajectory(placeholder_scene), np.load(RECORDED), rtol=0, atol=1e-8)
 
 
@@ -47,6 +47,6 @@ def test_both_versions_agree_where_nothing_touches(scene, request, old_mujoco, t
     np.testing.assert_allclose(trajectory(scene), np.load(tmp_path / "out.npy"), rtol=0, atol=1e-8)
 
 
-def test_the_old_version_refuses_the_fast_mode_and_says_why(old_mujoco):
+def test_the_old_version_refuses_fast_physics_with_a_reason(old_mujoco):
     done = subprocess.run([sys.executable, "-c", REFUSED], env=old_mujoco, capture_output=True, text=True, check=False)
     assert f"physics 'fast' needs MuJoCo 3.4 or newer, this is {OLD}; use 'exact'" in done.stderr

@@ -1,4 +1,4 @@
-"""The stand-ins as a folder: written whole or not at all, whatever happens meanwhile."""
+"""The tree of placeholder assets: written completely or not at all, whatever happens meanwhile."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from rlgen.libero.placeholders import tree
 from rlgen.libero.placeholders.tree import content_key, placeholder_files, write_placeholders
 
 
-def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_leaves_the_old_tree(tmp_path, monkeypatch):
     write_placeholders(tmp_path / "tree")
     (tmp_path / "tree/STAND-INS.txt").write_text("of an earlier version")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -28,7 +28,7 @@ def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
 
-def test_a_damaged_tree_is_written_anew(tmp_path):
+def test_a_damaged_tree_is_written_again(tmp_path):
     write_placeholders(tmp_path / "tree")
     (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("")
     write_placeholders(tmp_path / "tree")
@@ -37,7 +37,7 @@ def test_a_damaged_tree_is_written_anew(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_of_other_files_is_left_unchanged(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("years of work")
     with pytest.raises(FileExistsError, match="mine"):
@@ -45,7 +45,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
 
 
-def test_a_rename_that_fails_puts_the_old_tree_back(tmp_path, monkeypatch):
+def test_after_a_failed_rename_the_old_tree_is_back(tmp_path, monkeypatch):
     write_placeholders(tmp_path / "tree")
     (tmp_path / "tree/stable_hope_objects/milk/milk.xml").write_text("of an earlier version")
     rename = os.rename
@@ -63,7 +63,7 @@ def test_a_rename_that_fails_puts_the_old_tree_back(tmp_path, monkeypatch):
 
 
 def test_another_process_may_write_the_same_tree_meanwhile(tmp_path, monkeypatch):
-    """The other one ends between our look and our rename."""
+    """The other one finishes between our check and our rename."""
     write = tree._write_durably
 
     def and_so_does_another(path, data):
@@ -77,7 +77,7 @@ def test_another_process_may_write_the_same_tree_meanwhile(tmp_path, monkeypatch
     assert (tmp_path / "tree/STAND-INS.txt").read_bytes() == placeholder_files()["STAND-INS.txt"]
 
 
-def test_the_key_goes_by_contents(monkeypatch):
+def test_the_key_depends_on_the_contents(monkeypatch):
     key = content_key()
     assert content_key() == key
     monkeypatch.setattr(tree, "OBJECTS", tree.OBJECTS[1:])

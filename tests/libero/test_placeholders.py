@@ -1,4 +1,4 @@
-"""The stand-ins beside the benchmark's own assets: what is built, how it lies, what can be done with it."""
+"""Placeholder assets compared with the benchmark's own: scenes, resting poses, and what objects can be used for."""
 
 import re
 from itertools import combinations
@@ -7,7 +7,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from libero_worlds import ARM, broken_premise, place, rest, solve, succeeds
+from libero_worlds import ARM, place, rest, solve, succeeds, unmet_conditions
 from sampling import sampled
 from shared import shared_dir
 
@@ -103,26 +103,26 @@ def test_a_task_builds_comes_to_rest_and_can_be_solved(benchmark, placeholders, 
     states = read_initial_states(task.initial_states_file)
     assert states.shape[1] == 1 + model.nq + model.nv
     data = rest(model, place(model, states[STATE]), 750)
-    assert not broken_premise(env, states[STATE], data)
+    assert not unmet_conditions(env, states[STATE], data)
     assert not succeeds(env, data)
     assert solve(env, data)
-    check_placements(env, states)
+    check_reset_states(env, states)
     # What is not the robot is boxes and cylinders.
     meshes = names(model, "mesh", "nmesh")
     assert all(name.startswith(("robot0_", "gripper0_", "mount0_")) for name in meshes)
 
 
-def check_placements(env, states):
-    """Placements for training lie where the stored states do, and drawing them moves no fixture."""
+def check_reset_states(env, states):
+    """Checks that training reset states are near the stored states, and that sampling them moves no fixture."""
     model = env.sim.model._model
     before = model.body_pos.copy(), model.body_quat.copy()
-    placements = sample_reset_states(env, 30, seed=0)
+    sampled = sample_reset_states(env, 30, seed=0)
     np.testing.assert_array_equal(model.body_pos, before[0])
     np.testing.assert_array_equal(model.body_quat, before[1])
     free = model.jnt_qposadr[model.jnt_type == mujoco.mjtJoint.mjJNT_FREE]
     columns = 1 + free[:, None] + np.arange(3)
     # The fixtures of the stored states stood a centimetre or two elsewhere.
-    np.testing.assert_allclose(np.median(placements, 0)[columns], np.median(states, 0)[columns], atol=0.03)
+    np.testing.assert_allclose(np.median(sampled, 0)[columns], np.median(states, 0)[columns], atol=0.03)
 
 
 @pytest.mark.parametrize("name", SAMPLE)

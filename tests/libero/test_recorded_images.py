@@ -36,14 +36,14 @@ def positions(scene, lit: bool) -> np.ndarray:
 @pytest.fixture(scope="module")
 def official(scenes, real_assets, together):
     if find_gl() == "none":
-        pytest.skip("the benchmark draws nothing without a GL library; test_camera.py says what we do then")
+        pytest.skip("the benchmark renders nothing without a GL library; test_camera.py tests that case")
     program = Path(__file__).with_name("record_images.py")
 
     def record(out: Path) -> None:
         jobs = []
-        for number, (task, scene) in enumerate(scenes.items()):
-            np.save(out / f"{number}.npy", positions(scene, task == STOVE))
-            jobs.append(f"{task}={out / f'{number}.npy'}")
+        for index, (task, scene) in enumerate(scenes.items()):
+            np.save(out / f"{index}.npy", positions(scene, task == STOVE))
+            jobs.append(f"{task}={out / f'{index}.npy'}")
         assets = str(real_assets.path)
         command = [sys.executable, str(program), "--assets", assets, "--gl", find_gl(), "--out", str(out), *jobs]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -54,22 +54,22 @@ def official(scenes, real_assets, together):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_bundles_have_the_benchmarks_pixels(scenes, official, task):
+def test_scenes_render_to_the_benchmarks_pixels(scenes, official, task):
     scene = scenes[task]
     for size in (128, 256):
-        with OpenGLRenderer(scene.visual_model, image_size=size) as view:
-            drawn = [view.render(qpos) for qpos in positions(scene, task == STOVE)]
-        np.testing.assert_array_equal(drawn, official[task][str(size)], err_msg=f"{size} pixels")
+        with OpenGLRenderer(scene.visual_model, image_size=size) as renderer:
+            images = [renderer.render(qpos) for qpos in positions(scene, task == STOVE)]
+        np.testing.assert_array_equal(images, official[task][str(size)], err_msg=f"{size} pixels")
 
 
-def test_a_stove_glows_while_it_is_on_and_only_then(scenes):
-    """Seen from the shoulder camera, in the view that needs no GL library."""
+def test_the_disc_on_a_stove_is_visible_only_while_it_is_on(scenes):
+    """From the agent view, by the software renderer."""
     scene = scenes[STOVE]
-    view, (off, on) = SoftwareRenderer(scene.visual_model, image_size=128), positions(scene, lit=True)
-    images = [view.render(qpos)[0].astype(int) for qpos in (off, on, off)]
+    renderer, (off, on) = SoftwareRenderer(scene.visual_model, image_size=128), positions(scene, lit=True)
+    images = [renderer.render(qpos)[0].astype(int) for qpos in (off, on, off)]
     red = [int(np.sum((p[..., 0] > 120) & (p[..., 1] < 60))) for p in images]
     assert red[1] > red[0] + 20 and red[2] == red[0]
     just_below = on.copy()
     just_below[scene.goal.joints[0, 0]] = 0.4999
-    below = view.render(just_below)[0].astype(int)
+    below = renderer.render(just_below)[0].astype(int)
     assert int(np.sum((below[..., 0] > 120) & (below[..., 1] < 60))) == red[0]

@@ -1,4 +1,4 @@
-"""Bundles: what is in them, that they travel, and that the light model is the whole physics."""
+"""Scene bundles: their contents, their use on other machines, and the equality of physics and visual model."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import pytest
 from rlgen.core.errors import UserError
 from rlgen.libero.scenes.scene import load_scene_bundle
 
-# Loads a bundle and runs a chunk where the benchmark is not installed.
+# Loads a scene bundle and runs a chunk where the benchmark is not installed.
 ALONE = """
 import sys
 for name in ("libero", "robosuite", "bddl"):
@@ -23,14 +23,14 @@ import numpy as np
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.scene import load_scene_bundle
 scene = load_scene_bundle(Path(sys.argv[1]))
-pool = VectorEnv([scene])
-pool.reset(scene.stored_states[:1])
-assert pool.step(np.zeros((1, 3, 7))).control_steps.tolist() == [3]
+env = VectorEnv([scene])
+env.reset(scene.stored_states[:1])
+assert env.step(np.zeros((1, 3, 7))).control_steps.tolist() == [3]
 print(scene.task.id, scene.task.prompt, scene.task.horizon, scene.assets)
 """
 
 
-def test_a_bundle_can_be_carried_to_where_the_benchmark_is_not(placeholder_scene, tmp_path):
+def test_a_scene_bundle_works_where_the_benchmark_is_not_installed(placeholder_scene, tmp_path):
     shutil.copytree(placeholder_scene.folder, tmp_path / "bundle")
     command = [sys.executable, "-c", ALONE, str(tmp_path / "bundle")]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -40,8 +40,8 @@ def test_a_bundle_can_be_carried_to_where_the_benchmark_is_not(placeholder_scene
 
 
 @pytest.mark.parametrize("scene", ["placeholder_scene", "real_scene", "other_scene"])
-def test_the_light_model_makes_the_same_bits(scene, request):
-    """Masses come from visible geoms, too; leaving those out must come after."""
+def test_the_physics_model_steps_to_the_same_bits_as_the_visual_one(scene, request):
+    """Masses come from visual geoms as well, so these must be discarded after the compilation of masses."""
     scene = request.getfixturevalue(scene)
     ends = []
     for model in (scene.visual_model, scene.model):
@@ -54,7 +54,7 @@ def test_the_light_model_makes_the_same_bits(scene, request):
     assert mujoco.mj_sizeModel(scene.model) < 5e6 and not scene.model.ntex
 
 
-def test_every_file_that_the_scene_names_is_in_the_bundle(placeholder_scene):
+def test_every_file_of_the_mjcf_is_in_the_scene_bundle(placeholder_scene):
     root = ElementTree.parse(placeholder_scene.folder / "scene.xml").getroot()
     named = {element.attrib["file"] for element in root.iter() if "file" in element.attrib}
     assert named and all((placeholder_scene.folder / name).is_file() for name in named)

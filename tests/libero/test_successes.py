@@ -1,4 +1,4 @@
-"""Goals of every kind along successes of the benchmark's own environment, and in which step they end."""
+"""Goals of every kind along successes of the benchmark's own environment, and the step in which episodes end."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ STILL = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 @pytest.fixture(scope="module")
 def official(real_assets, together):
-    """What the benchmark's environment did, by `record_successes.py`."""
+    """Episodes of the benchmark's environment, recorded by `record_successes.py`."""
     program = Path(__file__).with_name("record_successes.py")
 
     def record(out: Path) -> None:
@@ -55,32 +55,32 @@ def pair(request, official, bundles):
     return load_scene_bundle(bundles[request.param]), official[request.param]
 
 
-def test_the_goal_holds_where_the_benchmarks_does(pair):
-    scene, seen = pair
+def test_the_goal_holds_where_it_does_in_the_benchmark(pair):
+    scene, recorded = pair
     data, goal = mujoco.MjData(scene.model), kernel_arrays.make_constants(scene).goal
-    views, holds = kernel_arrays.make_data_arrays(scene.model, data), []
-    for state in seen["states"]:
+    arrays, holds = kernel_arrays.make_data_arrays(scene.model, data), []
+    for state in recorded["states"]:
         data.qpos[:] = state[1 : 1 + scene.model.nq]
         mujoco.mj_fwdPosition(scene.model, data)
-        holds.append(bool(kernel.goal_reached(views, goal)) and contacts_hold(scene.goal, data))
-    assert holds == seen["afresh"].tolist()
+        holds.append(bool(kernel.goal_reached(arrays, goal)) and contacts_hold(scene.goal, data))
+    assert holds == recorded["afresh"].tolist()
     assert any(holds) and not holds[0]
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_an_episode_ends_in_the_step_in_which_the_benchmarks_does(pair, mode):
-    scene, seen = pair
+@pytest.mark.parametrize("physics", ["exact", "fast"])
+def test_an_episode_ends_in_the_same_step_as_in_the_benchmark(pair, physics):
+    scene, recorded = pair
     kernel.link_mujoco()
-    environment = Environment(scene, model_for(scene, mode))
-    environment.restore(snapshot(scene, seen["states"][0]))
-    steps = len(seen["reached"])
-    rows = np.zeros((steps, seen["states"].shape[1]))
+    environment = Environment(scene, model_for(scene, physics))
+    environment.restore(snapshot(scene, recorded["states"][0]))
+    steps = len(recorded["reached"])
+    rows = np.zeros((steps, recorded["states"].shape[1]))
     taken, reached = environment.step(np.tile(STILL, (steps, 1)), rows)
-    assert reached and taken == 1 + int(np.argmax(seen["reached"]))
+    assert reached and taken == 1 + int(np.argmax(recorded["reached"]))
 
 
 def snapshot(scene, state: np.ndarray) -> Snapshot:
-    """An environment that has just been put into a state, as the benchmark's is."""
+    """Returns a snapshot of an environment whose state has just been set, as in the benchmark."""
     data, kind = mujoco.MjData(scene.model), mujoco.mjtState.mjSTATE_INTEGRATION
     data.qpos[:], data.qvel[:] = state[1 : 1 + scene.model.nq], state[1 + scene.model.nq :]
     mujoco.mj_forward(scene.model, data)

@@ -30,22 +30,22 @@ def test_prompts_are_the_file_names():
         "Pick up the butter and place it in the basket",
     ],
 )
-def test_a_task_is_found_in_every_way(text):
+def test_a_task_is_found_by_id_name_and_instruction(text):
     assert (find_task(text).suite, find_task(text).index) == ("libero_object", 6)
 
 
-def test_an_unknown_task_names_the_nearest():
+def test_an_unknown_task_is_refused_with_similar_names():
     with pytest.raises(UserError, match=r"pick_up_the_buter.*nearest.*libero_object/pick_up_the_butter"):
         find_task("pick_up_the_buter_and_place_it_in_the_basket")
 
 
-def test_the_nearest_are_of_the_suite_that_was_named_even_for_a_beginning():
+def test_similar_names_are_of_the_given_suite_even_for_the_beginning_of_a_name():
     with pytest.raises(
         UserError, match=r"nearest are: libero_object/pick_up_the_butter_and\S+, libero_object/\S+, libero_object"
     ):
         find_task("libero_object/pick_up_the_buter")
 
 
-def test_a_part_that_several_have_is_not_unique():
+def test_a_part_of_several_names_is_not_unique():
     with pytest.raises(UserError, match="not unique"):
         find_task("black_bowl")
