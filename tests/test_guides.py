@@ -1,0 +1,145 @@
+"""The documents say what is there: their code runs, their commands and options exist, their links lead somewhere."""
+
+import ast
+import contextlib
+import importlib
+import io
+import re
+import textwrap
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from rlgen.cli.main import COMMANDS, dispatch
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = sorted(path.parent for path in (ROOT / "rlgen").glob("*/__init__.py"))
+PAGES = [ROOT / "README.md", ROOT / "BUILD_NOTES.md", ROOT / "experiments" / "README.md"]
+DOCUMENTS = [*PAGES, *sorted((ROOT / "rlgen").rglob("README.md"))]
+# Guides whose code is quick enough to run.
+GUIDES = ("libero", "policies", "diffusion", "data", "demos")
+
+
+def document_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=document_id)
+
+
+def python_blocks(document: Path) -> list[str]:
+    blocks = re.findall(r"^( *)```python\n(.*?)^ *```", document.read_text(), flags=re.S | re.M)
+    return [textwrap.dedent(code) for _, code in blocks]
+
+
+def code_spans(document: Path) -> list[str]:
+    return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", document.read_text())
+
+
+def test_every_room_has_a_readme():
+    assert [room.name for room in ROOMS if not (room / "README.md").is_file()] == []
+
+
+@every_document
+def test_python_code_compiles_and_its_imports_are_there(document):
+    for code in python_blocks(document):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{node.module}.{name.name}"
+            elif isinstance(node, ast.Import):
+                for name in node.names:
+                    importlib.import_module(name.name)
+
+
+@pytest.mark.parametrize("room", GUIDES)
+def test_the_code_of_a_guide_runs(room, tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RLGEN_OFFLINE", "1")
+    monkeypatch.setenv("RLGEN_CACHE", str(cache))
+    names: dict = {"__name__": "guide"}
+    for code in python_blocks(ROOT / "rlgen" / room / "README.md"):
+        exec(compile(code, f"{room}/README.md", "exec"), names)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS[1:], ids=document_id)  # the README has its own test
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        path, _, anchor = target.partition("#")
+        if path.startswith("https://"):
+            continue
+        file = (document.parent / path) if path else document
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.M)
+            assert anchor in [re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+@every_document
+def test_files_that_are_named_are_there(document):
+    places = (ROOT, ROOT / "rlgen", ROOT / "tests", document.parent)
+    for span in code_spans(document):
+        for name in re.findall(r"^[\w./-]+/[\w.-]+\.(?:py|md|json|csv|png)$|^[\w-]+\.py$", span):
+            inside = "/" not in name and any(document.parent.rglob(name))
+            assert inside or any((place / name).exists() for place in places), name
+
+
+@every_document
+def test_names_of_code_are_those_of_the_code(document):
+    own = set(re.findall(r"\w+", "\n".join(python_blocks(document))))
+    for span in code_spans(document):
+        name = re.fullmatch(r"(?:[\w]+\.)*(\w+)(?:\([\w, ]*\))?", span)
+        # Words that can only be identifiers: CamelCase, snake_case, CONSTANTS.
+        if name and re.search(r"[a-z][A-Z]|[a-z0-9]_[a-z0-9]|^[A-Z]{2,}_?[A-Z]+$", name[1]):
+            assert name[1] in own | words_of_the_code(), span
+
+
+@every_document
+def test_commands_and_options_exist(document):
+    for command in commands(document):
+        words = command.split()
+        verbs = COMMANDS.get(words[0])
+        assert verbs is not None, command
+        nested = isinstance(verbs, dict) and len(words) > 1 and re.fullmatch(r"[a-z]+", words[1])
+        assert not nested or words[1] in verbs, command
+        if isinstance(verbs, dict) and not nested:
+            continue
+        shown = help_of(*words[: 2 if nested else 1])
+        for option in re.findall(r"(?<=\s)--[a-z][a-z.-]*", " ".join(words)):
+            assert f"{option} " in shown, f"{option} of rlgen {command}"
+
+
+@every_document
+def test_experiments_have_the_options_that_are_named(document):
+    text = re.sub(r"\\\n|\n", " ", document.read_text())
+    for script, options in re.findall(r"experiments/(\w+\.py)((?: [^`|;#]*)?)", text):
+        source = (ROOT / "experiments" / script).read_text()
+        for option in re.findall(r"(?<=\s)--[a-z][a-z.-]*", options.split("  ")[0]):
+            assert option in source, f"{script} {option}"
+
+
+def commands(document: Path) -> list[str]:
+    """What stands behind `rlgen` in code spans and in blocks of commands, without comments."""
+    text = document.read_text().replace("\\\n", " ")
+    blocks = "\n".join(re.findall(r"```(?:bash|sh)\n(.*?)```", text, flags=re.S))
+    lines = [*code_spans(document), *blocks.splitlines(), *re.findall(r"^    +(\S.*)$", text, flags=re.M)]
+    found = (re.match(r"(?:uv run (?:--with \S+ )?)?rlgen ([a-z][^#]*)", line) for line in lines)
+    return [match[1] for match in found if match]
+
+
+@cache
+def help_of(*words: str) -> str:
+    """The help of a command; options stand in it with a space behind them."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        dispatch([*words, "--help"])
+    return re.sub(r"[│,]", " ", shown.getvalue())
+
+
+@cache
+def words_of_the_code() -> set[str]:
+    files = [path for folder in ("rlgen", "tests", "experiments") for path in (ROOT / folder).rglob("*.py")]
+    text = "\n".join(path.read_text() for path in [*files, ROOT / "pyproject.toml"])
+    return set(re.findall(r"\w+", text))
