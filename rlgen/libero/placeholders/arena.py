@@ -1,7 +1,12 @@
-"""Placeholders of arenas: a ground plane, walls, two lights, the benchmark's cameras, and the tables in them."""
+"""Placeholders of arenas: a ground plane, walls, two lights, cameras, tables, and their textures."""
 
+import io
 from dataclasses import dataclass
 from xml.etree import ElementTree
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
 from rlgen.libero.placeholders.mjcf import CONTACT, format_numbers, to_text
 from rlgen.libero.placeholders.shapes import Vector
@@ -67,6 +72,7 @@ KITCHEN_WALLS = (
     Wall("rear", (-2.0, 0.0, 1.5), (0.5, 0.5, 0.5, 0.5), (3.0, 1.5, 0.01)),
     Wall("front", (3.0, 0.0, 1.5), (0.5, 0.5, -0.5, -0.5), (3.0, 1.5, 0.01)),
 )
+TEXTURE_SIZE = 64  # pixels
 WOOD = (0.77, 0.71, 0.63)
 DARK_WOOD = (0.27, 0.19, 0.15)
 
@@ -196,3 +202,30 @@ def _assets(asset: ElementTree.Element) -> None:
         ElementTree.SubElement(asset, "texture", name=name, type="2d", file=f"../{file}")
         matt = {"reflectance": "0", "shininess": "0.05", "specular": "0.1"}
         ElementTree.SubElement(asset, "material", matt, name=material, texture=name, texrepeat="3 3", texuniform="true")
+
+
+def texture_files() -> dict[str, bytes]:
+    """Returns the textures as PNG bytes, by their names in the asset tree."""
+    floors = {name: _png(floor_pixels(color)) for name, color in FLOOR_TEXTURES.items()}
+    walls = {name: _png(np.broadcast_to(np.array(color, np.uint8), (8, 8, 3))) for name, color in WALL_TEXTURES.items()}
+    return floors | walls
+
+
+def floor_pixels(color: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Generates four rows of planks, each shifted against the next and of another shade, with light joints."""
+    image = np.empty((TEXTURE_SIZE, TEXTURE_SIZE, 3), np.uint8)
+    joint_color = np.minimum(np.array(color) + 34, 255)
+    height = TEXTURE_SIZE // 4
+    for course, (joint, shade) in enumerate(zip((60, 15, 31, 47), (2, -7, 4, -3), strict=True)):
+        rows = slice(course * height, (course + 1) * height)
+        image[rows] = np.array(color) + shade
+        image[course * height] = joint_color
+        image[rows, joint] = joint_color
+    return image
+
+
+def _png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    # Stored, not deflated: compressed bytes differ between builds of zlib, and the tree is identified by its contents.
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", compress_level=0)
+    return buffer.getvalue()

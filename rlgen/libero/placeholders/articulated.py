@@ -3,7 +3,6 @@
 Joints and regions are the benchmark's to the last digit: they decide what a stored state and a goal mean.
 """
 
-from rlgen.libero.placeholders.compounds import colored, disc
 from rlgen.libero.placeholders.mjcf import CONTACT
 from rlgen.libero.placeholders.shapes import (
     Box,
@@ -17,6 +16,8 @@ from rlgen.libero.placeholders.shapes import (
     Region,
     Turn,
     VisualShape,
+    colored,
+    disc,
 )
 
 WALNUT: Color = (0.26, 0.19, 0.14)

@@ -3,8 +3,7 @@
 Regions are the benchmark's to the last digit. Outer dimensions, frames and masses are near the benchmark's.
 """
 
-from rlgen.libero.placeholders.compounds import colored
-from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Placeholder, Region, Turn, VisualShape
+from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Placeholder, Region, Turn, VisualShape, colored
 
 FAMILY = "turbosquid_objects"
 PINE: Color = (0.88, 0.74, 0.52)

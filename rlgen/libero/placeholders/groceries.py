@@ -4,8 +4,17 @@ Outer dimensions, frames, masses and placement heights are the benchmark's; shap
 Cans, cartons and tall bottles have y along their height; packets and the barbecue bottle have z.
 """
 
-from rlgen.libero.placeholders.compounds import colored, octagonal_prism
-from rlgen.libero.placeholders.shapes import Box, Color, Cylinder, Placeholder, PlacementExtent, Turn, VisualShape
+from rlgen.libero.placeholders.shapes import (
+    Box,
+    Color,
+    Cylinder,
+    Placeholder,
+    PlacementExtent,
+    Turn,
+    VisualShape,
+    colored,
+    octagonal_prism,
+)
 
 FAMILY = "stable_hope_objects"
 WHITE: Color = (0.93, 0.93, 0.90)

@@ -1,11 +1,10 @@
-"""Placeholders of bowls, plate, ramekin, mugs, pan and pot, all with z upright.
+"""Placeholders of bowls, plate, ramekin, mugs, pan, pot and basket, all with z upright.
 
 A round object is eight flat walls on a floor of crossed bars. Outer dimensions, frames and masses are the
 benchmark's.
 """
 
-from rlgen.libero.placeholders.compounds import colored, disc, ring
-from rlgen.libero.placeholders.shapes import Box, Color, Placeholder, Turn, VisualShape
+from rlgen.libero.placeholders.shapes import Box, Color, Placeholder, Region, Turn, VisualShape, colored, disc, ring
 
 SCANNED = "stable_scanned_objects"
 SQUID = "turbosquid_objects"
@@ -145,4 +144,23 @@ POT = Placeholder(
     (*_POT_BODY, _SPOUT, _LID, *_HANDLE),
     (*colored((*_POT_BODY, _SPOUT), CHROME), *colored((_LID, *_HANDLE), BLACK)),
 )
-TABLEWARE = (*BOWLS, PLATE, PAN, *MUGS, POT)
+STRAW: Color = (0.66, 0.45, 0.22)
+WICKER: Color = (0.78, 0.60, 0.36)
+# The walls lean outwards by three degrees or so, as the benchmark's do: objects that land on the rim slide in.
+_BASKET_FLOOR = (Box((0.0766, 0.0724, 0.0085), (0.0025, 0.0, 0.0131)),)
+_BASKET_WALLS = (
+    Box((0.0067, 0.0724, 0.0637), (-0.0727, 0.0, 0.0766), Turn("y", -4.3)),
+    Box((0.0067, 0.0724, 0.0637), (0.0756, 0.0, 0.0766), Turn("y", 2.9)),
+    Box((0.0724, 0.0067, 0.0637), (0.0, -0.0688, 0.0818), Turn("x", 2.6)),
+    Box((0.0724, 0.0067, 0.0637), (0.0, 0.0688, 0.0818), Turn("x", -2.6)),
+)
+_BASKET_REGION = Region("contain_region", (0.06108, 0.06108, 0.06949), (0.0, 0.0, 0.07185), (0.0, 0.0, 0.0, 1.0))
+BASKET = Placeholder(
+    "basket",
+    SCANNED,
+    mass=0.136,
+    collision=(*_BASKET_FLOOR, *_BASKET_WALLS),
+    visuals=(*colored(_BASKET_FLOOR, STRAW), *colored(_BASKET_WALLS[:2], WICKER), *colored(_BASKET_WALLS[2:], STRAW)),
+    regions=(_BASKET_REGION,),
+)
+TABLEWARE = (BASKET, *BOWLS, PLATE, PAN, *MUGS, POT)

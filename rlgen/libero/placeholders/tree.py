@@ -6,16 +6,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from rlgen.libero.placeholders.arena import arena_files
+from rlgen.libero.placeholders.arena import arena_files, texture_files
 from rlgen.libero.placeholders.articulated import ARTICULATED
-from rlgen.libero.placeholders.containers import CONTAINERS
 from rlgen.libero.placeholders.furniture import FURNITURE
 from rlgen.libero.placeholders.groceries import GROCERIES
 from rlgen.libero.placeholders.mjcf import fixture_xml, object_xml
 from rlgen.libero.placeholders.tableware import TABLEWARE
-from rlgen.libero.placeholders.textures import texture_files
 
-OBJECTS = (*GROCERIES, *CONTAINERS, *TABLEWARE, *FURNITURE)
+OBJECTS = (*GROCERIES, *TABLEWARE, *FURNITURE)
 FIXTURES = ARTICULATED
 # A tree with this file in its root has placeholder assets, however it was found.
 MARKER = "STAND-INS.txt"
