@@ -6,8 +6,8 @@ finished shards there. The next run with the same plan resumes after them and gi
 never interrupted.
 
 To add a format, write a folder `rlgen/data/formats/<name>/` whose `format.py` has
-  - a class that implements `Format`: where datasets lie, names of the shards, writing one shard, and the descriptions
-    (call `rlgen.data.index.write_index` there, which all formats share),
+  - a subclass of `Format`: the folder, the names of the shards, writing one shard, and the descriptions (these call
+    `rlgen.data.index.write_index`, which all formats share),
   - a subclass of `rlgen.data.index.IndexedDataset` that reads one episode,
 and name both in the tables of `rlgen/data/dataset.py`.
 """

@@ -1,4 +1,4 @@
-"""Recorded episodes as datasets: what is exported, what not, and that no frame is drawn twice."""
+"""Export of recorded episodes: which ones are exported, and that no frame is rendered twice."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from human_demos import NOOPS, add_tremor, write_human_demos
 
 from rlgen.core.errors import UserError
 from rlgen.core.stats import SuccessRate
-from rlgen.curation import render
+from rlgen.curation import render, validate
 from rlgen.curation.compare import read_source
 from rlgen.curation.export import ExportOptions, export_paths
 from rlgen.curation.render import RenderOptions
@@ -38,9 +38,26 @@ class Killed(BaseException):
     """Passes through every `except Exception`, as a signal would."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def each_replay_runs_once():
+    """Replays are deterministic, so the exports of this module share them."""
+    results = {}
+
+    def replay_once(scene, initial_state, actions):
+        key = (initial_state.tobytes(), actions.dtype.str, actions.tobytes())
+        if key not in results:
+            results[key] = replay(scene, initial_state, actions)
+        states, rewards = results[key]
+        return states.copy(), rewards.copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validate, "replay", replay_once)
+        yield
+
+
 @pytest.fixture(scope="module")
 def recorded(placeholder_scene):
-    """Two successes with no-ops, trembling otherwise, in `exact` physics."""
+    """Two successes with no-ops and otherwise a trembling hand, in `exact` physics."""
     trials = make_trials(2, 50, seed=8)
     actor = ScriptedExpert(placeholder_scene, clean=True)
     [episodes] = run_episodes(placeholder_scene, actor, trials, split="heldout", source="scripted", width=2)
@@ -49,7 +66,7 @@ def recorded(placeholder_scene):
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory, placeholder_scene, recorded):
-    """A file of four: two good ones, one that failed, one that fails when it is replayed."""
+    """A file of four episodes: two good ones, one that failed, one that fails when it is replayed."""
     folder = tmp_path_factory.mktemp("demos")
     failed = replace(recorded[0], success=False, rewards=np.zeros(len(recorded[0])), seed=100)
     still = recorded[1].actions.copy()
@@ -63,17 +80,18 @@ def demos(tmp_path_factory, placeholder_scene, recorded):
     return folder
 
 
-class Sketches(list):
-    """Lengths of the episodes that were drawn, as noise from their states; with a limit it is killed there."""
+class FakeRenderPool(list):
+    """A list of the lengths of rendered episodes, as noise from their states; killed when the limit is reached."""
 
     limit: int | None = None
+    is_open = False
 
-    def pool(self, scene, renderer, *, image_size, workers):
-        self.size = image_size
+    def open(self, scene, renderer, *, image_size, workers):
+        self.size, self.is_open = image_size, True
         return self
 
     def close(self):
-        pass
+        self.is_open = False
 
     def render(self, states):
         if self.limit is not None and len(self) >= self.limit:
@@ -84,11 +102,11 @@ class Sketches(list):
 
 
 @pytest.fixture
-def sketched(monkeypatch):
-    """Pictures that cost nothing."""
-    sketches = Sketches()
-    monkeypatch.setattr(render, "RenderPool", sketches.pool)
-    return sketches
+def fake_rendering(monkeypatch):
+    """Images that cost nothing."""
+    pool = FakeRenderPool()
+    monkeypatch.setattr(render, "RenderPool", pool.open)
+    return pool
 
 
 def run(demos, out, scene, *, formats=("rlds",), **validator):
@@ -99,9 +117,9 @@ def run(demos, out, scene, *, formats=("rlds",), **validator):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, demos, placeholder_scene):
-    """Every format of one export."""
-    made = run(demos, tmp_path_factory.mktemp("out"), placeholder_scene, formats=FORMATS)
-    return dict(zip(FORMATS, made, strict=True))
+    """The datasets of one export, in every format."""
+    folders = run(demos, tmp_path_factory.mktemp("out"), placeholder_scene, formats=FORMATS)
+    return dict(zip(FORMATS, folders, strict=True))
 
 
 def test_what_is_exported_was_replayed_without_its_noops(exported, recorded, placeholder_scene):
@@ -118,17 +136,17 @@ def test_what_is_exported_was_replayed_without_its_noops(exported, recorded, pla
         np.testing.assert_array_equal(got.state, expected.vla_state[:-1].astype(np.float32))
 
 
-def test_images_are_of_the_state_before_the_action_and_turned(exported, recorded, placeholder_scene):
-    """Drawn here one by one; JPEG is off by a few shades."""
+def test_images_show_the_state_before_the_action_and_are_rotated(exported, recorded, placeholder_scene):
+    """Rendered here one by one; JPEG is off by a few shades."""
     got = open_dataset(exported["hdf5"])[1]
     states, _ = replay(placeholder_scene, recorded[1].initial_state, got.action)
-    view = make_renderer("fast", placeholder_scene.visual_model, image_size=SIZE)
+    renderer = make_renderer("fast", placeholder_scene.visual_model, image_size=SIZE)
     for step in (0, len(got) // 2, len(got) - 1):
         qpos = states[step, 1 : 1 + placeholder_scene.model.nq]
-        for drawn_one, exported_one in zip(rotate_180(view.render(qpos)), (got.image, got.wrist_image), strict=True):
-            difference = np.abs(drawn_one.astype(int) - exported_one[step])
+        for rendered, stored in zip(rotate_180(renderer.render(qpos)), (got.image, got.wrist_image), strict=True):
+            difference = np.abs(rendered.astype(int) - stored[step])
             assert difference.mean() < 6
-            assert difference.mean() < np.abs(drawn_one[::-1, ::-1].astype(int) - exported_one[step]).mean() / 2
+            assert difference.mean() < np.abs(rotate_180(rendered).astype(int) - stored[step]).mean() / 2
 
 
 def test_all_formats_hold_the_same_episodes(exported):
@@ -142,13 +160,13 @@ def test_all_formats_hold_the_same_episodes(exported):
             np.testing.assert_array_equal(np.asarray(one.wrist_image), np.asarray(two.wrist_image))
 
 
-def test_every_dataset_is_sound_and_its_card_tells_where_it_comes_from(exported, placeholder_scene):
+def test_every_dataset_is_sound_and_its_card_states_its_origin(exported, placeholder_scene):
     for folder in exported.values():
         assert verify_dataset(folder) == []
         card = read_card(folder)
-        told = card["replay"]
-        assert (told["recorded"], told["exported"], told["succeeded"]) == (4, 2, 2)
-        assert told["left out"] == {
+        facts = card["replay"]
+        assert (facts["recorded"], facts["exported"], facts["succeeded"]) == (4, 2, 2)
+        assert facts["left out"] == {
             "the goal was not reached when it was recorded": 1,
             "the goal is not reached when it is replayed": 1,
         }
@@ -161,7 +179,7 @@ def test_every_dataset_is_sound_and_its_card_tells_where_it_comes_from(exported,
     assert exported["hdf5"].name == "libero_object"
 
 
-def test_the_initial_states_lie_beside_it_and_success_can_be_measured_again(exported, recorded, placeholder_scene):
+def test_initial_states_are_stored_and_success_can_be_measured_again(exported, recorded, placeholder_scene):
     for folder in exported.values():
         for state, given in zip(read_initial_states(folder, 2), recorded, strict=True):
             np.testing.assert_array_equal(state, given.initial_state)
@@ -169,16 +187,16 @@ def test_the_initial_states_lie_beside_it_and_success_can_be_measured_again(expo
     assert found.replay == SuccessRate(2, 2) == read_source(exported["rlds"], lambda task: None).replay
 
 
-def test_episodes_of_people_are_told_apart_by_what_they_did(recorded):
-    """They begin at none of the benchmark's states."""
-    people = [replace(episode, initial_index=-1, seed=-1, source="human") for episode in recorded]
-    names = [episode_name(episode) for episode in people]
+def test_human_demonstrations_are_identified_by_their_actions(recorded):
+    """Their initial states are none of the benchmark's."""
+    human = [replace(episode, initial_index=-1, seed=-1, source="human") for episode in recorded]
+    names = [episode_name(episode) for episode in human]
     assert len(set(names)) == 2 and all("/human/heldout-" in name for name in names)
-    single = replace(people[0], actions=people[0].actions.astype(np.float32))
+    single = replace(human[0], actions=human[0].actions.astype(np.float32))
     assert episode_name(single) == names[0]
 
 
-def test_the_hdf5_is_demonstrations_again(exported, placeholder_scene):
+def test_the_hdf5_files_are_demonstrations_again(exported, placeholder_scene):
     [file] = exported["hdf5"].glob("*.hdf5")
     assert file.name == f"{placeholder_scene.task.name}_demo.hdf5"
     for episode, pair in zip(read_demos(file), open_dataset(exported["rlds"]), strict=True):
@@ -188,15 +206,15 @@ def test_the_hdf5_is_demonstrations_again(exported, placeholder_scene):
         assert rewards[-1] == 1
 
 
-def test_failed_replays_are_labelled_where_that_is_wanted(tmp_path, sketched, demos, placeholder_scene):
+def test_failed_replays_are_labeled_on_request(tmp_path, fake_rendering, demos, placeholder_scene):
     [folder] = run(demos, tmp_path, placeholder_scene, mode="label")
-    told = read_card(folder)["replay"]
-    assert (told["exported"], told["succeeded"]) == (3, 2)
-    assert told["failed but kept"] == [f"{placeholder_scene.task.name}_demo.hdf5: demo_3"]
+    facts = read_card(folder)["replay"]
+    assert (facts["exported"], facts["succeeded"]) == (3, 2)
+    assert facts["failed but kept"] == [f"{placeholder_scene.task.name}_demo.hdf5: demo_3"]
     assert len(open_dataset(folder)) == 3
 
 
-def test_noops_stay_and_the_name_does_not_deny_it(tmp_path, sketched, demos, recorded, placeholder_scene):
+def test_with_noops_the_dataset_is_named_by_its_suite(tmp_path, fake_rendering, demos, recorded, placeholder_scene):
     [folder] = run(demos, tmp_path, placeholder_scene, keep_noops=True, mode="off")
     assert folder.parent.name == "libero_object"
     first = open_dataset(folder)[0]
@@ -205,38 +223,39 @@ def test_noops_stay_and_the_name_does_not_deny_it(tmp_path, sketched, demos, rec
     assert read_card(folder)["replay"]["how"] == "not replayed"
 
 
-def test_interrupted_it_goes_on_without_replaying_or_drawing_again(
-    tmp_path, demos, placeholder_scene, monkeypatch, sketched
+def test_an_interrupted_export_resumes_without_replaying_or_rendering_again(
+    tmp_path, demos, placeholder_scene, monkeypatch, fake_rendering
 ):
-    """Killed when the second shard is about to be drawn; the first is neither judged nor drawn again."""
+    """Killed before the second shard is rendered; episodes of the first are neither replayed nor rendered again."""
     [whole] = run(demos, tmp_path / "whole", placeholder_scene)
-    drawn_whole = len(sketched)
-    sketched.limit = drawn_whole + 1
+    num_rendered = len(fake_rendering)
+    fake_rendering.limit = num_rendered + 1
     with pytest.raises(Killed):
-        run(demos, tmp_path / "broken", placeholder_scene)
-    sketched.limit = None
-    assert (tmp_path / "broken/.libero_object.checked.jsonl").is_file()
+        run(demos, tmp_path / "interrupted", placeholder_scene)
+    assert not fake_rendering.is_open
+    fake_rendering.limit = None
+    assert (tmp_path / "interrupted/.libero_object.checked.jsonl").is_file()
     monkeypatch.setattr(Validator, "_validate", lambda *arguments: pytest.fail("validated again"))
-    [folder] = run(demos, tmp_path / "broken", placeholder_scene)
-    assert drawn_whole == 2 and len(sketched) == 4
-    contents = [{path.name: path.read_bytes() for path in made.iterdir()} for made in (whole, folder)]
+    [folder] = run(demos, tmp_path / "interrupted", placeholder_scene)
+    assert num_rendered == 2 and len(fake_rendering) == 4
+    contents = [{path.name: path.read_bytes() for path in one.iterdir()} for one in (whole, folder)]
     assert contents[0] == contents[1]
-    assert not (tmp_path / "broken/.libero_object.checked.jsonl").exists()
+    assert not (tmp_path / "interrupted/.libero_object.checked.jsonl").exists()
 
 
-def test_a_second_export_of_the_same_draws_nothing(demos, placeholder_scene, exported, sketched):
+def test_a_second_export_of_the_same_episodes_renders_nothing(demos, placeholder_scene, exported, fake_rendering):
     out = exported["rlds"].parents[1]
     assert run(demos, out, placeholder_scene, formats=FORMATS) == list(exported.values())
-    assert len(sketched) == 0
+    assert len(fake_rendering) == 0
 
 
-def test_what_cannot_be_exported_is_one_line(tmp_path, placeholder_scene, recorded):
+def test_episodes_that_cannot_be_exported_are_one_line(tmp_path, placeholder_scene, recorded):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no HDF5 file of episodes in it and no run"):
         run(tmp_path / "empty", tmp_path / "out", placeholder_scene)
-    people = write_human_demos(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
+    human_file = write_human_demos(tmp_path / "x_demo.hdf5", placeholder_scene, recorded[:1])
     with pytest.raises(UserError, match="replay it with `rlgen demos import"):
-        run(people, tmp_path / "out", placeholder_scene)
+        run(human_file, tmp_path / "out", placeholder_scene)
     failed = replace(recorded[0], success=False)
     path = tmp_path / "failed_demo.hdf5"
     write_demos(path, [failed], [Observer(placeholder_scene)(failed.states).robot], demo_file_info(placeholder_scene))

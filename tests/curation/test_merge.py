@@ -1,4 +1,4 @@
-"""Several datasets into one: what is chosen, and what the result says of it."""
+"""Merging of datasets: which episodes are selected, and what the card of the result states."""
 
 import numpy as np
 import pytest
@@ -25,58 +25,58 @@ from rlgen.data.writer import write_dataset
 SIZE = 16
 
 
-def made_up(dataset, number, task="push", steps=10, jerk=1.0, digest=None) -> EpisodeSummary:
-    return EpisodeSummary(dataset, number, task, steps, jerk, digest or f"{dataset}-{number}")
+def summary(dataset, index, task="push", steps=10, jerk=1.0, digest=None) -> EpisodeSummary:
+    return EpisodeSummary(dataset, index, task, steps, jerk, digest or f"{dataset}-{index}")
 
 
-def episode(number: int, steps: int = 6, size: int = SIZE, task: str = "push", shake: float = 0.0) -> DatasetEpisode:
-    noise = np.random.default_rng(number)
+def episode(index: int, steps: int = 6, size: int = SIZE, task: str = "push", shake: float = 0.0) -> DatasetEpisode:
+    noise = np.random.default_rng(index)
     state = noise.normal(size=(steps, 8)).astype(np.float32)
     state[:, :3] = np.linspace(0, 0.1, steps)[:, None] + shake * noise.normal(size=(steps, 3))
     action = noise.uniform(-1, 1, (steps, 7)).astype(np.float32)
     action[:, 6] = -1
     images = noise.integers(0, 256, (2, steps, size, size, 3), np.uint8)
     joints = noise.normal(size=(steps, 7)).astype(np.float32)
-    return DatasetEpisode(*images, state, joints, action, task, f"episode-{number}")
+    return DatasetEpisode(*images, state, joints, action, task, f"episode-{index}")
 
 
-def write(folder, episodes, name="libero_goal_no_noops", layout=None):
+def write(folder, episodes, name="libero_goal_no_noops", format=None):
     size = episodes[0].image.shape[1]
-    return write_dataset(folder, name, episodes, layout or RldsFormat(), lengths=[len(episodes)], size=size)
+    return write_dataset(folder, name, episodes, format or RldsFormat(), lengths=[len(episodes)], size=size)
 
 
 def quiet(*parts) -> None:
     pass
 
 
-def test_the_first_of_the_same_stays():
-    kept = without_duplicates([made_up(0, 0, digest="a"), made_up(0, 1, digest="b"), made_up(1, 0, digest="a")])
+def test_the_first_of_several_duplicates_is_kept():
+    kept = without_duplicates([summary(0, 0, digest="a"), summary(0, 1, digest="b"), summary(1, 0, digest="a")])
     assert [(one.dataset, one.index) for one in kept] == [(0, 0), (0, 1)]
 
 
-def test_the_best_of_each_task_in_their_order():
-    choices = [
-        made_up(0, 0, "push", steps=30, jerk=1.0),
-        made_up(0, 1, "push", steps=10, jerk=9.0),
-        made_up(0, 2, "pull", steps=50, jerk=np.nan),
-        made_up(1, 0, "push", steps=20, jerk=2.0),
-        made_up(1, 1, "pull", steps=60, jerk=3.0),
+def test_the_best_of_each_task_keep_their_order():
+    summaries = [
+        summary(0, 0, "push", steps=30, jerk=1.0),
+        summary(0, 1, "push", steps=10, jerk=9.0),
+        summary(0, 2, "pull", steps=50, jerk=np.nan),
+        summary(1, 0, "push", steps=20, jerk=2.0),
+        summary(1, 1, "pull", steps=60, jerk=3.0),
     ]
-    smooth = best_of_each_task(choices, 1, "smoothest")
+    smooth = best_of_each_task(summaries, 1, "smoothest")
     assert [(one.dataset, one.index) for one in smooth] == [(0, 0), (1, 1)]
-    short = best_of_each_task(choices, 2, "shortest")
+    short = best_of_each_task(summaries, 2, "shortest")
     assert [(one.dataset, one.index) for one in short] == [(0, 1), (0, 2), (1, 0), (1, 1)]
     with pytest.raises(UserError, match="the 0 smoothest"):
-        best_of_each_task(choices, 0, "smoothest")
+        best_of_each_task(summaries, 0, "smoothest")
 
 
 @pytest.mark.parametrize(
     ("weights", "counts"), [((1, 1), (4, 4)), ((3, 1), (9, 3)), ((1, 4), (1, 4)), ((9, 4), (9, 4)), ((1, 100), (1, 4))]
 )
-def test_shares_are_the_most_that_there_are_episodes_for(weights, counts):
-    choices = [made_up(0, n, f"task {n % 3}") for n in range(9)] + [made_up(1, n) for n in range(4)]
-    kept = in_proportion(choices, weights)
-    assert tuple(sum(one.dataset == number for one in kept) for number in (0, 1)) == counts
+def test_as_many_episodes_are_taken_as_the_proportion_allows(weights, counts):
+    summaries = [summary(0, n, f"task {n % 3}") for n in range(9)] + [summary(1, n) for n in range(4)]
+    kept = in_proportion(summaries, weights)
+    assert tuple(sum(one.dataset == dataset for one in kept) for dataset in (0, 1)) == counts
     if counts[0] >= 3:  # tasks take turns
         of_first = [one.task for one in kept if one.dataset == 0]
         assert max(map(of_first.count, set(of_first))) - min(map(of_first.count, set(of_first))) <= 1
@@ -84,30 +84,30 @@ def test_shares_are_the_most_that_there_are_episodes_for(weights, counts):
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, 1, 1)])
-def test_weights_that_make_no_sense(weights):
+def test_weights_that_make_no_sense_are_rejected(weights):
     with pytest.raises(UserError, match="expected a positive one for each"):
-        in_proportion([made_up(0, 0), made_up(1, 0)], weights)
+        in_proportion([summary(0, 0), summary(1, 0)], weights)
 
 
-def test_select_goes_from_duplicates_to_the_best_to_shares():
-    choices = [made_up(0, n, steps=10 + n) for n in range(4)] + [made_up(1, 0, digest="0-0"), made_up(1, 1, steps=99)]
+def test_duplicates_are_removed_before_the_best_are_taken_in_proportion():
+    summaries = [summary(0, n, steps=10 + n) for n in range(4)] + [summary(1, 0, digest="0-0"), summary(1, 1, steps=99)]
     options = MergeOptions("", keep=5, order="shortest", weights=(1, 1))
-    assert [(one.dataset, one.index) for one in select(choices, options)] == [(0, 0), (1, 1)]
+    assert [(one.dataset, one.index) for one in select(summaries, options)] == [(0, 0), (1, 1)]
 
 
 @pytest.fixture
 def two(tmp_path):
     """A dataset of three and one of two in another format; one episode is in both."""
     first = write(tmp_path / "a", [episode(0), episode(1, shake=0.01), episode(2, 9)])
-    second = write(tmp_path / "b", [episode(1, shake=0.01), episode(4, task="pull")], layout=ArrayRecordFormat())
+    second = write(tmp_path / "b", [episode(1, shake=0.01), episode(4, task="pull")], format=ArrayRecordFormat())
     return first, second
 
 
-def test_merged_it_has_all_of_them_once_with_the_same_images(tmp_path, two):
+def test_a_merge_has_every_episode_once_with_the_same_images(tmp_path, two):
     options = MergeOptions(tmp_path / "out", formats=("rlds", "array_record", "lerobot"), shards=2)
-    made = merge_datasets(two, options, quiet)
+    folders = merge_datasets(two, options, quiet)
     given = [open_dataset(two[0])[n] for n in range(3)] + [open_dataset(two[1])[1]]
-    for folder in made:
+    for folder in folders:
         assert verify_dataset(folder) == []
         read = open_dataset(folder)
         assert [one.file_path for one in read] == ["episode-0", "episode-1", "episode-2", "episode-4"]
@@ -115,12 +115,12 @@ def test_merged_it_has_all_of_them_once_with_the_same_images(tmp_path, two):
             assert got.image.data == expected.image.data and got.wrist_image.data == expected.wrist_image.data
             for name in ("state", "joint_state", "action"):
                 np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
-    card = read_card(made[0])
+    card = read_card(folders[0])
     assert card["tasks"] == {"push": {"episodes": 3, "steps": 21}, "pull": {"episodes": 1, "steps": 6}}
     taken = list(card["merged_from"].values())
     assert [(part["episodes"], part["taken"]) for part in taken] == [(3, 3), (2, 1)]
     assert card["selection"] == "all, without duplicates"
-    assert merge_datasets(two, options, quiet) == made  # nothing to do
+    assert merge_datasets(two, options, quiet) == folders  # nothing to do
 
 
 def test_the_smoothest_are_those_with_the_least_jerk(tmp_path, two):
@@ -141,7 +141,7 @@ def test_hdf5_and_rlds_are_merged(tmp_path):
     assert len(open_dataset(folder)) == len(open_dataset(parts[0]))  # the same episodes in both
 
 
-def test_what_does_not_fit_together_is_one_line(tmp_path, two):
+def test_datasets_that_do_not_fit_together_are_one_line(tmp_path, two):
     large = write(tmp_path / "large", [episode(0, size=32)])
     with pytest.raises(UserError, match=r"different sizes .*: 16, .*: 32"):
         merge_datasets([two[0], large], MergeOptions(tmp_path / "out"), quiet)

@@ -1,6 +1,6 @@
-"""A real LIBERO observation beside ours of the same task: state layout, camera, orientation.
+"""A real LIBERO observation compared with ours of the same task: state layout, camera, orientation.
 
-The observation was taken by other people, in an environment of their own, after the settling of an episode's start.
+The observation was recorded by others, in an environment of their own, after an episode's initial state had settled.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ from shared import shared_dir
 
 from rlgen.core.types import Episode
 from rlgen.curation.render import RenderedEpisodes, RenderOptions
-from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.bundles import load_scene
 
 SIZE, CELL = 224, 8
+NEAREST = 0  # of the 50 stored states, the one whose settled robot state is nearest to the observation's
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +23,17 @@ def golden():
 
 
 @pytest.fixture(scope="module", params=["benchmark", "placeholders"])
-def shown(request, golden, cache):
-    """Our state and pictures of the settled initial state that is nearest, as an export has them."""
+def observed(request, golden, cache):
+    """The scene, and our state and images of the nearest settled initial state as an export has them."""
     assets = request.getfixturevalue("placeholder_assets" if request.param == "placeholders" else "real_assets")
     scene = load_scene(f"libero_spatial/{str(golden['task_description']).replace(' ', '_')}", assets, cache)
     assert scene.task.prompt == str(golden["task_description"])
-    pool = VectorEnv([scene] * len(scene.stored_states), threads=2, physics="exact")
-    settled = pool.reset(scene.stored_states).physics
-    states = Observer(scene)(settled).robot.vla_state
-    nearest = int(np.abs(states - golden["state"]).max(axis=1).argmin())
-    return scene, _exported(scene, settled[nearest])
+    [settled] = VectorEnv([scene], threads=1, physics="exact").reset(scene.stored_states[[NEAREST]]).physics
+    return scene, _exported(scene, settled)
 
 
 def _exported(scene, physics: np.ndarray):
-    """One step from a state, through drawing and pairing as any export goes."""
+    """One step from a state, rendered and paired as in an export."""
     states = np.stack([physics, physics])
     action = np.array([[0, 0, 0, 0, 0, 0, -1.0]], np.float32)
     episode = Episode(scene.task.id, scene.task.prompt, "x", 0, "heldout", 0, physics, states, action, np.ones(1), True)
@@ -44,15 +41,15 @@ def _exported(scene, physics: np.ndarray):
         return rendered[0]
 
 
-def test_the_state_agrees_in_every_number(shown, golden):
-    _, ours = shown
+def test_the_state_agrees_in_every_number(observed, golden):
+    _, ours = observed
     assert ours.state.shape == (1, 8)
     assert np.abs(ours.state[0] - golden["state"]).max() < 0.02
 
 
-def test_the_images_agree_in_orientation_and_camera(shown, golden):
-    """By correlation of coarse grey cells; of the eight ways to turn and mirror a picture ours is the nearest."""
-    _, ours = shown
+def test_the_images_agree_in_orientation_and_camera(observed, golden):
+    """By correlation of coarse gray cells; of the eight ways to rotate and mirror an image ours is the nearest."""
+    _, ours = observed
     for image, name in ((ours.image[0], "full_image"), (ours.wrist_image[0], "wrist_image")):
         ways = [np.rot90(flipped, turn) for flipped in (image, image[:, ::-1]) for turn in range(4)]
         scores = [_likeness(way, golden[name]) for way in ways]
@@ -60,8 +57,8 @@ def test_the_images_agree_in_orientation_and_camera(shown, golden):
         assert scores[0] > max(scores[1:]) + 0.15, (name, scores)
 
 
-def test_the_cameras_are_not_exchanged(shown, golden):
-    _, ours = shown
+def test_the_cameras_are_not_exchanged(observed, golden):
+    _, ours = observed
     for image, own, other in (
         (ours.image[0], "full_image", "wrist_image"),
         (ours.wrist_image[0], "wrist_image", "full_image"),

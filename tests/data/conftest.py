@@ -1,4 +1,4 @@
-"""Episodes, robots and pictures made from a seed."""
+"""Episodes, robots and images made from a seed."""
 
 from dataclasses import fields
 
@@ -9,8 +9,8 @@ from rlgen.core.types import Episode, RobotState
 from rlgen.data.episode import DatasetEpisode, pair_episode
 
 
-def make_episode(number: int = 0, steps: int = 12, **changes) -> Episode:
-    random = np.random.default_rng(number)
+def make_episode(index: int = 0, steps: int = 12, **changes) -> Episode:
+    random = np.random.default_rng(index)
     actions = random.uniform(-0.9, 0.9, (steps, 7))
     actions[:, 6] = np.where(np.arange(steps) < steps // 2, -1.0, 1.0)
     rewards = np.zeros(steps)
@@ -19,9 +19,9 @@ def make_episode(number: int = 0, steps: int = 12, **changes) -> Episode:
         "task": "libero_object/pick_up_the_butter_and_place_it_in_the_basket",
         "prompt": "pick up the butter and place it in the basket",
         "source": "scripted",
-        "initial_index": number,
+        "initial_index": index,
         "split": "heldout",
-        "seed": 1000 + number,
+        "seed": 1000 + index,
         "initial_state": random.normal(size=11),
         "states": random.normal(size=(steps + 1, 11)),
         "actions": actions,
@@ -46,7 +46,7 @@ def make_dataset_episode(seed: int = 0, steps: int = 5, size: int = 16) -> Datas
 
 
 def assert_same(left, right) -> None:
-    """Equal fields, numbers to the last bit and of the same kind."""
+    """Asserts that all fields are equal, arrays to the last bit and of the same dtype."""
     for field in fields(left):
         one, two = getattr(left, field.name), getattr(right, field.name)
         if isinstance(one, np.ndarray):

@@ -1,4 +1,4 @@
-"""The label of a dataset."""
+"""The card of a dataset."""
 
 import pytest
 import tensorflow_datasets as tfds
@@ -53,7 +53,7 @@ def test_altered_missing_and_added_files_are_found(directory):
     }
 
 
-def test_incomplete_and_wrong_cards_are_refused(directory, tmp_path):
+def test_incomplete_and_wrong_cards_are_rejected(directory, tmp_path):
     with pytest.raises(ValueError, match="lacks licence"):
         write_card(directory, {key: value for key, value in CARD.items() if key != "licence"})
     with pytest.raises(ValueError, match=r"says episodes 4, .* says 3"):

@@ -1,4 +1,4 @@
-"""Episodes come out as they went in, with encoded pictures, and no further ahead than they may be."""
+"""Encoding ahead of the writer: the same episodes, and no more of them in memory than allowed."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,18 +16,18 @@ from rlgen.data.writer import AHEAD, encode_ahead
 SIZE = 16
 
 
-def episode(number: int, steps: int = 20) -> DatasetEpisode:
-    noise = np.random.default_rng(number)
-    views = noise.integers(0, 256, (2, steps, SIZE, SIZE, 3), np.uint8)
+def episode(index: int, steps: int = 20) -> DatasetEpisode:
+    noise = np.random.default_rng(index)
+    images = noise.integers(0, 256, (2, steps, SIZE, SIZE, 3), np.uint8)
     state, joints = noise.normal(size=(steps, 8)), noise.normal(size=(steps, 7))
     action = np.ones((steps, 7))
-    numbers = (values.astype(np.float32) for values in (state, joints, action))
-    return DatasetEpisode(*views, *numbers, "push", f"made/{number}")
+    arrays = (values.astype(np.float32) for values in (state, joints, action))
+    return DatasetEpisode(*images, *arrays, "push", f"made/{index}")
 
 
 @pytest.mark.parametrize("threads", [None, 1, 3])
 def test_the_same_episodes_in_the_same_order(threads):
-    given = [episode(number, steps) for number, steps in enumerate([20, 1, 33, 16, 5])]
+    given = [episode(index, steps) for index, steps in enumerate([20, 1, 33, 16, 5])]
     pool = None if threads is None else ThreadPoolExecutor(threads)
     got = list(encode_ahead(iter(given), SIZE, pool))
     assert [one.file_path for one in got] == [one.file_path for one in given]
@@ -45,30 +45,30 @@ def test_encoded_images_pass_through():
     assert got.image == given.image and isinstance(got.wrist_image, EncodedFrames)
 
 
-def test_the_next_images_are_encoded_meanwhile_and_no_more(monkeypatch):
+def test_only_the_next_images_are_encoded_ahead(monkeypatch):
     taken, encoded = [], threading.Semaphore(0)
 
     def source():
-        for number in range(10):
-            taken.append(number)
-            yield episode(number, 1)
+        for index in range(10):
+            taken.append(index)
+            yield episode(index, 1)
 
-    def heard(images):
+    def counted(images):
         encoded.release()
         return encode_frames(images)
 
-    monkeypatch.setattr(writer, "encode_frames", heard)
+    monkeypatch.setattr(writer, "encode_frames", counted)
     with ThreadPoolExecutor(2) as pool:
         stream = encode_ahead(source(), SIZE, pool)
         next(stream)
-        # nobody has asked for a second episode, and its pictures are encoded
+        # The second episode is not requested yet, and its images are encoded.
         assert all(encoded.acquire(timeout=60) for _ in range(2 * (1 + AHEAD)))
         assert taken == list(range(1 + AHEAD))
         assert len(list(stream)) == 9
 
 
 @pytest.mark.parametrize("threads", [None, 2])
-def test_what_does_not_fit_is_named(threads):
+def test_an_episode_that_does_not_fit_is_named(threads):
     bad = replace(episode(1), wrist_image=np.zeros((20, 8, 8, 3), np.uint8))
     pool = None if threads is None else ThreadPoolExecutor(threads)
     with pytest.raises(UserError, match="made/1: wrist_image"):

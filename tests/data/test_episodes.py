@@ -1,4 +1,4 @@
-"""Episodes come back as they were, and damage is named."""
+"""Recorded episodes come back as they were, and damage is reported."""
 
 import errno
 import os
@@ -65,7 +65,7 @@ def test_a_truncated_file_is_named(tmp_path, episode_of):
         load_episode(path)
 
 
-def test_pickles_are_refused(tmp_path, episode_of):
+def test_pickles_are_rejected(tmp_path, episode_of):
     path = tmp_path / "x.npz"
     arrays = {name: getattr(episode_of(), name) for name in ("initial_state", "states", "actions", "rewards")}
     np.savez(path, header=np.array([{"format": 1}], dtype=object), **arrays)
@@ -73,7 +73,7 @@ def test_pickles_are_refused(tmp_path, episode_of):
         load_episode(path)
 
 
-def test_missing_file_and_folder(tmp_path):
+def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
     with pytest.raises(UserError, match="no such episode"):
         load_episode(tmp_path / "none.npz")
     with pytest.raises(UserError, match="no such folder"):
@@ -113,15 +113,15 @@ def test_only_the_last_state_may_be_unknown(episode_of):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_refusing_disk_is_one_line_and_loses_nothing(tmp_path, episode_of, monkeypatch, code):
+def test_an_error_of_the_disk_is_one_line_and_loses_nothing(tmp_path, episode_of, monkeypatch, code):
     path = tmp_path / "x.npz"
     save_episode(path, episode_of(1))
     before = path.read_bytes()
 
-    def refuse(handle):
+    def fail(handle):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UserError, match=os.strerror(code)) as caught:
         save_episode(path, episode_of(2))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The same episodes through every format, and what each format promises its own readers."""
+"""The same episodes in every format, and what each format guarantees to its own readers."""
 
 import json
 import shutil
@@ -8,13 +8,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from rlgen.core.errors import UserError
-from rlgen.data.dataset import dataset_folders, dataset_format, open_dataset
+from rlgen.data.dataset import ENCODED_FORMATS, FORMATS, dataset_folders, dataset_format, encoded_format, open_dataset
 from rlgen.data.episode import pair_episode
-from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.hdf5.format import Hdf5Format, episode_name
 from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
-from rlgen.data.formats.lerobot.format import LeRobotFormat
-from rlgen.data.formats.rlds.format import RldsFormat
 from rlgen.data.index import read_index
 from rlgen.data.shards import read_manifest
 from rlgen.data.statistics import dataset_statistics
@@ -22,24 +19,23 @@ from rlgen.data.writer import write_dataset
 
 NAME, SIZE, COUNT = "libero_object_no_noops", 16, 7
 NUMBERS = ("state", "joint_state", "action")
-STREAMED = ("rlds", "array_record", "lerobot")
 
 
-def half_turn(images: np.ndarray) -> np.ndarray:
+def rotated(images: np.ndarray) -> np.ndarray:
     return images[:, ::-1, ::-1]
 
 
 @pytest.fixture(scope="module")
 def episodes(episode_of, robot_of):
-    """Episodes of two prompts with pictures, as `Demo` and as pairs."""
+    """Episodes of two prompts with images, as `Demo` and as `DatasetEpisode`."""
     made = []
-    for number in range(COUNT):
-        second = number >= 4
+    for index in range(COUNT):
+        second = index >= 4
         task = "libero_object/turn" if second else "libero_object/push"
-        episode = episode_of(number, 3 + number, task=task, prompt=task[14:])
-        images = np.random.default_rng(number).integers(0, 256, (2, len(episode), SIZE, SIZE, 3), np.uint8)
+        episode = episode_of(index, 3 + index, task=task, prompt=task[14:])
+        images = np.random.default_rng(index).integers(0, 256, (2, len(episode), SIZE, SIZE, 3), np.uint8)
         robot = robot_of(episode)
-        pair = pair_episode(episode, robot, *map(half_turn, images), episode_name(episode))
+        pair = pair_episode(episode, robot, *map(rotated, images), episode_name(episode))
         made.append((Demo(episode, robot, DemoImages(*images)), pair))
     return made
 
@@ -47,13 +43,8 @@ def episodes(episode_of, robot_of):
 def make(kind: str, episodes):
     """The format, its items, and the lengths of its shards."""
     demos, pairs = zip(*episodes, strict=True)
-    lengths = [2, 2, 3]
-    if kind == "rlds":
-        return RldsFormat(), pairs, lengths
-    if kind == "array_record":
-        return ArrayRecordFormat(), pairs, lengths
-    if kind == "lerobot":
-        return LeRobotFormat([pair.language_instruction for pair in pairs]), pairs, lengths
+    if kind in ENCODED_FORMATS:
+        return encoded_format(kind, [pair.language_instruction for pair in pairs]), pairs, [2, 2, 3]
     info = DemoFileInfo("Libero_X", "libero_object/x.bddl", "x", "<mujoco/>")
     return Hdf5Format(["libero_object/push", "libero_object/turn"], lambda task: info), demos, [4, 3]
 
@@ -63,13 +54,13 @@ def datasets(tmp_path_factory, episodes):
     """A dataset of every format."""
     folder = tmp_path_factory.mktemp("formats")
     made = {}
-    for kind in (*STREAMED, "hdf5"):
-        layout, items, lengths = make(kind, episodes)
-        made[kind] = write_dataset(folder, NAME, items, layout, lengths=lengths, size=SIZE, fingerprint="x")
+    for kind in FORMATS:
+        format, items, lengths = make(kind, episodes)
+        made[kind] = write_dataset(folder, NAME, items, format, lengths=lengths, size=SIZE, fingerprint="x")
     return made
 
 
-@pytest.mark.parametrize("kind", [*STREAMED, "hdf5"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_gives_the_same_numbers(datasets, episodes, kind):
     read = open_dataset(datasets[kind])
     assert dataset_format(datasets[kind]) == kind and len(read) == COUNT
@@ -83,8 +74,8 @@ def test_every_format_gives_the_same_numbers(datasets, episodes, kind):
         read[COUNT]
 
 
-def test_images_are_the_same_bytes_in_all_that_keep_them_encoded(datasets, episodes):
-    first, *others = (open_dataset(datasets[kind]) for kind in STREAMED)
+def test_formats_with_encoded_images_hold_the_same_bytes(datasets, episodes):
+    first, *others = (open_dataset(datasets[kind]) for kind in ENCODED_FORMATS)
     for other in others:
         for one, two in zip(first, other, strict=True):
             assert one.image.data == two.image.data and one.wrist_image.data == two.wrist_image.data
@@ -94,8 +85,8 @@ def test_images_are_the_same_bytes_in_all_that_keep_them_encoded(datasets, episo
         np.testing.assert_array_equal(got.wrist_image, given.wrist_image)
 
 
-@pytest.mark.parametrize("kind", [*STREAMED, "hdf5"])
-def test_the_index_and_the_statistics_are_of_all_that_is_in_it(datasets, episodes, kind):
+@pytest.mark.parametrize("kind", FORMATS)
+def test_index_and_statistics_cover_every_episode(datasets, episodes, kind):
     entries = read_index(datasets[kind])
     pairs = [pair for _, pair in episodes]
     assert [(e.name, e.prompt, e.steps) for e in entries] == [
@@ -130,7 +121,7 @@ def test_tensorflow_datasets_reads_steps_at_random(datasets, episodes):
         assert got["language_instruction"].decode() == pair.language_instruction
 
 
-def test_lerobot_finds_its_way_from_its_own_descriptions(datasets, episodes):
+def test_lerobot_finds_every_step_by_its_own_descriptions(datasets, episodes):
     """As `LeRobotDataset` does: info, tasks by their index, episodes by their ranges of rows."""
     import pyarrow.parquet as parquet
 
@@ -143,21 +134,21 @@ def test_lerobot_finds_its_way_from_its_own_descriptions(datasets, episodes):
     prompts = dict(zip(tasks["task_index"].to_pylist(), tasks["task"].to_pylist(), strict=True))
     assert prompts == {0: "push", 1: "turn"}
     rows = parquet.read_table(folder / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
-    seen = 0
-    for number, (row, pair) in enumerate(zip(rows, pairs, strict=True)):
-        assert (row["episode_index"], row["length"], row["tasks"]) == (number, len(pair), [pair.language_instruction])
-        assert (row["dataset_from_index"], row["dataset_to_index"]) == (seen, seen + len(pair))
-        place = {name: row[f"data/{name}"] for name in ("chunk_index", "file_index")}
-        table = parquet.read_table(folder / info["data_path"].format(**place))
+    first = 0
+    for index, (row, pair) in enumerate(zip(rows, pairs, strict=True)):
+        assert (row["episode_index"], row["length"], row["tasks"]) == (index, len(pair), [pair.language_instruction])
+        assert (row["dataset_from_index"], row["dataset_to_index"]) == (first, first + len(pair))
+        location = {name: row[f"data/{name}"] for name in ("chunk_index", "file_index")}
+        table = parquet.read_table(folder / info["data_path"].format(**location))
         assert set(table.column_names) == set(info["features"])
-        of_episode = [r for r in table.to_pylist() if r["episode_index"] == number]
-        assert [r["index"] for r in of_episode] == list(range(seen, seen + len(pair)))
+        of_episode = [r for r in table.to_pylist() if r["episode_index"] == index]
+        assert [r["index"] for r in of_episode] == list(range(first, first + len(pair)))
         assert [r["frame_index"] for r in of_episode] == list(range(len(pair)))
         np.testing.assert_allclose([r["timestamp"] for r in of_episode], np.arange(len(pair)) / 20)
         assert {prompts[r["task_index"]] for r in of_episode} == {pair.language_instruction}
         np.testing.assert_array_equal([r["action"] for r in of_episode], pair.action)
         np.testing.assert_allclose(row["stats/action/mean"], pair.action.mean(0), rtol=1e-5)
-        seen += len(pair)
+        first += len(pair)
     statistics = json.loads((folder / "meta/stats.json").read_text())
     everything = np.concatenate([pair.state for pair in pairs])
     np.testing.assert_allclose(statistics["observation.state"]["std"], everything.std(0), rtol=1e-5)
@@ -165,28 +156,28 @@ def test_lerobot_finds_its_way_from_its_own_descriptions(datasets, episodes):
     assert 0.4 < np.mean(statistics["observation.images.image"]["mean"]) < 0.6  # of uniform noise
 
 
-@pytest.mark.parametrize("kind", [*STREAMED, "hdf5"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_flipped_byte_names_file_and_episode(datasets, tmp_path, kind):
-    """Anywhere in the second shard: what is read there is refused by name, or unharmed."""
+    """Anywhere in the second shard: an episode is rejected by name, or unharmed."""
     folder = shutil.copytree(datasets[kind], tmp_path / "damaged")
     entries = read_index(folder)
     file = sorted({entry.file for entry in entries})[1]
     whole = open_dataset(datasets[kind])
     content = bytearray((folder / file).read_bytes())
-    caught, held = 0, {shard.file: shard.bytes for shard in read_manifest(folder)[1]}[file]
-    for place in np.linspace(64, 0.7 * held, 12).astype(int):
+    caught, size = 0, {shard.file: shard.bytes for shard in read_manifest(folder)[1]}[file]
+    for position in np.linspace(64, 0.7 * size, 12).astype(int):
         changed = content.copy()
-        changed[place] ^= 16
+        changed[position] ^= 16
         (folder / file).write_bytes(changed)
-        for number, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
             if entry.file != file:
                 continue
             try:
-                got = open_dataset(folder)[number]
+                got = open_dataset(folder)[index]
             except UserError as error:
                 assert file.rpartition("/")[2] in str(error) and "\n" not in str(error)
                 caught += entry.name in str(error)
             else:
                 for name in (*NUMBERS, "image", "wrist_image"):
-                    np.testing.assert_array_equal(*(np.asarray(getattr(e, name)) for e in (got, whole[number])))
+                    np.testing.assert_array_equal(*(np.asarray(getattr(e, name)) for e in (got, whole[index])))
     assert caught >= 6

@@ -1,4 +1,4 @@
-"""Two hundred damaged files: no crash of ours, no hang, no traceback, no good episode lost or altered unseen."""
+"""Two hundred damaged files: no crash, no hang, no traceback, and no good episode lost or altered unnoticed."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +10,8 @@ from rlgen.bench.fuzz import KINDS, damage, fuzz
 from rlgen.data.formats.hdf5.layout import DemoFileInfo
 from rlgen.data.formats.hdf5.writer import write_demos
 
-# What strikes numbers and names that robosuite's files keep no checksum of.
-UNSEEN = ("bits", "bytes", "zeroed", "dtype", "attribute")
+# Damage to numbers and names for which robosuite's files have no checksum.
+UNDETECTED = ("bits", "bytes", "zeroed", "dtype", "attribute")
 
 
 def seeds(kinds, count):
@@ -21,26 +21,26 @@ def seeds(kinds, count):
 @pytest.fixture
 def ours(tmp_path, episode_of, robot_of) -> Path:
     path = tmp_path / "ours_demo.hdf5"
-    episodes = [episode_of(number, steps=20) for number in range(3)]
+    episodes = [episode_of(index, steps=20) for index in range(3)]
     info = DemoFileInfo("Libero_Floor_Manipulation", "libero_object/x.bddl", "x", "<mujoco/>" * 200)
     write_demos(path, episodes, [robot_of(episode) for episode in episodes], info)
     return path
 
 
-def test_of_our_files_every_episode_comes_back_to_the_bit_or_is_counted(ours, tmp_path):
+def test_every_episode_of_our_files_comes_back_to_the_bit_or_is_counted(ours, tmp_path):
     found = fuzz(ours, tmp_path, seeds(KINDS, 12))
     assert found["files"] == 120
     assert found["altered"] == found["lost"] == found["errors"] == found["hung"] == 0
     assert found["bad"] > 30 and found["refused"] > 10 and found["whole"] > 20
 
 
-def test_of_robosuites_files_nothing_is_lost(tmp_path):
+def test_robosuites_files_lose_no_episode(tmp_path):
     package = Path(find_spec("robosuite").submodule_search_locations[0])
     lift = package / "models/assets/demonstrations/lift/demo.hdf5"
-    seen = [kind for kind in KINDS if kind not in UNSEEN]
-    found = fuzz(lift, tmp_path, seeds(seen, 8))
+    detected = [kind for kind in KINDS if kind not in UNDETECTED]
+    found = fuzz(lift, tmp_path, seeds(detected, 8))
     assert found["altered"] == found["lost"] == found["errors"] == found["hung"] == 0
-    found = fuzz(lift, tmp_path, seeds(UNSEEN, 8))
+    found = fuzz(lift, tmp_path, seeds(UNDETECTED, 8))
     assert found["lost"] == found["errors"] == found["hung"] == 0
 
 

@@ -1,4 +1,4 @@
-"""LIBERO's layout: ours comes back exactly, people's as far as it goes, damage is named."""
+"""LIBERO's layout: our files come back exactly, human ones as far as possible, damage is reported."""
 
 import json
 import resource
@@ -34,9 +34,9 @@ INFO = DemoFileInfo(
 
 @pytest.fixture
 def demos(tmp_path, episode_of, robot_of):
-    """A file of eleven demonstrations, so that the order of names is not that of numbers."""
+    """A file of eleven demonstrations, so that the order of names differs from that of their numbers."""
     path = tmp_path / f"{BUTTER}_demo.hdf5"
-    episodes = [episode_of(number, steps=6 + number) for number in range(11)]
+    episodes = [episode_of(index, steps=6 + index) for index in range(11)]
     robots = [robot_of(episode) for episode in episodes]
     write_demos(path, episodes, robots, INFO)
     return path, episodes, robots
@@ -52,7 +52,7 @@ def test_ours_comes_back_to_the_last_bit(demos, same):
     assert observed_before_action(path)
 
 
-def test_kinds_of_numbers_come_back(tmp_path, episode_of, robot_of, same):
+def test_dtypes_come_back(tmp_path, episode_of, robot_of, same):
     episode = episode_of(1, source="ppo", split="train", success=False, rewards=np.zeros(12, np.float32))
     episode = replace(episode, actions=episode.actions.astype(np.float32))
     write_demos(tmp_path / "x.hdf5", [episode], [robot_of(episode)], INFO)
@@ -95,8 +95,8 @@ def test_images_are_stored_when_given(tmp_path, episode_of, robot_of):
         np.testing.assert_array_equal(file["data/demo_0/obs/eye_in_hand_rgb"], images[1])
 
 
-def _strip_to_peoples(path: Path) -> None:
-    """Leaves what a file of the benchmark's own has."""
+def _strip_to_human(path: Path) -> None:
+    """Removes what the benchmark's own files do not have."""
     with h5py.File(path, "r+") as file:
         data = file["data"]
         for group in (data, *data.values()):
@@ -115,9 +115,9 @@ def _strip_to_peoples(path: Path) -> None:
             del demo["final_state"], demo["final_obs"], demo["rewards"].attrs["dtype"]
 
 
-def test_a_file_of_peoples_reads(demos):
+def test_a_file_of_human_demonstrations_is_read(demos):
     path, episodes, _ = demos
-    _strip_to_peoples(path)
+    _strip_to_human(path)
     got, given = read_demos(path)[10], episodes[10]
     assert (got.source, got.seed, got.initial_index, got.split) == ("human", -1, -1, "train")
     assert got.task == f"libero_object/{BUTTER}"
@@ -130,7 +130,7 @@ def test_a_file_of_peoples_reads(demos):
     assert len(read_robot_states(path)[10].position) == len(given)
 
 
-def test_prompts_from_names():
+def test_prompts_are_read_from_names():
     assert prompt_from_name("KITCHEN_SCENE10_close_the_drawer") == "close the drawer"
     assert prompt_from_name("LIVING_ROOM_SCENE2_pick_up_the_milk") == "pick up the milk"
     assert prompt_from_name("open_the_top_drawer") == "open the top drawer"
@@ -141,12 +141,12 @@ def _robosuite_lift() -> Path:
     return package / "models/assets/demonstrations/lift/demo.hdf5"
 
 
-def test_robosuites_own_file_is_refused_for_its_actions():
+def test_robosuites_own_file_is_rejected_for_its_actions():
     with pytest.raises(UserError, match=r"demo\.hdf5: /data/demo_1/actions: reach 3\.75"):
         read_demos(_robosuite_lift())
 
 
-def test_robosuites_own_file_reads_clipped():
+def test_robosuites_own_file_is_read_with_clipped_actions():
     episodes = read_demos(_robosuite_lift(), clip=True)
     assert [len(episode) for episode in episodes] == [482, 510, 392]
     assert episodes[0].task == "robosuite/Lift"
@@ -165,7 +165,7 @@ def test_a_truncated_file_is_named(demos, keep):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_text_file_and_no_file(tmp_path):
+def test_a_text_file_and_a_missing_file_are_named(tmp_path):
     path = tmp_path / "notes.hdf5"
     path.write_text("demonstrations follow\n" * 500)
     with pytest.raises(UserError, match=r"notes\.hdf5: not readable HDF5"):
@@ -230,7 +230,7 @@ def test_mixed_tasks_and_bad_actions_leave_the_old_file(demos, episode_of, robot
     assert path.read_bytes() == before
 
 
-def test_a_disk_that_fills_while_writing(demos, episode_of, robot_of):
+def test_a_disk_that_fills_while_writing_leaves_the_old_file(demos, episode_of, robot_of):
     path, episodes, robots = demos
     before = path.read_bytes()
     old = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""A file on which the library crashes or loops costs that file and no other."""
+"""A file on which the library crashes or hangs does not affect other files."""
 
 import sys
 
@@ -8,19 +8,19 @@ from rlgen.data.formats.hdf5.guard import FileCheck, GuardedReader, check_file
 from rlgen.data.formats.hdf5.layout import DemoFileInfo
 from rlgen.data.formats.hdf5.writer import write_demos
 
-# A child for which some names are what a damaged file is to the library.
+# A child process that crashes or hangs on some names, as the library does on some damaged files.
 CHILD = """
 import os, pathlib, signal, time
 from rlgen.data.formats.hdf5 import guard
 
-honest = guard.check_file
+real = guard.check_file
 
 def check_file(path, *, clip):
     if "crash" in path.name:
         os.kill(os.getpid(), signal.SIGKILL)
     if "hang" in path.name:
         time.sleep(600)
-    return honest(path, clip=clip)
+    return real(path, clip=clip)
 
 guard.check_file = check_file
 guard.main()
@@ -30,7 +30,7 @@ guard.main()
 @pytest.fixture
 def demos(tmp_path, episode_of, robot_of):
     path = tmp_path / "good_demo.hdf5"
-    episodes = [episode_of(number) for number in range(2)]
+    episodes = [episode_of(index) for index in range(2)]
     info = DemoFileInfo("Libero_Floor_Manipulation", "libero_object/x.bddl", "x", "<mujoco/>")
     write_demos(path, episodes, [robot_of(episode) for episode in episodes], info)
     return path
@@ -50,7 +50,7 @@ def test_after_a_crash_and_a_hang_the_next_file_is_read(demos):
         assert guard.check(demos) == good
 
 
-def test_the_child_says_what_a_reader_here_says(demos, tmp_path):
+def test_the_child_process_reports_what_a_check_in_this_process_reports(demos, tmp_path):
     (tmp_path / "bad.hdf5").write_bytes(demos.read_bytes()[:3000])
     with GuardedReader() as guard:
         for path in (demos, tmp_path / "bad.hdf5", tmp_path / "none.hdf5"):

@@ -1,4 +1,4 @@
-"""The rule on hand-worked sequences."""
+"""The rule for no-ops on short sequences."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from rlgen.data.metrics.smoothness import idle_mask, noop_mask
 
 
 def _actions(*rows: tuple[float, float]) -> np.ndarray:
-    """Rows of (first motion number, gripper)."""
+    """Actions from pairs of the first number and the gripper."""
     actions = np.zeros((len(rows), 7))
     actions[:, 0], actions[:, 6] = np.transpose(rows)
     return actions

@@ -1,4 +1,4 @@
-"""Figures of paths and actions that can be worked out by hand."""
+"""Quality of paths and actions, compared with values computed by hand."""
 
 import json
 
@@ -71,23 +71,23 @@ def test_actions_by_hand():
     assert quality.length == 5
 
 
-def test_a_robot_of_the_wrong_length_is_refused(episode_of):
+def test_a_robot_of_the_wrong_length_is_rejected(episode_of):
     with pytest.raises(ValueError, match="rows"):
         recorded_quality([episode_of(steps=5)], [_robot(np.zeros((9, 3)))])
 
 
-def test_spread_does_not_depend_on_length():
+def test_the_deviation_of_actions_does_not_depend_on_length():
     ramps = [np.repeat(np.linspace(0, 1, steps)[:, None], 7, axis=1) for steps in (20, 57, 133)]
-    spread = action_distribution(ramps)
-    np.testing.assert_allclose(spread.std, 0, atol=1e-12)
-    np.testing.assert_allclose(spread.mean[:, 3], spread.time, atol=1e-12)
+    distribution = action_distribution(ramps)
+    np.testing.assert_allclose(distribution.std, 0, atol=1e-12)
+    np.testing.assert_allclose(distribution.mean[:, 3], distribution.time, atol=1e-12)
 
 
-def test_spread_of_two_constants():
-    spread = action_distribution([np.full((9, 7), -0.25), np.full((30, 7), 0.75)], points=11)
-    np.testing.assert_allclose(spread.std, 0.5)
-    np.testing.assert_allclose(spread.mean, 0.25)
-    np.testing.assert_allclose(spread.average_std, 0.5)
+def test_the_deviation_of_two_constants():
+    distribution = action_distribution([np.full((9, 7), -0.25), np.full((30, 7), 0.75)], points=11)
+    np.testing.assert_allclose(distribution.std, 0.5)
+    np.testing.assert_allclose(distribution.mean, 0.25)
+    np.testing.assert_allclose(distribution.average_std, 0.5)
 
 
 def test_bootstrap_is_repeatable_and_covers():

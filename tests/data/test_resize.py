@@ -1,4 +1,4 @@
-"""Resized pictures beside jax's own resize, which training uses."""
+"""Resized images compared with jax's own resize, which training uses."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def image(height: int, width: int, hard: bool) -> np.ndarray:
 @pytest.mark.parametrize("kernel", JAX)
 @pytest.mark.parametrize(("height", "width", "size"), [(256, 256, 224), (64, 48, 97), (50, 90, 20), (8, 8, 1)])
 @pytest.mark.parametrize("hard", [False, True])
-def test_it_is_jaxs_to_a_rounding(kernel, height, width, size, hard):
+def test_it_equals_jaxs_up_to_rounding(kernel, height, width, size, hard):
     given = image(height, width, hard)
     exact = np.asarray(jax.image.resize(jnp.asarray(given, jnp.float32), (size, size, 3), JAX[kernel]))
     got = resize_image(given, size, kernel)
@@ -28,23 +28,23 @@ def test_it_is_jaxs_to_a_rounding(kernel, height, width, size, hard):
 
 
 @pytest.mark.parametrize(("size", "side"), [(256, 224), (40, 17), (12, 30)])
-def test_pillows_is_what_evaluation_gives(size, side):
+def test_the_pillow_kernel_equals_the_resize_of_evaluation(size, side):
     given = image(size, size, False)
     np.testing.assert_array_equal(resize_image(given, side, "pillow"), resize_with_pad(given, side))
 
 
-def test_nothing_happens_at_the_right_size():
+def test_an_image_of_the_right_size_is_returned():
     given = image(12, 12, False)
     assert resize_image(given, 12) is given
 
 
-def test_a_turned_view_gives_what_its_copy_gives():
+def test_a_rotated_view_gives_the_same_as_its_copy():
     given = image(40, 30, False)[::-1, ::-1]
     np.testing.assert_array_equal(resize_image(given, 17), resize_image(given.copy(), 17))
 
 
 @pytest.mark.parametrize("size", [17, 40])
-def test_a_place_given_is_filled(size):
+def test_the_given_array_is_filled(size):
     given, images = image(40, 40, False), np.zeros((3, size, size, 3), np.uint8)
     assert np.shares_memory(resize_image(given, size, out=images[1]), images)
     np.testing.assert_array_equal(images[1], resize_image(given, size))

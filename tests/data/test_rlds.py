@@ -1,4 +1,4 @@
-"""The schema, and what comes back: by our reader and by tensorflow_datasets."""
+"""The schema of RLDS, and episodes read by our reader and by tensorflow_datasets."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def test_the_schema_equals_the_public_one(tmp_path, dataset_episode_of):
     assert _without_descriptions(ours) == _without_descriptions(golden)
 
 
-def test_the_folder_is_the_communitys(dataset, tmp_path):
+def test_folder_and_files_are_named_as_the_communitys(dataset, tmp_path):
     directory, _ = dataset
     assert directory == tmp_path / NAME / "1.0.0"
     shards = [f"{NAME}-train.tfrecord-0000{index}-of-00003" for index in range(3)]
@@ -65,8 +65,8 @@ def test_our_reader_gives_the_same_numbers(dataset):
         assert (got.language_instruction, got.file_path) == (given.language_instruction, given.file_path)
         assert set(got.action[:, 6]) == {-1, 1}
         assert got.image.shape == given.image.shape and isinstance(got.image, EncodedFrames)
-    by_number = [read[number].file_path for number in (6, 0, 3)]
-    assert by_number == [episodes[number].file_path for number in (6, 0, 3)]
+    by_index = [read[index].file_path for index in (6, 0, 3)]
+    assert by_index == [episodes[index].file_path for index in (6, 0, 3)]
 
 
 def test_tensorflow_datasets_opens_it_and_decodes_it(dataset):
@@ -121,10 +121,10 @@ def test_a_flipped_byte_names_file_and_record(dataset):
     whole[len(whole) // 2] ^= 1
     path.write_bytes(whole)
     read = read_rlds(directory)
-    seen = []
+    found = []
     with pytest.raises(UserError, match=r"00002-of-00003: record 1 is damaged \(episode episodes/0005\.npz\)"):
-        seen.extend(episode.file_path for episode in read)
-    assert len(seen) == 5
+        found.extend(episode.file_path for episode in read)
+    assert len(found) == 5
     with pytest.raises(UserError, match="record 1 is damaged"):
         read[5]
     assert len(read[6]) == 9
@@ -162,7 +162,7 @@ def test_damaged_descriptions_are_one_line(dataset, damage):
     assert str(directory) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_no_dataset_there(tmp_path):
+def test_a_folder_without_a_dataset_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no dataset_info\.json"):
         read_rlds(tmp_path)
 
@@ -195,7 +195,7 @@ def test_episodes_that_do_not_fit_are_named(tmp_path, dataset_episode_of, change
         ({"episodes": []}, "no episodes"),
     ],
 )
-def test_bad_arguments(tmp_path, dataset_episode_of, change, message):
+def test_bad_arguments_are_rejected(tmp_path, dataset_episode_of, change, message):
     values = {"name": NAME, "episodes": [dataset_episode_of(0)], "size": 16, "description": "", "shards": 1, **change}
     with pytest.raises(UserError, match=message):
         write_rlds(tmp_path, values.pop("name"), values.pop("episodes"), **values)

@@ -1,4 +1,4 @@
-"""Writers that are killed, that find the disk full, or another one at work: in every format."""
+"""Writers that are killed, that meet a full disk, or another writer: in every format."""
 
 import errno
 import json
@@ -9,33 +9,34 @@ import sys
 from pathlib import Path
 
 import pytest
-from export_of_noise import LENGTHS, NAME, contents, export, layout
+from export_of_noise import LENGTHS, NAME, contents, export, make_format
 
 from rlgen.core.errors import UserError
 from rlgen.data import shards, writer
 from rlgen.data.dataset import open_dataset
 from rlgen.data.shards import only_writer
 
-# Twenty random moments of the format that most people read, and some of each other one.
+# Number of random moments; most of them in the format that is used most.
 MOMENTS = {"rlds": 20, "array_record": 5, "lerobot": 5, "hdf5": 5}
 PROGRAM = Path(__file__).parents[1] / "export_of_noise.py"
 
 
-@pytest.mark.parametrize("kind", MOMENTS)
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path, kind):
-    command = [sys.executable, str(PROGRAM), kind, str(tmp_path), str(MOMENTS[kind])]
+def test_a_dataset_whose_writer_was_killed_ends_with_the_same_bytes(tmp_path):
+    command = [sys.executable, str(PROGRAM), str(tmp_path), *(f"{kind}={count}" for kind, count in MOMENTS.items())]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout)
-    assert result["different"] == []
-    assert result["unfinished"] >= MOMENTS[kind] // 4  # most moments lie inside the work
-    assert result["files"] >= len(LENGTHS) + 4
+    results = json.loads(done.stdout)
+    assert results.keys() == MOMENTS.keys()
+    for kind, result in results.items():
+        assert result["different"] == [], kind
+        assert result["unfinished"] >= MOMENTS[kind] // 4, kind  # most moments are inside the work
+        assert result["files"] >= len(LENGTHS) + 4, kind
 
 
 @pytest.mark.parametrize("kind", MOMENTS)
-def test_a_disk_that_fills_is_one_line_and_leaves_what_is_finished(tmp_path, monkeypatch, kind):
-    """The third shard meets a limit on the size of files, which the system reports as it does a full disk."""
+def test_a_full_disk_is_one_line_and_finished_shards_stay(tmp_path, monkeypatch, kind):
+    """The third shard meets a limit on the size of files, which the system reports in the same way as a full disk."""
     whole, real = contents(export(kind, tmp_path / "whole")), shards.write_manifest
     written = 0
 
@@ -55,16 +56,16 @@ def test_a_disk_that_fills_is_one_line_and_leaves_what_is_finished(tmp_path, mon
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert "\n" not in str(caught.value) and written == 2
-    target = layout(kind).folder(tmp_path / "full", NAME, "1.0.0")
-    work = target.with_name(f".{target.name}.partial")
-    for file in layout(kind).files(NAME, LENGTHS)[:2]:
-        assert (work / file).read_bytes() == whole[file]
-    assert not target.exists() and not list(work.rglob("*.part"))
+    target = make_format(kind).folder(tmp_path / "full", NAME, "1.0.0")
+    partial = target.with_name(f".{target.name}.partial")
+    for file in make_format(kind).files(NAME, LENGTHS)[:2]:
+        assert (partial / file).read_bytes() == whole[file]
+    assert not target.exists() and not list(partial.rglob("*.part"))
     assert contents(export(kind, tmp_path / "full")) == whole
 
 
 @pytest.mark.parametrize("kind", MOMENTS)
-def test_no_space_while_it_describes_itself(tmp_path, monkeypatch, kind):
+def test_a_full_disk_while_descriptions_are_written_is_one_line(tmp_path, monkeypatch, kind):
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         patch.setattr(writer, "sync_folder", lambda folder: (_ for _ in ()).throw(full))
@@ -74,8 +75,8 @@ def test_no_space_while_it_describes_itself(tmp_path, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("kind", MOMENTS)
-def test_a_second_writer_is_refused(tmp_path, kind):
-    target = layout(kind).folder(tmp_path, NAME, "1.0.0")
+def test_a_second_writer_is_rejected(tmp_path, kind):
+    target = make_format(kind).folder(tmp_path, NAME, "1.0.0")
     with only_writer(target.parent), pytest.raises(UserError, match="another process is writing here"):
         export(kind, tmp_path)
     export(kind, tmp_path)

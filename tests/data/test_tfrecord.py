@@ -1,4 +1,4 @@
-"""Framing against a real file, and damage by name."""
+"""Framing of records compared with a real file, and damage by file and record."""
 
 import pytest
 from shared import shared_dir
@@ -25,7 +25,7 @@ def file(tmp_path):
     return path
 
 
-def test_records_come_back(file):
+def test_records_come_back_unchanged(file):
     assert list(read_records(file)) == RECORDS
     offsets = record_offsets(file)
     assert [read_record_at(file, offset, index) for index, offset in enumerate(offsets)] == RECORDS
@@ -58,6 +58,6 @@ def test_a_truncated_file_gives_its_whole_records_first(file, cut):
         next(records)
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.tfrecord: cannot be read"):
         next(read_records(tmp_path / "none.tfrecord"))

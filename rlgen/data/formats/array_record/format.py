@@ -17,13 +17,13 @@ from rlgen.data.formats.rlds.schema import shard_names, write_tfds_info
 from rlgen.data.images import EncodedFrames
 from rlgen.data.index import IndexedDataset, write_index
 from rlgen.data.shards import Plan, Shard
-from rlgen.data.writer import ShardStart
+from rlgen.data.writer import Format, ShardStart
 
 STEPS = "steps.npz"
 COLUMNS = ("state", "joint_state", "action")
 
 
-class ArrayRecordFormat:
+class ArrayRecordFormat(Format):
     """Shards of steps. tensorflow_datasets' description counts steps, not episodes."""
 
     name = "array_record"

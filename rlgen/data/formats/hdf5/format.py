@@ -15,12 +15,12 @@ from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.images import rotate_180
 from rlgen.data.index import IndexedDataset, write_index
 from rlgen.data.shards import Plan, Shard, file_sha256
-from rlgen.data.writer import ShardStart
+from rlgen.data.writer import Format, ShardStart
 
 ENDING = "_demo.hdf5"
 
 
-class Hdf5Format:
+class Hdf5Format(Format):
     """Shards are the files of the tasks. Episodes are given as `Demo`s, in the order of the tasks."""
 
     name = "hdf5"

@@ -256,7 +256,7 @@ def _expected_names(data: h5py.Group, present: set[str]) -> list[str]:
     declared = int(data.attrs.get("num_demos", 0))
     first = 0 if "demo_0" in present or declared else 1
     last = declared or 1 + max(map(_demo_number, present))
-    numbered = present | {f"demo_{number}" for number in range(first, min(last, MAX_DEMOS))}
+    numbered = present | {f"demo_{index}" for index in range(first, min(last, MAX_DEMOS))}
     renamed = [name for name in data if name not in present and "actions" in (data.get(name) or ())]
     return sorted(numbered, key=_demo_number) + renamed
 

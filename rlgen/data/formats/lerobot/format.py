@@ -18,12 +18,12 @@ from rlgen.data.formats.lerobot.table import IMAGES, episode_table, table_schema
 from rlgen.data.images import EncodedFrames
 from rlgen.data.index import IndexedDataset, damaged_record, write_index
 from rlgen.data.shards import Plan, Shard, file_sha256
-from rlgen.data.writer import ShardStart
+from rlgen.data.writer import Format, ShardStart
 
 FILES_PER_CHUNK = 1000
 
 
-class LeRobotFormat:
+class LeRobotFormat(Format):
     """Shards are parquet files with one row group for each episode."""
 
     name = "lerobot"

@@ -11,12 +11,12 @@ from rlgen.data.formats.rlds.schema import EpisodeSerializer, libero_features, s
 from rlgen.data.formats.rlds.tfrecord import frame
 from rlgen.data.index import write_index
 from rlgen.data.shards import Plan, Shard
-from rlgen.data.writer import ShardStart
+from rlgen.data.writer import Format, ShardStart
 
 FILE_FORMAT = "tfrecord"
 
 
-class RldsFormat:
+class RldsFormat(Format):
     """Shards of episodes."""
 
     name = "rlds"

@@ -1,17 +1,28 @@
-"""Encoded pictures: what they lose, and when they are unreadable."""
+"""Images: their orientation, what encoding them loses, and unreadable ones."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rlgen.core.errors import UserError
-from rlgen.data.images import EncodedFrames, encode_frames, encode_image
+from rlgen.data.images import EncodedFrames, encode_frames, encode_image, flip_vertical, rotate_180
 
 
 def _smooth(count: int, size: int = 32) -> np.ndarray:
     ramp = np.linspace(0, 255, size)
     image = np.stack([ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, np.full((size, size), 40.0)], axis=-1)
     return np.stack([np.roll(image, 3 * index, axis=0) for index in range(count)]).astype(np.uint8)
+
+
+def test_rotating_and_flipping_reorder_pixels_and_undo_themselves():
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    images = np.stack([image, image + 100])
+    for change, first in ((rotate_180, image[1, 2]), (flip_vertical, image[1, 0])):
+        changed = change(images)
+        assert changed.flags.c_contiguous and changed.shape == images.shape
+        np.testing.assert_array_equal(changed[0, 0, 0], first)
+        np.testing.assert_array_equal(changed[1], change(image) + 100)
+        np.testing.assert_array_equal(change(changed), images)
 
 
 def test_colors_and_orientation_survive():
@@ -31,22 +42,22 @@ def test_the_bytes_are_a_common_jpeg(tmp_path):
         assert np.abs(np.asarray(image).astype(int) - _smooth(1)[0]).mean() < 3
 
 
-def test_encoded_ones_pass_through_unchanged():
+def test_encoded_images_pass_through_unchanged():
     frames = encode_frames(_smooth(2))
     assert encode_frames(frames) is frames
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture"])
-def test_unreadable(data):
+@pytest.mark.parametrize("data", [b"", b"no image"])
+def test_unreadable_images_are_reported(data):
     with pytest.raises(UserError, match="cannot be decoded"):
         EncodedFrames((data,), (32, 32))[0]
 
 
-def test_another_size():
+def test_images_of_another_size_are_reported():
     with pytest.raises(UserError, match="expected"):
         EncodedFrames((encode_image(_smooth(1)[0]),), (16, 16))[0]
 
 
-def test_other_arrays_are_refused():
+def test_other_arrays_are_rejected():
     with pytest.raises(ValueError, match="expected uint8"):
         encode_frames(np.zeros((2, 8, 8, 3)))

@@ -1,4 +1,4 @@
-"""Sources beside each other: what is counted, what is compared with what, and what is written."""
+"""Comparison of sources: diversity and quality, and the page with its tables."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def test_silhouette_by_hand():
     assert silhouette(distances, np.array([0, 0, 1])) == pytest.approx(expected)
 
 
-def test_spread_between_tasks_is_no_spread():
+def test_differences_between_tasks_are_no_deviation():
     quality = traces_quality([trace(0, "push", action=0.5), trace(0, "pull", action=-0.5)])
     np.testing.assert_allclose(quality.action_distribution.std[:, :6], 0, atol=1e-12)
     assert action_distribution([trace(0, action=0.5).actions, trace(0, action=-0.5).actions]).std[0, 0] == 0.5
@@ -87,7 +87,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_everything_drawn_has_its_numbers_and_the_page_needs_nothing_else(tmp_path, sources):
+def test_every_figure_has_a_table_and_the_page_is_self_contained(tmp_path, sources):
     page = write_quality(sources, tmp_path / "out")
     figures = ("figure6", "figure7", "totals", "paths")
     assert {path.name for path in page.parent.iterdir()} == {
@@ -114,7 +114,7 @@ def test_everything_drawn_has_its_numbers_and_the_page_needs_nothing_else(tmp_pa
     assert value["<b>theirs</b>"]["replay"]["successes"] == 2
 
 
-def test_the_task_shown_may_be_chosen(tmp_path, sources):
+def test_the_task_of_the_figures_can_be_chosen(tmp_path, sources):
     page = write_quality(sources, tmp_path, task="pull", axis="gripper")
     [source] = {row["source"] for row in rows(page.parent / "figure7.csv")}
     assert source == "<b>theirs</b>"
@@ -135,7 +135,7 @@ def test_bars_have_their_intervals(sources):
 
 
 @pytest.mark.parametrize("kind", ["rlds", "array_record", "lerobot", "hdf5"])
-def test_datasets_of_every_format_measure_the_same(tmp_path, kind):
+def test_datasets_of_every_format_have_the_same_quality(tmp_path, kind):
     folder = export(kind, tmp_path)
     found = read_source(folder, lambda task: pytest.fail("no scene is needed"))
     expected = read_source(export("rlds", tmp_path / "other"), lambda task: None)
@@ -143,12 +143,12 @@ def test_datasets_of_every_format_measure_the_same(tmp_path, kind):
     assert found.replay is None and set(found.suites) == {"libero_object"}
 
 
-def test_names_that_are_the_same_are_told_apart(sources):
+def test_equal_names_are_made_unique(sources):
     twice = with_unique_names([sources[0], sources[0], sources[1]])
     assert [source.name for source in twice] == ["ours (1)", "ours (2)", "<b>theirs</b>"]
 
 
-def test_nothing_there_is_one_line(tmp_path):
+def test_a_source_without_episodes_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no episodes in it"):
         read_source(tmp_path, lambda task: None)
     with pytest.raises(UserError, match="no such file"):

@@ -1,4 +1,4 @@
-"""Pages of a dataset: as files, and from the loopback address."""
+"""Pages of a dataset: as files, and from a server on the loopback address."""
 
 import base64
 import re
@@ -26,11 +26,11 @@ def dataset(tmp_path_factory):
 def test_every_episode_has_a_page_with_its_images(tmp_path, dataset):
     first = write_pages(dataset, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "index.html", *(f"episode-{number:05d}.html" for number in range(COUNT))
+        "index.html", *(f"episode-{index:05d}.html" for index in range(COUNT))
     }  # fmt: skip
     listed = first.read_text()
-    for number, entry in enumerate(read_index(dataset)):
-        assert f'href="episode-{number:05d}.html"' in listed and entry.name in listed
+    for index, entry in enumerate(read_index(dataset)):
+        assert f'href="episode-{index:05d}.html"' in listed and entry.name in listed
     page = (tmp_path / "episode-00004.html").read_text()
     episode = open_dataset(dataset)[4]
     encoded = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
@@ -43,7 +43,7 @@ def test_every_episode_has_a_page_with_its_images(tmp_path, dataset):
     assert "episode-00003.html" in page and "episode-00005.html" in page
 
 
-def test_some_episodes_alone(tmp_path, dataset):
+def test_pages_of_some_episodes_can_be_written(tmp_path, dataset):
     write_pages(dataset, tmp_path, [2])
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "episode-00002.html"}
     with pytest.raises(UserError, match="no episode 9; it has 9, counted from 0"):
@@ -57,7 +57,7 @@ def test_curves_go_from_edge_to_edge():
     assert {y for _, y in [tuple(map(float, p.split(","))) for p in curve("x", np.ones(5)).points.split()]} == {37.0}
 
 
-def test_it_is_served_on_the_loopback_address_alone(dataset):
+def test_pages_are_served_on_the_loopback_address_only(dataset):
     with make_server(dataset) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         host, port = server.server_address[:2]
@@ -73,6 +73,6 @@ def test_it_is_served_on_the_loopback_address_alone(dataset):
         server.shutdown()
 
 
-def test_no_dataset_there(tmp_path):
+def test_a_folder_without_a_dataset_is_named(tmp_path):
     with pytest.raises(UserError, match="no dataset there"):
         write_pages(tmp_path, tmp_path / "out")
