@@ -1,1 +1,1 @@
-"""The flow VLA: model, inputs, fine-tuning."""
+"""The flow VLA: network, inputs, training, checkpoints and serving."""

@@ -210,12 +210,12 @@ def test_adapters_are_merged_from_the_command_line(tmp_path, capsys):
     stats = NormStats.from_json({"norm_stats": {k: {n: [0.0] * 8 for n in ("mean", "std", "q01", "q99")}
                                                 for k in ("state", "actions")}})  # fmt: skip
     write_model(tmp_path / "lora", config, InputSpec(), stats, params)
-    main(["vla-merge", str(tmp_path / "lora"), str(tmp_path / "merged")])
+    main(["vla", "merge", str(tmp_path / "lora"), str(tmp_path / "merged")])
     merged, *_ = read_description(tmp_path / "merged")
     assert merged == presets.without_lora(config)
     wanted = flat_names(merge_lora(config, params))
     for name, leaf in flat_names(load_params(merged, tmp_path / "merged")).items():
         np.testing.assert_array_equal(leaf, wanted[name])
     with pytest.raises(SystemExit):
-        main(["vla-merge", str(tmp_path / "merged"), str(tmp_path / "again")])
+        main(["vla", "merge", str(tmp_path / "merged"), str(tmp_path / "again")])
     assert "has no adapters" in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""Weights: openpi's checkpoints, PaliGemma's, and our model folders."""
+"""Weights of a model: openpi's checkpoints, PaliGemma's npz, and folders of finished models."""

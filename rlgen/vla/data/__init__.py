@@ -1,1 +1,1 @@
-"""A VLA's inputs: transforms, tokens, normalization, images, frames and batches."""
+"""The inputs of a model: batches, normalization, tokens, images, and the transforms that turn one into the other."""

@@ -1,1 +1,1 @@
-"""The flow VLA as a network: SigLIP, Gemma with an action expert, flow matching."""
+"""The network: SigLIP, Gemma with an action expert, flow matching."""

@@ -1,1 +1,1 @@
-"""Policies, servers and clients."""
+"""A trained model at work: policy, actor, server and client."""

@@ -1,1 +1,1 @@
-"""Fine-tuning: configuration, optimizer, loop, memory plan."""
+"""Training: settings, optimizer, loop, the driver of both commands, memory plan."""
