@@ -1,4 +1,4 @@
-"""The paper's ablations (its figure 5) on one task with state policies, at a budget for a CPU.
+"""The paper's ablations (its figure 5) on one task, with state policies and a budget for a CPU.
 
 Command:  uv run python experiments/ablations.py --assets DIR [NAME ...] [--seeds 0] [--task libero_object/9]
           NAME is sampler, schedule, environments, network, or network-finished; all by default.
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--task", default="libero_object/9")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--preset", default="state")
-    parser.add_argument("--assets", type=Path, help="the benchmark's own assets; without it the stand-ins")
+    parser.add_argument("--assets", type=Path, help="the benchmark's own assets; placeholder assets by default")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--demonstrations", type=int, default=40, help="recorded for each seed")
@@ -63,21 +63,29 @@ def main() -> None:
 
 
 def one(name: str, variant: str, options: list[str], seed: int, arguments: argparse.Namespace) -> None:
-    """One variant; variants that change nothing share their run."""
+    """Runs one variant; variants that change nothing share their run.
+
+    Args:
+      name: of the ablation.
+      variant: of it.
+      options: of `rlgen expert` that the variant needs.
+      seed: of the run.
+      arguments: of the command line.
+    """
     slug = "standard" if not options else f"{name}-{variant.lower().replace(', ', '-').replace(' ', '-')}"
     folder = arguments.runs / f"{slug}-{seed}"
     # As many control steps in all: with fewer environments more, and smaller, iterations.
     iterations = arguments.iterations * (FEWER if variant == "few" else 1)
     budget = ["--ppo.iterations", str(iterations), "--ppo.evaluate-every", str(5 if variant != "few" else 5 * FEWER)]
     train(arguments.task, "diffusion", seed, folder, arguments, [*options, *budget, "--ppo.target", "None"])
-    told = summary(folder, arguments.episodes) | {"ablation": name, "variant": variant}
+    result = summary(folder, arguments.episodes) | {"ablation": name, "variant": variant}
     target = arguments.out / f"{name}-{slug}-{seed}.json"
-    write(target, told)
+    write(target, result)
     shutil.copyfile(folder / "ppo" / "metrics.jsonl", target.with_suffix(".jsonl"))
 
 
 def draw(folder: Path) -> None:
-    """A panel for each ablation that has results."""
+    """Draws a panel for each ablation that has results."""
     from rlgen.report.plots import SuccessCurve, comparison
     from rlgen.report.style import save
     from rlgen.training.metrics import read_metrics
@@ -86,10 +94,10 @@ def draw(folder: Path) -> None:
     order = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]
     runs = []
     for file in sorted(folder.glob("*.json")):
-        told = json.loads(file.read_text())
-        runs.append((order.index((told["ablation"], told["variant"])), file))
-    for place, file in sorted(runs):
-        name, variant = order[place]
+        result = json.loads(file.read_text())
+        runs.append((order.index((result["ablation"], result["variant"])), file))
+    for index, file in sorted(runs):
+        name, variant = order[index]
         curve = SuccessCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
         panels.setdefault(name, {}).setdefault(variant, []).append(curve)
     save(comparison(panels), folder / "ablations.png")

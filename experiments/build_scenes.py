@@ -1,4 +1,4 @@
-"""How long the bundles of all 130 tasks take to build, and to load.
+"""Seconds to build the scene bundles of all 130 tasks, and to load them.
 
 Command:  uv run python experiments/build_scenes.py --assets DIR [--json experiments/results/world/build_scenes.json]
 Cost:     three minutes on two cores.
@@ -53,14 +53,14 @@ def main() -> None:
 
 
 def timed(bundle: Path) -> float:
-    """Seconds to load a bundle."""
+    """Returns the seconds that loading a bundle takes."""
     start = time.perf_counter()
     load_scene_bundle(bundle)
     return time.perf_counter() - start
 
 
 def files(folder: Path) -> list[Path]:
-    """Every file below a folder."""
+    """Returns every file below a folder."""
     return [path for path in folder.rglob("*") if path.is_file()]
 
 

@@ -1,4 +1,4 @@
-"""How different the demonstrator's paths are, with human-like variation and without.
+"""Diversity of the scripted expert's paths, with human-like variation and without.
 
 Command:  uv run python experiments/demonstrator_diversity.py --assets DIR [--out experiments/results/diversity]
 Cost:     five minutes on two cores.
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def record(scene: Scene, *, clean: bool) -> np.ndarray:
-    """End-effector paths of successes from one initial state, `[N, 50, 3]`, metres."""
+    """Returns the end effector's paths of successes from one initial state, `[N, 50, 3]`, metres."""
     trials = [Trial(0, seed) for seed in range(EPISODES)]
     options = {"split": "heldout", "source": "scripted", "width": EPISODES, "physics": "fast"}
     [episodes] = run_episodes(scene, ScriptedExpert(scene, clean=clean), trials, **options)
@@ -82,18 +82,18 @@ def record(scene: Scene, *, clean: bool) -> np.ndarray:
 
 
 def resampled(path: np.ndarray) -> np.ndarray:
-    """A path at 50 equally spaced moments."""
+    """Returns a path at 50 equally spaced times."""
     moments = np.linspace(0, len(path) - 1, POINTS)
     return np.stack([np.interp(moments, np.arange(len(path)), axis) for axis in path.T], axis=1)
 
 
 def spread(paths: np.ndarray) -> float:
-    """Mean distance of a path's points from the mean path, metres."""
+    """Returns the mean distance of a path's points from the mean path, metres."""
     return float(np.linalg.norm(paths - paths.mean(axis=0), axis=2).mean())
 
 
 def clusters(paths: np.ndarray) -> tuple[np.ndarray, float]:
-    """Labels of the clustering with the highest mean silhouette, and that."""
+    """Returns the labels of the clustering with the highest mean silhouette, and that silhouette."""
     flat = paths.reshape(len(paths), -1)
     if np.ptp(flat, axis=0).max() < SAME:
         return np.zeros(len(paths), int), 0.0
@@ -107,7 +107,7 @@ def clusters(paths: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def silhouette(points: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over points of (distance to the next cluster - distance within its own) / the larger of the two."""
+    """Returns the mean over points of (distance to the next cluster - distance within) / the larger of the two."""
     distance = cdist(points, points)
     values = []
     for index, label in enumerate(labels):
@@ -122,7 +122,7 @@ def silhouette(points: np.ndarray, labels: np.ndarray) -> float:
 
 
 def draw(axis: plt.Axes, paths: np.ndarray, labels: np.ndarray) -> None:
-    """Paths seen from the front, a colour a cluster."""
+    """Draws paths as seen from the front, one color for each cluster."""
     for path, label in zip(paths, labels, strict=True):
         axis.plot(path[:, 1], path[:, 2], color=f"C{label}", lw=0.8, alpha=0.7)
 

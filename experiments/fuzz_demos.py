@@ -1,4 +1,4 @@
-"""What reading a thousand damaged files of demonstrations comes to.
+"""Outcomes of reading a thousand damaged files of demonstrations.
 
 Command:  uv run python experiments/fuzz_demos.py [--json experiments/results/fuzz_demos.json]
 Cost:     two to four minutes on one core.
@@ -50,13 +50,13 @@ def main() -> None:
 
 
 def robosuites() -> Path:
-    """Three human demonstrations that robosuite brings along."""
+    """Returns the file of three human demonstrations that comes with robosuite."""
     package = Path(find_spec("robosuite").submodule_search_locations[0])
     return package / "models/assets/demonstrations/lift/demo.hdf5"
 
 
 def write_ours(folder: Path) -> Path:
-    """Five demonstrations of random numbers in the size of a real scene's."""
+    """Writes five demonstrations of random numbers, of the size of a real scene's."""
     path = folder / "ours_demo.hdf5"
     random = np.random.default_rng(0)
     episodes = [_episode(random, number) for number in range(5)]

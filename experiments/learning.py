@@ -7,7 +7,7 @@ Expected: cloned policies at 30 to 70 % on the stored initial states, PPO at 95 
           to 87 %, one began at 28 %.
 
 One run for each task, algorithm and seed, and one JSON for each in experiments/results/learning/. What has its JSON is
-left alone, interrupted runs are gone on with. Cloning is stopped where it succeeds in 40 % of 50 training placements,
+left alone, interrupted runs resume. Cloning is stopped where it succeeds in 40 % of 50 training reset states,
 so that both algorithms start equally well and something is left to learn; both have the same number of iterations at
 a task. Scores are those of the policy without noise on all stored initial states, before and after, not in between.
 """
@@ -27,9 +27,9 @@ from rlgen.pipeline import bc, ppo
 RESULTS = Path(__file__).resolve().parent / "results" / "learning"
 # Iterations of PPO at each task; 50 were too few for the first two (results in iterations-50/).
 ITERATIONS = {"libero_object/6": 100, "libero_goal/6": 100, "libero_90/7": 50}
-# Steps between two looks at a clone. Gaussian ones went from 8, 30 and 6 % of the training placements to 100, 84 and
-# 66 % between two looks ten steps apart (results in gaussian-coarse/); those that began below 70 % had ten.
-LOOKS = {"diffusion": 50, "gaussian": 2}
+# Optimizer steps between two checks of a clone. Gaussian ones went from 8, 30 and 6 % of the reset states to 100, 84
+# and 66 % between two checks ten steps apart (results in gaussian-coarse/); those that began below 70 % had ten.
+CHECK_EVERY = {"diffusion": 50, "gaussian": 2}
 BUDGET = ("--ppo.chunks", "25", "--ppo.evaluate-every", "10", "--ppo.target", "None")
 ALGORITHMS = ("diffusion", "gaussian")
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS, choices=ALGORITHMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--preset", default="state")
-    parser.add_argument("--assets", type=Path, help="the benchmark's own assets; without it the stand-ins")
+    parser.add_argument("--assets", type=Path, help="the benchmark's own assets; placeholder assets by default")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--demonstrations", type=int, default=40, help="recorded for a task and seed")
@@ -64,21 +64,38 @@ def main() -> None:
 def train(
     task: str, algorithm: str, seed: int, folder: Path, arguments: argparse.Namespace, options: list[str]
 ) -> None:
-    """One run; all of a task and seed begin with the same demonstrations."""
+    """Runs one training; all of a task and seed begin with the same demonstrations.
+
+    Args:
+      task: suite and index.
+      algorithm: `diffusion` or `gaussian`.
+      seed: of the run.
+      folder: of the run.
+      arguments: of the command line.
+      options: of `rlgen expert` that follow.
+    """
     source = ["--placeholders"] if arguments.assets is None else ["--assets", str(arguments.assets)]
-    shown = demonstrations(task, seed, arguments.demonstrations, arguments.runs, source)
+    file = demonstrations(task, seed, arguments.demonstrations, arguments.runs, source)
     command = [sys.executable, "-m", "rlgen", "expert", task, "--run", str(folder), "--preset", arguments.preset]
     command += ["--ppo.evaluate-split", "train"]
-    command += ["--policy.algorithm", algorithm, "--seed", str(seed), "--demos.file", str(shown), *source]
+    command += ["--policy.algorithm", algorithm, "--seed", str(seed), "--demos.file", str(file), *source]
     if arguments.preset == "state":
-        command += ["--bc.stop-success", "0.4", "--bc.check-every", str(LOOKS[algorithm])]
+        command += ["--bc.stop-success", "0.4", "--bc.check-every", str(CHECK_EVERY[algorithm])]
         command += [*BUDGET, "--ppo.iterations", str(ITERATIONS.get(task, 50))]
     command += options
     subprocess.run(command, check=True)
 
 
 def demonstrations(task: str, seed: int, count: int, runs: Path, source: list[str]) -> Path:
-    """The file of scripted demonstrations of a task and seed, recorded if it is not there."""
+    """Returns the file of scripted demonstrations of a task and seed, recorded if it is not there.
+
+    Args:
+      task: suite and index.
+      seed: of the recording.
+      count: number of demonstrations.
+      runs: folder of the experiment.
+      source: options that choose the object assets.
+    """
     folder = runs / "demonstrations" / f"{task.replace('/', '-')}-{seed}-{count}"
     command = [sys.executable, "-m", "rlgen", "demos", "record", task, "--episodes", str(count), "--out", str(folder)]
     subprocess.run([*command, "--seed", str(seed), *source], check=True)
@@ -87,7 +104,7 @@ def demonstrations(task: str, seed: int, count: int, runs: Path, source: list[st
 
 
 def summary(folder: Path, episodes: int) -> dict:
-    """Scores before and after on the stored initial states, and what it took."""
+    """Returns the scores before and after PPO on the stored initial states, and what the run took."""
     from rlgen.core.process import cache_folder
     from rlgen.pipeline.context import Context
     from rlgen.pipeline.policy import measure
@@ -102,7 +119,7 @@ def summary(folder: Path, episodes: int) -> dict:
         scores[name] = rate.to_json()
     result = run.result("ppo")
     config = json.loads((folder / "run.json").read_text())["config"]
-    # Where it lay on this machine is nobody's concern.
+    # Only the name: the folder is this machine's.
     config["demos"]["file"] = Path(config["demos"]["file"]).name
     seconds = {stage: run.seconds(stage) for stage in ("demos", "bc", "ppo")}
     return {
@@ -126,17 +143,17 @@ def write(path: Path, value: dict) -> None:
 
 
 def draw(folder: Path) -> None:
-    """Success without noise over control steps, a panel a task."""
+    """Draws success without noise over control steps, a panel for each task."""
     from rlgen.report.plots import SuccessCurve, comparison
     from rlgen.report.style import save
     from rlgen.training.metrics import read_metrics
 
     panels: dict[str, dict[str, list[SuccessCurve]]] = {}
     for file in sorted(folder.glob("*.json")):
-        told = json.loads(file.read_text())
+        result = json.loads(file.read_text())
         curve = SuccessCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
-        title = textwrap.fill(instruction(told["task"]), 30)
-        panels.setdefault(title, {}).setdefault(told["algorithm"], []).append(curve)
+        title = textwrap.fill(instruction(result["task"]), 30)
+        panels.setdefault(title, {}).setdefault(result["algorithm"], []).append(curve)
     save(comparison(panels), folder / "learning.png")
 
 

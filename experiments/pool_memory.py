@@ -1,10 +1,10 @@
-"""Memory of a pool: 64 environments of one task, and of 64 different tasks.
+"""Memory of a vector environment: 64 environments of one task, and of 64 different tasks.
 
-Command:  uv run python experiments/pool_memory.py --assets DIR [--json experiments/results/pool_memory.json]
+Command:  uv run python experiments/pool_memory.py --assets DIR [--json experiments/results/world/pool_memory.json]
 Cost:     a minute where the scenes are built, five where they are not.
 Expected: megabytes an environment, the same for one task and for many, since models are small and shared.
 
-Each pool is made in a process of its own, reset and stepped; what counts is its resident memory above that of a
+Each is made in a process of its own, reset and stepped; what counts is its resident memory above that of a
 process that has only imported the same things.
 """
 
@@ -20,7 +20,7 @@ COUNT = 64
 
 
 def main() -> None:
-    """Measures both pools and prints the figures."""
+    """Measures both and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--json", type=Path)
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def measure(assets: Path, tasks: int) -> dict[str, float]:
-    """Megabytes of one pool and of its parts."""
+    """Returns the megabytes of a vector environment and of its parts."""
     import mujoco
 
     from rlgen.core.process import cache_folder
@@ -61,13 +61,13 @@ def measure(assets: Path, tasks: int) -> dict[str, float]:
     before = resident()
     scenes = [load_scene_bundle(folder) for folder in folders]
     loaded = resident()
-    pool = VectorEnv([scenes[number % len(scenes)] for number in range(COUNT)])
+    env = VectorEnv([scenes[number % len(scenes)] for number in range(COUNT)])
     width = max(scene.stored_states.shape[1] for scene in scenes)
     initial = np.zeros((COUNT, width))
-    for row, scene in zip(initial, pool.scenes, strict=True):
+    for row, scene in zip(initial, env.scenes, strict=True):
         row[: scene.stored_states.shape[1]] = scene.stored_states[0]
-    pool.reset(initial)
-    pool.step(np.zeros((COUNT, 8, 7)))
+    env.reset(initial)
+    env.step(np.zeros((COUNT, 8, 7)))
     after = resident()
     return {
         "scenes_mb": loaded - before,
@@ -78,7 +78,7 @@ def measure(assets: Path, tasks: int) -> dict[str, float]:
 
 
 def resident() -> float:
-    """Resident memory of this process, megabytes."""
+    """Returns the resident memory of this process, megabytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 

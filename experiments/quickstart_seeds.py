@@ -1,4 +1,4 @@
-"""The quickstart with several seeds, from the benchmark's own assets and from the stand-ins.
+"""The quickstart with several seeds, with the benchmark's own assets and with placeholder assets.
 
 Command:  uv run python experiments/quickstart_seeds.py --assets DIR [--seeds 0 1 2] [--out runs/seeds]
 Cost:     about 15 minutes a run on 2 cores, 90 minutes for all six.
@@ -20,7 +20,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "quickstart"
 def main() -> None:
     """Runs what is missing, one run at a time, and copies every summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--assets", type=Path, help="the benchmark's own assets; without it only the stand-ins")
+    parser.add_argument("--assets", type=Path, help="the benchmark's own assets; without them placeholder assets only")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     arguments = parser.parse_args()

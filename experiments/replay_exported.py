@@ -1,4 +1,4 @@
-"""Whether the actions of exported episodes succeed again in the benchmark's own environment.
+"""Success of exported episodes' actions in the benchmark's own environment.
 
 Command:  uv run python experiments/replay_exported.py DATASET... --assets DIR [-n 5] [--json FILE]
 Cost:     ten seconds of processor time an episode.
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def choose(folder: Path, count: int | None) -> Iterator[tuple[DatasetEpisode, np.ndarray]]:
-    """The first episodes of each task of a dataset, with their initial states."""
+    """Yields the first episodes of each task of a dataset, with their initial states."""
     taken: Counter[str] = Counter()
     episodes = open_dataset(folder)
     for episode, state in zip(episodes, read_initial_states(folder, len(episodes)), strict=True):
@@ -78,7 +78,7 @@ def choose(folder: Path, count: int | None) -> Iterator[tuple[DatasetEpisode, np
 
 
 def task_of(path: str) -> str:
-    """`<suite>/<name>` of an episode's place in the demonstrations."""
+    """Returns the task, `<suite>/<name>`, of an episode's `file_path`."""
     return "/".join(path.split("/")[:2])
 
 
@@ -88,7 +88,7 @@ def _begin(assets: str, folder: Path) -> None:
 
 
 def succeeds(episode: DatasetEpisode, state: np.ndarray) -> bool:
-    """Whether the actions reach the goal in the benchmark's environment.
+    """Returns whether the actions reach the goal in the benchmark's environment.
 
     A new one each time: `set_init_state` leaves the orientation goal of the episode before, and a reset puts the
     fixtures somewhere else.

@@ -1,12 +1,12 @@
-"""Whether `fast` physics does what `exact` physics does: successful episodes of one, replayed in the other.
+"""Agreement of `fast` and `exact` physics: successful episodes of one, replayed in the other.
 
 Command:  uv run python experiments/replay_modes.py --assets DIR [--json experiments/results/world/replay_modes.json]
 Cost:     twenty minutes on two cores.
 Expected: at least 99 % of the episodes succeed again.
 
-The episodes are the scripted demonstrator's, human-like, on stored initial states of two tasks of each suite; recorded
-in `exact` and replayed in `fast`, and the other way round. After its last action an episode has ten control steps for
-what still falls; `in_time` counts those that needed none of them.
+The episodes are the scripted expert's, human-like, on stored initial states of two tasks of each suite; recorded
+in `exact` and replayed in `fast`, and the other way round. After its last action an episode has ten control steps in
+which things may still fall; `in_time` counts those that needed none of them.
 """
 
 import argparse
@@ -54,17 +54,23 @@ def main() -> None:
 
 
 def compare(scene: Scene, recorded: Physics, episodes: int) -> dict[str, int]:
-    """How many episodes succeeded in one mode, and how many of those succeed again in the other."""
+    """Counts the episodes that succeed in one kind of physics, and those of them that succeed again in the other.
+
+    Args:
+      scene: the task's scene.
+      recorded: physics of the recording.
+      episodes: number of trials.
+    """
     actor, trials = ScriptedExpert(scene), make_trials(episodes, len(scene.stored_states), seed=scene.task.index)
     waves = run_episodes(scene, actor, trials, split="heldout", source="demonstrator", physics=recorded)
     kept = [episode for wave in waves for episode in wave if episode.success]
-    pool = VectorEnv([scene] * len(kept), physics=OTHER[recorded], horizon=scene.task.horizon + AFTER)
-    pool.reset(np.stack([episode.initial_state for episode in kept]))
+    env = VectorEnv([scene] * len(kept), physics=OTHER[recorded], horizon=scene.task.horizon + AFTER)
+    env.reset(np.stack([episode.initial_state for episode in kept]))
     steps = max(len(episode.actions) for episode in kept) + AFTER
     still = np.tile(SETTLE_ACTION, (steps, 1))
     chunks = np.stack([np.concatenate([episode.actions, still[len(episode.actions) :]]) for episode in kept])
-    again = pool.step(chunks)
-    pool.close()
+    again = env.step(chunks)
+    env.close()
     late = again.control_steps - [len(episode.actions) for episode in kept]
     return {
         "recorded": len(kept),

@@ -1,4 +1,4 @@
-"""Whether demonstrations open in the benchmark's own tools and succeed again in its environment.
+"""Success of recorded demonstrations in the benchmark's own tools and environment.
 
 Command:  uv run python experiments/replay_official.py DEMOS --assets DIR [-n 4] [--json FILE]
 Cost:     five seconds an episode on one core.
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def replayed(path: Path, count: int) -> Iterator[tuple[bool, float]]:
-    """Of the first episodes of a file: whether they succeed, and how far they begin from their first state."""
+    """Yields for the first episodes of a file whether they succeed, and how far they begin from their first state."""
     from libero.libero.envs.utils import postprocess_model_xml
 
     with h5py.File(path) as file:
@@ -76,7 +76,7 @@ def replayed(path: Path, count: int) -> Iterator[tuple[bool, float]]:
 
 
 def environment(data: h5py.Group) -> Any:
-    """The benchmark's environment of a file, by its attributes."""
+    """Makes the benchmark's environment of a file, from its attributes."""
     from libero.libero import get_libero_path
     from libero.libero.envs import TASK_MAPPING
     from robosuite import load_controller_config

@@ -17,7 +17,7 @@ KINDS = ("random", "saturated", "flipping")
 
 
 def main() -> None:
-    """Goes round over the tasks until the time is over."""
+    """Steps all tasks in turn until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10.0)
@@ -34,16 +34,16 @@ def main() -> None:
     cache = cache_folder()
     folders = build_scene_bundles(all_tasks(), find_assets(arguments.assets, cache=cache), cache, workers=2)
     scenes = [load_scene_bundle(folder) for folder in folders]
-    pools = [VectorEnv([scene] * 2, horizon=10**9) for scene in scenes]
+    envs = [VectorEnv([scene] * 2, horizon=10**9) for scene in scenes]
     random, memory, failures, steps, refused = np.random.default_rng(0), [], 0, 0, 0
     end = time.monotonic() + 60 * arguments.minutes
     while time.monotonic() < end or len(memory) < 3:
-        for pool in pools:
-            pool.reset(pool.scenes[0].stored_states[random.integers(0, 50, 2)])
+        for env in envs:
+            env.reset(env.scenes[0].stored_states[random.integers(0, 50, 2)])
             for kind in KINDS:
-                steps += int(pool.step(actions(kind, random)).control_steps.sum())
-            refused += refusals(pool)
-        failures = sum(len(pool.failures) for pool in pools)
+                steps += int(env.step(actions(kind, random)).control_steps.sum())
+            refused += refusals(env)
+        failures = sum(len(env.failures) for env in envs)
         memory.append(resident())
         print(f"round {len(memory)}: {steps} steps, {failures} failures, {memory[-1]:.0f} MB", flush=True)
     report = {
@@ -60,7 +60,13 @@ def main() -> None:
 
 
 def actions(kind: str, random: np.random.Generator, steps: int = 10) -> np.ndarray:
-    """Two chunks of a kind, `[2, steps, 7]`."""
+    """Makes two chunks, `[2, steps, 7]`.
+
+    Args:
+      kind: of `KINDS`.
+      random: source of randomness.
+      steps: actions in a chunk.
+    """
     if kind == "random":
         return random.uniform(-1, 1, (2, steps, 7))
     if kind == "saturated":
@@ -68,13 +74,13 @@ def actions(kind: str, random: np.random.Generator, steps: int = 10) -> np.ndarr
     return random.choice([-1.0, 1.0], (2, steps, 7))
 
 
-def refusals(pool) -> int:
-    """How many of the bad inputs are refused with an error that says what is wrong."""
+def refusals(env) -> int:
+    """Counts the bad inputs that are refused with an error that says what is wrong; all must be."""
     bad = (np.full((2, 4, 7), np.nan), np.full((2, 4, 7), np.inf), np.zeros((2, 4, 6)), np.zeros((3, 4, 7)))
     count = 0
     for chunks in bad:
         try:
-            pool.step(chunks)
+            env.step(chunks)
         except ValueError:
             count += 1
     if count != len(bad):

@@ -1,9 +1,9 @@
-"""What one iteration of PPO costs with the paper's policy on pictures, 11 to 13 million parameters with the critic.
+"""Cost of one iteration of PPO with the paper's policy on images, 11 to 13 million parameters with the critic.
 
 Command:  uv run python experiments/vision_iteration.py --assets DIR [--environments 8] [--precision float32]
           On an accelerator: --environments 200 --precision bfloat16 --threads 16.
 Cost:     ten minutes on one core, most of it the update.
-Expected: on a CPU an iteration that is all update; nothing is learnt from a single one.
+Expected: on a CPU an iteration that is all update; nothing is learned from a single one.
 
 Everything that preset `vision` does in an iteration, whole episodes of the task and five epochs over them, with fewer
 environments and after a few steps of cloning. `--epochs` is for a first try. The JSON has seconds by what they went to,
@@ -29,10 +29,10 @@ DEMONSTRATIONS = 4
 
 
 def main() -> None:
-    """One run of `rlgen expert`, and what it wrote down."""
+    """Runs `rlgen expert` once and sums up what it stored."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", default="libero_object/6")
-    parser.add_argument("--assets", type=Path, help="the benchmark's own assets; without it the stand-ins")
+    parser.add_argument("--assets", type=Path, help="the benchmark's own assets; placeholder assets by default")
     parser.add_argument("--environments", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
@@ -43,19 +43,19 @@ def main() -> None:
     folder = arguments.runs / f"{arguments.environments}-{arguments.precision}"
     train(folder, arguments)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    told = summary(folder)
-    write(arguments.out, told)
-    print(json.dumps(told, indent=1))
+    result = summary(folder)
+    write(arguments.out, result)
+    print(json.dumps(result, indent=1))
 
 
 def train(folder: Path, arguments: argparse.Namespace) -> None:
-    """The run, in a process of its own."""
+    """Runs the training in a process of its own."""
     source = ["--placeholders"] if arguments.assets is None else ["--assets", str(arguments.assets)]
-    shown = demonstrations(arguments.task, 0, DEMONSTRATIONS, arguments.runs, source)
+    file = demonstrations(arguments.task, 0, DEMONSTRATIONS, arguments.runs, source)
     options = {
         "run": folder,
         "preset": "vision",
-        "demos.file": shown,
+        "demos.file": file,
         "demos.episodes": DEMONSTRATIONS,
         "policy.compute-dtype": arguments.precision,
         "workers": arguments.threads,
@@ -79,7 +79,7 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def summary(folder: Path) -> dict:
-    """Parameters, seconds of the iteration (compiling is in them), memory, and the device."""
+    """Returns parameters, seconds of the iteration (compiling included), memory, and the device."""
     from rlgen.core.process import cache_folder
     from rlgen.pipeline.context import Context
     from rlgen.pipeline.policy import make_policy
