@@ -23,7 +23,7 @@ UNIT = (
     "training/",
     "diffusion/",
     "report/",
-    *(f"data/test_{name}.py" for name in ("card", "encode_ahead", "episodes", "frames", "noops", "quality", "resize")),
+    *(f"data/test_{name}.py" for name in ("card", "encode_ahead", "episodes", "images", "noops", "quality", "resize")),
     *(f"data/test_{name}.py" for name in ("statistics", "tfrecord", "verify")),
     *(f"nets/test_{name}.py" for name in ("conv1d", "mlp", "random_shift")),
     *(f"rl/test_{name}.py" for name in ("accumulate", "losses", "returns", "scaling", "schedules")),
