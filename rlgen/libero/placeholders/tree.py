@@ -20,11 +20,6 @@ MARKER = "STAND-INS.txt"
 MARKER_TEXT = "Plain geometry written by rlgen in place of the LIBERO object assets.\n"
 
 
-def placeholder_objects() -> frozenset[str]:
-    """Returns the categories, as BDDL files name them, that have a placeholder."""
-    return frozenset(row.name for row in (*OBJECTS, *FIXTURES))
-
-
 def placeholder_files() -> dict[str, bytes]:
     """Returns the contents of all files by path relative to the tree's root, including the marker."""
     files = {row.file: object_xml(row).encode() for row in OBJECTS}

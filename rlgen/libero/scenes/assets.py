@@ -18,7 +18,6 @@ from rlgen.libero.placeholders.tree import MARKER, content_key, placeholder_file
 from rlgen.libero.scenes.hub import HUB_DATASET, hub_assets
 
 FOLDER_VARIABLE = "RLGEN_LIBERO_ASSETS"
-FAMILIES = ("stable_hope_objects", "stable_scanned_objects", "turbosquid_objects", "articulated_objects")
 # Textures of an arena whose files the benchmark replaces by those of the task's style.
 RESTYLED = ("texplane", "tex-wall")
 
@@ -101,13 +100,6 @@ def _source(kind: Literal["folder", "installed", "hub", "stand-in"], path: Path)
 def required_files() -> tuple[str, ...]:
     """Returns the files that the benchmark's 130 tasks need (arenas, textures, objects), relative to the tree."""
     return tuple(sorted(name for name in placeholder_files() if name != MARKER))
-
-
-def object_file(path: Path, category: str) -> str | None:
-    """Returns the MJCF of a BDDL category, relative to the tree at `path`; None for floors and tables."""
-    names = [f"{family}/{category}/{category}.xml" for family in FAMILIES]
-    names.append(f"articulated_objects/{category}.xml")
-    return next((name for name in names if (path / name).exists()), None)
 
 
 def check_assets(path: Path, needed: Iterable[str] | None = None) -> None:
