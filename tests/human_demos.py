@@ -52,7 +52,7 @@ def write_human_demos(path: Path, scene, episodes: list[Episode], **changes) -> 
         for key in OWN_ATTRIBUTES:
             del data.attrs[key]
         data.attrs["env_name"] = "Libero_Floor_Manipulation"
-        data.attrs["bddl_file_name"] = f"/home/somebody/bddl_files/{scene.task.id}.bddl"
+        data.attrs["bddl_file_name"] = f"/home/user/bddl_files/{scene.task.id}.bddl"
         for demo in data.values():
             for key in OWN_DEMO_ATTRIBUTES:
                 del demo.attrs[key]

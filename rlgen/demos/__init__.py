@@ -1,1 +1,1 @@
-"""Demonstrations: recorded by the scripted expert, or imported from people."""
+"""Demonstrations: recorded by the scripted expert, or imported from humans."""

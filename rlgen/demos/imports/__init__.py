@@ -1,1 +1,1 @@
-"""Human demonstrations: download, reading, replay, and writing as ours."""
+"""Human demonstrations: downloaded, read, replayed and written in the layout of this project."""

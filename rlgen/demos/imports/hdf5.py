@@ -44,7 +44,7 @@ def import_hdf5(
       key: of the source's content, for the result.
 
     Raises:
-      UserError: without `skip_bad`, the first fault of the file, or a file that is not LIBERO's and is to be replayed.
+      UserError: without `skip_bad`, the first problem of the file; or a file to replay that is not LIBERO's.
     """
     check = guard.check(source.path, clip=options.clip)
     bad = {**check.bad, **({WHOLE_FILE: check.problem} if check.problem else {})}

@@ -48,7 +48,7 @@ def import_demonstrations(
       Numbers of episodes read, kept, bad and failed, control steps of the kept ones, and dropped no-ops.
 
     Raises:
-      UserError: nothing to import, `out` is in use for something else, or a fault of a source.
+      UserError: nothing to import, `out` is in use for something else, or a source that cannot be read.
     """
     sources = find_sources(path)
     if Path(out).resolve() == (path if path.is_dir() else path.parent).resolve():
@@ -86,9 +86,9 @@ def import_for_run(path: Path, out: Path, scene: Scene, *, episodes: int, thread
     options = ImportOptions(episodes=episodes, threads=threads)
     with GuardedReader() as guard:
         check = guard.check(path)
-        faults = [check.problem] if check.problem else list(check.bad.values())
-        if faults:
-            raise UserError(f"{faults[0]}; import its good episodes with `rlgen demos import {path} --skip-bad`")
+        problems = [check.problem] if check.problem else list(check.bad.values())
+        if problems:
+            raise UserError(f"{problems[0]}; import its good episodes with `rlgen demos import {path} --skip-bad`")
         task = find_demo_task(check.task, path)
         if task != scene.task:
             name = task.id if task else check.task

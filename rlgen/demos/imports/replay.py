@@ -46,7 +46,7 @@ def replay_episodes(
       threads: that replay.
 
     Raises:
-      UserError: an episode's states are not of this scene; the message begins with its name.
+      UserError: an episode's states are not of this scene; the message starts with its name.
     """
     return map_ahead(lambda item: _replay(scene, *item, drop_noops), episodes, threads)
 

@@ -1,13 +1,29 @@
 """Demonstrations as humans would have recorded them."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from human_demos import add_tremor, write_human_demos
 
 from rlgen.core.types import Episode
+from rlgen.data.formats.hdf5.guard import GuardedReader
+from rlgen.demos.imports import importer
 from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
+
+
+@pytest.fixture(scope="session")
+def guard() -> Iterator[GuardedReader]:
+    with GuardedReader() as reader:
+        yield reader
+
+
+@pytest.fixture(autouse=True)
+def shared_guard(monkeypatch, guard):
+    """Lets all imports share one guard: starting its process takes longer than reading a small file."""
+    monkeypatch.setattr(importer, "GuardedReader", lambda: nullcontext(guard))
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def human_episode(seed: int, steps: int, **changes) -> DatasetEpisode:
         "joint_state": random.normal(size=(steps, 7)).astype(np.float32),
         "action": action,
         "language_instruction": "pick up the butter and place it in the basket",
-        "file_path": f"/home/somebody/{NAME}/{BUTTER}_demo.hdf5",
+        "file_path": f"/home/user/{NAME}/{BUTTER}_demo.hdf5",
     }
     return DatasetEpisode(**{**values, **changes})
 

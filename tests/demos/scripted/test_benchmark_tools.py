@@ -14,7 +14,8 @@ PROGRAM = Path(__file__).resolve().parents[3] / "experiments" / "replay_official
 
 def test_a_file_opens_and_replays_in_the_benchmarks_tools(cache: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("RLGEN_CACHE", str(cache))
-    main(["demos", "record", TASK, "--episodes", "2", "--placeholders", "--workers", "1", "--out", str(tmp_path)])
+    options = ["--episodes", "2", "--clean", "--placeholders", "--workers", "1", "--out", str(tmp_path)]
+    main(["demos", "record", TASK, *options])
     assets, out = find_assets(placeholders=True, cache=cache).path, tmp_path / "replays.json"
     command = [sys.executable, str(PROGRAM), str(tmp_path), "--assets", str(assets), "--json", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

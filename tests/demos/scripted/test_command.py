@@ -12,9 +12,9 @@ from rlgen.data.shards import only_writer
 STOVE = "libero_goal/turn_on_the_stove_demo.hdf5"
 
 
-def fails(capsys, *words: str) -> str:
+def fails(capsys, *argv: str) -> str:
     with pytest.raises(SystemExit) as stopped:
-        main(["demos", "record", *words])
+        main(["demos", "record", *argv])
     error = capsys.readouterr().err
     assert stopped.value.code == 2
     return error.splitlines()[-1]
@@ -28,19 +28,18 @@ def options(cache: Path, tmp_path: Path, monkeypatch) -> list[str]:
 
 def test_a_task_is_recorded_once(options, tmp_path, capsys):
     main(["demos", "record", "libero_goal/turn_on_the_stove", "--episodes", "2", "--workers", "1", *options])
-    told = capsys.readouterr().err
-    assert "2 demonstrations of" in told
+    assert "2 demonstrations of" in capsys.readouterr().err
     assert len(read_demos(tmp_path / STOVE)) == 2
     written = (tmp_path / STOVE).stat().st_mtime_ns
     main(["demos", "record", "libero_goal/7", "--episodes", "2", "--workers", "1", *options])
     assert "done before" in capsys.readouterr().err
     assert (tmp_path / STOVE).stat().st_mtime_ns == written
-    # What is there is not silently taken for something else.
+    # A file that is there is not taken for one with other settings.
     error = fails(capsys, "libero_goal/7", "--episodes", "2", "--seed", "5", *options)
     assert "recorded with seed 0, not 5" in error and "--overwrite" in error
 
 
-def test_too_few_demonstrations_are_kept_and_told(options, tmp_path, capsys):
+def test_too_few_demonstrations_are_kept_and_reported(options, tmp_path, capsys):
     error = fails(capsys, "libero_goal/7", "--episodes", "3", "--max-trials", "1", "--workers", "1", *options)
     assert "fewer than 3 demonstrations of libero_goal/turn_on_the_stove" in error
     assert json.loads((tmp_path / STOVE).with_suffix(".json").read_text())["demonstrations"] == 1
@@ -52,8 +51,8 @@ def test_a_second_recorder_is_refused(options, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [(["libero_goul"], "unknown task 'libero_goul'"), (["all", "--episodes", "0"], "--episodes 0: expected 1 or more")],
 )
-def test_a_mistake_is_one_line(options, capsys, words, message):
-    assert message in fails(capsys, *words, *options)
+def test_a_mistake_is_one_line(options, capsys, argv, message):
+    assert message in fails(capsys, *argv, *options)

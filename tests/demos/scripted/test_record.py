@@ -35,23 +35,20 @@ def workers():
         yield pool
 
 
-def record(scene, out: Path, cache: Path, workers: int, lines: list[str]) -> list[str]:
-    """Records three clean demonstrations as `job` has them; returns the tasks that came out short."""
-    recorder = Recorder(out, 3, 9, workers, "train", 3, "fast", clean=True)
-    assets = find_assets(placeholders=True, cache=cache)
-    return recorder.record([scene.task], assets, cache, overwrite=False, log=lines.append)
-
-
 def record_until_three(job: Job, folder: Path, pool, workers: int) -> list[TrialResult]:
     return list(
-        run_trials(job, folder, enough=lambda made: count_successes(made) >= 3, limit=9, pool=pool, workers=workers)
+        run_trials(
+            job, folder, enough=lambda results: count_successes(results) >= 3, limit=9, pool=pool, workers=workers
+        )
     )
 
 
-def test_a_recording_is_a_file_of_successes_in_order(job, scene_of, cache, tmp_path):
+def test_a_recording_is_a_file_of_successes_with_a_summary(scene_of, cache, tmp_path):
     lines: list[str] = []
     scene = scene_of(TASK)
-    assert record(scene, tmp_path, cache, 2, lines) == []
+    recorder = Recorder(tmp_path, count=3, limit=9, workers=1, split="train", seed=3, physics="fast", clean=True)
+    assets = find_assets(placeholders=True, cache=cache)
+    assert recorder.record([scene.task], assets, cache, overwrite=False, log=lines.append) == []
     file = demonstration_file(tmp_path, scene.task)
     demos = read_demos(file)
     assert len(demos) == 3
@@ -66,22 +63,22 @@ def test_a_recording_is_a_file_of_successes_in_order(job, scene_of, cache, tmp_p
 def test_an_interrupted_recording_resumes_with_the_next_trial(job, scene_of, tmp_path, workers):
     whole = record_until_three(job, tmp_path / "whole", workers, workers=2)
     assert [result.index for result in whole] == list(range(len(whole)))
-    trials = run_trials(job, tmp_path / "broken", enough=lambda made: False, limit=9, pool=workers, workers=1)
+    trials = run_trials(job, tmp_path / "interrupted", enough=lambda results: False, limit=9, pool=workers, workers=1)
     first = next(trials)
     trials.close()
-    again = record_until_three(job, tmp_path / "broken", workers, workers=2)
+    again = record_until_three(job, tmp_path / "interrupted", workers, workers=2)
     # Its seconds would be others, had it been run again.
     assert again[0] == first
     assert [result.control_steps for result in again] == [result.control_steps for result in whole]
-    for results, name in ((whole, "whole"), (again, "broken")):
+    for results, name in ((whole, "whole"), (again, "interrupted")):
         write_recording(tmp_path / f"{name}.hdf5", scene_of(TASK), tmp_path / name, results)
-    one, other = (read_demos(tmp_path / f"{name}.hdf5") for name in ("whole", "broken"))
+    one, other = (read_demos(tmp_path / f"{name}.hdf5") for name in ("whole", "interrupted"))
     good = [result for result in whole if result.success]
     assert [demo.initial_index for demo in one] == [result.index for result in good]
     assert [len(demo) for demo in one] == [result.control_steps for result in good]
-    for mine, yours in zip(one, other, strict=True):
-        np.testing.assert_array_equal(mine.states, yours.states)
-        np.testing.assert_array_equal(mine.actions, yours.actions)
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first.states, second.states)
+        np.testing.assert_array_equal(first.actions, second.actions)
 
 
 def test_a_recorded_trial_is_not_run_again(job, tmp_path):
@@ -106,4 +103,4 @@ def test_trials_with_other_settings_are_refused(job, tmp_path, workers):
 
 
 def test_the_limit_is_kept(job, tmp_path, workers):
-    assert len(list(run_trials(job, tmp_path, enough=lambda made: False, limit=2, pool=workers, workers=2))) == 2
+    assert len(list(run_trials(job, tmp_path, enough=lambda results: False, limit=2, pool=workers, workers=2))) == 2
