@@ -36,7 +36,7 @@ HEADINGS = {
     "shards": "Shards (SHA-256)",
     "descriptions": "Descriptions (SHA-256)",
 }
-# Read from the dataset itself, so nobody has to pass them.
+# Read from the dataset itself, so they are not passed.
 _OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
 
 

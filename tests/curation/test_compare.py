@@ -26,7 +26,7 @@ def trace(offset, task="push", steps=20, action=0.0):
     return Trace(actions, line(offset, steps), task)
 
 
-def test_distances_do_not_depend_on_how_fast_somebody_went():
+def test_distances_do_not_depend_on_speed():
     paths = np.stack([resample(line(0.0, 9), 50), resample(line(0.2, 77), 50)])
     np.testing.assert_allclose(path_distances(paths), [[0, 0.2], [0.2, 0]], atol=1e-12)
 
@@ -63,7 +63,7 @@ def test_silhouette_by_hand():
     assert silhouette(distances, np.array([0, 0, 1])) == pytest.approx(expected)
 
 
-def test_differences_between_tasks_are_no_deviation():
+def test_differences_between_tasks_do_not_add_to_the_standard_deviation():
     quality = traces_quality([trace(0, "push", action=0.5), trace(0, "pull", action=-0.5)])
     np.testing.assert_allclose(quality.action_distribution.std[:, :6], 0, atol=1e-12)
     assert action_distribution([trace(0, action=0.5).actions, trace(0, action=-0.5).actions]).std[0, 0] == 0.5

@@ -76,14 +76,14 @@ def test_a_robot_of_the_wrong_length_is_rejected(episode_of):
         recorded_quality([episode_of(steps=5)], [_robot(np.zeros((9, 3)))])
 
 
-def test_the_deviation_of_actions_does_not_depend_on_length():
+def test_the_standard_deviation_of_actions_does_not_depend_on_length():
     ramps = [np.repeat(np.linspace(0, 1, steps)[:, None], 7, axis=1) for steps in (20, 57, 133)]
     distribution = action_distribution(ramps)
     np.testing.assert_allclose(distribution.std, 0, atol=1e-12)
     np.testing.assert_allclose(distribution.mean[:, 3], distribution.time, atol=1e-12)
 
 
-def test_the_deviation_of_two_constants():
+def test_the_standard_deviation_of_two_constants():
     distribution = action_distribution([np.full((9, 7), -0.25), np.full((30, 7), 0.75)], points=11)
     np.testing.assert_allclose(distribution.std, 0.5)
     np.testing.assert_allclose(distribution.mean, 0.25)

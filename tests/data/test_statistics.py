@@ -14,7 +14,7 @@ def test_moments_by_hand():
     np.testing.assert_allclose([result.min[0], result.q01[0], result.q99[0], result.max[0]], [0, 1, 99, 100])
 
 
-def test_a_small_deviation_from_a_large_mean_survives_float32():
+def test_a_small_standard_deviation_survives_float32():
     values = (1000 + np.random.default_rng(0).normal(0, 0.01, (50_000, 1))).astype(np.float32)
     assert moments(values).std[0] == pytest.approx(values.astype(np.float64).std(), rel=1e-9)
 

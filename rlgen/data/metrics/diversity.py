@@ -62,7 +62,7 @@ def action_distribution_within_tasks(
 ) -> ActionDistribution:
     """Computes the distribution over the episodes of each task, averaged over tasks.
 
-    So differences between tasks do not count as deviation.
+    so differences between tasks do not add to it.
     """
     groups = [
         [episode for episode, own in zip(actions, tasks, strict=True) if own == task] for task in dict.fromkeys(tasks)

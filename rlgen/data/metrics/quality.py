@@ -79,7 +79,7 @@ class DatasetQuality:
       noops_per_4500: number of no-ops that a set of the paper's size, 4,500 episodes, would have.
       length, mean_squared_jerk, log_dimensionless_jerk, action_variation, gripper_switches: as of an episode.
       action_distribution: over the episodes of a task at each instant, averaged over tasks.
-      diversity: of the paths within tasks; a small deviation of actions may mean that all paths are the same.
+      diversity: of the paths within tasks; a small standard deviation of actions may mean that all paths are the same.
       each: quality of every episode, in order.
     """
 
