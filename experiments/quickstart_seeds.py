@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     arguments = parser.parse_args()
-    sources = {"standins": ["--placeholders"]}
+    sources = {"placeholders": ["--placeholders"]}
     if arguments.assets is not None:
         sources["benchmark"] = ["--assets", str(arguments.assets)]
     RESULTS.mkdir(parents=True, exist_ok=True)

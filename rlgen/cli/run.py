@@ -146,7 +146,7 @@ def _check_assets(run: "Run", objects: AssetOptions) -> None:
     """Finds the run's object assets again, and refuses others."""
     from rlgen.libero.scenes.assets import find_assets
 
-    placeholders = run.assets["kind"] == "stand-in"
+    placeholders = run.assets["kind"] == "placeholder"
     if objects.given:
         asked = objects.find()
         if asked.kind != run.assets["kind"] or Path(asked.path).resolve() != Path(run.assets["path"]).resolve():

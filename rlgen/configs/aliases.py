@@ -60,6 +60,11 @@ def upgrade(value: dict[str, Any], format: int) -> dict[str, Any]:
     return _nest({path: _VALUES_SINCE_1.get((path, _hashable(entry)), entry) for path, entry in flat.items()})
 
 
+def upgrade_assets(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns the record of a run's object assets under the names of this version."""
+    return {**record, "kind": "placeholder" if record["kind"] == "stand-in" else record["kind"]}
+
+
 def _hashable(entry: Any) -> Any:
     return tuple(entry) if isinstance(entry, list) else entry
 

@@ -14,9 +14,6 @@ from rlgen.libero.scenes.scene import Scene
 from rlgen.pipeline.stages import STAGES
 from rlgen.training.run import Run, StageClock
 
-# The kind of the placeholder assets, as runs have always stored it.
-PLACEHOLDERS = "stand-in"
-
 
 @dataclass
 class Context:
@@ -39,7 +36,7 @@ class Context:
     def assets(self) -> AssetSource:
         """The object assets that the run was started with; placeholders are made again where they are gone."""
         record = self.run.assets
-        if record["kind"] == PLACEHOLDERS and not Path(record["path"]).is_dir():
+        if record["kind"] == "placeholder" and not Path(record["path"]).is_dir():
             return find_assets(placeholders=True, cache=self.cache)
         return AssetSource(kind=record["kind"], path=Path(record["path"]), label=record["label"])
 

@@ -14,7 +14,7 @@ from rlgen.core.stats import SuccessRate
 from rlgen.curation.card import RENDERER_NOTES, package_versions
 from rlgen.data.images import flip_vertical
 from rlgen.libero.rendering.pool import RenderPool
-from rlgen.pipeline.context import PLACEHOLDERS, Context, Work
+from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.evaluate import ACTORS, first_episode
 from rlgen.pipeline.stages import STAGES
 from rlgen.report import plots
@@ -169,7 +169,7 @@ def _page_content(
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=f"rlgen quickstart --task {summary['task']} --seed {config.seed}",
         rates={name: SuccessRate.from_json(summary[name]) if name in summary else None for name in ACTORS},
-        assets=Assets(placeholders=run.assets["kind"] == PLACEHOLDERS, detail=run.assets["label"]),
+        assets=Assets(placeholders=run.assets["kind"] == "placeholder", detail=run.assets["label"]),
         initial_states=InitialStates(**summary["initial_states"]),
         stages=_stage_times(context, summary["demonstrations"]),
         figures=figures,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlgen.configs.aliases import upgrade
+from rlgen.configs.aliases import upgrade, upgrade_assets
 from rlgen.configs.schema import Config, from_json, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json, write_json
@@ -127,7 +127,8 @@ def open_run(folder: Path) -> Run:
         record = read_json(folder / "run.json")
         if record["kind"] != MARK or record["format"] not in range(1, FORMAT + 1):
             raise KeyError("kind")
-        return Run(folder, from_json(upgrade(record["config"], record["format"])), record["assets"])
+        config = from_json(upgrade(record["config"], record["format"]))
+        return Run(folder, config, upgrade_assets(record["assets"]))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}/run.json cannot be read: {error}; choose another --run") from error
 

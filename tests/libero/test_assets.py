@@ -87,7 +87,7 @@ def test_placeholder_assets_come_last_and_are_written_once(tmp_path, alone):
     first = find_assets(cache=tmp_path / "cache")
     stamp = (first.path / SCENE).stat().st_mtime_ns
     again = find_assets(cache=tmp_path / "cache", placeholders=True)
-    assert first == again and first.kind == "stand-in" and "stand-ins" in first.label
+    assert first == again and first.kind == "placeholder" and "placeholder" in first.label
     assert (again.path / SCENE).stat().st_mtime_ns == stamp
     assert alone.calls == ["cache", "ask"]
 
@@ -105,13 +105,13 @@ def test_order(tmp_path, tree, monkeypatch):
     monkeypatch.setenv("RLGEN_LIBERO_ASSETS", str(tree))
     assert find_assets(cache=tmp_path).kind == "folder"
     assert find_assets(tmp_path / "cached", cache=tmp_path).path.name == "cached"
-    assert find_assets(tree, cache=tmp_path, placeholders=True).kind == "stand-in"
+    assert find_assets(tree, cache=tmp_path, placeholders=True).kind == "placeholder"
 
 
 @pytest.mark.parametrize("text", ["assets: /nowhere\n", "assets: [\n", "- a list\n", "assets: 7\n", "\x00"])
 def test_a_configuration_without_usable_assets_is_skipped(tmp_path, text):
     configure(tmp_path, text)
-    assert find_assets(cache=tmp_path).kind == "stand-in"
+    assert find_assets(cache=tmp_path).kind == "placeholder"
 
 
 def test_placeholder_assets_are_never_taken_for_the_real_ones(tmp_path):
@@ -119,7 +119,7 @@ def test_placeholder_assets_are_never_taken_for_the_real_ones(tmp_path):
     write_placeholders(tmp_path / "written")
     configure(tmp_path, f"assets: {tmp_path / 'written'}\n")
     assert find_assets(cache=tmp_path).path != tmp_path / "written"
-    assert find_assets(tmp_path / "written", cache=tmp_path).kind == "stand-in"
+    assert find_assets(tmp_path / "written", cache=tmp_path).kind == "placeholder"
 
 
 def test_an_incomplete_hub_cache_is_fetched_again(tmp_path, tree, monkeypatch):
@@ -135,7 +135,7 @@ def test_after_an_incomplete_download_the_placeholder_assets_are_used(tmp_path, 
     (tree / BUTTER).write_bytes(b"")
     use_hub(monkeypatch, Hub(online=tree))
     lines = []
-    assert find_assets(cache=tmp_path, log=lines.append).kind == "stand-in"
+    assert find_assets(cache=tmp_path, log=lines.append).kind == "placeholder"
     assert "incomplete" in lines[-1]
 
 
@@ -144,7 +144,7 @@ def test_offline_the_hub_is_not_asked_but_its_cache_is_used(tmp_path, tree, monk
     stub = use_hub(monkeypatch, Hub(online=tree))
     if name:
         monkeypatch.setenv(name, "1")
-    assert find_assets(cache=tmp_path, download=name is not None).kind == "stand-in"
+    assert find_assets(cache=tmp_path, download=name is not None).kind == "placeholder"
     assert stub.calls == ["cache"]
     stub.cached = tree
     assert find_assets(cache=tmp_path, download=name is not None).kind == "hub"
@@ -154,14 +154,14 @@ def test_a_hub_that_never_answers_times_out(tmp_path, tree, monkeypatch):
     use_hub(monkeypatch, Hub(online=tree, patience=3.0))
     monkeypatch.setattr(hub, "TIMEOUT", 0.1)
     lines, start = [], time.monotonic()
-    assert find_assets(cache=tmp_path, log=lines.append).kind == "stand-in"
+    assert find_assets(cache=tmp_path, log=lines.append).kind == "placeholder"
     assert time.monotonic() - start < 2.0
     assert "no answer" in lines[0] and "\n" not in lines[0]
 
 
 def test_without_the_hub_client(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert find_assets(cache=tmp_path).kind == "stand-in"
+    assert find_assets(cache=tmp_path).kind == "placeholder"
 
 
 def test_assets_inside_the_package_are_found_without_importing_it(tmp_path, monkeypatch):

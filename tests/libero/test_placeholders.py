@@ -47,7 +47,7 @@ SAMPLE = (
 
 @pytest.fixture(scope="module")
 def placeholders(tmp_path_factory):
-    path = tmp_path_factory.mktemp("assets") / "standins"
+    path = tmp_path_factory.mktemp("assets") / "placeholders"
     write_placeholders(path)
     return path
 

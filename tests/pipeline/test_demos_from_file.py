@@ -33,7 +33,7 @@ def recorded(placeholder_scene):
 def start(folder, scene, file, **demos) -> Context:
     """Returns the context of a new run of `scene`'s task whose demonstrations are in a file."""
     config = Config(task=scene.task.id, demos=DemosConfig(file=str(file), **demos))
-    run = create_run(folder, config, {"kind": "stand-in", "path": "", "label": "x"})
+    run = create_run(folder, config, {"kind": "placeholder", "path": "", "label": "x"})
     context = Context(run, folder)
     context.__dict__["scene"] = scene  # what loading it would give
     return context

@@ -48,7 +48,7 @@ CONFIG = Config(
 
 def start(folder, scene, config: Config = CONFIG) -> Context:
     """A run with demonstrations of a hand that trembles."""
-    run = create_run(folder, replace(config, task=scene.task.id), {"kind": "stand-in", "path": "", "label": "x"})
+    run = create_run(folder, replace(config, task=scene.task.id), {"kind": "placeholder", "path": "", "label": "x"})
     context = Context(run, folder)
     context.__dict__["scene"] = scene  # what loading it would give
     random = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """The whole job, killed in its stages and started again, ends as an unbroken one does.
 
-Both runs are of the smoke preset from the built-in stand-ins, as real processes with SIGKILL.
+Both runs are of the smoke preset from the built-in placeholder assets, as real processes with SIGKILL.
 """
 
 import hashlib
@@ -95,12 +95,12 @@ def test_the_summary_says_what_the_run_was(runs):
     for actor in ("demonstrator", "bc", "ppo", "vla"):
         rate = summary[actor]
         assert 0 <= rate["low"] <= rate["successes"] / rate["trials"] <= rate["high"] <= 1
-    assert "stand-ins" in summary["assets"]
+    assert "placeholder" in summary["assets"]
     assert summary["dataset"]["steps"] > 0 and summary["quality"]["ppo"]["noops"] == 0
     assert set(summary["seconds"]) >= {"demos", "bc", "ppo", "collect", "export", "vla-train", "evaluate"}
     assert {"versions", "initial_states", "task", "config"} <= set(summary)
     page = (runs[0] / "report.html").read_text()
-    assert "stand-ins" in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert "placeholder" in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
 def test_the_dataset_opens_with_tfds(runs):

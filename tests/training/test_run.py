@@ -10,7 +10,7 @@ from rlgen.pipeline.stages import clear_from
 from rlgen.training.metrics import Metrics, read_metrics
 from rlgen.training.run import StageClock, create_run, is_run, open_run, run_lock
 
-ASSETS = {"kind": "stand-in", "path": "x", "label": "stand-ins"}
+ASSETS = {"kind": "placeholder", "path": "x", "label": "placeholders"}
 
 
 def test_a_configuration_survives_json():

@@ -27,12 +27,12 @@ class AssetSource:
     """An asset tree that was found.
 
     Attributes:
-      kind: how it was found; a tree of placeholder assets is `stand-in` however it was found.
+      kind: how it was found; a tree of placeholder assets is `placeholder` however it was found.
       path: its root, with `scenes/`, `textures/` and the object families.
       label: description for reports.
     """
 
-    kind: Literal["folder", "installed", "hub", "stand-in"]
+    kind: Literal["folder", "installed", "hub", "placeholder"]
     path: Path
     label: str
 
@@ -41,7 +41,7 @@ LABELS = {
     "folder": "LIBERO assets from a given folder",
     "installed": "LIBERO assets of an installed LIBERO",
     "hub": f"LIBERO assets from the hub ({HUB_DATASET})",
-    "stand-in": "built-in stand-ins (plain geometry)",
+    "placeholder": "built-in placeholder assets (plain geometry)",
 }
 
 
@@ -81,7 +81,7 @@ def find_assets(
         path = hub_assets(lambda tree: _usable(tree, required), download=download, log=log)
         if path is not None:
             return _source("hub", path)
-    path = Path(cache).absolute() / f"standins-{content_key()}"
+    path = Path(cache).absolute() / f"placeholders-{content_key()}"
     try:
         write_placeholders(path)
     except OSError as error:
@@ -89,11 +89,11 @@ def find_assets(
             f"the built-in placeholder assets cannot be written to {path}: {error.strerror or error}; "
             "make room there or choose another folder"
         ) from error
-    return _source("stand-in", path)
+    return _source("placeholder", path)
 
 
-def _source(kind: Literal["folder", "installed", "hub", "stand-in"], path: Path) -> AssetSource:
-    kind = "stand-in" if (path / MARKER).exists() else kind
+def _source(kind: Literal["folder", "installed", "hub", "placeholder"], path: Path) -> AssetSource:
+    kind = "placeholder" if (path / MARKER).exists() else kind
     return AssetSource(kind, path, LABELS[kind])
 
 
