@@ -24,7 +24,7 @@ from rlgen.training.run import open_run
 from rlgen.training.sharding import abstract_state, make_mesh, state_shardings
 from rlgen.vla.checkpoints.model_folder import read_description
 from rlgen.vla.checkpoints.weights import load_params
-from rlgen.vla.data.spec import STORED_AS
+from rlgen.vla.model.config import STORED_AS
 from rlgen.vla.model.parameters import flat_names
 from rlgen.vla.serving.actor import robot_sample
 from rlgen.vla.serving.policy import open_policy

@@ -1,7 +1,7 @@
 """Statistics that normalize a model's states and actions: openpi's `norm_stats.json`, and how they are computed."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,13 @@ from jaxtyping import Array, Float
 
 from rlgen.core.errors import UserError
 from rlgen.data.loader import Mixture, Subset
+from rlgen.vla.model.config import NormalizationKind
 
 FIELDS = ("mean", "std", "q01", "q99")
 BINS = 5000
 EPSILON = 1e-6
 LIBERO_DELTA = (True,) * 6 + (False,)
 """The action dimensions from which the state is subtracted: the arm's six, not the gripper, which is absolute."""
-Kind = Literal["zscore", "quantile"]
 
 
 @struct.dataclass
@@ -62,7 +62,7 @@ class NormStats:
         return cls(*(Statistics(**fields) for fields in vectors))
 
 
-def normalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
+def normalize(stats: Statistics, x: Float[Array, "*B D"], kind: NormalizationKind = "zscore") -> Float[Array, "*B D"]:
     """Normalizes a vector: (x - mean) / std, or 2 (x - q01) / (q99 - q01) - 1, as openpi does.
 
     Args:
@@ -77,7 +77,7 @@ def normalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore")
     return (x - low) / (high - low + EPSILON) * 2 - 1
 
 
-def unnormalize(stats: Statistics, x: Float[Array, "*B D"], kind: Kind = "zscore") -> Float[Array, "*B D"]:
+def unnormalize(stats: Statistics, x: Float[Array, "*B D"], kind: NormalizationKind = "zscore") -> Float[Array, "*B D"]:
     """Inverts `normalize`.
 
     Args:

@@ -11,16 +11,14 @@ from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json
 from rlgen.data.card import CARD_JSON
-from rlgen.vla.data.normalize import LIBERO_DELTA, Kind, NormStats
+from rlgen.vla.data.normalize import LIBERO_DELTA, NormStats
 from rlgen.vla.data.tokens import Encode, hashed_words, sentencepiece
 from rlgen.vla.data.transforms import DeltaActions, Normalize, Pad, Pipeline, Repack, Resize, Tokenize
-from rlgen.vla.model.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
+from rlgen.vla.model.config import STORED_AS, ExpertConfig, LoraConfig, NormalizationKind, VisionConfig, VlaConfig
 
 Semantics = Literal["relative", "absolute"]
 HASHED_WORDS = "words"
 """The name of the tokenizer that needs no file."""
-# Fields that are stored under another name.
-STORED_AS = {"normalization": "normalisation"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class InputSpec:
       tokenizer: `words` for hashed words, or the path of a SentencePiece model.
     """
 
-    normalization: Kind = "zscore"
+    normalization: NormalizationKind = "zscore"
     actions: Semantics = "relative"
     delta: bool = False
     tokenizer: str = HASHED_WORDS
@@ -51,7 +49,7 @@ def released_spec(name: str, tokenizer: str) -> InputSpec:
     return InputSpec(default_normalization(name), delta=name.startswith("pi0_libero"), tokenizer=tokenizer)
 
 
-def default_normalization(name: str) -> Kind:
+def default_normalization(name: str) -> NormalizationKind:
     """Returns the normalization of a preset: quantiles for pi0.5, z-scores otherwise."""
     return "quantile" if name.startswith("pi05") else "zscore"
 

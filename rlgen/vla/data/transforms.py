@@ -15,8 +15,9 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.data.resize import resize_with_pad
 from rlgen.vla.data.images import to_uint8
-from rlgen.vla.data.normalize import Kind, NormStats, add_state, normalize, pad_last, subtract_state, unnormalize
+from rlgen.vla.data.normalize import NormStats, add_state, normalize, pad_last, subtract_state, unnormalize
 from rlgen.vla.data.tokens import Encode, tokenize
+from rlgen.vla.model.config import NormalizationKind
 
 Sample = dict[str, Any]
 LIBERO_CAMERAS = {"observation/image": "base_0_rgb", "observation/wrist_image": "left_wrist_0_rgb"}
@@ -96,7 +97,7 @@ class Normalize:
 
     name: ClassVar[str] = "normalize"
     stats: NormStats
-    kind: Kind = "zscore"
+    kind: NormalizationKind = "zscore"
     limit: float = float("inf")
 
     def inputs(self, sample: Sample) -> Sample:

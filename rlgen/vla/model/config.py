@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+NormalizationKind = Literal["zscore", "quantile"]
+# Fields that are stored under another name.
+STORED_AS = {"normalization": "normalisation"}
 Trainable = Literal["all", "lora", "expert"]
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rlgen.core.errors import UserError
-from rlgen.vla.data.normalize import Kind
-from rlgen.vla.data.spec import STORED_AS
-from rlgen.vla.model.config import Trainable
+from rlgen.vla.model.config import STORED_AS, NormalizationKind, Trainable
 from rlgen.vla.model.presets import SMALL
 
 
@@ -125,7 +123,7 @@ class FineTune:
     """Weight of each dataset; by default its number of steps."""
     tokenizer: str = "words"
     """SentencePiece model file (paligemma_tokenizer.model); `words` needs none, for models trained from scratch."""
-    normalization: Kind | None = None
+    normalization: NormalizationKind | None = None
     """By default z-scores for pi0 and the small models, quantiles for pi05."""
     norm_stats: str | None = None
     """openpi's norm_stats.json to normalize with; by default computed from the data."""
