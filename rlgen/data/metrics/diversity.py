@@ -62,7 +62,7 @@ def action_distribution_within_tasks(
 ) -> ActionDistribution:
     """Computes the distribution over the episodes of each task, averaged over tasks.
 
-    so differences between tasks do not add to it.
+    Differences between tasks then do not add to the standard deviation.
     """
     groups = [
         [episode for episode, own in zip(actions, tasks, strict=True) if own == task] for task in dict.fromkeys(tasks)
