@@ -13,7 +13,7 @@ from rlgen.pipeline.context import Context
 from rlgen.pipeline.policy import make_actor
 from rlgen.policies.actor import PolicyActor
 from rlgen.training.run import open_run
-from rlgen.vla.serving.policy import Policy, open_policy
+from rlgen.vla.serving.policy import VlaPolicy, open_policy
 
 __all__ = ["VectorEnv", "load_expert", "load_scene", "load_vla", "open_dataset"]
 
@@ -49,7 +49,7 @@ def load_expert(run: str | Path) -> tuple[PolicyActor, Scene]:
     return make_actor(context, *ppo.load_policy(context)), context.scene
 
 
-def load_vla(model: str | Path) -> Policy:
+def load_vla(model: str | Path) -> VlaPolicy:
     """Loads a flow VLA with its transforms.
 
     Args:

@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.bench.timing import Rate, Work, machine, rates
+from rlgen.bench.timing import Rate, TimedWork, machine, rates
 from rlgen.libero.envs.environment import SETTLE_ACTION, SETTLE_STEPS, Physics, model_for
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.rendering.opengl import find_gl
@@ -108,7 +108,7 @@ def _steps(scene: Scene, log: Log) -> dict[str, Rate]:
         return _rates(works, log, scene.task.suite)
 
 
-def _rates(works: dict[str, Work], log: Log, title: str) -> dict[str, Rate]:
+def _rates(works: dict[str, TimedWork], log: Log, title: str) -> dict[str, Rate]:
     out = rates(works, warmup=WARMUP, repetitions=REPETITIONS)
     log(f"{title}: " + ", ".join(f"{name} {rate.median:.1f}/s" for name, rate in out.items()))
     return out
@@ -124,7 +124,7 @@ def _benchmark(scene: Scene, *, images: bool = False) -> Iterator[Any]:
         env.close()
 
 
-def _official(env: Any, scene: Scene, *, steps: int = STEPS) -> Work:
+def _official(env: Any, scene: Scene, *, steps: int = STEPS) -> TimedWork:
     def prepare() -> None:
         env.env.timestep, env.env.done = 0, False
         env.set_init_state(scene.stored_states[0])
@@ -136,17 +136,17 @@ def _official(env: Any, scene: Scene, *, steps: int = STEPS) -> Work:
             env.step(action)
         return steps
 
-    return Work(prepare, run)
+    return TimedWork(prepare, run)
 
 
-def _ours(scene: Scene, physics: Physics, *, environments: int = 1, threads: int = 1) -> Work:
+def _ours(scene: Scene, physics: Physics, *, environments: int = 1, threads: int = 1) -> TimedWork:
     pool = VectorEnv([scene] * environments, threads=threads, physics=physics, horizon=_NO_HORIZON)
     chunks = np.tile(_actions(scene), (environments, 1, 1))
     initial = np.tile(scene.stored_states[0], (environments, 1))
-    return Work(lambda: pool.reset(initial), lambda: int(pool.step(chunks).control_steps.sum()))
+    return TimedWork(lambda: pool.reset(initial), lambda: int(pool.step(chunks).control_steps.sum()))
 
 
-def _raw(scene: Scene) -> Work:
+def _raw(scene: Scene) -> TimedWork:
     """Returns `mj_step` along the motion of `fast`: the robot is set before every control step, its torques held."""
     pool, model = VectorEnv([scene], threads=1, horizon=_NO_HORIZON), model_for(scene, "fast")
     data, substeps, robot = mujoco.MjData(model), scene.control.substeps, _robot_joints(scene)
@@ -168,7 +168,7 @@ def _raw(scene: Scene) -> Work:
             mujoco.mj_step(model, data, substeps)
         return len(motion)
 
-    return Work(prepare, run)
+    return TimedWork(prepare, run)
 
 
 def _robot_joints(scene: Scene) -> np.ndarray:
@@ -206,12 +206,12 @@ def _images(scene: Scene, gl: str, log: Log) -> dict[str, Any]:
         for name in (RENDERERS if gl != "none" else RENDERERS[:1])
     }
     works = {
-        name: Work(_nothing, lambda renderer=renderer: _render(renderer, states))
+        name: TimedWork(_nothing, lambda renderer=renderer: _render(renderer, states))
         for name, renderer in renderers.items()
     }
     with _benchmark(scene, images=gl != "none") as env:
         if gl != "none":
-            works["official"] = Work(_nothing, lambda: _render_official(env, scene))
+            works["official"] = TimedWork(_nothing, lambda: _render_official(env, scene))
         medians = _medians(_rates(works, log, "images"))
     official = medians.get("official")
     out: dict[str, Any] = {
@@ -255,7 +255,7 @@ def _vision(scene: Scene, gl: str, log: Log) -> dict[str, Any]:
             renderer.render(physics[1 : 1 + scene.model.nq])
         return steps
 
-    works = {"ours": Work(lambda: pool.reset(scene.stored_states[:1]), run)}
+    works = {"ours": TimedWork(lambda: pool.reset(scene.stored_states[:1]), run)}
     with _benchmark(scene, images=gl != "none") as env:
         if gl != "none":
             works["official"] = _official(env, scene, steps=steps)

@@ -18,7 +18,7 @@ from rlgen.vla.model import pi0
 from rlgen.vla.model.presets import preset
 from rlgen.vla.serving import wire
 from rlgen.vla.serving.client import PolicyClient
-from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.serving.server import PolicyServer, serving, stack, warm_up
 
 GARBAGE: tuple[bytes | str, ...] = (
@@ -31,7 +31,7 @@ GARBAGE: tuple[bytes | str, ...] = (
 )
 
 
-def make_requests(policy: Policy, count: int, seed: int = 0) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+def make_requests(policy: VlaPolicy, count: int, seed: int = 0) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
     """Returns observations that bring their own noise, and the actions that a correct server answers.
 
     Args:
@@ -159,7 +159,7 @@ def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[st
     """
     config = preset(name)
     ones = Statistics(*(np.full(8, value, np.float32) for value in (0, 1, -1, 1)))
-    policy = Policy(
+    policy = VlaPolicy(
         config,
         pi0.init(config, jax.random.key(0)),
         make_pipeline(config, InputSpec(), NormStats(ones, ones)),

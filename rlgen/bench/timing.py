@@ -34,7 +34,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Work:
+class TimedWork:
     """Something to time.
 
     Attributes:
@@ -46,7 +46,7 @@ class Work:
     run: Callable[[], int]
 
 
-def rates(works: dict[str, Work], *, warmup: int, repetitions: int) -> dict[str, Rate]:
+def rates(works: dict[str, TimedWork], *, warmup: int, repetitions: int) -> dict[str, Rate]:
     """Times several works in turn, so that other load on the machine hits all of them alike.
 
     Args:

@@ -141,7 +141,7 @@ def bench_vla(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class ServeArguments:
+class BenchServeArguments:
     """Options of `rlgen bench serve`."""
 
     preset: str = "tiny"
@@ -158,7 +158,7 @@ class ServeArguments:
 
 def bench_serve(argv: Sequence[str]) -> None:
     """Measures a policy server under load: answers and latencies, while one more client sends garbage."""
-    arguments = parse(ServeArguments, argv, "rlgen bench serve", bench_serve.__doc__ or "")
+    arguments = parse(BenchServeArguments, argv, "rlgen bench serve", bench_serve.__doc__ or "")
     require_positive(clients=arguments.clients, requests=arguments.requests, batch=arguments.batch)
     prepare_process()
     from rlgen.bench.serve import run_preset

@@ -14,7 +14,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.process import prepare_process
 
 if TYPE_CHECKING:
-    from rlgen.vla.serving.policy import Policy
+    from rlgen.vla.serving.policy import VlaPolicy
 
 
 def train(argv: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class ModelOptions:
     batch: int = 8
     """Observations in a call of the model at most."""
 
-    def open(self, folder: Path, *, buckets: bool) -> "Policy":
+    def open(self, folder: Path, *, buckets: bool) -> "VlaPolicy":
         """Opens the policy of a folder.
 
         Args:
@@ -111,7 +111,7 @@ def serve(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class MergeArguments:
+class MergeAdaptersArguments:
     """Options of `rlgen vla merge`."""
 
     model: tyro.conf.Positional[Path]
@@ -122,7 +122,7 @@ class MergeArguments:
 
 def merge_adapters(argv: Sequence[str]) -> None:
     """Merges a model's adapters (LoRA) into its weights; openpi reads the result."""
-    arguments = parse(MergeArguments, argv, "rlgen vla merge", merge_adapters.__doc__ or "")
+    arguments = parse(MergeAdaptersArguments, argv, "rlgen vla merge", merge_adapters.__doc__ or "")
     prepare_process()
     from rlgen.vla.checkpoints.model_folder import read_description, write_model
     from rlgen.vla.checkpoints.weights import load_params

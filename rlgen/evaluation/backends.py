@@ -12,7 +12,7 @@ from rlgen.core.types import Observation
 from rlgen.vla.data.transforms import Sample
 from rlgen.vla.serving.actor import legal_actions, robot_sample
 from rlgen.vla.serving.client import PolicyClient
-from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.serving.server import stack
 
 Render = Callable[[Float[np.ndarray, "N D"]], UInt8[np.ndarray, "N cameras h w 3"]]
@@ -42,7 +42,7 @@ class PolicyBackend(Protocol):
 class InProcessBackend:
     """A policy of ours, asked for all observations in as few calls as its batch allows."""
 
-    def __init__(self, policy: Policy, name: str):
+    def __init__(self, policy: VlaPolicy, name: str):
         self._policy, self.name = policy, name
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:

@@ -23,7 +23,7 @@ from rlgen.libero.scenes.scene import Scene
 WIDTH = 25
 
 
-class Sink(Protocol):
+class EpisodeSink(Protocol):
     """Destination of finished episodes."""
 
     @property
@@ -42,7 +42,7 @@ def run_trials(
     scene: Scene,
     actor: Actor,
     count: int,
-    sink: Sink,
+    sink: EpisodeSink,
     *,
     seed: int,
     split: str,

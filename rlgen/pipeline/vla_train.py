@@ -22,9 +22,9 @@ from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline, read_ac
 from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.serving.actor import VlaActor
-from rlgen.vla.serving.policy import Policy, open_policy
+from rlgen.vla.serving.policy import VlaPolicy, open_policy
 from rlgen.vla.training.config import TrainConfig, quickstart, smoke
-from rlgen.vla.training.loop import Block, init_state
+from rlgen.vla.training.loop import StepBlock, init_state
 from rlgen.vla.training.train import LoopOptions, train_model
 
 SPEC = InputSpec()
@@ -55,7 +55,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     work.progress.total = train.steps
     work.progress.log("compiling the training step (about 40 s)")
 
-    def on_block(block: Block) -> None:
+    def on_block(block: StepBlock) -> None:
         loss = block.values["loss"]
         work.progress.update(advance=block.step - work.progress.done, note=f"loss {loss:.4f}")
         if block.at_checkpoint:
@@ -79,7 +79,7 @@ def load_actor(context: Context) -> VlaActor:
     return VlaActor(policy, context.scene.task.prompt, renderers, chunk=chunk)
 
 
-def load_policy(context: Context) -> Policy:
+def load_policy(context: Context) -> VlaPolicy:
     """Loads the finished model; runs of version 0.1.0 have its last checkpoint instead."""
     config, folder = context.run.config, context.run.folder / "vla-train"
     finished = folder / "model" / str(config.vla.optimizer_steps)
@@ -88,9 +88,9 @@ def load_policy(context: Context) -> Policy:
     return _policy_of_checkpoint(folder, model_config(config), train_config(config, context.seed("vla")))
 
 
-def _policy_of_checkpoint(folder: Path, model: VlaConfig, train: TrainConfig) -> Policy:
+def _policy_of_checkpoint(folder: Path, model: VlaConfig, train: TrainConfig) -> VlaPolicy:
     abstract = jax.eval_shape(lambda: init_state(model, train))
     with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
         state, _ = checkpoints.restore(abstract)
     stats = NormStats.from_json(read_json(folder / STATS))
-    return Policy(model, state.inference_params, make_pipeline(model, SPEC, stats))
+    return VlaPolicy(model, state.inference_params, make_pipeline(model, SPEC, stats))

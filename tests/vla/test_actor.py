@@ -10,7 +10,7 @@ from rlgen.vla.data.normalize import NormStats, Statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model import pi0
 from rlgen.vla.serving.actor import VlaActor, sample_chunks
-from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.policy import VlaPolicy
 
 COUNT = 5
 SIZES = dataclasses.replace(CONFIG, horizon=8, prompt_length=8)
@@ -28,7 +28,7 @@ def policy():
     # Wide enough apart for the whole range of actions, so that clipping does not hide what changes.
     stats = Statistics(*(np.full(8, x, np.float32) for x in (0, 0.1, -1, 1)))
     pipeline = make_pipeline(SIZES, InputSpec(), NormStats(stats, stats))
-    return Policy(SIZES, params, pipeline, sampling_steps=2, batch=4)
+    return VlaPolicy(SIZES, params, pipeline, sampling_steps=2, batch=4)
 
 
 @pytest.fixture(scope="module")

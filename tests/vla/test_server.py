@@ -18,7 +18,7 @@ from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model import pi0
 from rlgen.vla.serving import wire
 from rlgen.vla.serving.client import PolicyClient
-from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.serving.server import PolicyServer, serving, warm_up
 
 
@@ -27,7 +27,7 @@ def policy():
     config = dataclasses.replace(CONFIG, prompt_length=6)
     stats = Statistics(*(np.full(8, x, np.float32) for x in (0, 1, -1, 1)))
     pipeline = make_pipeline(config, InputSpec(), NormStats(stats, stats))
-    policy = Policy(config, pi0.init(config, jax.random.key(0)), pipeline, sampling_steps=2, batch=4)
+    policy = VlaPolicy(config, pi0.init(config, jax.random.key(0)), pipeline, sampling_steps=2, batch=4)
     warm_up(policy)
     return policy
 

@@ -14,11 +14,11 @@ from rlgen.vla.data.batches import to_sample
 from rlgen.vla.model import pi0, presets
 from rlgen.vla.model.parameters import flat_names
 from rlgen.vla.serving.actor import legal_actions
-from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.training.config import TrainConfig
 from rlgen.vla.training.loop import (
+    HeldOutLoss,
     Trainer,
-    Validation,
     batch_inputs,
     compile_step,
     init_state,
@@ -66,7 +66,7 @@ def test_it_learns_from_images_and_two_and_two_steps_are_four(trainer):
 
     others = frames_from_episodes(dot_episodes(40, seed=1), size=CONFIG.image_size)
     sample = to_sample(read_frames(others, np.arange(120), CONFIG.horizon))
-    policy = Policy(CONFIG, state.inference_params, trainer.pipeline, sampling_steps=5, batch=40)
+    policy = VlaPolicy(CONFIG, state.inference_params, trainer.pipeline, sampling_steps=5, batch=40)
     robot = {key: value for key, value in sample.items() if not key.startswith("action")}
     acted = legal_actions(policy.act(policy.prepare(robot), policy.sample_noise(list(range(120)))))[:, 0]
     wanted = sample["actions"][:, 0]
@@ -125,7 +125,7 @@ def test_blocks_end_at_checkpoints_and_the_loss_on_held_out_episodes_falls(frame
     train = train_like(steps=110, warmup=10, batch=16, draws=2)
     kept, held = hold_out(frames, 0.1, seed=0)
     trainer = Trainer(CONFIG, train, pipeline_for(CONFIG, Mixture((kept,))), Mixture((kept,)))
-    validate = Validation(trainer, Mixture((held,)), frames=64)
+    validate = HeldOutLoss(trainer, Mixture((held,)), frames=64)
     state = init_state(CONFIG, train)
     before = validate(state.inference_params)
     assert before == validate(state.inference_params)

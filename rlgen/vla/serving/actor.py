@@ -9,7 +9,7 @@ from rlgen.core.types import Observation
 from rlgen.data.images import rotate_180
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.vla.data.transforms import PROMPT, STATE, Sample
-from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.policy import VlaPolicy
 
 CAMERA_KEYS = ("observation/image", "observation/wrist_image")
 
@@ -24,7 +24,7 @@ class VlaActor:
       chunk: actions to execute of each chunk, at most the model's horizon.
     """
 
-    def __init__(self, policy: Policy, prompt: str, renderers: RenderPool, *, chunk: int = 8):
+    def __init__(self, policy: VlaPolicy, prompt: str, renderers: RenderPool, *, chunk: int = 8):
         if not 1 <= chunk <= policy.config.horizon:
             raise ValueError(f"chunk {chunk} must lie in 1..{policy.config.horizon}, the model's horizon")
         self._policy, self._prompt, self._renderers, self._chunk = policy, prompt, renderers, chunk
@@ -43,7 +43,7 @@ class VlaActor:
 
 
 def sample_chunks(
-    policy: Policy, observation: Observation, images: UInt8[np.ndarray, "N cameras h w 3"], prompt: str, key: Array
+    policy: VlaPolicy, observation: Observation, images: UInt8[np.ndarray, "N cameras h w 3"], prompt: str, key: Array
 ) -> Float[np.ndarray, "N H 7"]:
     """Samples a chunk of actions for each environment.
 

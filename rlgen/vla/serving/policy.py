@@ -25,7 +25,7 @@ from rlgen.vla.model.pi0 import Inputs
 
 
 @dataclass(frozen=True)
-class Policy:
+class VlaPolicy:
     """A model that turns samples with a batch axis into chunks of actions.
 
     Attributes:
@@ -94,7 +94,7 @@ def open_policy(
     sampling_steps: int = 10,
     batch: int = 8,
     buckets: bool = False,
-) -> Policy:
+) -> VlaPolicy:
     """Opens a policy: a model folder of ours, which says what it is, or an openpi checkpoint.
 
     Args:
@@ -114,7 +114,7 @@ def open_policy(
         if preset is not None or tokenizer is not None or norm_stats is not None:
             raise UserError(f"{folder} says what it is; leave out --preset, --tokenizer and --norm-stats")
         config, params, pipeline = read_model(folder)
-        return Policy(config, jax.tree.map(jnp.asarray, params), pipeline, sampling_steps, batch, buckets)
+        return VlaPolicy(config, jax.tree.map(jnp.asarray, params), pipeline, sampling_steps, batch, buckets)
     if preset is None or tokenizer is None:
         raise UserError(
             f"{folder} has no {DESCRIPTION}; for an openpi checkpoint pass --preset (such as pi05_libero) and "
@@ -125,4 +125,4 @@ def open_policy(
         raise UserError("hashed words are not what a published model was trained with; pass its SentencePiece model")
     stats = read_stats(norm_stats or find_stats(folder))
     params = jax.tree.map(jnp.asarray, load_params(config, folder, dtype=jnp.dtype(config.dtype)))
-    return Policy(config, params, make_pipeline(config, spec, stats), sampling_steps, batch, buckets)
+    return VlaPolicy(config, params, make_pipeline(config, spec, stats), sampling_steps, batch, buckets)

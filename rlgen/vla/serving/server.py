@@ -24,7 +24,7 @@ from websockets.http11 import Request, Response
 
 from rlgen.vla.data.transforms import Sample
 from rlgen.vla.serving import wire
-from rlgen.vla.serving.policy import Policy
+from rlgen.vla.serving.policy import VlaPolicy
 
 RequestT, AnswerT = TypeVar("RequestT"), TypeVar("AnswerT")
 
@@ -95,7 +95,7 @@ LATENCIES = 4096
 
 
 @dataclass
-class Metrics:
+class ServerMetrics:
     """Counters of a server.
 
     Attributes:
@@ -140,8 +140,8 @@ class PolicyServer:
       seed: of the noise, which differs between answers.
     """
 
-    def __init__(self, policy: Policy, metadata: dict[str, Any], *, seed: int = 0):
-        self.policy, self.metadata, self.metrics = policy, metadata, Metrics()
+    def __init__(self, policy: VlaPolicy, metadata: dict[str, Any], *, seed: int = 0):
+        self.policy, self.metadata, self.metrics = policy, metadata, ServerMetrics()
         self._seed = seed
         self._batcher: Batcher[tuple[Sample, np.ndarray], np.ndarray] = Batcher(self._run, policy.batch)
 
@@ -235,7 +235,7 @@ def stack(samples: Sequence[Sample]) -> Sample:
     }
 
 
-def warm_up(policy: Policy) -> None:
+def warm_up(policy: VlaPolicy) -> None:
     """Compiles the model's calls, so that no client waits for it."""
     config = policy.config
     side, state = 2 * [config.image_size], policy.pipeline.transforms[-1].state_size

@@ -84,7 +84,7 @@ class Trainer:
 
 
 @dataclass(frozen=True)
-class Block:
+class StepBlock:
     """Some steps that have been run.
 
     Attributes:
@@ -102,7 +102,7 @@ class Block:
 
 def run_blocks(
     trainer: Trainer, state: TrainState, *, block: int, checkpoint_every: int, shardings: PyTree | None = None
-) -> Iterator[Block]:
+) -> Iterator[StepBlock]:
     """Trains from the step of `state` to the last one.
 
     Args:
@@ -126,7 +126,7 @@ def run_blocks(
         done += count
         if not np.isfinite(values["loss"]):
             raise UserError(f"the VLA's loss is {values['loss']} at step {done}; lower the learning rate")
-        yield Block(state, done, values, done == until)
+        yield StepBlock(state, done, values, done == until)
 
 
 def run_steps(
@@ -271,7 +271,7 @@ def batch_inputs(config: VlaConfig, train: TrainConfig, batch: Batch, *, changed
     return Inputs(images, batch.image_mask, batch.prompt, batch.prompt_mask, state)
 
 
-class Validation:
+class HeldOutLoss:
     """The mean loss on episodes held out, with the same frames, noise and flow times every time.
 
     Args:

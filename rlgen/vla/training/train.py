@@ -32,7 +32,7 @@ from rlgen.vla.data.normalize import NormStats, mixture_statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.training.config import TrainConfig
-from rlgen.vla.training.loop import Block, Trainer, Validation, init_state, run_blocks
+from rlgen.vla.training.loop import HeldOutLoss, StepBlock, Trainer, init_state, run_blocks
 from rlgen.vla.training.optimizer import TrainState
 
 Log = Callable[[str], None]
@@ -73,7 +73,7 @@ def train_model(
     workers: int = 2,
     options: LoopOptions = LoopOptions(),
     log: Log = lambda line: None,
-    on_block: Callable[[Block], None] = lambda block: None,
+    on_block: Callable[[StepBlock], None] = lambda block: None,
 ) -> Path:
     """Trains a model, or resumes its training, and writes it. Every process of a run calls it.
 
@@ -159,12 +159,12 @@ def _train(
     weights: Path | None,
     options: LoopOptions,
     log: Log,
-    on_block: Callable[[Block], None],
+    on_block: Callable[[StepBlock], None],
 ) -> TrainState:
     """Trains from the newest checkpoint, or from the beginning, to the last step."""
     abstract = jax.eval_shape(partial(init_state, trainer.config, trainer.train))
     shardings = state_shardings(trainer.mesh, abstract)
-    validate = None if held_out is None else Validation(trainer, held_out, options.validate_frames)
+    validate = None if held_out is None else HeldOutLoss(trainer, held_out, options.validate_frames)
     with Checkpoints(folder / "checkpoints", keep=options.keep) as checkpoints:
         if checkpoints.latest() is None:
             state = _first_state(trainer, weights, shardings)
@@ -207,7 +207,7 @@ def _as_float32(params: PyTree) -> PyTree:
     return jax.jit(lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32), tree))(params)
 
 
-def _line(block: Block, steps: int) -> str:
+def _line(block: StepBlock, steps: int) -> str:
     values = block.values
     held_out = f", held out {values['validation_loss']:.4f}" if "validation_loss" in values else ""
     waiting = f"{values['step_s']:.2f} s a step, {100 * values['data_wait_share']:.0f} % waiting for data"
