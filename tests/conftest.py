@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from array_types import check_arrays
 from sampling import UNIT
 from shared import shared_dir
 
@@ -22,6 +23,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
     sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(KEPT / "bytecode"))
+# Before any of the rooms that are checked is imported.
+check_arrays()
 
 BUTTER = "libero_object/pick_up_the_butter_and_place_it_in_the_basket"
 # Folders of scenes that no session has used for so long are removed.

@@ -39,6 +39,7 @@ _RENAMED_SINCE_1 = {
     "ppo.executed": "ppo.action_steps",
     "ppo.shift": "ppo.random_shift",
     "ppo.largest_part": "ppo.microbatch",
+    "collect.attempts": "collect.max_trials",
     "export.size": "export.image_size",
     "export.view": "export.renderer",
     "vla.size": "vla.model",
@@ -83,10 +84,10 @@ def _nest(flat: dict[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for path, entry in flat.items():
         *parents, name = path.split(".")
-        place = nested
+        section = nested
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[name] = entry
+            section = section.setdefault(parent, {})
+        section[name] = entry
     return nested
 
 

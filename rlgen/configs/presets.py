@@ -35,7 +35,7 @@ def _smoke() -> Config:
             evaluate_every=1,
             evaluate_episodes=4,
         ),
-        collect=CollectConfig(episodes=4, attempts=75),
+        collect=CollectConfig(episodes=4, max_trials=75),
         export=ExportConfig(image_size=64, shards=2),
         vla=VlaStageConfig(model="tiny", optimizer_steps=40, batch=8, checkpoint_every=20),
         evaluate=EvaluateConfig(episodes=6, vla_episodes=4),

@@ -8,20 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
-from rlgen.diffusion.schedules import Chain
+from rlgen.diffusion.schedules import AnyArray, Chain
 
-Predict = Callable[[Float[Array, "B H A"], Int[Array, ""]], Float[Array, "B H A"]]
+# The network at a point and a training timestep, one for all chunks; or at the time of a flow.
+Predict = Callable[[Float[Array, "B H A"], Shaped[Array, ""]], Float[Array, "B H A"]]
+# One for all chunks, or one for each.
+StepIndex = Int[ArrayLike, "*#B"]
 
 
 @struct.dataclass
 class Noise:
-    """The randomness of one sample: the initial point and what each transition adds, before scaling.
+    """The randomness of one sample: the initial point and the noise that each transition adds, before scaling.
 
     Attributes:
       initial: standard normal, the noisiest point.
-      steps: standard normal, one draw per step.
+      steps: standard normal, one for each step.
     """
 
     initial: Float[Array, "B H A"]
@@ -41,6 +45,7 @@ class DenoisingPath:
 
     @property
     def chunk(self) -> Float[Array, "B H A"]:
+        """The last point."""
         return self.points[-1]
 
 
@@ -57,14 +62,14 @@ def sample_noise(key: PRNGKeyArray, steps: int, shape: tuple[int, ...]) -> Noise
 
 
 def predict_x0(
-    chain: Chain, index: Int[Array, "*B"], x: Float[Array, "*B H A"], output: Float[Array, "*B H A"]
+    chain: Chain, index: StepIndex, x: Float[AnyArray, "*B H A"], output: Float[Array, "*B H A"]
 ) -> Float[Array, "*B H A"]:
     """Returns the clean chunk that the network's `output` at `x` stands for, before any clamp.
 
     Args:
       chain: the chain.
       index: step of the chain, 0 the noisiest; one for all, or one for each leading entry of `x`.
-      x: the present point.
+      x: the current point.
       output: the network's output there.
     """
     return _at(chain.x0_from_x, index, x) * x + _at(chain.x0_from_output, index, x) * output
@@ -72,8 +77,8 @@ def predict_x0(
 
 def transition_mean(
     chain: Chain,
-    index: Int[Array, "*B"],
-    x: Float[Array, "*B H A"],
+    index: StepIndex,
+    x: Float[AnyArray, "*B H A"],
     output: Float[Array, "*B H A"],
     clip_x0: float | None = 1.0,
 ) -> Float[Array, "*B H A"]:
@@ -90,7 +95,7 @@ def transition_mean(
     return _at(chain.coef_x0, index, x) * x0 + _at(chain.coef_x, index, x) * x
 
 
-def _clamped_x0(chain: Chain, index: Array, x: Array, output: Array, clip_x0: float | None) -> Array:
+def _clamped_x0(chain: Chain, index: StepIndex, x: AnyArray, output: Array, clip_x0: float | None) -> Array:
     x0 = predict_x0(chain, index, x, output)
     return x0 if clip_x0 is None or chain.flow else jnp.clip(x0, -clip_x0, clip_x0)
 
@@ -125,25 +130,25 @@ def denoise(
     if sigma is not None:
         chex.assert_shape(sigma, (chain.steps,))
         chex.assert_shape(noise.steps, (chain.steps, *noise.initial.shape))
-    draws = noise.steps
+    step_noise = noise.steps
     if sigma is None:
-        sigma, draws = jnp.zeros(chain.steps), jnp.zeros((chain.steps, *([1] * noise.initial.ndim)))
+        sigma, step_noise = jnp.zeros(chain.steps), jnp.zeros((chain.steps, *([1] * noise.initial.ndim)))
     elif clip_noise is not None:
-        draws = jnp.clip(draws, -clip_noise, clip_noise)
+        step_noise = jnp.clip(step_noise, -clip_noise, clip_noise)
 
-    def step(carry, inputs):
+    def step(carry: tuple[Array, Array | None], inputs: tuple[Array, ...]):
         x, last = carry
-        index, timestep, scale, draw = inputs
+        index, timestep, scale, added = inputs
         x0 = _clamped_x0(chain, index, x, predict(x, timestep), clip_x0)
         mean = _at(chain.coef_x0, index, x) * x0 + _at(chain.coef_x, index, x) * x
         if is_multistep:
             mean, last = mean + _at(chain.coef_last, index, x) * last, x0
-        following = mean + scale * draw
+        following = mean + scale * added
         return (following, last), (following, mean)
 
     # Known while tracing, so that a chain of single steps carries nothing along.
     is_multistep = bool(np.any(chain.coef_last))
-    inputs = (jnp.arange(chain.steps), jnp.asarray(chain.timestep), jnp.asarray(sigma), draws)
+    inputs = (jnp.arange(chain.steps), jnp.asarray(chain.timestep), jnp.asarray(sigma), step_noise)
     start = (noise.initial, jnp.zeros_like(noise.initial) if is_multistep else None)
     _, (points, means) = jax.lax.scan(step, start, inputs)
     if clip_final is not None:
@@ -151,7 +156,7 @@ def denoise(
     return DenoisingPath(points=jnp.concatenate([noise.initial[None], points]), means=means)
 
 
-def _at(values: Float[Array, " K"], index: Int[Array, "*B"], x: Float[Array, "*B H A"]) -> Array:
+def _at(values: Float[AnyArray, " K"], index: StepIndex, x: Float[AnyArray, "*B H A"]) -> Array:
     """Returns the chain's values at `index`, shaped to multiply `x`."""
     picked = jnp.asarray(values)[index]
     return picked.reshape(picked.shape + (1,) * (x.ndim - picked.ndim)) if picked.ndim else picked
@@ -160,7 +165,9 @@ def _at(values: Float[Array, " K"], index: Int[Array, "*B"], x: Float[Array, "*B
 LOG_PROB_RANGE = (-5.0, 2.0)
 
 
-def normal_log_prob(x: Float[Array, "*S"], mean: Float[Array, "*S"], sigma: Float[Array, "*S"]) -> Float[Array, "*S"]:
+def normal_log_prob(
+    x: Float[ArrayLike, "*#S"], mean: Float[ArrayLike, "*#S"], sigma: Float[ArrayLike, "*#S"]
+) -> Float[Array, "*S"]:
     """Returns the log density of independent normals, one for each entry.
 
     Args:
@@ -173,9 +180,9 @@ def normal_log_prob(x: Float[Array, "*S"], mean: Float[Array, "*S"], sigma: Floa
 
 def transition_log_prob(
     chain: Chain,
-    index: Int[Array, "*B"],
-    x_prev: Float[Array, "*B H A"],
-    x_next: Float[Array, "*B H A"],
+    index: StepIndex,
+    x_prev: Float[AnyArray, "*B H A"],
+    x_next: Float[AnyArray, "*B H A"],
     output: Float[Array, "*B H A"],
     sigma_min: float,
     clip_x0: float | None = 1.0,
@@ -188,7 +195,7 @@ def transition_log_prob(
       x_prev: the noisier point.
       x_next: the cleaner point.
       output: the network's output at `x_prev`.
-      sigma_min: floor of the standard deviation in the likelihood, above 0; it need not be the sampler's.
+      sigma_min: floor of the standard deviation in the likelihood, above 0; it may differ from the sampler's.
       clip_x0: as in the sampler.
     """
     chex.assert_equal_shape([x_prev, x_next, output])

@@ -17,6 +17,8 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 Prediction = Literal["eps", "x0", "v"]
+# Chains and schedules are made with NumPy, and are JAX arrays behind a transformation.
+AnyArray = Array | np.ndarray
 
 
 @struct.dataclass
@@ -29,12 +31,13 @@ class Schedule:
       alpha_bar_prev: the same one step earlier; 1 at index 0.
     """
 
-    beta: Float[Array, " K"]
-    alpha_bar: Float[Array, " K"]
-    alpha_bar_prev: Float[Array, " K"]
+    beta: Float[AnyArray, " K"]
+    alpha_bar: Float[AnyArray, " K"]
+    alpha_bar_prev: Float[AnyArray, " K"]
 
     @property
     def steps(self) -> int:
+        """K, the number of steps."""
         return self.beta.shape[0]
 
 
@@ -52,19 +55,20 @@ class Chain:
       flow: the prediction is a flow's velocity and not a clean action, and is never clamped.
     """
 
-    timestep: Int[Array, " K"] | Float[Array, " K"]
-    alpha_bar: Float[Array, " K"]
-    alpha_bar_prev: Float[Array, " K"]
-    sigma: Float[Array, " K"]
-    x0_from_x: Float[Array, " K"]
-    x0_from_output: Float[Array, " K"]
-    coef_x0: Float[Array, " K"]
-    coef_x: Float[Array, " K"]
-    coef_last: Float[Array, " K"]
+    timestep: Int[AnyArray, " K"] | Float[AnyArray, " K"]
+    alpha_bar: Float[AnyArray, " K"]
+    alpha_bar_prev: Float[AnyArray, " K"]
+    sigma: Float[AnyArray, " K"]
+    x0_from_x: Float[AnyArray, " K"]
+    x0_from_output: Float[AnyArray, " K"]
+    coef_x0: Float[AnyArray, " K"]
+    coef_x: Float[AnyArray, " K"]
+    coef_last: Float[AnyArray, " K"]
     flow: bool = struct.field(pytree_node=False, default=False)
 
     @property
     def steps(self) -> int:
+        """K, the number of steps."""
         return self.timestep.shape[0]
 
     def part(self, start: int, stop: int | None = None) -> "Chain":
@@ -155,7 +159,7 @@ def _x0_coefficients(signal: np.ndarray, prediction: Prediction) -> tuple[np.nda
 
 
 def add_noise(
-    schedule: Schedule, x0: Float[Array, "B H A"], noise: Float[Array, "B H A"], timestep: Int[Array, " B"]
+    schedule: Schedule, x0: Float[AnyArray, "B H A"], noise: Float[AnyArray, "B H A"], timestep: Int[AnyArray, " B"]
 ) -> Float[Array, "B H A"]:
     """Adds `timestep` + 1 steps of noise to a clean chunk at once: sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise.
 
@@ -171,11 +175,11 @@ def add_noise(
 
 def regression_target(
     schedule: Schedule,
-    x0: Float[Array, "B H A"],
-    noise: Float[Array, "B H A"],
-    timestep: Int[Array, " B"],
+    x0: Float[AnyArray, "B H A"],
+    noise: Float[AnyArray, "B H A"],
+    timestep: Int[AnyArray, " B"],
     prediction: Prediction,
-) -> Float[Array, "B H A"]:
+) -> Float[AnyArray, "B H A"]:
     """Returns the target of the network's output: the noise, the clean chunk, or the velocity (Salimans and Ho, 2022).
 
     Args:
@@ -196,9 +200,9 @@ def regression_target(
 def denoising_loss(
     predict: Callable[[Float[Array, "B H A"], Int[Array, " B"]], Float[Array, "B H A"]],
     schedule: Schedule,
-    x0: Float[Array, "B H A"],
-    noise: Float[Array, "B H A"],
-    timestep: Int[Array, " B"],
+    x0: Float[AnyArray, "B H A"],
+    noise: Float[AnyArray, "B H A"],
+    timestep: Int[AnyArray, " B"],
     prediction: Prediction = "eps",
 ) -> Float[Array, ""]:
     """Computes the mean squared error of the network's output over all entries.
@@ -215,6 +219,6 @@ def denoising_loss(
     return jnp.mean(jnp.square(output - regression_target(schedule, x0, noise, timestep, prediction)))
 
 
-def _weights(schedule: Schedule, timestep: Int[Array, " B"]) -> tuple[Array, Array]:
+def _weights(schedule: Schedule, timestep: Int[AnyArray, " B"]) -> tuple[Array, Array]:
     signal = jnp.asarray(schedule.alpha_bar)[timestep][:, None, None]
     return jnp.sqrt(signal), jnp.sqrt(1 - signal)

@@ -1,7 +1,7 @@
 """Chains of multistep solvers and of flows; `samplers.denoise` takes them like those of `schedules`."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from rlgen.diffusion.schedules import Chain, Prediction, Schedule, make_chain
 
@@ -39,7 +39,7 @@ def half_log_snr(signal: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
 
 
 def multistep_chain(
-    timestep: Float[np.ndarray, " K"],
+    timestep: Shaped[np.ndarray, " K"],
     signal: Float[np.ndarray, " K"],
     cleaner: Float[np.ndarray, " K"],
     prediction: Prediction = "eps",
@@ -87,8 +87,8 @@ def flow_chain(steps: int, method: str = "euler") -> Chain:
     # The corrector stands where Euler's step has led and moves by half the difference of both velocities.
     now = np.stack([times[:-1], times[1:]], axis=1).ravel()
     then = np.repeat(times[1:], 2)
-    half = 0.5 / steps
-    return _flow(now, then, np.tile([-2 * half, -half], steps), np.tile([0.0, half], steps))
+    half_step = 0.5 / steps
+    return _flow(now, then, np.tile([-2 * half_step, -half_step], steps), np.tile([0.0, half_step], steps))
 
 
 def _flow(now, then, coef_x0, coef_last) -> Chain:

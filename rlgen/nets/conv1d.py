@@ -1,10 +1,14 @@
-"""Convolutions over a chunk.
+"""Convolutions over a chunk of actions, and two layouts of chunks for networks made of them.
 
 Chunks are a few actions long and a few dozen channels wide. On a CPU a general convolution is as fast as a plain matrix
-product at that size, but its gradient by the kernel is not: there, what each output sees is laid side by side and
-multiplied. Arrays are `[B, H, C]`; kernels are `[width, C_in, C_out]`.
+product at that size, but its gradient with respect to the kernel is not: there the inputs of each output are laid side
+by side and multiplied. Arrays are `[B, H, C]`; kernels are `[width, C_in, C_out]`.
+
+`Rows` keeps chunks as `[B, H, C]`. `Flat` keeps them as `[B, H*C]` and turns every convolution into one matrix product,
+which is faster for short chunks with few channels.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,34 +16,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from rlgen.nets.layers import Modulation
 
 
-def neighbourhoods(x: Float[Array, "B H I"], width: int) -> Float[Array, "B H width*I"]:
-    """What each output of a convolution sees, with `width // 2` zeros on either side of the chunk."""
+def neighborhoods(x: Float[Array, "B H I"], width: int) -> Float[Array, "B H {width}*I"]:
+    """Returns the inputs of each output of a convolution, with `width // 2` zeros on either side of the chunk."""
     batch, length, size = x.shape
-    around = width // 2 * size
-    padded = jnp.pad(x.reshape(batch, length * size), ((0, 0), (around, around)))
-    # A run of memory for each output, which is several times faster to copy than one for each tap.
+    padding = width // 2 * size
+    padded = jnp.pad(x.reshape(batch, length * size), ((0, 0), (padding, padding)))
+    # Contiguous memory for each output, which is several times faster to copy than one slice for each tap.
     starts = range(0, length * size, size)
     return jnp.stack([padded[:, start : start + width * size] for start in starts], axis=1)
 
 
 @jax.custom_vjp
 def convolve(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
-    """Cross-correlation of odd width with zeros around the chunk."""
+    """Computes the cross-correlation with a kernel of odd width; the chunk is padded with zeros."""
     return _correlate(x, kernel)
 
 
-def _convolve_forward(x, kernel):
+def _convolve_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return convolve(x, kernel), (x, kernel)
 
 
-def _convolve_backward(saved, slope):
+def _convolve_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, kernel = saved
     width, size_in, size_out = kernel.shape
-    by_kernel = jnp.einsum("bho,bhk->ok", slope, neighbourhoods(x, width)).reshape(size_out, width, size_in)
-    return _correlate(slope, kernel[::-1].transpose(0, 2, 1)), by_kernel.transpose(1, 2, 0)
+    grad = jnp.einsum("bho,bhk->ok", cotangent, neighborhoods(x, width)).reshape(size_out, width, size_in)
+    return _correlate(cotangent, kernel[::-1].transpose(0, 2, 1)), grad.transpose(1, 2, 0)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -48,15 +55,15 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 @custom_vmap
 def _correlate(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
     if x.shape[1] < kernel.shape[0]:
-        # XLA's quick way on CPUs is not for chunks that are shorter than the kernel: ten times the time.
+        # XLA's fast path on CPUs does not cover chunks that are shorter than the kernel: ten times the time.
         return _by_products(x, kernel)
-    around = kernel.shape[0] // 2
-    return jax.lax.conv_general_dilated(x, kernel, (1,), [(around, around)], dimension_numbers=("NHC", "HIO", "NHC"))
+    padding = kernel.shape[0] // 2
+    return jax.lax.conv_general_dilated(x, kernel, (1,), [(padding, padding)], dimension_numbers=("NHC", "HIO", "NHC"))
 
 
 @_correlate.def_vmap
 def _correlate_many(axis_size: int, batched: list[bool], x: Array, kernel: Array) -> tuple[Array, bool]:
-    """Many kernels at once would be a grouped convolution, which no CPU library is quick at: products instead."""
+    """Computes many convolutions as products: a grouped convolution, their batched form, is slow on every CPU."""
     if not batched[1]:
         return _correlate(x.reshape(-1, *x.shape[2:]), kernel).reshape(*x.shape[:-1], -1), True
     if not batched[0]:
@@ -65,46 +72,52 @@ def _correlate_many(axis_size: int, batched: list[bool], x: Array, kernel: Array
 
 
 def _by_products(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
-    return _multiply(neighbourhoods(x, kernel.shape[0]), kernel.reshape(-1, kernel.shape[2]))
+    return _multiply(neighborhoods(x, kernel.shape[0]), kernel.reshape(-1, kernel.shape[2]))
 
 
-def convolve_down(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H/2 O"]:
-    """Cross-correlation of stride 2 with zeros around the chunk: half as long a chunk.
+def convolve_down(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B (H+1)//2 O"]:
+    """Computes the cross-correlation of stride 2, which halves the chunk; the chunk is padded with zeros.
 
-    Every second output of the whole is cheaper than what the gradient of a strided one would take.
+    Dropping every second output costs less than the gradient of a strided convolution would.
     """
     return convolve(x, kernel)[:, ::2]
 
 
 def convolve_up(x: Float[Array, "B H I"], kernel: Float[Array, "4 I O"]) -> Float[Array, "B 2*H O"]:
-    """Transposed convolution of width 4, stride 2, padding 1: twice as long a chunk.
+    """Computes the transposed convolution of width 4, stride 2, padding 1, which doubles the chunk.
 
-    Output 2j sees x[j-1] and x[j] through taps 3 and 1, output 2j+1 sees x[j] and x[j+1] through taps 2 and 0.
+    Output 2j is x[j-1] times tap 3 plus x[j] times tap 1; output 2j+1 is x[j] times tap 2 plus x[j+1] times tap 0.
     """
     batch, length, _ = x.shape
-    none = jnp.zeros_like(kernel[0])
+    zeros = jnp.zeros_like(kernel[0])
     pairs = jnp.stack(
         [
-            jnp.concatenate([kernel[3], none], axis=1),
+            jnp.concatenate([kernel[3], zeros], axis=1),
             jnp.concatenate([kernel[1], kernel[2]], axis=1),
-            jnp.concatenate([none, kernel[0]], axis=1),
+            jnp.concatenate([zeros, kernel[0]], axis=1),
         ]
     )
     return convolve(x, pairs).reshape(batch, 2 * length, kernel.shape[2])
 
 
-def write_out(kernel: Float[Array, "width I O"], length: int, stride: int = 1) -> Float[Array, "H*I H_out*O"]:
-    """A whole convolution over a chunk of `length` as one matrix, from all its numbers to all of the result's."""
+def conv_matrix(kernel: Float[Array, "width I O"], length: int, stride: int = 1) -> Float[Array, "{length}*I M"]:
+    """Returns the matrix of a whole convolution, from a flat chunk `[H*I]` to a flat result `[H_out*O]`.
+
+    Args:
+      kernel: of the convolution.
+      length: H, of the chunk.
+      stride: of the convolution; `H_out = (H - 1) // stride + 1`.
+    """
     outputs = np.arange((length - 1) // stride + 1)
-    return _spread(kernel, np.arange(length)[:, None] - stride * outputs + kernel.shape[0] // 2)
+    return _matrix_of_taps(kernel, np.arange(length)[:, None] - stride * outputs + kernel.shape[0] // 2)
 
 
-def write_out_up(kernel: Float[Array, "4 I O"], length: int) -> Float[Array, "H*I 2*H*O"]:
-    """The same for `convolve_up`."""
-    return _spread(kernel, np.arange(2 * length) - 2 * np.arange(length)[:, None] + 1)
+def conv_transpose_matrix(kernel: Float[Array, "4 I O"], length: int) -> Float[Array, "{length}*I 2*{length}*O"]:
+    """Returns the matrix of `convolve_up`, from a flat chunk `[H*I]` to a flat result `[2*H*O]`."""
+    return _matrix_of_taps(kernel, np.arange(2 * length) - 2 * np.arange(length)[:, None] + 1)
 
 
-def _spread(kernel: Float[Array, "width I O"], taps: np.ndarray) -> Float[Array, "H*I H_out*O"]:
+def _matrix_of_taps(kernel: Float[Array, "width I O"], taps: Int[np.ndarray, "H H_out"]) -> Float[Array, "H*I H_out*O"]:
     """Puts tap `taps[h, j]` where position h meets output j, and zeros where there is no such tap."""
     width, size_in, size_out = kernel.shape
     picks = (taps[..., None] == np.arange(width)).astype(np.float32)
@@ -118,7 +131,6 @@ def _multiply(x: Float[Array, "B H N"], matrix: Float[Array, "N O"]) -> Float[Ar
 
 
 Layer = Callable[[Array], Array]
-Modulation = tuple[Float[Array, "B C"], Float[Array, "B C"]]
 
 
 class ConvWeights(NamedTuple):
@@ -129,7 +141,7 @@ class ConvWeights(NamedTuple):
 
 
 class NormWeights(NamedTuple):
-    """A group normalisation's scale and bias, and what it needs to know."""
+    """A group normalization's scale and bias, its number of groups, and what is added to the variance."""
 
     scale: Float[Array, " C"]
     bias: Float[Array, " C"]
@@ -137,121 +149,193 @@ class NormWeights(NamedTuple):
     epsilon: float
 
 
-class Rows:
-    """Chunks as `[B, H, C]`."""
+class Layout(ABC):
+    """The arrangement of chunks in memory, and layers over chunks that are arranged so; `Rows` or `Flat`."""
+
+    @staticmethod
+    @abstractmethod
+    def enter(x: Float[Array, "B H A"]) -> Array:
+        """Returns chunks `[B, H, A]` in this layout."""
+
+    @staticmethod
+    @abstractmethod
+    def leave(x: Array, length: int) -> Float[Array, "B {length} A"]:
+        """Returns chunks of this layout as `[B, H, A]`, H being `length`."""
+
+    @staticmethod
+    @abstractmethod
+    def join(x: Array, other: Array) -> Array:
+        """Returns the channels of two equally long chunks in one chunk."""
+
+    @staticmethod
+    @abstractmethod
+    def conv(weights: ConvWeights, length: int, parts: int = 1) -> Layer:
+        """Returns a convolution as a function of chunks.
+
+        Args:
+          weights: kernel, of odd width, and bias.
+          length: H, of the chunks.
+          parts: number of chunks with equally many channels that were joined into the input.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def down(weights: ConvWeights, length: int) -> Layer:
+        """Returns `convolve_down` with a bias, as a function of chunks of `length`."""
+
+    @staticmethod
+    @abstractmethod
+    def up(weights: ConvWeights, length: int) -> Layer:
+        """Returns `convolve_up` with a bias, as a function of chunks of `length`."""
+
+    @staticmethod
+    @abstractmethod
+    def norm(weights: NormWeights, length: int) -> Layer:
+        """Returns a group normalization as a function of chunks of `length`."""
+
+    @staticmethod
+    @abstractmethod
+    def modulate(x: Array, modulation: Modulation, length: int) -> Array:
+        """Multiplies every position of a chunk by a scale, then adds a shift.
+
+        Args:
+          x: chunks.
+          modulation: scale and shift, `[B, C]` each.
+          length: H, of the chunks.
+        """
+
+
+class Rows(Layout):
+    """The layout of chunks as `[B, H, C]`; methods are described in `Layout`."""
 
     @staticmethod
     def enter(x: Float[Array, "B H A"]) -> Float[Array, "B H A"]:
+        """Returns the chunks as they are."""
         return x
 
     @staticmethod
-    def leave(x: Float[Array, "B H A"], length: int) -> Float[Array, "B H A"]:
+    def leave(x: Float[Array, "B H A"], length: int) -> Float[Array, "B {length} A"]:
+        """Returns the chunks as they are."""
         return x
 
     @staticmethod
     def join(x: Float[Array, "B H C"], other: Float[Array, "B H D"]) -> Float[Array, "B H C+D"]:
+        """Concatenates channels."""
         return jnp.concatenate([x, other], axis=-1)
 
     @staticmethod
     def conv(weights: ConvWeights, length: int, parts: int = 1) -> Layer:
+        """Returns a convolution, or a product where the kernel has width 1; arguments as of `Layout.conv`."""
         if weights.kernel.shape[0] == 1:
             return lambda x: x @ weights.kernel[0] + weights.bias
         return lambda x: convolve(x, weights.kernel) + weights.bias
 
     @staticmethod
     def down(weights: ConvWeights, length: int) -> Layer:
+        """Returns a convolution that halves chunks."""
         return lambda x: convolve_down(x, weights.kernel) + weights.bias
 
     @staticmethod
     def up(weights: ConvWeights, length: int) -> Layer:
+        """Returns a transposed convolution that doubles chunks."""
         return lambda x: convolve_up(x, weights.kernel) + weights.bias
 
     @staticmethod
     def norm(weights: NormWeights, length: int) -> Layer:
-        share = _same_group(len(weights.scale), weights.groups) / np.float32(length)
+        """Returns a group normalization."""
+        average = _group_averages(len(weights.scale), weights.groups) / np.float32(length)
 
-        def apply(x):
-            centred = x - _exact(x.sum(axis=1), share)[:, None]
-            variance = _exact(jnp.square(centred).sum(axis=1), share)
+        def apply(x: Float[Array, "B H C"]) -> Float[Array, "B H C"]:
+            centered = x - _exact(x.sum(axis=1), average)[:, None]
+            variance = _exact(jnp.square(centered).sum(axis=1), average)
             factor = jax.lax.rsqrt(variance + weights.epsilon) * weights.scale
-            return centred * factor[:, None] + weights.bias
+            return centered * factor[:, None] + weights.bias
 
         return apply
 
     @staticmethod
-    def modulate(x: Float[Array, "B H C"], film: Modulation, length: int) -> Float[Array, "B H C"]:
-        scale, shift = film
+    def modulate(x: Float[Array, "B H C"], modulation: Modulation, length: int) -> Float[Array, "B H C"]:
+        """Scales and shifts; arguments as of `Layout.modulate`."""
+        scale, shift = modulation
         return x * scale[:, None] + shift[:, None]
 
 
-class Flat:
-    """Chunks as `[B, H*C]`; joined chunks lie behind one another."""
+class Flat(Layout):
+    """The layout of chunks as `[B, H*C]`, joined chunks one behind the other; methods are described in `Layout`."""
 
     @staticmethod
     def enter(x: Float[Array, "B H A"]) -> Float[Array, "B H*A"]:
+        """Flattens the chunks."""
         return x.reshape(x.shape[0], -1)
 
     @staticmethod
-    def leave(x: Float[Array, "B H*A"], length: int) -> Float[Array, "B H A"]:
+    def leave(x: Float[Array, "B N"], length: int) -> Float[Array, "B {length} A"]:
+        """Returns the chunks as `[B, H, A]`."""
         return x.reshape(x.shape[0], length, -1)
 
     @staticmethod
     def join(x: Float[Array, "B N"], other: Float[Array, "B M"]) -> Float[Array, "B N+M"]:
+        """Concatenates whole chunks, not channels; `conv` has to know how many parts there are."""
         return jnp.concatenate([x, other], axis=-1)
 
     @staticmethod
     def conv(weights: ConvWeights, length: int, parts: int = 1) -> Layer:
+        """Returns a convolution as one matrix product; arguments as of `Layout.conv`."""
         kernels = jnp.split(weights.kernel, parts, axis=1)
-        matrix = jnp.concatenate([write_out(kernel, length) for kernel in kernels])
+        matrix = jnp.concatenate([conv_matrix(kernel, length) for kernel in kernels])
         return _affine(matrix, weights.bias, length)
 
     @staticmethod
     def down(weights: ConvWeights, length: int) -> Layer:
-        return _affine(write_out(weights.kernel, length, 2), weights.bias, (length + 1) // 2)
+        """Returns a convolution that halves chunks, as one matrix product."""
+        return _affine(conv_matrix(weights.kernel, length, 2), weights.bias, (length + 1) // 2)
 
     @staticmethod
     def up(weights: ConvWeights, length: int) -> Layer:
-        return _affine(write_out_up(weights.kernel, length), weights.bias, 2 * length)
+        """Returns a transposed convolution that doubles chunks, as one matrix product."""
+        return _affine(conv_transpose_matrix(weights.kernel, length), weights.bias, 2 * length)
 
     @staticmethod
     def norm(weights: NormWeights, length: int) -> Layer:
+        """Returns a group normalization whose sums are matrix products."""
         channels = len(weights.scale)
-        member = np.arange(channels) // (channels // weights.groups)
-        belongs = np.tile(member[:, None] == np.arange(weights.groups), (length, 1)).astype(np.float32)
-        share = belongs / belongs.sum(axis=0)
-        spread = belongs.T * _repeat(weights.scale, length)
+        group = np.arange(channels) // (channels // weights.groups)
+        member = np.tile(group[:, None] == np.arange(weights.groups), (length, 1)).astype(np.float32)
+        average = member / member.sum(axis=0)
+        scale = member.T * _repeat(weights.scale, length)
         bias = _repeat(weights.bias, length)
 
-        def apply(x):
-            centred = x - _exact(_exact(x, share), belongs.T)
-            variance = _exact(jnp.square(centred), share)
-            return centred * _exact(jax.lax.rsqrt(variance + weights.epsilon), spread) + bias
+        def apply(x: Float[Array, "B N"]) -> Float[Array, "B N"]:
+            centered = x - _exact(_exact(x, average), member.T)
+            variance = _exact(jnp.square(centered), average)
+            return centered * _exact(jax.lax.rsqrt(variance + weights.epsilon), scale) + bias
 
         return apply
 
     @staticmethod
-    def modulate(x: Float[Array, "B H*C"], film: Modulation, length: int) -> Float[Array, "B H*C"]:
-        scale, shift = (_repeat(values, length) for values in film)
+    def modulate(x: Float[Array, "B N"], modulation: Modulation, length: int) -> Float[Array, "B N"]:
+        """Scales and shifts; arguments as of `Layout.modulate`."""
+        scale, shift = (_repeat(values, length) for values in modulation)
         return x * scale + shift
 
 
 def _affine(matrix: Float[Array, "N M"], bias: Float[Array, " O"], length: int) -> Layer:
-    bias = _repeat(bias, length)
-    return lambda x: x @ matrix + bias
+    repeated = _repeat(bias, length)
+    return lambda x: x @ matrix + repeated
 
 
-def _repeat(values: Float[Array, "*B C"], length: int) -> Float[Array, "*B H*C"]:
-    """The channels once for every position, as a product: XLA would fuse a copy and then not vectorise its reader."""
+def _repeat(values: Float[Array, "*B C"], length: int) -> Float[Array, "*B {length}*C"]:
+    """Repeats channels for every position, by a product: XLA would fuse a copy and then not vectorize its reader."""
     channels = values.shape[-1]
     return _exact(values, np.tile(np.eye(channels, dtype=np.float32), (1, length)))
 
 
-def _same_group(channels: int, groups: int) -> Float[np.ndarray, "C C"]:
-    """Averages over each group of channels and gives each channel its group's average."""
+def _group_averages(channels: int, groups: int) -> Float[np.ndarray, "{channels} {channels}"]:
+    """Returns the matrix that gives each channel the average of its group."""
     size = channels // groups
     return np.kron(np.eye(groups), np.full((size, size), 1 / size)).astype(np.float32)
 
 
-def _exact(x: Array, matrix: Array) -> Array:
-    """Sums as products, at full precision on every device."""
+def _exact(x: Float[Array, "*B N"], matrix: Float[ArrayLike, "N M"]) -> Float[Array, "*B M"]:
+    """Computes a product at full precision on every device."""
     return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)

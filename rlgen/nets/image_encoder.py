@@ -1,7 +1,7 @@
 """The image encoder of a policy: a backbone for all cameras, a head for each, and the augmentation of its input.
 
-`resnet` is a residual network with group normalization, behind which a spatial softmax reads positions of features;
-`vit` is the small vision transformer of DPPO (Ren et al., 2024), behind which a learned embedding weighs tokens. Names
+`resnet` is a residual network with group normalization, followed by a spatial softmax that reads positions of features.
+`vit` is the small vision transformer of DPPO (Ren et al., 2024), whose tokens are combined with learned weights. Names
 of modules are names in checkpoints.
 """
 
@@ -27,7 +27,9 @@ class ImageEncoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Shaped[Array, "B V h w 3"], robot_state: Float[Array, "B P"]) -> Float[Array, "B C"]:
+    def __call__(
+        self, images: Shaped[Array | np.ndarray, "B V h w 3"], robot_state: Float[Array, "B P"]
+    ) -> Float[Array, "B C"]:
         """Returns features of each camera, then the robot's state; images are in [0, 255]."""
         batch, cameras = images.shape[:2]
         grid = self._backbone()(images.reshape(batch * cameras, *images.shape[2:]))
@@ -49,7 +51,7 @@ class ImageEncoder(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Two 3 x 3 convolutions around a shortcut."""
+    """A residual block: two 3 x 3 convolutions around a shortcut."""
 
     width: int
     stride: int
@@ -57,7 +59,8 @@ class ConvBlock(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B h w I"]) -> Float[Array, "B h/s w/s O"]:
+    def __call__(self, x: Float[Array, "B h w I"]) -> Float[Array, "B h_out w_out O"]:
+        """Returns features, ceil(h / stride) by ceil(w / stride)."""
         h = self._conv(3, self.stride, "first")(x)
         h = nn.relu(self._norm("first_norm")(h))
         h = self._norm("second_norm")(self._conv(3, 1, "second")(h))
@@ -90,7 +93,7 @@ class ResNet(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Float[Array, "B h w C"]) -> Float[Array, "B h/32 w/32 W"]:
+    def __call__(self, images: Shaped[Array, "B h w C"]) -> Float[Array, "B h_out w_out W"]:
         """Returns a grid of features of images in [0, 255]."""
         if any(width % self.groups for width in self.widths):
             raise ValueError(f"widths {self.widths} in {self.groups} groups: expected multiples")
@@ -106,13 +109,14 @@ class ResNet(nn.Module):
 
 
 class PatchStem(nn.Module):
-    """Convolutions of width 8 and stride 4, then of width 3 and stride 2, without padding."""
+    """The patches of a vision transformer: convolutions of size 8, stride 4, then size 3, stride 2, without padding."""
 
     width: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B T W"]:
+        """Returns one token for each of T patches."""
         x = nn.Conv(self.width, (8, 8), 4, padding="VALID", dtype=self.dtype, name="first")(x)
         x = nn.Conv(self.width, (3, 3), 2, padding="VALID", dtype=self.dtype, name="second")(nn.relu(x))
         return x.reshape(x.shape[0], -1, self.width)
@@ -126,6 +130,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
+        """Returns a mixture of tokens for each token."""
         batch, tokens, width = x.shape
         if width % self.heads:
             raise ValueError(f"token size {width} for {self.heads} heads: expected a multiple")
@@ -153,7 +158,7 @@ class Vit(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Float[Array, "B h w C"]) -> Float[Array, "B T W"]:
+    def __call__(self, images: Shaped[Array, "B h w C"]) -> Float[Array, "B T W"]:
         """Returns tokens of images in [0, 255]."""
         x = PatchStem(self.width, self.dtype, name="stem")(images.astype(self.dtype) / 255 - 0.5)
         position = self.param("position", nn.initializers.normal(0.02), (1, x.shape[1], self.width))
@@ -178,7 +183,8 @@ class SpatialEmbedding(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "B T C"], state: Float[Array, "B P"]) -> Float[Array, "B size"]:
+    def __call__(self, tokens: Float[Array, "B T C"], state: Float[Array, "B P"]) -> Float[Array, "B {self.size}"]:
+        """Returns a row of features for each row of tokens and the robot's state."""
         channels = jnp.swapaxes(tokens, 1, 2)
         beside = jnp.broadcast_to(state[:, None].astype(tokens.dtype), (*channels.shape[:2], state.shape[-1]))
         h = nn.Dense(self.size, dtype=self.dtype, name="project")(jnp.concatenate([channels, beside], axis=-1))
@@ -198,7 +204,8 @@ class SpatialSoftmax(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, grid: Float[Array, "B h w C"]) -> Float[Array, "B 2*points"]:
+    def __call__(self, grid: Float[Array, "B h w C"]) -> Float[Array, "B 2*{self.points}"]:
+        """Returns row and column of each feature, in [-1, 1]."""
         scores = nn.Dense(self.points, dtype=self.dtype, name="project")(grid)
         height, width = scores.shape[1:3]
         flat = scores.reshape(-1, height * width, self.points).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Perceptrons: a residual one, and a noise predictor made of it."""
+"""MLPs: a residual one, a denoising network over chunks, and the network of a Gaussian policy."""
 
 import math
 from collections.abc import Callable
@@ -6,9 +6,10 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from rlgen.nets.layers import Affine, TimeEmbedding, activation, affine
+from rlgen.nets.layers import Affine, TimeEmbedding, Timestep, activation, affine
 
 
 class ResidualBlock(nn.Module):
@@ -19,16 +20,17 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B width"]) -> Float[Array, "*B width"]:
+        """Returns features of the same width."""
         act = activation(self.activation)
         h = nn.Dense(self.width, name="first")(act(x))
         return x + nn.Dense(self.width, name="second")(act(h))
 
 
 class ResidualMLP(nn.Module):
-    """A layer in, residual blocks, a layer out, with nothing after it.
+    """An MLP of an input layer, residual blocks and an output layer without activation.
 
     Attributes:
-      widths: hidden widths, all equal and odd in number: a layer in and a pair for every block.
+      widths: hidden widths, all equal and odd in number: one of the input layer and two of every block.
       size_out: size of the result.
       activation: name of the activation.
     """
@@ -38,21 +40,22 @@ class ResidualMLP(nn.Module):
     activation: str = "mish"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B size_out"]:
+    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B {self.size_out}"]:
+        """Returns one row of outputs for each row of inputs."""
         if len(self.widths) % 2 == 0 or len(set(self.widths)) != 1:
             raise ValueError(f"hidden widths {tuple(self.widths)}: expected an odd number of equal ones")
         width = self.widths[0]
         x = nn.Dense(width, name="enter")(x)
-        for number in range(len(self.widths) // 2):
-            x = ResidualBlock(width, self.activation, name=f"block_{number}")(x)
+        for index in range(len(self.widths) // 2):
+            x = ResidualBlock(width, self.activation, name=f"block_{index}")(x)
         return nn.Dense(self.size_out, name="leave")(x)
 
 
 class DiffusionMLP(nn.Module):
-    """Noise predictor that reads the flattened chunk, the timestep's embedding and the condition.
+    """A denoising network that reads the flat chunk, the timestep's embedding and the condition.
 
     Attributes:
-      action_size: numbers in an action, A.
+      action_size: A, length of an action.
       widths: hidden widths, all equal and odd in number.
       time_size: width of the timestep's embedding.
       activation: name of the activation.
@@ -64,32 +67,38 @@ class DiffusionMLP(nn.Module):
     activation: str = "mish"
 
     def __call__(
-        self, x: Float[Array, "B H A"], timestep: Int[Array, "*B"], condition: Float[Array, "B O"]
+        self, x: Float[Array, "B H A"], timestep: Timestep, condition: Float[Array, "B O"]
     ) -> Float[Array, "B H A"]:
-        """The network's output; one timestep for all, or one for each."""
+        """Returns the network's output.
+
+        Args:
+          x: noisy chunks.
+          timestep: one for all chunks, or one for each.
+          condition: features of the observation of each chunk.
+        """
         return self.prepare(condition, x.shape[1])(x, timestep)
 
     @nn.compact
     def prepare(
         self, condition: Float[Array, "B O"], length: int
-    ) -> Callable[[Float[Array, "B H A"], Int[Array, "*B"]], Float[Array, "B H A"]]:
-        """The network on one set of observations and chunks of `length`, as a function of chunk and timestep."""
+    ) -> Callable[[Float[Array, "B H A"], Timestep], Float[Array, "B H A"]]:
+        """Returns the network on given features and chunks of `length`, as a function of chunk and timestep."""
         act, width = activation(self.activation), self.widths[0]
         size = length * self.action_size
         time = TimeEmbedding(self.time_size, 2 * self.time_size, name="time")()
         (by_chunk, by_time, by_condition), bias = Affine(width, name="enter")(size, self.time_size, condition.shape[-1])
-        seen = condition @ by_condition + bias
+        fixed = condition @ by_condition + bias
         blocks = [
             (
-                affine(Affine(width, name=f"block_{number}_first"), width),
-                affine(Affine(width, name=f"block_{number}_second"), width),
+                affine(Affine(width, name=f"block_{index}_first"), width),
+                affine(Affine(width, name=f"block_{index}_second"), width),
             )
-            for number in range(len(self.widths) // 2)
+            for index in range(len(self.widths) // 2)
         ]
         leave = affine(Affine(size, name="leave"), width)
 
-        def predict(x: Float[Array, "B H A"], timestep: Int[Array, "*B"]) -> Float[Array, "B H A"]:
-            h = x.reshape(x.shape[0], -1) @ by_chunk + (time(timestep) @ by_time + seen)
+        def predict(x: Float[Array, "B H A"], timestep: Timestep) -> Float[Array, "B H A"]:
+            h = x.reshape(x.shape[0], -1) @ by_chunk + (time(timestep) @ by_time + fixed)
             for first, second in blocks:
                 h = h + second(act(first(act(h))))
             return leave(h).reshape(x.shape)
@@ -97,48 +106,61 @@ class DiffusionMLP(nn.Module):
         return predict
 
 
-Spread = Literal["learned", "state", "fixed"]
+StdKind = Literal["learned", "state", "fixed"]
 
 
-def clamped_sigma(log_variance: Float[Array, "*S"], low: float, high: float) -> Float[Array, "*S"]:
-    """Standard deviations of log variances, clamped to [`low`, `high`]."""
+def clamped_sigma(log_variance: Float[ArrayLike, "*S"], low: float, high: float) -> Float[Array, "*S"]:
+    """Returns the standard deviations of log variances, clamped to [`low`, `high`].
+
+    Args:
+      log_variance: log variances.
+      low: smallest standard deviation, above 0.
+      high: largest standard deviation.
+    """
     return jnp.exp(0.5 * jnp.clip(log_variance, 2 * math.log(low), 2 * math.log(high)))
 
 
 def squashed_sigma(output: Float[Array, "*S"], low: float, high: float) -> Float[Array, "*S"]:
-    """Standard deviations from a network's output: tanh maps it to log variances of [`low`, `high`]."""
+    """Returns standard deviations in (`low`, `high`) of a network's output: its tanh is scaled to log variances.
+
+    Args:
+      output: any real numbers.
+      low: smallest standard deviation, above 0.
+      high: largest standard deviation.
+    """
     smallest, largest = 2 * math.log(low), 2 * math.log(high)
     return jnp.exp(0.5 * (smallest + 0.5 * (largest - smallest) * (jnp.tanh(output) + 1)))
 
 
 class GaussianMLP(nn.Module):
-    """Mean of a chunk, by tanh in [-1, 1], and what its spread is made of.
+    """An MLP whose outputs are the mean of a chunk, by tanh in [-1, 1], and the input of its standard deviation.
 
     Attributes:
-      size_out: numbers in a chunk.
+      size_out: H*A, length of a flat chunk.
       widths: hidden widths.
-      residual: residual blocks, around which an even number of widths is needed where `spread` is `state` and an odd
-        one elsewhere; otherwise plain layers with an activation after each.
-      spread: with `state` a second output for the spread; otherwise none.
+      residual: whether there are residual blocks, which need an even number of widths where `std_kind` is `state` and
+        an odd one elsewhere; otherwise plain layers with an activation after each.
+      std_kind: with `state` there is a second output for the standard deviation; otherwise there is none.
       activation: name of the activation.
     """
 
     size_out: int
     widths: tuple[int, ...] = (256, 256, 256)
     residual: bool = True
-    spread: Spread = "learned"
+    std_kind: StdKind = "learned"
     activation: str = "mish"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> tuple[Float[Array, "*B M"], Float[Array, "*B M"] | None]:
-        """Mean, and the output for the spread where `spread` is `state`."""
-        if self.spread != "state" and self.residual:
+        """Returns the mean, and the second output where `std_kind` is `state`, else None."""
+        if self.std_kind != "state" and self.residual:
             return jnp.tanh(ResidualMLP(self.widths, self.size_out, self.activation, name="mean")(x)), None
         act = activation(self.activation)
         if self.residual:
             x = act(ResidualMLP(self.widths[:-1], self.widths[-1], self.activation, name="base")(x))
         else:
-            for number, width in enumerate(self.widths):
-                x = act(nn.Dense(width, name=f"base_{number}")(x))
+            for index, width in enumerate(self.widths):
+                x = act(nn.Dense(width, name=f"base_{index}")(x))
         mean = jnp.tanh(nn.Dense(self.size_out, name="mean")(x))
-        return mean, nn.Dense(self.size_out, name="spread")(x) if self.spread == "state" else None
+        # "spread" is the layer's name in checkpoints.
+        return mean, nn.Dense(self.size_out, name="spread")(x) if self.std_kind == "state" else None

@@ -4,21 +4,23 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from rlgen.nets.conv1d import ConvWeights, Flat, NormWeights, Rows
-from rlgen.nets.layers import Film, TimeEmbedding, activation
+from rlgen.nets.conv1d import ConvWeights, Flat, Layer, Layout, NormWeights, Rows
+from rlgen.nets.layers import Film, Modulation, TimeEmbedding, Timestep, activation
 from rlgen.nets.mlp import ResidualMLP
 
-# Chunks of at most so many numbers at every level are kept flat; beyond it the zeros cost more than they save.
+# Chunks of at most this many values at every level are kept flat; beyond it the zeros cost more than they save.
 LARGEST_FLAT = 256
 
-# As torch's default: uniform in +-1/sqrt(fan_in).
+# Torch's default: uniform in +-1/sqrt(fan_in).
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
+Block = Callable[[Array, Modulation], Array]
 
-class Conv(nn.Module):
-    """Parameters of a convolution."""
+
+class ConvParams(nn.Module):
+    """The parameters of a convolution."""
 
     size_in: int
     size_out: int
@@ -26,12 +28,13 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self) -> ConvWeights:
+        """Returns kernel and bias."""
         kernel = self.param("kernel", kernel_init, (self.width, self.size_in, self.size_out))
         return ConvWeights(kernel, self.param("bias", nn.initializers.zeros, (self.size_out,)))
 
 
-class Norm(nn.Module):
-    """Parameters of a group normalisation."""
+class NormParams(nn.Module):
+    """The parameters of a group normalization."""
 
     channels: int
     groups: int
@@ -39,6 +42,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self) -> NormWeights:
+        """Returns scale, bias and settings."""
         if self.channels % self.groups:
             raise ValueError(f"{self.channels} channels in {self.groups} groups: expected a multiple")
         scale = self.param("scale", nn.initializers.ones, (self.channels,))
@@ -47,23 +51,23 @@ class Norm(nn.Module):
 
 
 class Unet1d(nn.Module):
-    """Noise predictor with a U over the chunk; the timestep and the observation enter by FiLM in every block.
+    """A denoising U-Net over the chunk; the timestep and the observation enter every block by FiLM.
 
-    With n levels there are n - 1 ways up; the finest level's features on the way down have no partner.
+    With n levels there are n - 1 upsampling stages; features of the finest level on the way down are not used again.
 
     Attributes:
-      action_size: numbers in an action, A.
+      action_size: A, length of an action.
       dim: channels of the finest level.
       mults: channels of each level as multiples of `dim`; the chunk halves from one level to the next.
       time_size: width of the timestep's embedding.
       width: width of the convolutions, odd.
-      groups: groups of the normalisation.
-      epsilon: added to the variance in the normalisation.
+      groups: groups of the normalization.
+      epsilon: added to the variance in the normalization.
       film_scale: whether FiLM scales as well as shifts.
       film_deep: three-layer FiLM encoders; not with `condition_widths`.
-      condition_widths: hidden widths and output width of a residual perceptron on the observation, or None.
+      condition_widths: hidden widths and output width of a residual MLP on the observation, or None for no MLP.
       activation: name of the activation.
-      flat: the layout; None lets the sizes decide.
+      flat: whether chunks are flat in memory (`conv1d.Flat`); None decides by their size.
     """
 
     action_size: int = 7
@@ -80,43 +84,51 @@ class Unet1d(nn.Module):
     flat: bool | None = None
 
     def __call__(
-        self, x: Float[Array, "B H A"], timestep: Int[Array, "*B"], condition: Float[Array, "B O"]
+        self, x: Float[Array, "B H A"], timestep: Timestep, condition: Float[Array, "B O"]
     ) -> Float[Array, "B H A"]:
-        """The network's output; one timestep for all, or one for each."""
+        """Returns the network's output.
+
+        Args:
+          x: noisy chunks; H is a multiple of 2 ** (levels - 1).
+          timestep: one for all chunks, or one for each.
+          condition: features of the observation of each chunk.
+        """
         return self.prepare(condition, x.shape[1])(x, timestep)
 
     @nn.compact
     def prepare(
         self, condition: Float[Array, "B O"], length: int
-    ) -> Callable[[Float[Array, "B H A"], Int[Array, "*B"]], Float[Array, "B H A"]]:
-        """The network on one set of observations and chunks of `length`, as a function of chunk and timestep.
+    ) -> Callable[[Float[Array, "B H A"], Timestep], Float[Array, "B H A"]]:
+        """Returns the network on given features and chunks of `length`, as a function of chunk and timestep.
 
-        What depends on neither is computed here, once for all steps of a chain.
+        Whatever depends on neither is computed here, once for all steps of a chain.
         """
         channels, lengths = self._sizes(length)
         largest = max(size * count for size, count in zip(channels, lengths, strict=True))
-        layout = Flat if (self.flat if self.flat is not None else largest <= LARGEST_FLAT) else Rows
+        layout: type[Layout] = Flat if (self.flat if self.flat is not None else largest <= LARGEST_FLAT) else Rows
         blocks = self._blocks(layout, channels, lengths)
         down = [
-            layout.down(Conv(size, size, 3, name=f"downsample_{level}")(), lengths[level])
+            layout.down(ConvParams(size, size, 3, name=f"downsample_{level}")(), lengths[level])
             for level, size in enumerate(channels[:-1])
         ]
         up = [
-            layout.up(Conv(channels[level - 1], channels[level - 1], 4, name=f"upsample_{level}")(), lengths[level])
+            layout.up(
+                ConvParams(channels[level - 1], channels[level - 1], 4, name=f"upsample_{level}")(), lengths[level]
+            )
             for level in range(1, len(channels))
         ]
         last = self._block(layout, self.dim, self.dim, length, 1, "last")
-        leave = layout.conv(Conv(self.dim, self.action_size, 1, name="leave")(), length)
+        leave = layout.conv(ConvParams(self.dim, self.action_size, 1, name="leave")(), length)
         time = TimeEmbedding(self.time_size, 4 * self.time_size, name="time")()
         film = self._film(condition, channels)
 
-        def predict(x: Float[Array, "B H A"], timestep: Int[Array, "*B"]) -> Float[Array, "B H A"]:
-            codes, remaining = iter(film(time(timestep))), iter(blocks)
+        def predict(x: Float[Array, "B H A"], timestep: Timestep) -> Float[Array, "B H A"]:
+            modulations, remaining = iter(film(time(timestep))), iter(blocks)
             skips = []
 
-            def two_blocks(x):
+            def two_blocks(x: Array) -> Array:
                 for _ in range(2):
-                    x = next(remaining)(x, next(codes))
+                    x = next(remaining)(x, next(modulations))
                 return x
 
             x = layout.enter(x)
@@ -133,7 +145,7 @@ class Unet1d(nn.Module):
         return predict
 
     def _sizes(self, length: int) -> tuple[list[int], list[int]]:
-        """Channels and chunk length of every level."""
+        """Returns channels and chunk length of every level."""
         halvings = 2 ** (len(self.mults) - 1)
         if length % halvings:
             raise ValueError(
@@ -141,44 +153,49 @@ class Unet1d(nn.Module):
             )
         return [self.dim * multiple for multiple in self.mults], [length >> level for level in range(len(self.mults))]
 
-    def _blocks(self, layout, channels: list[int], lengths: list[int]) -> list[Callable]:
-        """Residual blocks in the order in which a chunk meets them, two in every place."""
-        places = []
+    def _blocks(self, layout: type[Layout], channels: list[int], lengths: list[int]) -> list[Block]:
+        """Returns residual blocks in the order in which a chunk passes them, two at every stage."""
+        stages = []
         for level, size in enumerate(channels):
             size_in = channels[level - 1] if level else self.action_size
-            places.append((f"down_{level}", size_in, size, lengths[level], 1))
-        places.append(("middle", channels[-1], channels[-1], lengths[-1], 1))
+            stages.append((f"down_{level}", size_in, size, lengths[level], 1))
+        stages.append(("middle", channels[-1], channels[-1], lengths[-1], 1))
         for level in reversed(range(1, len(channels))):
-            places.append((f"up_{level}", 2 * channels[level], channels[level - 1], lengths[level], 2))
+            stages.append((f"up_{level}", 2 * channels[level], channels[level - 1], lengths[level], 2))
         blocks = []
-        for name, size_in, size, length, parts in places:
+        for name, size_in, size, length, parts in stages:
             blocks.append(self._residual_block(layout, size_in, size, length, parts, f"{name}_0"))
             blocks.append(self._residual_block(layout, size, size, length, 1, f"{name}_1"))
         return blocks
 
-    def _residual_block(self, layout, size_in: int, size: int, length: int, parts: int, name: str) -> Callable:
-        """Two convolutions around a shortcut, modulated in between."""
+    def _residual_block(
+        self, layout: type[Layout], size_in: int, size: int, length: int, parts: int, name: str
+    ) -> Block:
+        """Returns a block of two convolutions around a shortcut, modulated in between."""
         first = self._block(layout, size_in, size, length, parts, f"{name}_first")
         second = self._block(layout, size, size, length, 1, f"{name}_second")
         if size_in == size:
             shortcut = None
         else:
-            shortcut = layout.conv(Conv(size_in, size, 1, name=f"{name}_shortcut")(), length, parts)
+            shortcut = layout.conv(ConvParams(size_in, size, 1, name=f"{name}_shortcut")(), length, parts)
 
-        def apply(x, code):
-            h = second(layout.modulate(first(x), code, length))
+        def apply(x: Array, modulation: Modulation) -> Array:
+            h = second(layout.modulate(first(x), modulation, length))
             return h + (x if shortcut is None else shortcut(x))
 
         return apply
 
-    def _block(self, layout, size_in: int, size: int, length: int, parts: int, name: str) -> Callable:
-        """Convolution, group normalisation, activation."""
-        conv = layout.conv(Conv(size_in, size, self.width, name=f"{name}_conv")(), length, parts)
-        norm = layout.norm(Norm(size, self.groups, self.epsilon, name=f"{name}_norm")(), length)
+    def _block(self, layout: type[Layout], size_in: int, size: int, length: int, parts: int, name: str) -> Layer:
+        """Returns a convolution, group normalization and activation."""
+        conv = layout.conv(ConvParams(size_in, size, self.width, name=f"{name}_conv")(), length, parts)
+        norm = layout.norm(NormParams(size, self.groups, self.epsilon, name=f"{name}_norm")(), length)
         act = activation(self.activation)
         return lambda x: act(norm(conv(x)))
 
-    def _film(self, observation: Float[Array, "B O"], channels: list[int]) -> Callable:
+    def _film(
+        self, observation: Float[Array, "B O"], channels: list[int]
+    ) -> Callable[[Float[Array, "*B E"]], list[Modulation]]:
+        """Returns the modulation of every block as a function of the timestep's embedding."""
         deep = self.film_deep and self.condition_widths is None
         if self.condition_widths is not None:
             *hidden, size = self.condition_widths

@@ -26,7 +26,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work,
         work.folder / "episodes",
         make_actor(context, policy, params),
-        trials=config.attempts,
+        trials=config.max_trials,
         seed=context.seed("collect"),
         split="train",
         source="ppo",

@@ -33,7 +33,7 @@ class PolicyActor:
         self._chunks = 0
 
     def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
-        """Begins new episodes in all N rows."""
+        """Resets all N rows to new episodes."""
         self._seeds, self._chunks = np.asarray(seeds), 0
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:

@@ -37,7 +37,7 @@ class Critic:
         return jax.jit(self.network.init)(init_key(key), jnp.zeros((1, self.input_size)))["params"]
 
     def inputs(self, params: Params, observation: PolicyObservation, features: Features) -> Float[Array, "B I"]:
-        """Returns what it reads of an observation; the value's error does not reach the policy's encoder.
+        """Returns the critic's input of an observation; its gradient does not reach the policy's encoder.
 
         Args:
           params: the policy's.

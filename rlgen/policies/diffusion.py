@@ -51,22 +51,27 @@ class DiffusionPolicy(NetworkPolicy):
 
     @property
     def num_trained_steps(self) -> int:
+        """K: all steps of the chain, or the last `config.diffusion.num_finetuned_steps`."""
         config = self.config.diffusion
         return config.num_steps if config.num_finetuned_steps is None else config.num_finetuned_steps
 
     @property
     def num_frozen_steps(self) -> int:
-        """Steps before the trained ones, which the frozen network takes."""
+        """The number of steps before the trained ones, which the frozen network takes."""
         return self.config.diffusion.num_steps - self.num_trained_steps
 
     @property
     def clamp(self) -> Literal["each", "mean"]:
+        """Each entry's log density is clamped."""
         return "each"
 
     def sample_from(
         self, params: Params, key: PRNGKeyArray | None, features: Features, noise: Noise | None = None
     ) -> PolicySample:
-        """Samples as `Policy.sample_from` says; the steps of the frozen network are not part of the returned chain."""
+        """Samples a chunk for each row; arguments as of `Policy.sample_from`.
+
+        The steps of the frozen network are not part of the returned chain.
+        """
         config, chain = self.config.diffusion, self._chain(self.config.diffusion.eta_train)
         if noise is None:
             noise = sample_noise(key, chain.steps, self.chunk_shape(features))
@@ -80,7 +85,7 @@ class DiffusionPolicy(NetworkPolicy):
         )
 
     def act_from(self, params: Params, key: PRNGKeyArray | None, features: Features) -> Float[Array, "B H A"]:
-        """Acts by the deterministic chain; the key draws its initial noise."""
+        """Denoises by the deterministic chain of `act_chain`; arguments as of `Policy.act_from`."""
         config, chain, shape = self.config.diffusion, self.act_chain, self.chunk_shape(features)
         initial = jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
         if config.sampler == "ddim" or config.act_sampler is not None or key is None:
@@ -99,6 +104,7 @@ class DiffusionPolicy(NetworkPolicy):
         chain_next: Float[Array, "B H A"],
         index: Int[Array, " B"],
     ) -> Float[Array, "B H A"]:
+        """Returns the log density of transitions; arguments as of `Policy.log_prob_from`."""
         chain = self.train_chain
         timestep = jnp.asarray(chain.timestep)[index]
         output = self.predictor(params["net"], features)(chain_prev, timestep)
@@ -112,7 +118,7 @@ class DiffusionPolicy(NetworkPolicy):
     def bc_loss(
         self, params: Params, key: PRNGKeyArray, observation: PolicyObservation, chunk: Float[Array, "B H A"]
     ) -> Float[Array, ""]:
-        """Returns the denoising loss, at timesteps and noise drawn from `key`."""
+        """Returns the denoising loss at random timesteps with random noise; arguments as of `Policy.bc_loss`."""
         config = self.config.diffusion
         key_time, key_noise = jax.random.split(key)
         timestep = jax.random.randint(key_time, chunk.shape[:1], 0, config.train_timesteps)
@@ -129,7 +135,7 @@ class DiffusionPolicy(NetworkPolicy):
         frozen = self.num_frozen_steps if chain.steps == self.config.diffusion.num_steps else 0
         if frozen == 0:
             return denoise(predict, chain, noise, sigma)
-        # A policy that was only cloned is its own base.
+        # A policy that has only been cloned is its own base.
         base = self.predictor(params.get("base", params["net"]), features)
         first = denoise(base, chain.part(0, frozen), noise.part(0, frozen), None if sigma is None else sigma[:frozen])
         rest = noise.part(frozen).replace(initial=first.chunk)

@@ -1,7 +1,7 @@
-"""A policy that draws a chunk from one Gaussian: the baseline, on the network of the diffusion policy.
+"""A policy that samples a chunk from one Gaussian: the baseline, on the network of the diffusion policy.
 
-The U-Net reads an empty chunk at timestep 0 instead of a noisy one, so that both policies have the same network and,
-but for one log variance for each dimension of an action, the same number of parameters.
+The U-Net reads a chunk of zeros at timestep 0 instead of a noisy one, so that both policies have the same network and,
+except for one log variance for each dimension of an action, the same number of parameters.
 """
 
 import math
@@ -30,11 +30,12 @@ class GaussianPolicy(NetworkPolicy):
 
     @property
     def num_trained_steps(self) -> int:
-        """1, the single transition."""
+        """K = 1, the single transition."""
         return 1
 
     @property
     def clamp(self) -> Literal["each", "mean"]:
+        """The mean of the log densities is clamped."""
         return "mean"
 
     @property
@@ -52,8 +53,8 @@ class GaussianPolicy(NetworkPolicy):
         config, net, shape = self.config.gaussian, params["net"], self.chunk_shape(features)
         output = None
         if self.config.network == "mlp":
-            trunk = net["mean"]["trunk"] if self.has_images else net["mean"]
-            flat, output = self.network.apply({"params": trunk}, features)
+            net_params = net["mean"]["trunk"] if self.has_images else net["mean"]
+            flat, output = self.network.apply({"params": net_params}, features)
             mean = flat.reshape(shape)
         else:
             mean = jnp.tanh(self.predictor(net["mean"], features)(jnp.zeros(shape), jnp.zeros((), jnp.int32)))
@@ -64,6 +65,7 @@ class GaussianPolicy(NetworkPolicy):
         return mean, jnp.broadcast_to(clamped_sigma(net["log_variance"], *config.std_range), shape)
 
     def encode(self, params: Params, observation: PolicyObservation) -> Features:
+        """Returns the features that mean and standard deviation are computed from."""
         return super().encode({**params, "net": params["net"]["mean"]}, observation)
 
     def sample_from(
@@ -73,11 +75,14 @@ class GaussianPolicy(NetworkPolicy):
         features: Features,
         noise: Float[Array, "B H A"] | None = None,
     ) -> PolicySample:
-        """Samples as `Policy.sample_from` says; `noise` is standard normal, the chain an empty chunk and the chunk."""
+        """Samples a chunk for each row; arguments as of `Policy.sample_from`.
+
+        `noise` is standard normal. The chain is a chunk of zeros, then the sampled chunk.
+        """
         mean, sigma = self.distribution(params, features)
-        draw = jax.random.normal(key, mean.shape) if noise is None else noise
+        noise = jax.random.normal(key, mean.shape) if noise is None else noise
         limit = self.config.gaussian.clip_noise
-        chunk = mean + sigma * jnp.clip(draw, -limit, limit)
+        chunk = mean + sigma * jnp.clip(noise, -limit, limit)
         return PolicySample(
             chunk=self.to_action(params, chunk),
             chain=jnp.stack([jnp.zeros_like(chunk), chunk], axis=1),
@@ -85,7 +90,7 @@ class GaussianPolicy(NetworkPolicy):
         )
 
     def act_from(self, params: Params, key: PRNGKeyArray | None, features: Features) -> Float[Array, "B H A"]:
-        """Returns the mean."""
+        """Returns the mean; arguments as of `Policy.act_from`, of which `key` is not read."""
         return self.to_action(params, self.distribution(params, features)[0])
 
     def log_prob_from(
@@ -96,15 +101,20 @@ class GaussianPolicy(NetworkPolicy):
         chain_next: Float[Array, "B H A"],
         index: Int[Array, " B"],
     ) -> Float[Array, "B H A"]:
+        """Returns the log density of `chain_next`; arguments as of `Policy.log_prob_from`."""
         return normal_log_prob(chain_next, *self.distribution(params, features))
 
     def entropy(self, params: Params, features: Features) -> Float[Array, ""]:
+        """Returns the mean entropy of an entry of a chunk."""
         return (_ENTROPY_OF_UNIT_NORMAL + jnp.log(self.distribution(params, features)[1])).mean()
 
     def bc_loss(
         self, params: Params, key: PRNGKeyArray, observation: PolicyObservation, chunk: Float[Array, "B H A"]
     ) -> Float[Array, ""]:
-        """Returns minus the mean log density of an entry, less the weighted entropy; `key` is not read."""
+        """Returns minus the mean log density of an entry, minus the weighted entropy.
+
+        Arguments as of `Policy.bc_loss`; `key` is not read.
+        """
         features = self.encode(params, observation)
         clean = normalize_action(params["normalizer"], chunk)
         mean, sigma = self.distribution(params, features)

@@ -41,10 +41,12 @@ class NetworkPolicy(Policy):
 
     @property
     def horizon(self) -> int:
+        """H, the number of actions in a chunk."""
         return self.config.horizon
 
     @property
     def has_images(self) -> bool:
+        """True for a policy that observes images."""
         return self.config.has_images
 
     @property
@@ -64,12 +66,13 @@ class NetworkPolicy(Policy):
 
     @property
     def feature_size(self) -> int:
-        """Length C of a row of features."""
+        """C, the length of a row of features."""
         shape = jax.eval_shape(self._init, jax.eval_shape(lambda: jax.random.key(0)))[1]
         return shape.shape[-1]
 
     def init(self, key: PRNGKeyArray, normalizer: Normalizer | None = None) -> Params:
-        # Compiled, the forward pass that Linen would run to find the shapes falls away.
+        """Returns fresh parameters; without a normalizer observations and actions are used as they are."""
+        # Compiled, so that the forward pass that Linen runs to find the shapes is not executed.
         net = jax.jit(lambda key: self._init(key)[0])(key)
         if normalizer is None:
             normalizer = identity_normalizer(self.observation_size, self.action_size)
@@ -85,6 +88,7 @@ class NetworkPolicy(Policy):
         return self.image_encoder.apply(variables, observation.images, robot_state)
 
     def augment(self, key: PRNGKeyArray, observation: PolicyObservation, shift: int | None = None) -> PolicyObservation:
+        """Shifts images at random and leaves vectors as they are; arguments as of `Policy.augment`."""
         if not self.has_images:
             return observation
         pad = self.config.image_encoder.random_shift if shift is None else shift
@@ -95,12 +99,12 @@ class NetworkPolicy(Policy):
 
         The part of the network that depends on features alone is computed once.
         """
-        trunk = net["trunk"] if self.has_images else net
+        net_params = net["trunk"] if self.has_images else net
         if self.config.compute_dtype == "float32":
-            return self.network.apply({"params": trunk}, features, self.horizon, method="prepare")
+            return self.network.apply({"params": net_params}, features, self.horizon, method="prepare")
         dtype = jnp.dtype(self.config.compute_dtype)
-        trunk = jax.tree.map(lambda leaf: leaf.astype(dtype), trunk)
-        predict = self.network.apply({"params": trunk}, features.astype(dtype), self.horizon, method="prepare")
+        net_params = jax.tree.map(lambda leaf: leaf.astype(dtype), net_params)
+        predict = self.network.apply({"params": net_params}, features.astype(dtype), self.horizon, method="prepare")
         return lambda x, timestep: predict(x.astype(dtype), timestep).astype(jnp.float32)
 
     def to_action(self, params: Params, chunk: Float[Array, "*B H A"]) -> Float[Array, "*B H A"]:

@@ -19,10 +19,10 @@ class Normalizer:
       action_scale: half of that range, floored, or 1.
     """
 
-    observation_offset: Float[Array, " O"]
-    observation_scale: Float[Array, " O"]
-    action_offset: Float[Array, " A"]
-    action_scale: Float[Array, " A"]
+    observation_offset: Float[Array | np.ndarray, " O"]
+    observation_scale: Float[Array | np.ndarray, " O"]
+    action_offset: Float[Array | np.ndarray, " A"]
+    action_scale: Float[Array | np.ndarray, " A"]
 
 
 def identity_normalizer(observation_size: int, action_size: int) -> Normalizer:
@@ -36,8 +36,8 @@ def identity_normalizer(observation_size: int, action_size: int) -> Normalizer:
 
 
 def fit_normalizer(
-    observation: Float[np.ndarray, "M O"],
-    action: Float[np.ndarray, "M A"],
+    observation: Float[Array | np.ndarray, "*M O"],
+    action: Float[Array | np.ndarray, "*N A"],
     observation_floor: float = 1e-2,
     action_floor: float | None = 0.05,
 ) -> Normalizer:
@@ -47,8 +47,8 @@ def fit_normalizer(
     constant among the demonstrations would otherwise swamp the network as soon as a rollout moves it.
 
     Args:
-      observation: observations, in any units; leading axes may be more than one.
-      action: actions in [-1, 1]; leading axes may be more than one.
+      observation: observations, in any units.
+      action: actions in [-1, 1].
       observation_floor: smallest standard deviation divided by.
       action_floor: smallest half range of an action; None leaves actions as they are.
 
@@ -72,7 +72,7 @@ def fit_normalizer(
 
 
 def normalize_observation(
-    normalizer: Normalizer, observation: Float[Array, "*B O"], clip: float = 5.0
+    normalizer: Normalizer, observation: Float[Array | np.ndarray, "*B O"], clip: float = 5.0
 ) -> Float[Array, "*B O"]:
     """Returns observations with mean 0 and standard deviation 1 on the data, clamped.
 
@@ -85,11 +85,15 @@ def normalize_observation(
     return jnp.clip(scaled, -clip, clip)
 
 
-def normalize_action(normalizer: Normalizer, action: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+def normalize_action(
+    normalizer: Normalizer, action: Float[Array | np.ndarray, "*B A"]
+) -> Float[Array | np.ndarray, "*B A"]:
     """Returns actions in [-1, 1] on the data."""
     return (action - normalizer.action_offset) / normalizer.action_scale
 
 
-def unnormalize_action(normalizer: Normalizer, action: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+def unnormalize_action(
+    normalizer: Normalizer, action: Float[Array | np.ndarray, "*B A"]
+) -> Float[Array | np.ndarray, "*B A"]:
     """Returns the inverse of `normalize_action`."""
     return action * normalizer.action_scale + normalizer.action_offset

@@ -51,23 +51,23 @@ def iterate_population(
     Raises:
       NonFiniteError: something of one of them is not finite or far too large.
     """
-    begin = time.perf_counter()
-    rollouts = collect_population(policy, critic, config, states, env, seeds, observe)
     start = time.perf_counter()
+    rollouts = collect_population(policy, critic, config, states, env, seeds, observe)
+    update_start = time.perf_counter()
     pairs = zip(unstack(states), rollouts, strict=True)
     prepared = [prepare(policy, config, state, rollout) for state, rollout in pairs]
     states, metrics = update_population(
         policy, critic, config, stack([state for state, _ in prepared]), stack([samples for _, samples in prepared])
     )
     by_expert = [{name: float(array[expert]) for name, array in metrics.items()} for expert in range(len(seeds))]
-    seconds = rollouts[0].seconds | {"update": time.perf_counter() - start}
+    seconds = rollouts[0].seconds | {"update": time.perf_counter() - update_start}
     finished = []
     for expert, (state, values, rollout) in enumerate(zip(unstack(states), by_expert, rollouts, strict=True)):
         try:
             check_update(int(values.pop("nonfinite")), int(values.pop("nonfinite_minibatch")))
         except NonFiniteError as error:
             raise NonFiniteError(f"expert {expert}: {error.quantity}", error.problem) from None
-        finished.append(finish(state, values, rollout, seconds, time.perf_counter() - begin))
+        finished.append(finish(state, values, rollout, seconds, time.perf_counter() - start))
     return stack([state for state, _ in finished]), [values for _, values in finished]
 
 

@@ -64,15 +64,15 @@ def iterate(
     Raises:
       NonFiniteError: something is not finite or far too large; the message names what was the first.
     """
-    begin = time.perf_counter()
-    rollout = collect(policy, critic, config, state, env, observe, seed, on_chunk)
     start = time.perf_counter()
+    rollout = collect(policy, critic, config, state, env, observe, seed, on_chunk)
+    update_start = time.perf_counter()
     state, samples = prepare(policy, config, state, rollout)
     state, metrics = update(policy, critic, config, state, samples)
     metrics = {name: float(value) for name, value in metrics.items()}
     check_update(int(metrics.pop("nonfinite")), int(metrics.pop("nonfinite_minibatch")))
-    seconds = rollout.seconds | {"update": time.perf_counter() - start}
-    return finish(state, metrics, rollout, seconds, time.perf_counter() - begin)
+    seconds = rollout.seconds | {"update": time.perf_counter() - update_start}
+    return finish(state, metrics, rollout, seconds, time.perf_counter() - start)
 
 
 @struct.dataclass
@@ -195,12 +195,12 @@ def _epoch(
     count, rows, together = minibatch_shape(config, policy, chunks)
     order = jax.random.permutation(key, chunks * steps // together)[: count * rows].reshape(count, rows)
 
-    def minibatch(carry, drawn: Int[Array, " b"]):
+    def minibatch(carry, pairs: Int[Array, " b"]):
         state, (failure, done) = carry
         if together == steps:
-            row, index = drawn, jnp.broadcast_to(jnp.arange(steps), (rows, steps))
+            row, index = pairs, jnp.broadcast_to(jnp.arange(steps), (rows, steps))
         else:
-            row, index = drawn // steps, (drawn % steps)[:, None]
+            row, index = pairs // steps, (pairs % steps)[:, None]
         picked = select(policy, config, samples, row, index)
         state, metrics, found = _optimizer_step(policy, critic, config, state, picked, train_actor)
         done = done + (failure == 0)
@@ -383,7 +383,7 @@ def finish(
 def first_episode_success(terminated: Bool[np.ndarray, "T N"], truncated: Bool[np.ndarray, "T N"]) -> float:
     """Returns the fraction of environments whose first episode of the rollout reached the goal.
 
-    Unfinished ones did not. Later episodes do not count: a success is short, so that counting all would favour it.
+    Unfinished ones did not. Later episodes do not count: a success is short, so that counting all would favor it.
     """
     ended = terminated | truncated
     first = np.argmax(ended, axis=0)

@@ -65,7 +65,7 @@ class Rollout:
 
     @property
     def control_steps(self) -> int:
-        """Control steps of all environments."""
+        """The number of control steps of all environments."""
         return int(self.transitions.control_steps.sum())
 
 
@@ -243,6 +243,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Measures the time spent in the `with` block."""
         start = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Append-only metrics, one JSON object a line."""
+"""Metrics of a training: a file of JSON lines, and copies for TensorBoard and Weights & Biases."""
 
 import json
 import struct
@@ -13,20 +13,20 @@ from rlgen.data.formats.rlds.tfrecord import frame
 
 
 class Sink(Protocol):
-    """Hears every line as well."""
+    """A receiver of every line of metrics."""
 
     def write(self, line: dict[str, Any]) -> None:
-        """Takes a line in."""
+        """Receives a line: `step`, and values by name."""
 
 
 class Metrics:
-    """The metrics of one stage.
+    """An append-only file of the metrics of one stage, one JSON object a line.
 
     Args:
       path: the file.
-      keep: lines whose `step` is above this are dropped first; a stage that goes on from a checkpoint
-        writes them again.
-      sinks: hear every line that is written.
+      keep: lines whose `step` is above this are dropped first; a stage that resumes from a checkpoint writes them
+        again.
+      sinks: receive every line that is written.
     """
 
     def __init__(self, path: Path, *, keep: int, sinks: Sequence[Sink] = ()):
@@ -43,7 +43,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a metrics file; a line that was cut off is left out."""
+    """Returns all complete lines of a metrics file; a last line that was cut off is left out."""
     if not Path(path).is_file():
         return []
     lines = []
@@ -59,13 +59,13 @@ NAME = "events.out.tfevents.0.rlgen"
 
 
 class EventWriter:
-    """Appends scalars to one event file; `start` begins it anew with what is known already."""
+    """A TensorBoard event file of scalars; `start` writes it anew with earlier lines."""
 
     def __init__(self, folder: Path):
         self._path = Path(folder) / NAME
 
     def start(self, lines: list[dict]) -> None:
-        """Writes the file again with metrics lines that have a `step`."""
+        """Writes the file anew with metrics lines, which have a `step`."""
         first = _event(time.time(), version="brain.Event:2")
         records = [first, *(_event(time.time(), int(line["step"]), scalars(line)) for line in lines)]
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,18 +78,21 @@ class EventWriter:
 
 
 def scalars(line: Mapping) -> dict[str, float]:
-    """The numbers of a metrics line by tag; those of a nested rate get its name in front, seconds are grouped."""
+    """Returns the values of a metrics line by tag.
+
+    Values of a nested rate get its name as a prefix; tags of seconds are grouped.
+    """
     found: dict[str, float] = {}
     for name, value in line.items():
         if isinstance(value, Mapping):
-            found |= {f"{name}/{tag}": number for tag, number in scalars(value).items()}
+            found |= {f"{name}/{tag}": nested for tag, nested in scalars(value).items()}
         elif isinstance(value, int | float) and name != "step":
             found[name.replace("seconds_", "seconds/", 1)] = float(value)
     return found
 
 
-def _event(moment: float, step: int = 0, values: Mapping[str, float] | None = None, version: str = "") -> bytes:
-    record = b"\x09" + struct.pack("<d", moment) + b"\x10" + _varint(step)
+def _event(wall_time: float, step: int = 0, values: Mapping[str, float] | None = None, version: str = "") -> bytes:
+    record = b"\x09" + struct.pack("<d", wall_time) + b"\x10" + _varint(step)
     if version:
         record += _bytes_field(3, version.encode())
     if values:
@@ -101,16 +104,17 @@ def _event(moment: float, step: int = 0, values: Mapping[str, float] | None = No
     return record
 
 
-def _bytes_field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+def _bytes_field(field: int, content: bytes) -> bytes:
+    """Returns a field of bytes of a protocol buffer."""
+    return bytes([field << 3 | 2]) + _varint(len(content)) + content
 
 
-def _varint(number: int) -> bytes:
+def _varint(value: int) -> bytes:
     encoded = bytearray()
-    while number > 127:
-        encoded.append(number & 127 | 128)
-        number >>= 7
-    encoded.append(number)
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
     return bytes(encoded)
 
 
@@ -120,10 +124,15 @@ def _framed(record: bytes) -> bytes:
 
 
 class WandbLog:
-    """One run of a project; a stage that goes on from a checkpoint goes on in the same one."""
+    """A run of a Weights & Biases project; a stage that resumes from a checkpoint resumes the same run."""
 
     def __init__(self, project: str, name: str, config: dict[str, Any]):
-        """Starts, or goes on with, the run `name`.
+        """Starts or resumes a run.
+
+        Args:
+          project: name of the project.
+          name: name of the run, which identifies it.
+          config: stored with the run.
 
         Raises:
           UserError: the package is not installed.
@@ -131,7 +140,7 @@ class WandbLog:
         try:
             import wandb
         except ImportError as error:
-            raise UserError("wandb is not installed; `pip install rlgen[wandb]`, or leave --wandb away") from error
+            raise UserError("wandb is not installed; `pip install rlgen[wandb]`, or leave out --wandb") from error
         self._run = wandb.init(project=project, name=name, id=name, config=config, resume="allow")
 
     def write(self, line: dict[str, Any]) -> None:
