@@ -320,7 +320,7 @@ class CollectConfig:
 
     episodes: int = 50
     """Successful episodes to keep."""
-    attempts: int = 200
+    max_trials: int = 200
     """Episodes after which collection gives up."""
 
 

@@ -32,7 +32,7 @@ class ImageEncoder(nn.Module):
     ) -> Float[Array, "B C"]:
         """Returns features of each camera, then the robot's state; images are in [0, 255]."""
         batch, cameras = images.shape[:2]
-        grid = self._backbone()(images.reshape(batch * cameras, *images.shape[2:]))
+        grid = self._backbone()(jnp.asarray(images).reshape(batch * cameras, *images.shape[2:]))
         grid = grid.reshape(batch, cameras, *grid.shape[1:])
         features = [self._head(camera, grid[:, camera], robot_state) for camera in range(cameras)]
         return jnp.concatenate([*features, robot_state], axis=-1).astype(jnp.float32)

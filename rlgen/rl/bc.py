@@ -54,13 +54,13 @@ class BCState:
 
 
 def chunk_data(
-    observations: Sequence[Float[np.ndarray, "T O"]], actions: Sequence[Float[np.ndarray, "T A"]], horizon: int
+    observations: Sequence[Float[np.ndarray, "_ O"]], actions: Sequence[Float[np.ndarray, "_ A"]], horizon: int
 ) -> BCData:
     """Cuts a chunk from every step of every episode; past an episode's end its last action is repeated.
 
     Args:
-      observations: for each episode, the observation before each action.
-      actions: for each episode, the commanded actions.
+      observations: for each episode, the observation before each action, `[T, O]`.
+      actions: for each episode, the commanded actions, `[T, A]`.
       horizon: actions in a chunk, H.
 
     Raises:

@@ -12,7 +12,8 @@ import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Shaped
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.diffusion.samplers import clamp_log_prob
@@ -21,11 +22,11 @@ Clamp = Literal["each", "mean"]
 
 
 def gae(
-    reward: Float[Array, "T N"],
-    value: Float[Array, "T N"],
-    next_value: Float[Array, "T N"],
-    terminated: Bool[Array, "T N"],
-    truncated: Bool[Array, "T N"],
+    reward: Float[ArrayLike, "T N"],
+    value: Float[ArrayLike, "T N"],
+    next_value: Float[ArrayLike, "T N"],
+    terminated: Shaped[ArrayLike, "T N"],
+    truncated: Shaped[ArrayLike, "T N"],
     gamma: float,
     lam: float,
 ) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:

@@ -62,7 +62,7 @@ def check_update(nonfinite: int, minibatch: int) -> None:
         raise NonFiniteError(name, f"is not finite{limit} in minibatch {minibatch} of the update")
 
 
-def check_finite(**arrays: np.ndarray) -> None:
+def check_finite(**arrays: Array | np.ndarray) -> None:
     """Raises `NonFiniteError` for the first array, in order, that is not finite."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():

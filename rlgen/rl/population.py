@@ -16,12 +16,11 @@ from jaxtyping import PyTree
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.libero.envs.image_observer import Observe, observe_vector
-from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.policies.base import Policy
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import NonFiniteError, check_update
 from rlgen.rl.ppo import Samples, finish, prepare, run_update
-from rlgen.rl.rollout import Rollout, RolloutFunctions, run_chunks, sample_and_value, value
+from rlgen.rl.rollout import Rollout, RolloutEnv, RolloutFunctions, run_chunks, sample_and_value, value
 from rlgen.rl.train_state import PPOState, policy_params
 
 
@@ -30,7 +29,7 @@ def iterate_population(
     critic: Critic,
     config: PPOConfig,
     states: PPOState,
-    env: VectorEnv,
+    env: RolloutEnv,
     seeds: Sequence[int],
     observe: Observe = observe_vector,
 ) -> tuple[PPOState, list[dict[str, float]]]:
@@ -76,7 +75,7 @@ def collect_population(
     critic: Critic,
     config: PPOConfig,
     states: PPOState,
-    env: VectorEnv,
+    env: RolloutEnv,
     seeds: Sequence[int],
     observe: Observe = observe_vector,
 ) -> list[Rollout]:

@@ -19,12 +19,11 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.libero.envs.image_observer import Observe, observe_vector
-from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.policies.base import Policy, PolicyObservation
 from rlgen.policies.critic import Critic
 from rlgen.rl import losses
 from rlgen.rl.numerics import check_finite, check_update, first_nonfinite
-from rlgen.rl.rollout import Rollout, collect
+from rlgen.rl.rollout import Rollout, RolloutEnv, collect
 from rlgen.rl.train_state import (
     PPOState,
     actor_optimizer,
@@ -41,7 +40,7 @@ def iterate(
     critic: Critic,
     config: PPOConfig,
     state: PPOState,
-    env: VectorEnv,
+    env: RolloutEnv,
     seed: int,
     on_chunk: Callable[[int], None] | None = None,
     observe: Observe = observe_vector,
@@ -121,11 +120,11 @@ def prepare(policy: Policy, config: PPOConfig, state: PPOState, rollout: Rollout
     advantage, returns = losses.gae(reward, steps.value, steps.next_value, *ends, config.gamma, config.gae_lambda)
     check_finite(scaled_reward=reward, advantage=advantage, returns=returns)
 
-    def flat(array: Array) -> Array:
-        array = np.asarray(array)
+    def flat(array: Array | np.ndarray) -> Array:
+        values = np.asarray(array)
         # Images stay bytes; anything else is single precision.
-        array = array if array.dtype == np.uint8 else array.astype(np.float32)
-        return jnp.asarray(array.reshape(-1, *array.shape[2:]))
+        values = values if values.dtype == np.uint8 else values.astype(np.float32)
+        return jnp.asarray(values.reshape(-1, *values.shape[2:]))
 
     arrays = (steps.observation, steps.chain, steps.log_prob, advantage, returns, steps.value)
     samples = Samples(*jax.tree.map(flat, arrays))
@@ -344,7 +343,7 @@ def _optimizer_step(
 @partial(jax.jit, static_argnames="policy")
 def _sample_teacher(
     policy: Policy, state: PPOState, key: PRNGKeyArray, observation: PolicyObservation
-) -> Float[Array, "M K+1 H A"]:
+) -> Float[Array, "M points H A"]:
     """Samples a chain of the cloned policy for each observation."""
     params = {**policy_params(state), "net": state.base}
 

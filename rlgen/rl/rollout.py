@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from rlgen.configs.schema import PPOConfig
 from rlgen.core.types import Observation
 from rlgen.libero.envs.image_observer import ImageObserver, Observe
-from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.envs.vector_env import ChunkResult
 from rlgen.policies.base import Features, Params, Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import check_finite
@@ -23,6 +23,41 @@ from rlgen.rl.train_state import PPOState, policy_params
 
 # Observations encoded at a time where nothing is differentiated; more only need more memory.
 ENCODED_AT_ONCE = 128
+
+
+@runtime_checkable
+class ResettableScene(Protocol):
+    """A scene with reset states for training; `libero.scenes.scene.Scene` is one."""
+
+    @property
+    def training_states(self) -> Float[np.ndarray, "M D"]:
+        """The reset states."""
+        ...
+
+
+@runtime_checkable
+class RolloutEnv(Protocol):
+    """A vector environment as far as rollouts use it; `libero.envs.vector_env.VectorEnv` is one."""
+
+    @property
+    def num_envs(self) -> int:
+        """N, the number of environments."""
+        ...
+
+    @property
+    def scenes(self) -> Sequence[ResettableScene]:
+        """The scene of each environment."""
+        ...
+
+    def reset(self, initial_states: Float[np.ndarray, "N D"], /) -> Observation:
+        """Starts an episode in every environment."""
+        ...
+
+    def step(
+        self, chunks: Float[np.ndarray, "N H 7"], /, *, reset_states: Float[np.ndarray, "N D"] | None = None
+    ) -> ChunkResult:
+        """Runs one chunk; where an episode ends in it, the next one starts from its row of `reset_states`."""
+        ...
 
 
 class Transition(NamedTuple):
@@ -87,7 +122,7 @@ def collect(
     critic: Critic,
     config: PPOConfig,
     state: PPOState,
-    env: VectorEnv,
+    env: RolloutEnv,
     observe: Observe,
     seed: int,
     on_chunk: Callable[[int], None] | None = None,
@@ -122,7 +157,7 @@ def collect(
 def run_chunks(
     functions: RolloutFunctions,
     config: PPOConfig,
-    env: VectorEnv,
+    env: RolloutEnv,
     observe: Observe,
     generators: Sequence[np.random.Generator],
     on_chunk: Callable[[int], None] | None = None,
@@ -258,7 +293,7 @@ def _observe_final(
     return observe(final)
 
 
-def _sample_reset_states(env: VectorEnv, generators: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
+def _sample_reset_states(env: RolloutEnv, generators: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
     """Draws reset states for training, each from those of its own scene."""
     each = env.num_envs // len(generators)
     blocks = []

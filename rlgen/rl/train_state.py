@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
@@ -175,7 +176,7 @@ def init_scaler(environments: int) -> RewardScaler:
 def scale_rewards(
     scaler: RewardScaler,
     reward: Float[Array, "T N"],
-    first: Bool[Array, "T N"],
+    first: Bool[ArrayLike, "T N"],
     gamma: float = 0.99,
     clip: float = 10.0,
     epsilon: float = 1e-8,
@@ -198,7 +199,7 @@ def scale_rewards(
         running = reward + gamma * (1 - first) * running
         return running, running
 
-    running, sums = jax.lax.scan(step, scaler.running, (reward, first.astype(reward.dtype)))
+    running, sums = jax.lax.scan(step, scaler.running, (reward, jnp.asarray(first, reward.dtype)))
     mean, variance, count = _merge(scaler, sums)
     scaled = jnp.clip(reward / jnp.sqrt(variance + epsilon), -clip, clip)
     return RewardScaler(running=running, mean=mean, variance=variance, count=count), scaled

@@ -13,7 +13,7 @@ def test_calls_match_golden():
     np.testing.assert_allclose(start, golden["init_var_mean_count"], rtol=1e-6)
     for call in calls:
         want = below(golden, call)
-        reward, first = (jnp.asarray(want[name].T, jnp.float32) for name in ("reward", "first"))
+        reward, first = jnp.asarray(want["reward"].T, jnp.float32), want["first"].T.astype(bool)
         scaler, scaled = scale_rewards(scaler, reward, first)
         np.testing.assert_allclose(scaled.T, want["out"], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(scaler.running, want["ret"], rtol=1e-5, atol=1e-6)

@@ -69,5 +69,5 @@ def test_eight_devices_and_then_two_processes_train_as_one_device(tmp_path):
     ],
 )
 def test_large_arrays_are_cut_along_their_longest_fitting_axis(shape, wanted):
-    assert sharding.partition_spec(shape, 4, 4) == wanted
-    assert sharding.partition_spec(shape, 4, 1) == PartitionSpec()
+    assert sharding.cut_spec(shape, 4, 4) == wanted
+    assert sharding.cut_spec(shape, 4, 1) == PartitionSpec()
