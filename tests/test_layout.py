@@ -29,6 +29,7 @@ OWNERS = {
 NOBODY = {"torch", "ray", "robomimic", "transformers"}
 PURE = {"nets", "diffusion"}
 PURE_IMPORTS = {
+    "abc",
     "chex",
     "jax",
     "flax",

@@ -11,7 +11,8 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
-from rlgen.diffusion.schedules import AnyArray, Chain
+from rlgen.core.arrays import AnyArray
+from rlgen.diffusion.schedules import Chain
 
 # The network at a point and a training timestep, one for all chunks; or at the time of a flow.
 Predict = Callable[[Float[Array, "B H A"], Shaped[Array, ""]], Float[Array, "B H A"]]

@@ -16,9 +16,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from rlgen.core.arrays import AnyArray
+
 Prediction = Literal["eps", "x0", "v"]
-# Chains and schedules are made with NumPy, and are JAX arrays behind a transformation.
-AnyArray = Array | np.ndarray
 
 
 @struct.dataclass

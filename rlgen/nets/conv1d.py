@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from rlgen.core.arrays import AnyArray
 from rlgen.nets.layers import Modulation
 
 
@@ -33,7 +33,7 @@ def neighborhoods(x: Float[Array, "B H I"], width: int) -> Float[Array, "B H {wi
 
 
 @jax.custom_vjp
-def convolve(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
+def convolve(x: Float[Array, "B H I"], kernel: Float[AnyArray, "width I O"]) -> Float[Array, "B H O"]:
     """Computes the cross-correlation with a kernel of odd width; the chunk is padded with zeros."""
     return _correlate(x, kernel)
 
@@ -53,7 +53,7 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 @custom_vmap
-def _correlate(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
+def _correlate(x: Float[Array, "B H I"], kernel: Float[AnyArray, "width I O"]) -> Float[Array, "B H O"]:
     if x.shape[1] < kernel.shape[0]:
         # XLA's fast path on CPUs does not cover chunks that are shorter than the kernel: ten times the time.
         return _by_products(x, kernel)
@@ -71,11 +71,11 @@ def _correlate_many(axis_size: int, batched: list[bool], x: Array, kernel: Array
     return jax.vmap(_by_products)(x, kernel), True
 
 
-def _by_products(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B H O"]:
+def _by_products(x: Float[Array, "B H I"], kernel: Float[AnyArray, "width I O"]) -> Float[Array, "B H O"]:
     return _multiply(neighborhoods(x, kernel.shape[0]), kernel.reshape(-1, kernel.shape[2]))
 
 
-def convolve_down(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -> Float[Array, "B (H+1)//2 O"]:
+def convolve_down(x: Float[Array, "B H I"], kernel: Float[AnyArray, "width I O"]) -> Float[Array, "B (H+1)//2 O"]:
     """Computes the cross-correlation of stride 2, which halves the chunk; the chunk is padded with zeros.
 
     Dropping every second output costs less than the gradient of a strided convolution would.
@@ -83,7 +83,7 @@ def convolve_down(x: Float[Array, "B H I"], kernel: Float[Array, "width I O"]) -
     return convolve(x, kernel)[:, ::2]
 
 
-def convolve_up(x: Float[Array, "B H I"], kernel: Float[Array, "4 I O"]) -> Float[Array, "B 2*H O"]:
+def convolve_up(x: Float[Array, "B H I"], kernel: Float[AnyArray, "4 I O"]) -> Float[Array, "B 2*H O"]:
     """Computes the transposed convolution of width 4, stride 2, padding 1, which doubles the chunk.
 
     Output 2j is x[j-1] times tap 3 plus x[j] times tap 1; output 2j+1 is x[j] times tap 2 plus x[j+1] times tap 0.
@@ -100,7 +100,7 @@ def convolve_up(x: Float[Array, "B H I"], kernel: Float[Array, "4 I O"]) -> Floa
     return convolve(x, pairs).reshape(batch, 2 * length, kernel.shape[2])
 
 
-def conv_matrix(kernel: Float[Array, "width I O"], length: int, stride: int = 1) -> Float[Array, "{length}*I M"]:
+def conv_matrix(kernel: Float[AnyArray, "width I O"], length: int, stride: int = 1) -> Float[Array, "{length}*I M"]:
     """Returns the matrix of a whole convolution, from a flat chunk `[H*I]` to a flat result `[H_out*O]`.
 
     Args:
@@ -112,12 +112,14 @@ def conv_matrix(kernel: Float[Array, "width I O"], length: int, stride: int = 1)
     return _matrix_of_taps(kernel, np.arange(length)[:, None] - stride * outputs + kernel.shape[0] // 2)
 
 
-def conv_transpose_matrix(kernel: Float[Array, "4 I O"], length: int) -> Float[Array, "{length}*I 2*{length}*O"]:
+def conv_transpose_matrix(kernel: Float[AnyArray, "4 I O"], length: int) -> Float[Array, "{length}*I 2*{length}*O"]:
     """Returns the matrix of `convolve_up`, from a flat chunk `[H*I]` to a flat result `[2*H*O]`."""
     return _matrix_of_taps(kernel, np.arange(2 * length) - 2 * np.arange(length)[:, None] + 1)
 
 
-def _matrix_of_taps(kernel: Float[Array, "width I O"], taps: Int[np.ndarray, "H H_out"]) -> Float[Array, "H*I H_out*O"]:
+def _matrix_of_taps(
+    kernel: Float[AnyArray, "width I O"], taps: Int[np.ndarray, "H H_out"]
+) -> Float[Array, "H*I H_out*O"]:
     """Puts tap `taps[h, j]` where position h meets output j, and zeros where there is no such tap."""
     width, size_in, size_out = kernel.shape
     picks = (taps[..., None] == np.arange(width)).astype(np.float32)
@@ -136,15 +138,15 @@ Layer = Callable[[Array], Array]
 class ConvWeights(NamedTuple):
     """A convolution's kernel and bias."""
 
-    kernel: Float[Array, "width I O"]
-    bias: Float[Array, " O"]
+    kernel: Float[AnyArray, "width I O"]
+    bias: Float[AnyArray, " O"]
 
 
 class NormWeights(NamedTuple):
     """A group normalization's scale and bias, its number of groups, and what is added to the variance."""
 
-    scale: Float[Array, " C"]
-    bias: Float[Array, " C"]
+    scale: Float[AnyArray, " C"]
+    bias: Float[AnyArray, " C"]
     groups: int
     epsilon: float
 
@@ -319,12 +321,12 @@ class Flat(Layout):
         return x * scale + shift
 
 
-def _affine(matrix: Float[Array, "N M"], bias: Float[Array, " O"], length: int) -> Layer:
+def _affine(matrix: Float[Array, "N M"], bias: Float[AnyArray, " O"], length: int) -> Layer:
     repeated = _repeat(bias, length)
     return lambda x: x @ matrix + repeated
 
 
-def _repeat(values: Float[Array, "*B C"], length: int) -> Float[Array, "*B {length}*C"]:
+def _repeat(values: Float[AnyArray, "*B C"], length: int) -> Float[Array, "*B {length}*C"]:
     """Repeats channels for every position, by a product: XLA would fuse a copy and then not vectorize its reader."""
     channels = values.shape[-1]
     return _exact(values, np.tile(np.eye(channels, dtype=np.float32), (1, length)))
@@ -336,6 +338,6 @@ def _group_averages(channels: int, groups: int) -> Float[np.ndarray, "{channels}
     return np.kron(np.eye(groups), np.full((size, size), 1 / size)).astype(np.float32)
 
 
-def _exact(x: Float[Array, "*B N"], matrix: Float[ArrayLike, "N M"]) -> Float[Array, "*B M"]:
+def _exact(x: Float[AnyArray, "*B N"], matrix: Float[AnyArray, "N M"]) -> Float[Array, "*B M"]:
     """Computes a product at full precision on every device."""
     return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Kernel = Float[Array, "k k I O"]
+from rlgen.core.arrays import AnyArray
+
+Kernel = Float[AnyArray, "k k I O"]
 
 
 class Conv(nn.Module):
@@ -49,7 +51,7 @@ def convolve(x: Float[Array, "B h w I"], kernel: Kernel, stride: int) -> Float[A
     return _correlate(x, kernel, stride)
 
 
-def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+def _forward(x: Array, kernel: AnyArray, stride: int) -> tuple[Array, tuple[Array, AnyArray]]:
     return convolve(x, kernel, stride), (x, kernel)
 
 
@@ -62,7 +64,7 @@ def _backward(stride: int, saved: tuple[Array, Array], cotangent: Array) -> tupl
 convolve.defvjp(_forward, _backward)
 
 
-def _correlate(x: Array, kernel: Array, stride: int) -> Array:
+def _correlate(x: Array, kernel: AnyArray, stride: int) -> Array:
     padding = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")

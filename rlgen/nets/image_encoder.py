@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from rlgen.configs.schema import ImageEncoderConfig
+from rlgen.core.arrays import AnyArray
 from rlgen.nets.conv2d import Conv, max_pool
 
 
@@ -27,9 +28,7 @@ class ImageEncoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, images: Shaped[Array | np.ndarray, "B V h w 3"], robot_state: Float[Array, "B P"]
-    ) -> Float[Array, "B C"]:
+    def __call__(self, images: Shaped[AnyArray, "B V h w 3"], robot_state: Float[Array, "B P"]) -> Float[Array, "B C"]:
         """Returns features of each camera, then the robot's state; images are in [0, 255]."""
         batch, cameras = images.shape[:2]
         grid = self._backbone()(jnp.asarray(images).reshape(batch * cameras, *images.shape[2:]))

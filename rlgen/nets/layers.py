@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from rlgen.core.arrays import AnyArray
+
 # Of every row, or one for all; a training timestep, or the time of a flow.
 Timestep = Int[Array, "*B"] | Float[Array, "*B"]
 # Scale and shift of every channel.
@@ -59,7 +61,7 @@ class Affine(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, *sizes: int) -> tuple[Sequence[Float[Array, "I features"]], Float[Array, " features"]]:
+    def __call__(self, *sizes: int) -> tuple[Sequence[Float[Array, "_ features"]], Float[AnyArray, " features"]]:
         """Returns one kernel for each piece of the input, and the bias.
 
         Args:

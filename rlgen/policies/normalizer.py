@@ -5,6 +5,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from rlgen.core.arrays import AnyArray
 from rlgen.core.errors import UserError
 
 
@@ -19,10 +20,10 @@ class Normalizer:
       action_scale: half of that range, floored, or 1.
     """
 
-    observation_offset: Float[Array | np.ndarray, " O"]
-    observation_scale: Float[Array | np.ndarray, " O"]
-    action_offset: Float[Array | np.ndarray, " A"]
-    action_scale: Float[Array | np.ndarray, " A"]
+    observation_offset: Float[AnyArray, " O"]
+    observation_scale: Float[AnyArray, " O"]
+    action_offset: Float[AnyArray, " A"]
+    action_scale: Float[AnyArray, " A"]
 
 
 def identity_normalizer(observation_size: int, action_size: int) -> Normalizer:
@@ -36,8 +37,8 @@ def identity_normalizer(observation_size: int, action_size: int) -> Normalizer:
 
 
 def fit_normalizer(
-    observation: Float[Array | np.ndarray, "*M O"],
-    action: Float[Array | np.ndarray, "*N A"],
+    observation: Float[AnyArray, "*M O"],
+    action: Float[AnyArray, "*N A"],
     observation_floor: float = 1e-2,
     action_floor: float | None = 0.05,
 ) -> Normalizer:
@@ -72,7 +73,7 @@ def fit_normalizer(
 
 
 def normalize_observation(
-    normalizer: Normalizer, observation: Float[Array | np.ndarray, "*B O"], clip: float = 5.0
+    normalizer: Normalizer, observation: Float[AnyArray, "*B O"], clip: float = 5.0
 ) -> Float[Array, "*B O"]:
     """Returns observations with mean 0 and standard deviation 1 on the data, clamped.
 
@@ -85,15 +86,11 @@ def normalize_observation(
     return jnp.clip(scaled, -clip, clip)
 
 
-def normalize_action(
-    normalizer: Normalizer, action: Float[Array | np.ndarray, "*B A"]
-) -> Float[Array | np.ndarray, "*B A"]:
+def normalize_action(normalizer: Normalizer, action: Float[AnyArray, "*B A"]) -> Float[AnyArray, "*B A"]:
     """Returns actions in [-1, 1] on the data."""
     return (action - normalizer.action_offset) / normalizer.action_scale
 
 
-def unnormalize_action(
-    normalizer: Normalizer, action: Float[Array | np.ndarray, "*B A"]
-) -> Float[Array | np.ndarray, "*B A"]:
+def unnormalize_action(normalizer: Normalizer, action: Float[AnyArray, "*B A"]) -> Float[AnyArray, "*B A"]:
     """Returns the inverse of `normalize_action`."""
     return action * normalizer.action_scale + normalizer.action_offset

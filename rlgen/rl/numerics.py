@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from rlgen.core.arrays import AnyArray
+
 # In the order in which they follow from one another within a minibatch.
 QUANTITIES = (
     "log_prob",
@@ -62,7 +64,7 @@ def check_update(nonfinite: int, minibatch: int) -> None:
         raise NonFiniteError(name, f"is not finite{limit} in minibatch {minibatch} of the update")
 
 
-def check_finite(**arrays: Array | np.ndarray) -> None:
+def check_finite(**arrays: AnyArray) -> None:
     """Raises `NonFiniteError` for the first array, in order, that is not finite."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():

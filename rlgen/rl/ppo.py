@@ -18,6 +18,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
+from rlgen.core.arrays import AnyArray
 from rlgen.libero.envs.image_observer import Observe, observe_vector
 from rlgen.policies.base import Policy, PolicyObservation
 from rlgen.policies.critic import Critic
@@ -120,7 +121,7 @@ def prepare(policy: Policy, config: PPOConfig, state: PPOState, rollout: Rollout
     advantage, returns = losses.gae(reward, steps.value, steps.next_value, *ends, config.gamma, config.gae_lambda)
     check_finite(scaled_reward=reward, advantage=advantage, returns=returns)
 
-    def flat(array: Array | np.ndarray) -> Array:
+    def flat(array: AnyArray) -> Array:
         values = np.asarray(array)
         # Images stay bytes; anything else is single precision.
         values = values if values.dtype == np.uint8 else values.astype(np.float32)

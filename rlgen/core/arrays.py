@@ -1,0 +1,7 @@
+"""Types of arrays."""
+
+import numpy as np
+from jaxtyping import Array
+
+AnyArray = Array | np.ndarray
+"""What JAX computes with: its own arrays, or NumPy's, as chains, normalizers and loaded parameters are."""
