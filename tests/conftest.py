@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from array_types import check_arrays
+from compiling import QUICKLY, compile_quickly
 from sampling import UNIT
 from shared import shared_dir
 
@@ -31,12 +32,23 @@ BUTTER = "libero_object/pick_up_the_butter_and_place_it_in_the_basket"
 KEPT_DAYS = 3
 
 
+def is_below(item: pytest.Item, names: tuple[str, ...]) -> bool:
+    """Returns whether a test is in one of these folders and files below `tests`."""
+    return item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(names)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is `unit`, before `-m` selects."""
     for item in items:
-        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(UNIT):
+        if is_below(item, UNIT):
             item.add_marker(pytest.mark.unit)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Sets how hard JAX tries when it compiles, before fixtures are set up."""
+    compile_quickly(is_below(item, QUICKLY))
 
 
 def builder_key() -> str:

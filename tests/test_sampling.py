@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from compiling import QUICKLY
 from sampling import UNIT, sample, sampled
 
 from rlgen.libero.tasks.suites import Task, all_tasks
@@ -31,6 +32,6 @@ def test_all_tasks_are_parameters_and_the_sample_is_not_slow():
     assert {parameter.values[0] for parameter in parameters if not parameter.marks} == set(sample())
 
 
-@pytest.mark.parametrize("name", UNIT)
-def test_what_is_marked_unit_is_there(name):
+@pytest.mark.parametrize("name", [*UNIT, *QUICKLY])
+def test_what_is_chosen_by_its_name_is_there(name):
     assert (Path(__file__).parent / name).exists()
