@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import chex
 import jax
@@ -34,7 +36,7 @@ class Noise:
 
     def part(self, start: int, stop: int | None = None) -> "Noise":
         """Returns the randomness of steps `start` to `stop`."""
-        return self.replace(steps=self.steps[start:stop])
+        return replace(self, steps=self.steps[start:stop])
 
 
 @struct.dataclass
@@ -137,7 +139,7 @@ def denoise(
     elif clip_noise is not None:
         step_noise = jnp.clip(step_noise, -clip_noise, clip_noise)
 
-    def step(carry: tuple[Array, Array | None], inputs: tuple[Array, ...]):
+    def step(carry: tuple[Array, Any], inputs: tuple[Array, ...]):
         x, last = carry
         index, timestep, scale, added = inputs
         x0 = _clamped_x0(chain, index, x, predict(x, timestep), clip_x0)
@@ -167,7 +169,7 @@ LOG_PROB_RANGE = (-5.0, 2.0)
 
 
 def normal_log_prob(
-    x: Float[ArrayLike, "*#S"], mean: Float[ArrayLike, "*#S"], sigma: Float[ArrayLike, "*#S"]
+    x: Float[AnyArray, "*#S"], mean: Float[ArrayLike, "*#S"], sigma: Float[ArrayLike, "*#S"]
 ) -> Float[Array, "*S"]:
     """Returns the log density of independent normals, one for each entry.
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from rlgen.core.arrays import AnyArray
 
@@ -129,23 +129,44 @@ def ddpm_chain(schedule: Schedule, prediction: Prediction = "eps") -> Chain:
     return make_chain(timestep, signal, cleaner, np.sqrt(np.maximum(variance, 1e-20)), coef_x0, coef_x, prediction)
 
 
-def make_chain(timestep, signal, cleaner, sigma, coef_x0, coef_x, prediction: Prediction, coef_last=None) -> Chain:
+def make_chain(
+    timestep: Shaped[np.ndarray, " K"],
+    signal: Float[np.ndarray, " K"],
+    cleaner: Float[np.ndarray, " K"],
+    sigma: Float[np.ndarray, " K"],
+    coef_x0: Float[np.ndarray, " K"],
+    coef_x: Float[np.ndarray, " K"],
+    prediction: Prediction,
+    coef_last: Float[np.ndarray, " K"] | None = None,
+) -> Chain:
     """Returns a chain of arrays `[K]`, given cleanest first.
 
     Args:
-      timestep: as of `Chain`, likewise the others.
+      timestep: the training timestep that the network is given; arrays as of `Chain`.
       signal: `alpha_bar`.
       cleaner: `alpha_bar_prev`.
       sigma: standard deviation of the transition.
       coef_x0: weight of the clean chunk in the mean.
-      coef_x: weight of the present point in the mean.
+      coef_x: weight of the current point in the mean.
       prediction: what the network's output means.
       coef_last: weight of the clean chunk predicted at the step before; zeros by default.
     """
+
+    def noisiest_first(array: np.ndarray) -> Float[np.ndarray, " K"]:
+        return array[::-1].astype(np.float32)
+
     x0_from_x, x0_from_output = _x0_coefficients(signal, prediction)
-    coef_last = np.zeros_like(signal) if coef_last is None else coef_last
-    arrays = (signal, cleaner, sigma, x0_from_x, x0_from_output, coef_x0, coef_x, coef_last)
-    return Chain(timestep[::-1].astype(np.int32), *(array[::-1].astype(np.float32) for array in arrays))
+    return Chain(
+        timestep=timestep[::-1].astype(np.int32),
+        alpha_bar=noisiest_first(signal),
+        alpha_bar_prev=noisiest_first(cleaner),
+        sigma=noisiest_first(sigma),
+        x0_from_x=noisiest_first(x0_from_x),
+        x0_from_output=noisiest_first(x0_from_output),
+        coef_x0=noisiest_first(coef_x0),
+        coef_x=noisiest_first(coef_x),
+        coef_last=noisiest_first(np.zeros_like(signal) if coef_last is None else coef_last),
+    )
 
 
 def _x0_coefficients(signal: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +219,7 @@ def regression_target(
 
 
 def denoising_loss(
-    predict: Callable[[Float[Array, "B H A"], Int[Array, " B"]], Float[Array, "B H A"]],
+    predict: Callable[[Float[Array, "B H A"], Int[AnyArray, " B"]], Float[Array, "B H A"]],
     schedule: Schedule,
     x0: Float[AnyArray, "B H A"],
     noise: Float[AnyArray, "B H A"],

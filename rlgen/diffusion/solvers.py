@@ -91,7 +91,7 @@ def flow_chain(steps: int, method: str = "euler") -> Chain:
     return _flow(now, then, np.tile([-2 * half_step, -half_step], steps), np.tile([0.0, half_step], steps))
 
 
-def _flow(now, then, coef_x0, coef_last) -> Chain:
+def _flow(now: np.ndarray, then: np.ndarray, coef_x0: np.ndarray, coef_last: np.ndarray) -> Chain:
     """Returns a chain with time as noise level: of the signal's variance (1 - t)^2 / ((1 - t)^2 + t^2) is left."""
     ones, zeros = np.ones_like(now), np.zeros_like(now)
     signal, cleaner = ((1 - t) ** 2 / ((1 - t) ** 2 + t**2) for t in (now, then))

@@ -58,7 +58,9 @@ def _correlate(x: Float[Array, "B H I"], kernel: Float[AnyArray, "width I O"]) -
         # XLA's fast path on CPUs does not cover chunks that are shorter than the kernel: ten times the time.
         return _by_products(x, kernel)
     padding = kernel.shape[0] // 2
-    return jax.lax.conv_general_dilated(x, kernel, (1,), [(padding, padding)], dimension_numbers=("NHC", "HIO", "NHC"))
+    return jax.lax.conv_general_dilated(
+        x, jnp.asarray(kernel), (1,), [(padding, padding)], dimension_numbers=("NHC", "HIO", "NHC")
+    )
 
 
 @_correlate.def_vmap
@@ -127,7 +129,7 @@ def _matrix_of_taps(
     return matrix.reshape(taps.shape[0] * size_in, taps.shape[1] * size_out)
 
 
-def _multiply(x: Float[Array, "B H N"], matrix: Float[Array, "N O"]) -> Float[Array, "B H O"]:
+def _multiply(x: Float[Array, "B H N"], matrix: Float[AnyArray, "N O"]) -> Float[Array, "B H O"]:
     batch, length, size = x.shape
     return (x.reshape(batch * length, size) @ matrix).reshape(batch, length, -1)
 

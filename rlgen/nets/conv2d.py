@@ -67,7 +67,7 @@ convolve.defvjp(_forward, _backward)
 def _correlate(x: Array, kernel: AnyArray, stride: int) -> Array:
     padding = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, jnp.asarray(kernel), (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rlgen.core.arrays import AnyArray
 
 # Of every row, or one for all; a training timestep, or the time of a flow.
-Timestep = Int[Array, "*B"] | Float[Array, "*B"]
+Timestep = Int[AnyArray, "*B"] | Float[AnyArray, "*B"]
 # Scale and shift of every channel.
 Modulation = tuple[Float[Array, "B _"], Float[Array, "B _"]]
 
@@ -77,6 +78,18 @@ def affine(layer: Affine, size: int) -> Callable[[Array], Array]:
     """Returns the layer as a function of one input of `size`."""
     (kernel,), bias = layer(size)
     return lambda x: x @ kernel + bias
+
+
+def apply_network(network: nn.Module, params: Any, *inputs: Any, method: str | None = None) -> Any:
+    """Returns the output of a network for given parameters and inputs.
+
+    Args:
+      network: the module.
+      params: its parameters.
+      *inputs: arguments of the method.
+      method: name of the method that is called; `__call__` by default.
+    """
+    return network.apply({"params": params}, *inputs, method=method)
 
 
 def init_key(key: PRNGKeyArray) -> PRNGKeyArray:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rlgen.configs.schema import CriticConfig
-from rlgen.nets.layers import init_key
+from rlgen.nets.layers import apply_network, init_key
 from rlgen.nets.mlp import ResidualMLP
 from rlgen.policies.base import Features, Params, PolicyObservation
 from rlgen.policies.network import NetworkPolicy
@@ -50,7 +50,7 @@ class Critic:
 
     def value(self, net: Any, inputs: Float[Array, "*B I"]) -> Float[Array, "*B"]:
         """Returns the expected discounted return, in units of the scaled reward."""
-        return self.network.apply({"params": net}, inputs)[..., 0]
+        return apply_network(self.network, net, inputs)[..., 0]
 
 
 def make_critic(policy: NetworkPolicy) -> Critic:

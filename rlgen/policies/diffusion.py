@@ -1,6 +1,6 @@
 """A policy that denoises action chunks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -74,6 +74,8 @@ class DiffusionPolicy(NetworkPolicy):
         """
         config, chain = self.config.diffusion, self._chain(self.config.diffusion.eta_train)
         if noise is None:
+            if key is None:
+                raise ValueError("neither a key nor noise: expected one of them to sample a chunk")
             noise = sample_noise(key, chain.steps, self.chunk_shape(features))
         path = self._denoise(params, features, chain, noise, floored_sigma(chain, config.sigma_min_sample))
         sigma = floored_sigma(self.train_chain, config.sigma_min_logprob)[:, None, None, None]
@@ -138,7 +140,7 @@ class DiffusionPolicy(NetworkPolicy):
         # A policy that has only been cloned is its own base.
         base = self.predictor(params.get("base", params["net"]), features)
         first = denoise(base, chain.part(0, frozen), noise.part(0, frozen), None if sigma is None else sigma[:frozen])
-        rest = noise.part(frozen).replace(initial=first.chunk)
+        rest = replace(noise.part(frozen), initial=first.chunk)
         return denoise(predict, chain.part(frozen), rest, None if sigma is None else sigma[frozen:])
 
     def _chain(self, eta: float) -> Chain:

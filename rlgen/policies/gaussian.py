@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.diffusion.samplers import normal_log_prob
+from rlgen.nets.layers import apply_network
 from rlgen.nets.mlp import GaussianMLP, clamped_sigma, squashed_sigma
 from rlgen.policies.base import Features, Params, PolicyObservation, PolicySample
 from rlgen.policies.network import NetworkPolicy
@@ -51,10 +52,10 @@ class GaussianPolicy(NetworkPolicy):
     def distribution(self, params: Params, features: Features) -> tuple[Float[Array, "B H A"], Float[Array, "B H A"]]:
         """Returns mean and standard deviation of the chunk of each row, in units of normalized actions."""
         config, net, shape = self.config.gaussian, params["net"], self.chunk_shape(features)
-        output = None
+        output: Any = None
         if self.config.network == "mlp":
             net_params = net["mean"]["trunk"] if self.has_images else net["mean"]
-            flat, output = self.network.apply({"params": net_params}, features)
+            flat, output = apply_network(self.network, net_params, features)
             mean = flat.reshape(shape)
         else:
             mean = jnp.tanh(self.predictor(net["mean"], features)(jnp.zeros(shape), jnp.zeros((), jnp.int32)))
@@ -80,7 +81,10 @@ class GaussianPolicy(NetworkPolicy):
         `noise` is standard normal. The chain is a chunk of zeros, then the sampled chunk.
         """
         mean, sigma = self.distribution(params, features)
-        noise = jax.random.normal(key, mean.shape) if noise is None else noise
+        if noise is None:
+            if key is None:
+                raise ValueError("neither a key nor noise: expected one of them to sample a chunk")
+            noise = jax.random.normal(key, mean.shape)
         limit = self.config.gaussian.clip_noise
         chunk = mean + sigma * jnp.clip(noise, -limit, limit)
         return PolicySample(

@@ -7,11 +7,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from rlgen.configs.schema import PolicyConfig
 from rlgen.nets.image_encoder import ImageEncoder, random_shift
-from rlgen.nets.layers import init_key
+from rlgen.nets.layers import Timestep, apply_network, init_key
 from rlgen.nets.mlp import DiffusionMLP
 from rlgen.nets.unet1d import Unet1d
 from rlgen.policies.base import Features, Params, Policy, PolicyObservation
@@ -22,7 +22,7 @@ from rlgen.policies.normalizer import (
     unnormalize_action,
 )
 
-Predict = Callable[[Float[Array, "B H A"], Int[Array, "*B"]], Float[Array, "B H A"]]
+Predict = Callable[[Float[Array, "B H A"], Timestep], Float[Array, "B H A"]]
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ class NetworkPolicy(Policy):
             return normalize_observation(params["normalizer"], observation)
         size = self.config.image_encoder.robot_state_size
         robot_state = normalize_observation(params["normalizer"], observation.vector)[..., :size]
-        variables = {"params": params["net"]["encoder"]}
-        return self.image_encoder.apply(variables, observation.images, robot_state)
+        return apply_network(self.image_encoder, params["net"]["encoder"], observation.images, robot_state)
 
     def augment(self, key: PRNGKeyArray, observation: PolicyObservation, shift: int | None = None) -> PolicyObservation:
         """Shifts images at random and leaves vectors as they are; arguments as of `Policy.augment`."""
@@ -101,10 +100,10 @@ class NetworkPolicy(Policy):
         """
         net_params = net["trunk"] if self.has_images else net
         if self.config.compute_dtype == "float32":
-            return self.network.apply({"params": net_params}, features, self.horizon, method="prepare")
+            return apply_network(self.network, net_params, features, self.horizon, method="prepare")
         dtype = jnp.dtype(self.config.compute_dtype)
         net_params = jax.tree.map(lambda leaf: leaf.astype(dtype), net_params)
-        predict = self.network.apply({"params": net_params}, features.astype(dtype), self.horizon, method="prepare")
+        predict = apply_network(self.network, net_params, features.astype(dtype), self.horizon, method="prepare")
         return lambda x, timestep: predict(x.astype(dtype), timestep).astype(jnp.float32)
 
     def to_action(self, params: Params, chunk: Float[Array, "*B H A"]) -> Float[Array, "*B H A"]:

@@ -1,6 +1,7 @@
 """Behaviour cloning of a policy: many optimizer steps a call, and a state that resumes to the same bits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import BCConfig
+from rlgen.core.arrays import AnyArray
 from rlgen.core.errors import UserError
 from rlgen.core.types import ImageObservation
 from rlgen.policies.base import Params, Policy, PolicyObservation
@@ -29,7 +31,7 @@ class BCData:
     """
 
     observation: PolicyObservation
-    chunk: Float[Array, "M H A"]
+    chunk: Float[AnyArray, "M H A"]
 
 
 @struct.dataclass
@@ -127,14 +129,14 @@ def train_steps(
     """
     optimizer = _optimizer(config)
 
-    def step(state: BCState, _):
+    def step(state: BCState, _: None) -> tuple[BCState, dict[str, Array]]:
         key_batch, key_loss = jax.random.split(jax.random.fold_in(state.key, state.step))
         rows = jax.random.randint(key_batch, (config.batch,), 0, data.chunk.shape[0])
         observation, chunk = jax.tree.map(lambda array: jnp.asarray(array)[rows], (data.observation, data.chunk))
         if policy.has_images:
             observation = policy.augment(jax.random.fold_in(key_loss, 1), observation)
 
-        def loss_of(net):
+        def loss_of(net: Any) -> Float[Array, ""]:
             return policy.bc_loss({"net": net, "normalizer": state.normalizer}, key_loss, observation, chunk)
 
         loss, grads = jax.value_and_grad(loss_of)(state.net)
@@ -144,7 +146,7 @@ def train_steps(
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(net, state.ema, 1 - decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return state.replace(net=net, ema=ema, optimizer=opt_state, step=state.step + 1), metrics
+        return replace(state, net=net, ema=ema, optimizer=opt_state, step=state.step + 1), metrics
 
     state, metrics = jax.lax.scan(step, state, length=count)
     return state, jax.tree.map(jnp.mean, metrics)

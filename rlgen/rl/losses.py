@@ -55,7 +55,7 @@ def gae(
     delta = reward + gamma * jnp.where(terminated, 0, next_value) - value
     keep = gamma * lam * ~(terminated | truncated)
 
-    def step(trace, inputs):
+    def step(trace: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         delta, keep = inputs
         trace = delta + keep * trace
         return trace, trace

@@ -8,15 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.libero.envs.image_observer import Observe, observe_vector
-from rlgen.policies.base import Policy
+from rlgen.policies.base import Params, Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import NonFiniteError, check_update
 from rlgen.rl.ppo import Samples, finish, prepare, run_update
@@ -142,12 +143,22 @@ def unstack(tree: PyTree) -> list[PyTree]:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _sample(policy, critic, shift, params, critic_params, keys, observation):
+def _sample(
+    policy: Policy,
+    critic: Critic,
+    shift: int,
+    params: Params,
+    critic_params: Any,
+    keys: Array,
+    observation: PolicyObservation,
+) -> tuple[PolicySample, Array, PolicyObservation]:
     return jax.vmap(partial(sample_and_value, policy, critic, shift))(params, critic_params, keys, observation)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _value(policy, critic, params, critic_params, observation):
+def _value(
+    policy: Policy, critic: Critic, params: Params, critic_params: Any, observation: PolicyObservation
+) -> Float[Array, "E N"]:
     return jax.vmap(partial(value, policy, critic))(params, critic_params, observation)
 
 

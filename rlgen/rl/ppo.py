@@ -7,6 +7,7 @@ run resumes from its state alone.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -131,8 +132,14 @@ def prepare(policy: Policy, config: PPOConfig, state: PPOState, rollout: Rollout
     samples = Samples(*jax.tree.map(flat, arrays))
     if config.bc_weight > 0:
         key = jax.random.fold_in(jax.random.fold_in(state.key, 2), state.iteration)
-        samples = samples.replace(teacher=_sample_teacher(policy, state, key, samples.observation))
-    return state.replace(scaler=scaler), samples
+        samples = replace(samples, teacher=_sample_teacher(policy, state, key, samples.observation))
+    return replace(state, scaler=scaler), samples
+
+
+# The first failure (see `numerics.first_nonfinite`), and the number of minibatches before it.
+_Nonfinite = tuple[Int[Array, ""], Int[Array, ""]]
+# Epochs done, the state, failures, and metrics of the last epoch.
+_EpochCarry = tuple[Int[Array, ""], PPOState, _Nonfinite, dict[str, Array]]
 
 
 def run_update(
@@ -156,15 +163,15 @@ def run_update(
     key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.iteration)
     train_actor = state.iteration >= config.critic_warmup
 
-    def epoch(carry):
+    def epoch(carry: tuple[Array, PPOState, _Nonfinite, Any]) -> tuple[PPOState, _Nonfinite, dict[str, Array]]:
         index, state, nonfinite, _ = carry
         return _epoch(policy, critic, config, state, samples, jax.random.fold_in(key, index), train_actor, nonfinite)
 
-    def step(carry):
+    def step(carry: _EpochCarry) -> _EpochCarry:
         state, nonfinite, metrics = epoch(carry)
         return carry[0] + 1, state, nonfinite, metrics
 
-    def another(carry):
+    def another(carry: _EpochCarry) -> Bool[Array, ""]:
         index, _, nonfinite, metrics = carry
         near = True if config.target_kl is None else (index == 0) | (metrics["approx_kl"] <= config.target_kl)
         return (index < config.epochs) & near & (nonfinite[0] == 0)
@@ -188,14 +195,16 @@ def _epoch(
     samples: Samples,
     key: PRNGKeyArray,
     train_actor: Bool[Array, ""],
-    nonfinite: tuple[Array, Array],
-) -> tuple[PPOState, tuple[Array, Array], dict[str, Array]]:
+    nonfinite: _Nonfinite,
+) -> tuple[PPOState, _Nonfinite, dict[str, Array]]:
     """Passes over all pairs in a new order; `nonfinite` is the first failure and the minibatches before it."""
     chunks, steps = samples.advantage.shape[0], policy.num_trained_steps
     count, rows, together = minibatch_shape(config, policy, chunks)
     order = jax.random.permutation(key, chunks * steps // together)[: count * rows].reshape(count, rows)
 
-    def minibatch(carry, pairs: Int[Array, " b"]):
+    def minibatch(
+        carry: tuple[PPOState, _Nonfinite], pairs: Int[Array, " b"]
+    ) -> tuple[tuple[PPOState, _Nonfinite], dict[str, Array]]:
         state, (failure, done) = carry
         if together == steps:
             row, index = pairs, jnp.broadcast_to(jnp.arange(steps), (rows, steps))
@@ -330,9 +339,9 @@ def _optimizer_step(
     net, opt_state = jax.tree.map(
         lambda new, old: jnp.where(train_actor, new, old), moved, (state.net, state.actor_optimizer)
     )
-    state = state.replace(net=net, actor_optimizer=opt_state)
+    state = replace(state, net=net, actor_optimizer=opt_state)
     updates, opt_state = critic_optimizer(config, policy).update(grads["critic"], state.critic_optimizer, state.critic)
-    state = state.replace(critic=optax.apply_updates(state.critic, updates), critic_optimizer=opt_state)
+    state = replace(state, critic=optax.apply_updates(state.critic, updates), critic_optimizer=opt_state)
     metrics |= {
         "actor_grad_norm": optax.tree.norm(grads["net"]),
         "critic_grad_norm": optax.tree.norm(grads["critic"]),
@@ -369,7 +378,7 @@ def finish(
       total: seconds of all of it; what is none of the parts is called waiting.
     """
     steps = int(state.control_steps) + rollout.control_steps
-    state = state.replace(iteration=state.iteration + 1, control_steps=jnp.asarray(steps, jnp.int32))
+    state = replace(state, iteration=state.iteration + 1, control_steps=jnp.asarray(steps, jnp.int32))
     seconds = seconds | {"waiting": max(0.0, total - sum(seconds.values()))}
     transitions = rollout.transitions
     metrics |= {

@@ -1,7 +1,6 @@
 """The state of a PPO training: parameters, optimizers, and the scale of rewards."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -16,8 +15,6 @@ from rlgen.configs.schema import PPOConfig
 from rlgen.policies.base import Params, Policy
 from rlgen.policies.critic import Critic
 from rlgen.policies.normalizer import Normalizer
-
-LearningRate = Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
 @struct.dataclass
@@ -143,7 +140,7 @@ def minibatch_shape(config: PPOConfig, policy: Policy, chunks: int) -> tuple[int
     return available // rows, rows, together
 
 
-def cosine(peak: float, end: float, steps: int, warmup: int = 0) -> LearningRate:
+def cosine(peak: float, end: float, steps: int, warmup: int = 0) -> optax.Schedule:
     """Returns a learning rate that rises linearly from `end` to `peak`, then falls as half a cosine to `end`.
 
     Not `optax.warmup_cosine_decay_schedule`, whose values differ from these in the last bit.
@@ -157,11 +154,11 @@ def cosine(peak: float, end: float, steps: int, warmup: int = 0) -> LearningRate
     if not 0 <= warmup < steps:
         raise ValueError(f"{warmup} warm-up steps of {steps}: expected fewer than all, and not below 0")
 
-    def rate(step):
+    def rate(step: ArrayLike) -> Float[Array, ""]:
         rising = end + (peak - end) * step / max(warmup, 1)
         fraction = jnp.clip((step - warmup) / (steps - warmup), 0, 1)
         falling = end + (peak - end) * 0.5 * (1 + jnp.cos(math.pi * fraction))
-        return jnp.where(step < warmup, rising, falling)
+        return jnp.where(jnp.less(step, warmup), rising, falling)
 
     return rate
 
@@ -194,7 +191,7 @@ def scale_rewards(
     chex.assert_rank([reward, first], 2)
     chex.assert_equal_shape([reward, first])
 
-    def step(running, inputs):
+    def step(running: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         reward, first = inputs
         running = reward + gamma * (1 - first) * running
         return running, running
