@@ -1,4 +1,4 @@
-"""Compiling takes most of the time of many tests, whose programs run for moments: for these it is told not to try hard.
+"""Compiling takes most of the time of many tests, whose programs run for moments: for these it does not optimize.
 
 Without optimizations sums differ in the last digits, so what was compiled so is forgotten before other tests run: they
 would get it for the functions that both call.

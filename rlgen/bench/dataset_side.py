@@ -55,7 +55,7 @@ def synthetic_episodes(count: int, steps: int, image_size: int) -> Iterator[Data
 
 
 def _moving_camera(random: np.random.Generator, steps: int, size: int) -> UInt8[np.ndarray, "T h w 3"]:
-    """Returns images of a camera that moves along a scene of coloured boxes over a gradient."""
+    """Returns images of a camera that moves along a scene of colored boxes over a gradient."""
     wide = 2 * size
     rows, columns = np.mgrid[0:size, 0:wide]
     scene = np.stack([rows * 120 / size + 60, columns * 90 / wide + 70, (rows + columns) * 40 / wide + 90], axis=2)

@@ -26,7 +26,7 @@ GARBAGE: tuple[bytes | str, ...] = (
     b"",
     "a text",
     wire.pack([1, 2, 3]),
-    wire.pack({"prompt": "no pictures"}),
+    wire.pack({"prompt": "no images"}),
     wire.pack({b"__ndarray__": True, b"data": b"\0", b"dtype": "<f8", b"shape": [1 << 40]}),
 )
 

@@ -63,7 +63,7 @@ def upgrade(value: dict[str, Any], format: int) -> dict[str, Any]:
 
 def upgrade_assets(record: dict[str, Any]) -> dict[str, Any]:
     """Returns the record of a run's object assets under the names of this version."""
-    return {**record, "kind": "placeholder" if record["kind"] == "stand-in" else record["kind"]}
+    return {**record, "kind": "placeholder" if record["kind"] == "stand-in" else record["kind"]}  # codespell:ignore
 
 
 def _hashable(entry: Any) -> Any:

@@ -57,7 +57,7 @@ class ImageEncoderConfig:
     robot_state_size: int = 8
     """Leading numbers of the observation vector that a policy with images reads: the robot's own state."""
     random_shift: int = 4
-    """Largest random shift of images in behaviour cloning, pixels."""
+    """Largest random shift of images in behavior cloning, pixels."""
 
     def __post_init__(self) -> None:
         if self.backbone not in ("resnet", "vit"):
@@ -119,7 +119,7 @@ class GaussianConfig:
     residual: bool = True
     """Residual blocks in the MLP."""
     bc_entropy_weight: float = 0.0
-    """Weight of the entropy in behaviour cloning."""
+    """Weight of the entropy in behavior cloning."""
     clip_noise: float = 3.0
     """Draws are clamped to this many standard deviations."""
 
@@ -191,7 +191,7 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class BCConfig:
-    """Behaviour cloning."""
+    """Behavior cloning."""
 
     episodes: int = 8
     """Demonstrations to clone, the longest quarter left out; PPO does the rest."""

@@ -96,7 +96,8 @@ def success_rate(policy: Mapping[str, Any]) -> dict[str, Any] | str:
     recorded = policy.get("recorded", {})
     if recorded.get("attempts"):
         rate = SuccessRate(min(recorded["demonstrations"], recorded["attempts"]), recorded["attempts"])
-        return {"on": "the attempts that these episodes are the successes of", **rate.to_json()}
+        basis = "the attempts that these episodes are the successes of"  # codespell:ignore
+        return {"on": basis, **rate.to_json()}
     return "not recorded"
 
 

@@ -178,7 +178,9 @@ class SuiteExport:
             lengths=lengths,
             size=rendering.image_size,
             version=options.version,
-            description=f"Episodes of {self._suite}. Pictures: {RENDERER_NOTES[rendering.renderer]}.",
+            # Datasets of earlier versions have these words.
+            description=f"Episodes of {self._suite}. "
+            f"Pictures: {RENDERER_NOTES[rendering.renderer]}.",  # codespell:ignore
             fingerprint=self._fingerprint(exported),
             overwrite=options.overwrite,
             executor=executor,

@@ -254,7 +254,8 @@ def _facts(
     titles = [f"{index + 1}: {_title(folder)}" for index, folder in enumerate(folders)]
 
     def of_each(key: str) -> dict[str, Any]:
-        return {title: card.get(key, "not told") for title, card in zip(titles, cards, strict=True)}
+        unknown = "not told"  # codespell:ignore
+        return {title: card.get(key, unknown) for title, card in zip(titles, cards, strict=True)}
 
     tasks: dict[str, Counter] = {}
     for one in selected:

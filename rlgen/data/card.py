@@ -29,7 +29,7 @@ HEADINGS = {
     "mujoco": "MuJoCo",
     "assets": "Assets",
     "view": "View",
-    "picture_size": "Picture size",
+    "picture_size": "Picture size",  # codespell:ignore
     "versions": "Versions",
     "quality": "Quality",
     "licence": "Licence",

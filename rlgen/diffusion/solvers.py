@@ -106,7 +106,7 @@ def _evenly_spaced(ratio: Float[np.ndarray, " K"], first: int, steps: int) -> np
         return np.array([last])
     wanted = np.linspace(ratio[first], ratio[last], steps)
     nearest = np.abs(ratio[:, None] - wanted).argmin(axis=0)
-    # Where the schedule is too coarse to tell neighbours apart they are pushed to free places, from both ends.
+    # Where the schedule is too coarse to tell neighbors apart they are pushed to free places, from both ends.
     index = np.arange(steps)
     nearest = np.maximum.accumulate(nearest - index) + index
     room = last - (steps - 1 - index)

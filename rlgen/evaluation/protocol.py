@@ -43,7 +43,7 @@ class Protocol:
             **{_STORED.get(name, name): value for name, value in dataclasses.asdict(self).items()},
             "initial_states": "stored, in order",
             "settling_steps": SETTLE_STEPS,
-            "rotation": "pictures turned by 180 degrees",
+            "rotation": "pictures turned by 180 degrees",  # codespell:ignore
             "success": "the benchmark's goal predicate after any control step",
             "horizons": HORIZONS,
         }

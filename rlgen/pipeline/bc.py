@@ -1,4 +1,4 @@
-"""The stage `bc`: behaviour cloning of the policy on the demonstrations."""
+"""The stage `bc`: behavior cloning of the policy on the demonstrations."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.policy import gather
 from rlgen.pipeline.policy import make_actor as make_policy_actor
 
-# Names of folders and keys of results; the demonstrator is the scripted expert.
+# Names of folders and keys of results; `demonstrator` is the scripted expert.
 ACTORS = ("demonstrator", "bc", "ppo", "vla")
 
 

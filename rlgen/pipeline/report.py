@@ -125,7 +125,7 @@ def _write_figures(context: Context, folder: Path) -> list[FigureFile]:
     return [
         FigureFile(success, "Success", "On the stored initial states; bars are Wilson intervals.", "success"),
         FigureFile(learning, "PPO", "Success and clip fraction over control steps.", "training"),
-        FigureFile(losses, "Losses", "Behaviour cloning and the VLA.", "training"),
+        FigureFile(losses, "Losses", "Behavior cloning and the VLA.", "training"),
         FigureFile(
             quality / "quality.png",
             "Quality",
@@ -133,7 +133,7 @@ def _write_figures(context: Context, folder: Path) -> list[FigureFile]:
             "data",
         ),
         FigureFile(
-            quality / "spread.png", "Consistency", "The y action over normalised time (the paper's figure 7).", "data"
+            quality / "spread.png", "Consistency", "The y action over normalized time (the paper's figure 7).", "data"
         ),
         FigureFile(quality / "paths.png", "Paths", "End-effector paths of both sources.", "data"),
     ]

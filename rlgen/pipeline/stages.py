@@ -90,7 +90,7 @@ class Stage:
 
 STAGES = {
     "demos": Stage(_demos, ("task", "seed", "demos"), "demonstrations, scripted or from a file; successes only"),
-    "bc": Stage(_bc, ("policy", "bc"), "behaviour cloning of the policy on the demonstrations"),
+    "bc": Stage(_bc, ("policy", "bc"), "behavior cloning of the policy on the demonstrations"),
     "ppo": Stage(_ppo, ("ppo",), "PPO, from the cloned policy"),
     "collect": Stage(_collect, ("collect",), "successful episodes of the trained policy, without exploration noise"),
     "export": Stage(_export, ("export",), "the collected episodes with rendered images, as an RLDS dataset"),

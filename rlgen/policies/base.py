@@ -130,7 +130,7 @@ class Policy(ABC):
     def bc_loss(
         self, params: Params, key: PRNGKeyArray, observation: PolicyObservation, chunk: Float[Array, "B H A"]
     ) -> Float[Array, ""]:
-        """Returns the loss of behaviour cloning.
+        """Returns the loss of behavior cloning.
 
         Args:
           params: parameters.

@@ -63,7 +63,7 @@ def fit_normalizer(
             raise UserError(f"0 {name} to fit a normalizer on: expected one or more; collect demonstrations first")
         if not np.isfinite(values).all():
             column = int(np.argwhere(~np.isfinite(values))[0, 1])
-            raise UserError(f"{name} with a value that is not finite in column {column}: mend the data first")
+            raise UserError(f"{name} with a value that is not finite in column {column}: repair the data first")
     offset, scale = np.zeros(action.shape[1]), np.ones(action.shape[1])
     if action_floor is not None:
         low, high = action.min(0), action.max(0)

@@ -134,14 +134,14 @@ def _loss_panel(axes: Axes, key: str, curve: LossCurve) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
     plain_numbers(axes.yaxis)
     axes.set_title(style.name)
-    axes.set_xlabel("optimiser steps")
+    axes.set_xlabel("optimizer steps")
     axes.set_ylabel("mean squared error")
     plain_numbers(axes.xaxis)
     axes.legend()
 
 
 def running_mean(values: Float[np.ndarray, " U"], fraction: float = 0.04) -> Float[np.ndarray, " U"]:
-    """Returns the mean over a centred window of a fraction of the curve, cut off at its ends."""
+    """Returns the mean over a centered window of a fraction of the curve, cut off at its ends."""
     values = np.asarray(values, dtype=np.float64)
     reach = int(fraction * len(values) / 2)
     index = np.arange(len(values))
@@ -180,7 +180,7 @@ def _loss_table(curves: Mapping[str, LossCurve]) -> dict[str, list]:
     return {name: [row[i] for row in rows] for i, name in enumerate(["actor", "split", "step", "loss"])}
 
 
-# Okabe and Ito's, which people with any kind of colour vision tell apart.
+# Okabe and Ito's, which people with any kind of color vision tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
 # Panels in a row; with more, a legend is wider than its panel.

@@ -62,7 +62,7 @@ class SourceQuality:
 
 @dataclass(frozen=True)
 class ActionProfile:
-    """One action over normalised time, 0 at the start and 1 at the end of an episode.
+    """One action over normalized time, 0 at the start and 1 at the end of an episode.
 
     Attributes:
       mean: over episodes, at M equally spaced times.
@@ -111,7 +111,7 @@ def quality_bars(sources: Mapping[str, SourceQuality], styles: Appearances | Non
 def action_profiles(
     profiles: Mapping[str, ActionProfile], action: str = "y", styles: Appearances | None = None
 ) -> Plot:
-    """Plots one action over normalised time: the mean as a line, one standard deviation to each side as a shade.
+    """Plots one action over normalized time: the mean as a line, one standard deviation to each side as a shade.
 
     Args:
       profiles: by source, one panel each on a common scale.

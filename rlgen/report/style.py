@@ -1,4 +1,4 @@
-"""The style of figures, the colours of actors and data sources, and how a figure is saved with its values."""
+"""The style of figures, the colors of actors and data sources, and how a figure is saved with its values."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ _OTHERS = ("#009E73", "#D55E00", "#6A51A3", "#A6761D", "#1B9E9E", _GREY)
 
 @dataclass(frozen=True)
 class Appearance:
-    """Name and colour of an actor or data source, the same in every figure and page.
+    """Name and color of an actor or data source, the same in every figure and page.
 
     Attributes:
       name: of the actor.
@@ -47,13 +47,13 @@ Appearances = Mapping[str, Appearance]
 
 
 def appearance(key: str) -> Appearance:
-    """Returns the appearance of `demonstrator`, `bc`, `ppo` or `vla`; any other key gets its own name in grey.
+    """Returns the appearance of `demonstrator`, `bc`, `ppo` or `vla`; any other key gets its own name in gray.
 
-    The colours are those of Okabe and Ito, which people with any kind of colour vision tell apart.
+    The colors are those of Okabe and Ito, which people with any kind of color vision tell apart.
     """
     match key:
         case "demonstrator" | "demonstrations" | "demos" | "scripted":
-            return Appearance("Demonstrator", "Demonstrations", "#E69F00")
+            return Appearance("Demonstrator", "Demonstrations", "#E69F00")  # codespell:ignore
         case "bc":
             return Appearance("BC", "BC data", "#56B4E9")
         case "ppo" | "rl":
@@ -65,7 +65,7 @@ def appearance(key: str) -> Appearance:
 
 
 def appearances(keys: Iterable[str]) -> dict[str, Appearance]:
-    """Returns the appearances of several sources; unknown ones get different colours, in their order."""
+    """Returns the appearances of several sources; unknown ones get different colors, in their order."""
     found, others = {}, itertools.cycle(_OTHERS)
     for key in keys:
         known = appearance(key)
@@ -178,7 +178,7 @@ def save_table(table: Mapping[str, Sequence[Any]], path: Path) -> Path:
 
 
 def _png_bytes(figure: Figure) -> bytes:
-    """Returns the figure with at most 256 colours: a third of the bytes, and no difference to the eye."""
+    """Returns the figure with at most 256 colors: a third of the bytes, and no difference to the eye."""
     raw = io.BytesIO()
     with report_style():
         figure.savefig(raw, format="png")

@@ -31,19 +31,19 @@ def episode_gif(
     """Returns a looping GIF at the speed of the episode, with a caption and a border that shows the outcome.
 
     The first and the last image are always shown, the last for a second. If the file gets larger than `max_bytes`,
-    colours and then images are dropped until it fits; if no version fits, the smallest is returned.
+    colors and then images are dropped until it fits; if no version fits, the smallest is returned.
 
     Args:
       frames: images in the orientation for people, one for each control step.
       caption: a few words below the image, cut to fit.
-      success: a blue border and a tick if true, an orange one and a cross if false, a grey one if None.
+      success: a blue border and a tick if true, an orange one and a cross if false, a gray one if None.
       size: width of the image, pixels.
       every: one of so many frames is shown.
       control_hz: frames per second of the episode.
       max_bytes: largest size of the file.
 
     Raises:
-      UserError: there are no frames, or they are no 8-bit colour images.
+      UserError: there are no frames, or they are no 8-bit color images.
     """
     frames = np.asarray(frames)
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
@@ -108,7 +108,7 @@ def _framed(frame: UInt8[np.ndarray, "h w 3"], caption: str, success: bool | Non
 
 
 def _draw_outcome(draw: ImageDraw.ImageDraw, right: float, middle: float, success: bool | None) -> float:
-    """Draws a tick or a cross that ends at `right`, for those who see no colours; returns its left end."""
+    """Draws a tick or a cross that ends at `right`, for those who see no colors; returns its left end."""
     if success is None:
         return right
     left = right - 11
@@ -142,7 +142,7 @@ def _encode(images: list[Image.Image], colors: int, milliseconds: int) -> bytes:
 
 
 def _palette(images: list[Image.Image], colors: int) -> Image.Image:
-    """Returns the best colours for eight of the images, and those of the caption, which few pixels have."""
+    """Returns the best colors for eight of the images, and those of the caption, which few pixels have."""
     picked = [images[index] for index in np.linspace(0, len(images) - 1, 8).round().astype(int)]
     sheet = Image.new("RGB", (picked[0].width, sum(image.height for image in picked)))
     for row, image in enumerate(picked):

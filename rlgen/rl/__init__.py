@@ -1,1 +1,1 @@
-"""Behaviour cloning, returns and PPO over the denoising chain."""
+"""Behavior cloning, returns and PPO over the denoising chain."""

@@ -1,4 +1,4 @@
-"""Behaviour cloning of a policy: many optimizer steps a call, and a state that resumes to the same bits."""
+"""Behavior cloning of a policy: many optimizer steps a call, and a state that resumes to the same bits."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -26,7 +26,7 @@ class NonFiniteError(Exception):
     """A quantity that is not finite or far too large, so that training cannot go on.
 
     Attributes:
-      quantity: the first that went.
+      quantity: name of the first such quantity.
       problem: what is wrong with it.
     """
 

@@ -43,7 +43,7 @@ class PPOState:
       critic: the critic's parameters.
       actor_optimizer: state of the policy's AdamW.
       critic_optimizer: state of the critic's AdamW.
-      normalizer: fitted by behaviour cloning, never trained.
+      normalizer: fitted by behavior cloning, never trained.
       scaler: running statistics of the rewards.
       key: the run's randomness; an iteration uses it folded with its own index.
       iteration: iterations done.

@@ -44,10 +44,10 @@ def test_tasks_are_not_compared_with_each_other():
     assert alone.distance.mean is None and alone.ways is None
 
 
-@pytest.mark.parametrize(("centres", "ways"), [((0.0,), 1), ((0.0, 0.3), 2), ((0.0, 0.3, 0.9), 3)])
-def test_ways_are_counted(centres, ways):
-    noise = np.random.default_rng(0).normal(0, 0.002, (len(centres), 8))
-    paths = [line(centre + jitter) for centre, row in zip(centres, noise, strict=True) for jitter in row]
+@pytest.mark.parametrize(("centers", "ways"), [((0.0,), 1), ((0.0, 0.3), 2), ((0.0, 0.3, 0.9), 3)])
+def test_ways_are_counted(centers, ways):
+    noise = np.random.default_rng(0).normal(0, 0.002, (len(centers), 8))
+    paths = [line(center + jitter) for center, row in zip(centers, noise, strict=True) for jitter in row]
     shaken = [path + np.random.default_rng(i).normal(0, 0.004, path.shape) for i, path in enumerate(paths)]
     found = path_diversity(shaken, ["push"] * len(paths))
     assert found.ways == ways

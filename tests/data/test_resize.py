@@ -24,7 +24,7 @@ def test_it_equals_jaxs_up_to_rounding(kernel, height, width, size, hard):
     got = resize_image(given, size, kernel)
     assert got.dtype == np.uint8 and got.shape == (size, size, 3)
     assert np.abs(got - np.clip(exact, 0, 255)).max() <= 0.53
-    assert (got == np.clip(np.round(exact), 0, 255)).mean() > 0.8  # the others are ties and their neighbours
+    assert (got == np.clip(np.round(exact), 0, 255)).mean() > 0.8  # the others are ties and their neighbors
 
 
 @pytest.mark.parametrize(("size", "side"), [(256, 224), (40, 17), (12, 30)])

@@ -19,7 +19,7 @@ def still(chain) -> Noise:
 
 
 def gaussian_denoiser(prediction: str):
-    """The exact network for data of deviation SPREAD around 0; it is told the signal's share as its timestep."""
+    """The exact network for data of standard deviation SPREAD around 0; its timestep is the signal's fraction."""
 
     def predict(x, signal):
         noise = 1 - signal

@@ -250,7 +250,7 @@ def test_the_fingerprint_depends_on_contents_and_not_on_path_or_time(tmp_path, t
     (copy / BUTTER).write_text(text.replace("0.0381", "0.0382"))
     assert fingerprint(copy) != key
     (copy / BUTTER).write_text(text)
-    (copy / "stable_hope_objects/butter/face.png").write_bytes(b"another picture")
+    (copy / "stable_hope_objects/butter/face.png").write_bytes(b"another image")
     assert fingerprint(copy) != key
 
 

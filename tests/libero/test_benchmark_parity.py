@@ -89,7 +89,7 @@ def test_a_task_is_the_benchmarks(pair):
 
 @pytest.mark.parametrize("task", sampled())
 def test_observations_are_the_benchmarks(pair):
-    """Every name and number but the pictures, after each of twenty steps."""
+    """Every name and number but the images, after each of twenty steps."""
     scene, seen = pair
     model, data = scene.model, mujoco.MjData(scene.model)
     start = scene.stored_states[int(seen["start"])]

@@ -181,9 +181,9 @@ def test_each_object_has_the_benchmarks_outline_mass_and_sites(placeholders, nam
     bodies = [model.body_mass.argmax() for model in (ours, real)]
     assert ours.body_mass[bodies[0]] == pytest.approx(real.body_mass[bodies[1]], rel=0.02)
     if name not in FIXED:
-        # The benchmark's plate has one piece of its rim twice, which puts its centre of mass 5 mm off its axis.
-        centres = [data.subtree_com[0] - data.body("object").xpos for data in (here, there)]
-        np.testing.assert_allclose(*centres, atol=0.0055 if name == "plate" else 0.004)
+        # The benchmark's plate has one piece of its rim twice, which puts its center of mass 5 mm off its axis.
+        centers = [data.subtree_com[0] - data.body("object").xpos for data in (here, there)]
+        np.testing.assert_allclose(*centers, atol=0.0055 if name == "plate" else 0.004)
         moments = [np.sort(model.body_inertia[body]) for model, body in zip((ours, real), bodies, strict=True)]
         np.testing.assert_allclose(*moments, rtol=0.35)
     sites = [{model.site(i).name: model.site_pos[i] for i in range(model.nsite)} for model in (ours, real)]

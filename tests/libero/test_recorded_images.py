@@ -1,4 +1,4 @@
-"""Pictures drawn from bundles beside the benchmark's own: a task of each suite, and a stove that is on."""
+"""Images rendered from scene bundles beside the benchmark's own: a task of each suite, and a stove that is on."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Convolutions of pictures against the library's, gradients included."""
+"""Convolutions of images against the library's, gradients included."""
 
 import flax.linen as nn
 import jax

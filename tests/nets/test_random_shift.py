@@ -21,7 +21,7 @@ def test_every_image_has_its_own_shift_and_none_moves_further_than_pad():
     moved = np.asarray(random_shift(jax.random.key(0), images, 3)).astype(int)
     by = moved[:, :, 10, 10] - 10
     assert np.abs(by).max() == 3 and len(np.unique(by.reshape(-1, 2), axis=0)) > 30
-    # Away from the edge a whole picture moves as one.
+    # Away from the edge a whole image moves as one.
     inner = moved[:, :, 5:15, 5:15] - coordinates[5:15, 5:15].astype(int)
     np.testing.assert_array_equal(inner, np.broadcast_to(by[:, :, None, None], inner.shape))
     np.testing.assert_array_equal(random_shift(jax.random.key(0), images, 0), images)

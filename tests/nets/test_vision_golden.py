@@ -17,7 +17,7 @@ CASES = ["07_vision_img1", "07_vision_img2"]
 
 
 def setting(case: str):
-    """The file, its configuration, pictures of each camera as ours, and the robot's state."""
+    """The file, its configuration, images of each camera in our layout, and the robot's state."""
     golden = load(case)
     numbers = config(golden)
     cameras = numbers["unet"]["num_img"]
@@ -39,7 +39,7 @@ def encoder(numbers, part: str) -> ImageEncoder:
     )
 
 
-def trunk(numbers) -> Unet1d:
+def network(numbers) -> Unet1d:
     return Unet1d(
         numbers["action_dim"],
         numbers["dim"],
@@ -56,25 +56,25 @@ def trunk(numbers) -> Unet1d:
 def test_unet_on_images_matches_golden(case):
     golden, numbers, images, robot = setting(case)
     cameras, state = numbers["unet"]["num_img"], below(golden, "unet_sd")
-    eyes, net = encoder(numbers, "unet"), trunk(numbers["unet"])
+    module, net = encoder(numbers, "unet"), network(numbers["unet"])
     want = below(golden, "unet")
     x, timestep = jnp.asarray(want["x"]), jnp.asarray(want["t"])
-    seeing = image_encoder(state, numbers["vit"], cameras)
-    code = jax.jit(eyes.apply)({"params": seeing}, images, robot)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), x, timestep, code)["params"]
-    walking, to_torch = unet(state, numbers["unet"], flat_paths(shapes))
-    params = {"eyes": seeing, "net": walking}
+    encoder_params = image_encoder(state, numbers["vit"], cameras)
+    features = jax.jit(module.apply)({"params": encoder_params}, images, robot)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), x, timestep, features)["params"]
+    net_params, to_torch = unet(state, numbers["unet"], flat_paths(shapes))
+    params = {"encoder": encoder_params, "net": net_params}
 
     def loss(params, x):
-        code = eyes.apply({"params": params["eyes"]}, images, robot)
-        out = net.apply({"params": params["net"]}, x, timestep, code)
+        features = module.apply({"params": params["encoder"]}, images, robot)
+        out = net.apply({"params": params["net"]}, x, timestep, features)
         return jnp.mean(jnp.square(out - want["target"])), out
 
     (value, out), (by_params, by_x) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x)
     np.testing.assert_allclose(out, want["out"], atol=3e-6 * np.abs(want["out"]).max())
     np.testing.assert_allclose(value, want["mse"], rtol=2e-6)
     np.testing.assert_allclose(by_x, want["grad_x"], atol=1e-5 * np.abs(want["grad_x"]).max())
-    grads = {**to_torch(by_params["net"]), **encoder_to_torch(by_params["eyes"], numbers["vit"]["depth"], cameras)}
+    grads = {**to_torch(by_params["net"]), **encoder_to_torch(by_params["encoder"], numbers["vit"]["depth"], cameras)}
     assert set(grads) == set(state)
     norms = [np.linalg.norm(np.asarray(grads[name], np.float64)) for name in golden["unet_param_names_sorted"]]
     np.testing.assert_allclose(norms, want["grad_norms_sorted_names"], rtol=5e-5, atol=1e-7)
@@ -97,10 +97,10 @@ def test_critic_and_gaussian_on_images_match_golden(case):
 
     def output(part: str, prefix: str, head: str):
         state = below(golden, prefix)
-        seeing = image_encoder(state, numbers["vit"], cameras)
-        code = jax.jit(encoder(numbers, part).apply)({"params": seeing}, images, robot)
+        encoder_params = image_encoder(state, numbers["vit"], cameras)
+        features = jax.jit(encoder(numbers, part).apply)({"params": encoder_params}, images, robot)
         network, params, _ = residual_mlp(state, head)
-        return network.apply({"params": params}, code)
+        return network.apply({"params": params}, features)
 
     np.testing.assert_allclose(output("critic", "critic_sd", "Q1"), golden["critic/out"], atol=2e-6)
     np.testing.assert_allclose(jnp.tanh(output("gaussian", "gauss_sd", "mlp_mean")), golden["gauss/mean"], atol=2e-6)

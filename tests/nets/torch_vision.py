@@ -27,7 +27,7 @@ def linear_layers(depth: int) -> dict[str, tuple[str, ...]]:
 
 
 def image_encoder(state, numbers, cameras: int):
-    """Parameters of the encoder of pictures from a whole network's state dictionary."""
+    """Parameters of the encoder of images from a whole network's state dictionary."""
     below = {name.removeprefix("backbone."): array for name, array in state.items() if name.startswith("backbone.")}
     depth = numbers["depth"]
     backbone = {

@@ -8,7 +8,7 @@ from rlgen.nets.mlp import ResidualMLP
 
 
 def residual_mlp(state, prefix: str, activation: str = "mish"):
-    """A residual perceptron with its weights.
+    """A residual MLP with its weights.
 
     Returns:
       The module, its parameters, and a function that gives a tree like them torch's names and layouts.

@@ -69,7 +69,7 @@ def _episode(scene, random, number: int) -> Episode:
 
 
 def scores(monkeypatch, successes):
-    """Evaluations come out as told, one after the other."""
+    """Evaluations return what is given here, one after the other."""
     left = list(successes)
 
     def measure(*_, split, **__):

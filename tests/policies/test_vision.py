@@ -1,4 +1,4 @@
-"""Policies on pictures: what they read, what it costs, and how large they are."""
+"""Policies on images: what they read, what it costs, and how large they are."""
 
 import dataclasses
 
@@ -98,7 +98,7 @@ def test_both_cameras_and_the_robot_count_and_object_poses_do_not(policy):
 
 
 def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
-    """In sampling, and in the update, whose minibatches have whole chains: as many pictures as chunks."""
+    """In sampling, and in the update, whose minibatches have whole chains: as many images as chunks."""
     seen_shapes = []
 
     class Spy(DiffusionPolicy):

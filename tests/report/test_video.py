@@ -11,7 +11,7 @@ from rlgen.report.video import BORDER, MISSED, REACHED, clip_name, episode_gif, 
 
 
 def flat_frames(length):
-    """Frame i is a flat grey of 2 i, with a bright upper left corner."""
+    """Frame i is a flat gray of 2 i, with a bright upper left corner."""
     frames = np.repeat(2 * np.arange(length, dtype=np.uint8), 32 * 48 * 3).reshape(length, 32, 48, 3)
     frames[:, :8, :8] = 250
     return frames

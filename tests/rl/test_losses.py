@@ -66,7 +66,7 @@ def actor_terms(arrays, golden, numbers):
 
 
 def bc_loss_of(arrays, golden, numbers):
-    """The regularisation: how likely the frozen policy's walks are under the stub's weights."""
+    """The regularization: how likely the frozen policy's walks are under the stub's weights."""
     chain, state = chain_of(numbers), golden["state"]
     noise = Noise(jnp.asarray(golden["bc_x_init"]), jnp.asarray(golden["bc_noise"]))
     sigma = floored_sigma(chain, numbers["min_sampling_denoising_std"])

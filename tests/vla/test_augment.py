@@ -54,8 +54,8 @@ def test_colors_change_as_named():
     mean = light(image).mean()
     wanted = mean + 0.6 * (light(image[0]) - mean)
     np.testing.assert_allclose(light(changed(image, contrast=0.0)), wanted, rtol=1e-5)
-    grey = light(image[0]) @ np.array([0.299, 0.587, 0.114])
-    wanted = grey[..., None] + 1.5 * (light(image[0]) - grey[..., None])
+    gray = light(image[0]) @ np.array([0.299, 0.587, 0.114])
+    wanted = gray[..., None] + 1.5 * (light(image[0]) - gray[..., None])
     np.testing.assert_allclose(light(changed(image, saturation=1.0)), wanted, rtol=1e-5)
 
 

@@ -30,7 +30,7 @@ def gradient_run(part):
 
 @cache
 def joint_run(part):
-    """Pictures, tokens, and both experts in one pass."""
+    """Images, tokens, and both experts in one pass."""
     given, config, out = arrays("inputs", part), openpi.config(part), arrays("outputs", part)
 
     def run(params, inputs):

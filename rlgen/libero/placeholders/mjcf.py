@@ -38,7 +38,7 @@ def object_xml(placeholder: Placeholder) -> str:
     body = ElementTree.SubElement(frame, "body", name="object")
     _add_regions(body, placeholder.regions)
     _add_visuals(body, placeholder.visuals)
-    # In the object's first color, objects are told apart even where only collision geoms are rendered.
+    # In the object's first color, objects can be distinguished even where only collision geoms are rendered.
     color = format_numbers((*placeholder.visuals[0].color, 1.0))
     total = sum(box.weight for box in placeholder.collision)
     for box in placeholder.collision:

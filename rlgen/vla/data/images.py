@@ -23,7 +23,7 @@ class Augmentation:
       angle: largest rotation, radians.
       brightness: largest relative change; likewise the next two.
       contrast: about the image's mean.
-      saturation: about the pixel's grey.
+      saturation: about the pixel's gray.
     """
 
     crop: float = 0.95
@@ -52,8 +52,8 @@ def augment(
     light = light * brightness
     mean = jnp.mean(light, axis=(1, 2, 3), keepdims=True)
     light = mean + (light - mean) * contrast
-    grey = light @ jnp.array([0.299, 0.587, 0.114])
-    light = grey[..., None] + (light - grey[..., None]) * saturation
+    gray = light @ jnp.array([0.299, 0.587, 0.114])
+    light = gray[..., None] + (light - gray[..., None]) * saturation
     return jnp.clip(light, 0, 1) * 2 - 1
 
 

@@ -57,8 +57,8 @@ def test_an_object_against_a_wall_is_gripped_along_the_wall_only():
 
 
 def test_a_narrower_hand_fits_beside_a_neighbour():
-    bar, neighbours = abs(X) < 0.008, (abs(X) > 0.045) & (abs(X) < 0.06)
-    heights = np.where(bar | neighbours, 0.03, 0.0)
+    bar, neighbors = abs(X) < 0.008, (abs(X) > 0.045) & (abs(X) < 0.06)
+    heights = np.where(bar | neighbors, 0.03, 0.0)
     height_map = HeightMap(downward_frame(np.zeros(3)), CELL, heights, np.ones(heights.shape, int))
     assert not find_grasps(height_map, bar, np.zeros(3), [0.0])
     assert find_grasps(height_map, bar, np.zeros(3), [0.0], opening=0.045)
