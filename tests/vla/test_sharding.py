@@ -15,13 +15,14 @@ from rlgen.training import sharding
 
 HERE = Path(__file__).parent
 PATIENCE = 300
+QUICKLY = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 
 
 def start(out: Path, fsdp: int, stop: int, *distributed: object, devices: int = 1) -> subprocess.Popen:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": " ".join([*QUICKLY, f"--xla_force_host_platform_device_count={devices}"]),
         "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE.parent)]),
     }
     argv = [sys.executable, str(HERE / "shard_program.py"), str(out), str(fsdp), str(stop), *map(str, distributed)]
