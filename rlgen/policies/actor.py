@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 
 from rlgen.core.actions import binarize_gripper
 from rlgen.core.types import Observation
@@ -46,9 +46,9 @@ class PolicyActor:
 
 @partial(jax.jit, static_argnames="policy")
 def _act(
-    policy: Policy, params: Params, seeds: Int[Array, " N"], chunk: Int[Array, ""], observation: PolicyObservation
+    policy: Policy, params: Params, seeds: UInt[Array, " N"], chunk: Int[Array, ""], observation: PolicyObservation
 ) -> Float[Array, "N H 7"]:
-    def row(seed: Int[Array, ""], features: Float[Array, " C"]) -> Float[Array, "H 7"]:
+    def row(seed: UInt[Array, ""], features: Float[Array, " C"]) -> Float[Array, "H 7"]:
         key = jax.random.fold_in(jax.random.PRNGKey(seed), chunk)
         return policy.act_from(params, key, features[None])[0]
 
