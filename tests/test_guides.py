@@ -15,7 +15,7 @@ from rlgen.cli.main import COMMANDS, dispatch
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = sorted(path.parent for path in (ROOT / "rlgen").glob("*/__init__.py"))
-PAGES = [ROOT / "README.md", ROOT / "BUILD_NOTES.md", ROOT / "experiments" / "README.md"]
+PAGES = [ROOT / "README.md", ROOT / "BUILD_NOTES.md", ROOT / "experiments/README.md", ROOT / ".github/CONTRIBUTING.md"]
 DOCUMENTS = [*PAGES, *sorted((ROOT / "rlgen").rglob("README.md"))]
 # Guides whose code is quick enough to run.
 GUIDES = ("libero", "policies", "diffusion", "data", "demos")
