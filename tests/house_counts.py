@@ -19,13 +19,25 @@ from statistics import median, quantiles
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY, ALGORITHM = "rlgen.cli.expert", "rlgen.rl.ppo"
 BEGINNINGS = ("What", "How", "Where", "Whether", "Which", "Who", "Whom", "When", "Why")
-# Parts of identifiers that have a better word in the glossary. Not here: words that are the field's as well in some
-# sense (draw a sample, a bundle of files, the number of steps, places on a table, half of a width, images seen).
-BANNED = """attempt attempts begins begun broken codes dear demonstrator demonstrators drawer eyes executed fault faults
-    hears judge look looker looks memory_of perceptron picture pictures premise premises sees sight standin standins
-    teller told trunk weigh weighed""".split()
-# Names of interfaces that are not ours, and of stored results.
-ALLOWED = {"codecs", "exit_code", "returncode", "status_code", "broken_barrier"}
+# Words that prose avoids as well, and parts of identifiers that have a better word. In neither list are words that are
+# the field's in another sense: draw a sample, a bundle of files, a number of steps, places on a table, half of a width.
+PROSE = (ROOT / "tests" / "banned_words.txt").read_text().splitlines()
+BANNED = {line.partition("->")[0] for line in PROSE} | {
+    "attempt",
+    "begins",
+    "begun",
+    "broken",
+    "executed",
+    "fault",
+    "faults",
+    "look",
+    "looks",
+    "sees",
+    "sight",
+    "weigh",
+}
+# A name that is not ours, and a setting.
+ALLOWED = {"BrokenPipeError", "num_finetuned_steps"}
 
 
 @dataclass(frozen=True)
@@ -172,12 +184,21 @@ def without_args(house: House) -> tuple[list[Function], int]:
 def banned_identifiers(house: House) -> dict[str, Counter[str]]:
     """Returns identifiers with a part of `BANNED`, counted for each room."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
-    banned = set(BANNED)
     for module, identifier in house.identifiers():
         parts = {part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", identifier)}
-        if parts & banned and identifier not in ALLOWED:
+        if parts & BANNED and identifier not in ALLOWED:
             found[module.split(".")[1] if "." in module else module][identifier] += 1
     return found
+
+
+def doubles(house: House) -> dict[str, list[str]]:
+    """Returns names that several classes have, and their modules."""
+    return {name: modules for name, modules in house.classes().items() if len(modules) > 1}
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"    {line}")
 
 
 def main() -> None:
@@ -189,20 +210,20 @@ def main() -> None:
     for rooms in (("rl",), ("rl", "policies", "diffusion")):
         files = ppo_files(house, rooms)
         print(f"from the command to PPO's loss, with all that it imports in {', '.join(rooms)}: {len(files)} files")
-        print(*(f"    {name}" for name in files), sep="\n")
+        _print_lines(files)
     wrong = wrong_beginnings(house)
     print(f"docstrings that begin with What, How, Where, Whether ...: {len(wrong)}")
-    print(*(f"    {place}" for place in wrong), sep="\n")
+    _print_lines(wrong)
     missing, large = without_args(house)
     print(f"public functions of three or more parameters: {large}, {large - len(missing)} of them with Args")
-    print(*(f"    {function.place} {function.name}" for function in missing), sep="\n")
+    _print_lines(f"{function.place} {function.name}" for function in missing)
     banned = banned_identifiers(house)
     print(f"banned words in identifiers: {sum(map(Counter.total, banned.values()))}")
     for room, counter in sorted(banned.items()):
         print(f"    {room} {counter.total()}: {', '.join(f'{name} {count}' for name, count in counter.most_common())}")
-    double = {name: modules for name, modules in house.classes().items() if len(modules) > 1}
+    double = doubles(house)
     print(f"names that several classes have: {len(double)}")
-    print(*(f"    {name}: {', '.join(modules)}" for name, modules in sorted(double.items())), sep="\n")
+    _print_lines(f"{name}: {', '.join(modules)}" for name, modules in sorted(double.items()))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ UNIT = (
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
     "evaluation/test_records.py",
+    "test_array_types.py",
+    "test_house.py",
     "test_layout.py",
     "test_sampling.py",
 )

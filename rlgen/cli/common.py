@@ -186,6 +186,13 @@ class ProgressLines:
         self._close(*error)
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        """Shows `done` of `total` episodes on the line of `what`.
+
+        Args:
+          what: name of the line; a new one ends the last.
+          done: number of episodes that are done.
+          total: number of all; 0 where it is not known.
+        """
         if what != self._what:
             self._close(None, None, None)
             self._what = what

@@ -100,20 +100,20 @@ def verify(argv: Sequence[str]) -> None:
     arguments = parse(VerifyArguments, argv, "rlgen data verify", verify.__doc__ or "")
     from rlgen.data.verify import verify_dataset
 
-    faulty = 0
+    damaged = 0
     for folder in _datasets(arguments.paths):
         with ProgressLines() as progress:
-            faults = verify_dataset(
+            problems = verify_dataset(
                 folder,
                 images=not arguments.quick,
                 on_progress=lambda done, total, folder=folder: progress(f"{folder}", done, total),
             )
-        print(f"{folder}: {f'{len(faults)} faults' if faults else 'sound'}")
-        for fault in faults:
-            print(f"  {fault}")
-        faulty += bool(faults)
-    if faulty:
-        raise UserError(f"{faulty} of the datasets are not what their cards say; export them again")
+        print(f"{folder}: {f'{len(problems)} problems' if problems else 'sound'}")
+        for problem in problems:
+            print(f"  {problem}")
+        damaged += bool(problems)
+    if damaged:
+        raise UserError(f"{damaged} of the datasets are not what their cards say; export them again")
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,10 @@ def check(argv: Sequence[str]) -> None:
     tasks = [find_task(name) for name in arguments.tasks] or all_tasks()
     assets, found = arguments.objects.find(), {}
     for task, folder in zip(tasks, build_scene_bundles(tasks, assets, cache_folder(), workers=cores()), strict=True):
-        broken = check_reset_states(load_scene_bundle(folder), threads=cores())
-        for state, atoms in broken.items():
+        failed = check_reset_states(load_scene_bundle(folder), threads=cores())
+        for state, atoms in failed.items():
             print(f"{task.suite}/{task.index}\tstate {state}\t{'; '.join(atoms)}")
-        found |= {f"{task.suite}/{task.index}": broken} if broken else {}
+        found |= {f"{task.suite}/{task.index}": failed} if failed else {}
     states = sum(map(len, found.values()))
     log(f"{states} states of {len(found)} of {len(tasks)} tasks; MuJoCo {mujoco.__version__}")
     if arguments.json is not None:

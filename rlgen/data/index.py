@@ -19,7 +19,7 @@ from jaxtyping import Float
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json, write_json
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.shards import Plan, Shard, read_plan
+from rlgen.data.shards import DatasetPlan, Shard, read_plan
 from rlgen.data.statistics import dataset_statistics
 
 INDEX = "episodes.json"
@@ -56,7 +56,7 @@ class StateAndAction:
     action: np.ndarray
 
 
-def write_index(folder: Path, plan: Plan, shards: Sequence[Shard], episodes: Iterable[DatasetEpisode]) -> None:
+def write_index(folder: Path, plan: DatasetPlan, shards: Sequence[Shard], episodes: Iterable[DatasetEpisode]) -> None:
     """Writes `episodes.json` and both files of statistics.
 
     Args:

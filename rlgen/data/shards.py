@@ -20,7 +20,7 @@ MANIFEST = "export.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class DatasetPlan:
     """The description of a dataset to write. An unfinished one is resumed only if all of this is equal.
 
     Attributes:
@@ -98,7 +98,7 @@ def write_manifest(folder: Path, plan: dict[str, Any], finished: Iterable[Shard]
 
     Args:
       folder: of the dataset.
-      plan: `Plan.to_json()`.
+      plan: `DatasetPlan.to_json()`.
       finished: the shards to list, in any order.
     """
     sync_folder(folder)

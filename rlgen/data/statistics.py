@@ -12,9 +12,14 @@ class HasStateAndAction(Protocol):
     """A `DatasetEpisode`, or anything else with a state and an action for each of T steps."""
 
     @property
-    def state(self) -> Float[np.ndarray, "T S"]: ...
+    def state(self) -> Float[np.ndarray, "T S"]:
+        """The state before each action."""
+        ...
+
     @property
-    def action(self) -> Float[np.ndarray, "T A"]: ...
+    def action(self) -> Float[np.ndarray, "T A"]:
+        """The actions."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import disk_errors, sync_folder
 from rlgen.data.episode import DatasetEpisode, check_dataset_episode
 from rlgen.data.images import EncodedFrames, encode_frames
-from rlgen.data.shards import MANIFEST, Plan, Shard, intact, only_writer, read_manifest, write_manifest
+from rlgen.data.shards import MANIFEST, DatasetPlan, Shard, intact, only_writer, read_manifest, write_manifest
 
 OnProgress = Callable[[int, int], None]
 
@@ -73,7 +73,7 @@ class Format(Protocol):
         """
         ...
 
-    def write(self, path: Path, episodes: Iterator[Any], plan: Plan, start: ShardStart) -> Shard:
+    def write(self, path: Path, episodes: Iterator[Any], plan: DatasetPlan, start: ShardStart) -> Shard:
         """Writes one shard, whole or not at all.
 
         Args:
@@ -84,7 +84,7 @@ class Format(Protocol):
         """
         ...
 
-    def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
+    def describe(self, folder: Path, plan: DatasetPlan, shards: Sequence[Shard]) -> None:
         """Writes whatever else a reader needs, from the shards on the disk.
 
         Args:
@@ -136,7 +136,7 @@ def write_dataset(
     """
     _check_arguments(name, version, size, lengths)
     files = format.files(name, lengths)
-    plan = Plan(format.name, name, version, size, description, fingerprint, tuple(files), tuple(lengths))
+    plan = DatasetPlan(format.name, name, version, size, description, fingerprint, tuple(files), tuple(lengths))
     target = format.folder(Path(directory), name, version)
     with disk_errors(target), only_writer(target.parent):
         if _is_finished(target, plan, overwrite):
@@ -168,7 +168,7 @@ def _check_arguments(name: str, version: str, size: int, lengths: Sequence[int])
         raise UserError(f"{name}: no episodes to export; collect some first")
 
 
-def _is_finished(target: Path, plan: Plan, overwrite: bool) -> bool:
+def _is_finished(target: Path, plan: DatasetPlan, overwrite: bool) -> bool:
     old = target.with_name(f".{target.name}.old")
     if old.exists() and not target.exists():  # killed between the two renames of `_publish`
         old.rename(target)
@@ -185,7 +185,7 @@ def _is_finished(target: Path, plan: Plan, overwrite: bool) -> bool:
 
 def _write_shards(
     partial: Path,
-    plan: Plan,
+    plan: DatasetPlan,
     format: Format,
     episodes: Iterable,
     executor: Executor | None,
@@ -211,7 +211,7 @@ def _write_shards(
     return [finished[file] for file in plan.files]
 
 
-def _resume(partial: Path, plan: Plan) -> dict[str, Shard]:
+def _resume(partial: Path, plan: DatasetPlan) -> dict[str, Shard]:
     """Returns the shards that an earlier run with the same plan finished; removes all other files of `partial`."""
     manifest = read_manifest(partial)
     finished = intact(partial, manifest[1]) if manifest and manifest[0] == plan.to_json() else {}

@@ -46,6 +46,7 @@ class InProcessBackend:
         self._policy, self.name = policy, name
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:
+        """Returns a chunk of actions for each sample; a sample's noise depends on its seed alone."""
         prepared = stack([self._policy.prepare(sample) for sample in samples])
         return self._policy.act(prepared, self._policy.sample_noise(list(seeds)))
 
@@ -71,6 +72,7 @@ class ServerBackend:
         self.name = f"server {address}: {_describe(self._clients[0].metadata)}"
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:
+        """Returns a chunk of actions for each sample."""
         count = len(self._clients)
 
         def infer(client: int) -> list[np.ndarray]:

@@ -30,6 +30,7 @@ class Pose:
 
     @property
     def inverse(self) -> "Pose":
+        """The pose of the outer frame in this one."""
         return Pose(-self.rotation.T @ self.position, self.rotation.T)
 
     def moved(self, offset: Float[np.ndarray, "3"]) -> "Pose":

@@ -66,6 +66,7 @@ class Box:
 
     @property
     def size(self) -> tuple[float, ...]:
+        """Half extents."""
         return self.half
 
     @property
@@ -87,6 +88,7 @@ class Cylinder:
 
     @property
     def size(self) -> tuple[float, ...]:
+        """Radius and half height."""
         return self.radius, self.half_height
 
 

@@ -52,6 +52,7 @@ class Repack:
     cameras: Mapping[str, str] = field(default_factory=lambda: dict(LIBERO_CAMERAS))
 
     def inputs(self, sample: Sample) -> Sample:
+        """Renames images, state and prompt, and adds a mask of the cameras that there are."""
         for key in (*self.cameras, STATE, PROMPT):
             if key not in sample:
                 raise UserError(f"the observation has no {key!r}; expected {', '.join((*self.cameras, STATE, PROMPT))}")
@@ -72,6 +73,7 @@ class Repack:
         return {**packed, **rest}
 
     def outputs(self, sample: Sample) -> Sample:
+        """Cuts actions to the robot's dimensions."""
         return {**sample, "actions": sample["actions"][..., : self.action_size]}
 
 
@@ -83,11 +85,13 @@ class DeltaActions:
     mask: tuple[bool, ...]
 
     def inputs(self, sample: Sample) -> Sample:
+        """Subtracts the state from actions."""
         if "actions" not in sample:
             return sample
         return {**sample, "actions": subtract_state(sample["actions"], sample["state"], self.mask)}
 
     def outputs(self, sample: Sample) -> Sample:
+        """Adds the state to actions."""
         return {**sample, "actions": add_state(sample["actions"], sample["state"], self.mask)}
 
 
@@ -101,6 +105,7 @@ class Normalize:
     limit: float = float("inf")
 
     def inputs(self, sample: Sample) -> Sample:
+        """Normalizes state and actions."""
         size = len(self.stats.state.mean)
         if sample["state"].shape[-1] != size:
             raise UserError(f"the state has {sample['state'].shape[-1]} dimensions, the model was trained with {size}")
@@ -111,6 +116,7 @@ class Normalize:
         return out
 
     def outputs(self, sample: Sample) -> Sample:
+        """Returns state and actions in the robot's units."""
         return {
             **sample,
             "state": unnormalize(self.stats.state, sample["state"], self.kind),
@@ -126,9 +132,11 @@ class Resize:
     size: int
 
     def inputs(self, sample: Sample) -> Sample:
+        """Resizes images."""
         return {**sample, "images": {name: resize_with_pad(x, self.size) for name, x in sample["images"].items()}}
 
     def outputs(self, sample: Sample) -> Sample:
+        """Changes nothing."""
         return sample
 
 
@@ -142,6 +150,7 @@ class Tokenize:
     with_state: bool = False
 
     def inputs(self, sample: Sample) -> Sample:
+        """Replaces prompts by `tokens` and `token_mask`."""
         prompts, state = sample["prompt"], sample["state"]
         rows = state.reshape(-1, state.shape[-1])
         flat = [prompts] if isinstance(prompts, str) else prompts
@@ -151,6 +160,7 @@ class Tokenize:
         return {**{key: value for key, value in sample.items() if key != "prompt"}, "tokens": ids, "token_mask": mask}
 
     def outputs(self, sample: Sample) -> Sample:
+        """Changes nothing."""
         return sample
 
 
@@ -163,10 +173,12 @@ class Pad:
     state_size: int
 
     def inputs(self, sample: Sample) -> Sample:
+        """Pads state and actions."""
         padded = {key: pad_last(sample[key], self.size) for key in ("state", "actions") if key in sample}
         return {**sample, **padded}
 
     def outputs(self, sample: Sample) -> Sample:
+        """Cuts the state to the robot's dimensions; `Repack` cuts the actions."""
         return {**sample, "state": sample["state"][..., : self.state_size]}
 
 

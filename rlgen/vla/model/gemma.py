@@ -35,6 +35,7 @@ class Weight(nn.Module):
 
     @nn.compact
     def __call__(self) -> tuple[Array, tuple[Array, Array] | None]:
+        """Returns the parameter, and the factors of its adapter or None."""
         w = self.param("w", self.initial, self.shape)
         if self.lora is None:
             return w, None
@@ -49,6 +50,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens) -> Tokens:
+        """Returns new tokens, without the residual."""
         c = self.config
         gating = self._adapted("gating_einsum", fan_in(-2, (0,)), (2, c.width, c.mlp))
         linear = self._adapted("linear", fan_in(-2), (c.mlp, c.width))
@@ -101,6 +103,17 @@ class Attention(nn.Module):
     def __call__(
         self, xs: Sequence[Tokens | None], cache: KeyValue | None, positions: Int[Array, "B T"], mask: Array
     ) -> tuple[list[Tokens | None], KeyValue]:
+        """Attends from the tokens of both experts to all tokens.
+
+        Args:
+          xs: tokens of each expert, or None.
+          cache: rotated keys and values of earlier tokens, or None.
+          positions: of the tokens of both experts together, for the rotation.
+          mask: `[B, T, S]`, True where a token attends to one of the S cached and present tokens.
+
+        Returns:
+          Results for each expert, and rotated keys and values of all tokens.
+        """
         parts = [self._project(x, i) for i, x in enumerate(xs) if x is not None]
         q, k, v = (jnp.concatenate(p, axis=1) for p in zip(*parts, strict=True))
         q, k = rotate(q, positions) * self.config.head_size**-0.5, rotate(k, positions)
@@ -131,6 +144,11 @@ class Layer(nn.Module):
         mask: Array,
         conditions: Sequence[Condition | None],
     ) -> tuple[list[Tokens | None], KeyValue]:
+        """Runs the layer; arguments as of `Attention.__call__`.
+
+        `conditions` are the inputs of the adaptive norms of each expert, or None.
+        """
+
         def norm(name, values):
             pairs: list = [
                 (None, None) if x is None else RmsNorm(name=expert_name(name, i))(x, conditions[i])
@@ -160,6 +178,7 @@ class Embedder(nn.Module):
 
     @nn.compact
     def __call__(self, ids: Int[Array, "B L"]) -> Float[Array, "B L W"]:
+        """Returns the embeddings of token ids."""
         # 1 / sqrt(width) gives fresh text tokens the norm of fresh image tokens.
         init = nn.initializers.normal(self.width**-0.5)
         table = self.param("input_embedding", init, (self.vocabulary, self.width))
@@ -172,6 +191,7 @@ class Gemma(nn.Module):
     config: VlaConfig
 
     def setup(self) -> None:
+        """Makes the embedder, the layers and the final norms."""
         c = self.config
         self.experts = (c.language, c.action)
         self.embedder = Embedder(c.vocabulary, c.language.width)

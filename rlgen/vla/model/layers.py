@@ -41,6 +41,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        """Returns the product with the kernel, plus the bias, in `dtype`."""
         inputs, features = x.shape[x.ndim - self.axes :], tuple(self.features)
         matrix = (prod(inputs), prod(features))
 
@@ -66,6 +67,7 @@ class RmsNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens, condition: Condition | None = None) -> tuple[Tokens, Float[Array, "B 1 W"] | None]:
+        """Returns the normalized tokens, and the gate where there is a condition."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + 1e-6)
         if condition is None:

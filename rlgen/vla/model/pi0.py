@@ -123,6 +123,7 @@ class PaliGemma(nn.Module):
     config: VlaConfig
 
     def setup(self) -> None:
+        """Makes the image encoder and both experts."""
         c = self.config
         self.img = SigLip(c.vision, c.image_tokens, c.language.width, jnp.dtype(c.dtype), c.unroll, c.remat)
         self.llm = Gemma(c)
@@ -134,6 +135,7 @@ class Pi0(nn.Module):
     config: VlaConfig
 
     def setup(self) -> None:
+        """Makes all parts; names are those in checkpoints."""
         width = self.config.action.width
         self.PaliGemma = PaliGemma(self.config)
         self.action_in_proj = Dense([width])
@@ -193,6 +195,13 @@ class Pi0(nn.Module):
         return self.action_out_proj(out[:, -self.config.horizon :].astype(jnp.float32))
 
     def __call__(self, inputs: Inputs, x: Actions, t: Float[Array, " B"]) -> Actions:
+        """Returns the velocity of noisy actions.
+
+        Args:
+          inputs: of the observations.
+          x: noisy actions.
+          t: their flow times.
+        """
         return self.run_suffix(self.run_prefix(inputs), self.suffix(inputs.state, x, t))
 
     def joint(self, inputs: Inputs, x: Actions, t: Float[Array, " B"]) -> tuple[list[Array], KeyValue]:

@@ -26,6 +26,7 @@ class ConvStem(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B h/p w/p W"]:
+        """Returns a grid of patch tokens of images in [-1, 1]."""
         channels, cell = self.config.stem_width, self.config.stem_cell
 
         def dense(width):
@@ -51,6 +52,7 @@ class PatchEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "B h w 3"]) -> Float[Array, "B h/p w/p W"]:
+        """Returns a grid of patch tokens of images in [-1, 1]."""
         shape = (self.patch, self.patch, images.shape[-1], self.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
@@ -66,6 +68,8 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
+        """Returns new tokens, without the residual."""
+
         def dense(width, name):
             init, bias = nn.initializers.xavier_uniform(), nn.initializers.normal(1e-6)
             return Dense([width], self.dtype, kernel_init=init, bias_init=bias, name=name)
@@ -82,6 +86,7 @@ class MultiHeadDotProductAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
+        """Returns new tokens, without the residual."""
         width, size = x.shape[-1], x.shape[-1] // self.heads
 
         def dense(features, name, axes=1):
@@ -101,6 +106,7 @@ class EncoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"], _: None) -> tuple[Float[Array, "B T W"], None]:
+        """Returns new tokens, and None for the scan."""
         attention = MultiHeadDotProductAttention(self.config.heads, self.dtype, name="MultiHeadDotProductAttention_0")
         x = x + attention(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(x))
         y = nn.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x)
@@ -117,6 +123,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
+        """Returns the tokens behind the last norm."""
         if self.config.depth:
             blocks = nn.scan(
                 nn.remat(EncoderBlock, prevent_cse=False) if self.remat else EncoderBlock,
@@ -149,6 +156,7 @@ class SigLip(nn.Module):
     remat: bool = False
 
     def setup(self) -> None:
+        """Makes the stem, the position embedding, the blocks and the head."""
         c = self.config
         if c.stem == "linear":
             self.embedding = PatchEmbedding(c.patch, c.width, self.dtype)

@@ -16,7 +16,7 @@ from rlgen.data.formats.array_record.steps import StepParser, StepSerializer, st
 from rlgen.data.formats.rlds.schema import shard_names, write_tfds_info
 from rlgen.data.images import EncodedFrames
 from rlgen.data.index import IndexedDataset, write_index
-from rlgen.data.shards import Plan, Shard
+from rlgen.data.shards import DatasetPlan, Shard
 from rlgen.data.writer import Format, ShardStart
 
 STEPS = "steps.npz"
@@ -30,12 +30,15 @@ class ArrayRecordFormat(Format):
     encoded = True
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
+        """Returns the folder of a dataset; arguments as of `Format.folder`."""
         return directory / self.name / name / version
 
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
+        """Returns the names of the shards."""
         return shard_names(name, self.name, len(lengths))
 
-    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, start: ShardStart) -> Shard:
+    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: DatasetPlan, start: ShardStart) -> Shard:
+        """Writes a shard, one record a step; arguments as of `Format.write`."""
         serialize, lengths = StepSerializer(plan.size), []
 
         def records() -> Iterator[bytes]:
@@ -46,7 +49,8 @@ class ArrayRecordFormat(Format):
         size, digest = write_records(path, records())
         return Shard(path.name, len(lengths), sum(lengths), size, digest)
 
-    def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
+    def describe(self, folder: Path, plan: DatasetPlan, shards: Sequence[Shard]) -> None:
+        """Writes tensorflow_datasets' description, the index and all columns; arguments as of `Format.describe`."""
         sizes = [(shard.steps, shard.bytes) for shard in shards]
         write_tfds_info(folder, plan, step_features(plan.size), self.name, sizes)
         columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
@@ -69,6 +73,7 @@ class ArrayRecordDataset(IndexedDataset):
     noun = "an array_record dataset"
 
     def read_episode(self, index: int) -> DatasetEpisode:
+        """Reads all steps of an episode."""
         entry = self.entries[index]
         first = sum(e.steps for e in self.entries[:index] if e.file == entry.file)
         with RecordFile(self.directory / entry.file) as file:

@@ -14,7 +14,7 @@ from rlgen.data.formats.hdf5.reader import read_demos, read_images, read_robot_s
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.images import rotate_180
 from rlgen.data.index import IndexedDataset, write_index
-from rlgen.data.shards import Plan, Shard, file_sha256
+from rlgen.data.shards import DatasetPlan, Shard, file_sha256
 from rlgen.data.writer import Format, ShardStart
 
 ENDING = "_demo.hdf5"
@@ -31,13 +31,16 @@ class Hdf5Format(Format):
         self._tasks, self._info = tuple(tasks), info
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
+        """Returns the folder of a dataset; arguments as of `Format.folder`."""
         # Named by the suite alone, as LIBERO's own readers look for it.
         return directory / self.name / name.removesuffix("_no_noops")
 
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
+        """Returns the names of the tasks' files."""
         return [f"{task.rpartition('/')[2]}{ENDING}" for task in self._tasks]
 
-    def write(self, path: Path, episodes: Iterator[Demo], plan: Plan, start: ShardStart) -> Shard:
+    def write(self, path: Path, episodes: Iterator[Demo], plan: DatasetPlan, start: ShardStart) -> Shard:
+        """Writes the file of one task; arguments as of `Format.write`."""
         task, steps = self._tasks[plan.files.index(path.name)], 0
 
         def counted() -> Iterator[Demo]:
@@ -51,7 +54,8 @@ class Hdf5Format(Format):
         count = stream_demos(path, counted(), self._info(task))
         return Shard(path.name, count, steps, path.stat().st_size, file_sha256(path))
 
-    def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
+    def describe(self, folder: Path, plan: DatasetPlan, shards: Sequence[Shard]) -> None:
+        """Writes the index; arguments as of `Format.describe`."""
         write_index(folder, plan, shards, _without_images(folder, shards))
 
 
@@ -62,6 +66,7 @@ class Hdf5Dataset(IndexedDataset):
     noun = "an HDF5 export"
 
     def read_episode(self, index: int) -> DatasetEpisode:
+        """Reads an episode and turns its images upright."""
         entry = self.entries[index]
         path, name = self.directory / entry.file, f"demo_{entry.record}"
         try:

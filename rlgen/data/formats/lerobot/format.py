@@ -17,7 +17,7 @@ from rlgen.data.formats.lerobot.meta import write_meta
 from rlgen.data.formats.lerobot.table import IMAGES, episode_table, table_schema
 from rlgen.data.images import EncodedFrames
 from rlgen.data.index import IndexedDataset, damaged_record, write_index
-from rlgen.data.shards import Plan, Shard, file_sha256
+from rlgen.data.shards import DatasetPlan, Shard, file_sha256
 from rlgen.data.writer import Format, ShardStart
 
 FILES_PER_CHUNK = 1000
@@ -34,14 +34,17 @@ class LeRobotFormat(Format):
         self._tasks = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
+        """Returns the folder of a dataset; arguments as of `Format.folder`."""
         return directory / self.name / name / version
 
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
+        """Returns the paths of the parquet files."""
         return [
             "data/chunk-{:03d}/file-{:03d}.parquet".format(*divmod(i, FILES_PER_CHUNK)) for i in range(len(lengths))
         ]
 
-    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, start: ShardStart) -> Shard:
+    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: DatasetPlan, start: ShardStart) -> Shard:
+        """Writes a parquet file; arguments as of `Format.write`."""
         import pyarrow.parquet as parquet
 
         index, step = start.episode, start.step
@@ -56,7 +59,8 @@ class LeRobotFormat(Format):
         name = path.relative_to(path.parents[2]).as_posix()
         return Shard(name, index - start.episode, step - start.step, path.stat().st_size, file_sha256(path))
 
-    def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
+    def describe(self, folder: Path, plan: DatasetPlan, shards: Sequence[Shard]) -> None:
+        """Writes the index and LeRobot's `meta` folder; arguments as of `Format.describe`."""
         write_index(folder, plan, shards, _read_shards(folder, shards, plan.size))
         write_meta(folder, plan, shards, self._tasks)
 
@@ -68,6 +72,7 @@ class LeRobotDataset(IndexedDataset):
     noun = "a LeRobot dataset"
 
     def read_episode(self, index: int) -> DatasetEpisode:
+        """Reads the row group of an episode."""
         entry = self.entries[index]
         return _read_group(self.directory / entry.file, entry.record, self.size, entry.name)
 

@@ -13,7 +13,7 @@ from rlgen.core.files import write_bytes, write_json
 from rlgen.data.formats.lerobot.table import IMAGES, SCALARS, VECTORS, features
 from rlgen.data.images import decode_image
 from rlgen.data.metrics.smoothness import CONTROL_STEP
-from rlgen.data.shards import Plan, Shard
+from rlgen.data.shards import DatasetPlan, Shard
 
 VERSION = "v3.0"
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
@@ -21,7 +21,7 @@ QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 IMAGES_SAMPLED, PIXELS_SAMPLED = 4, 32
 
 
-def write_meta(folder: Path, plan: Plan, shards: Sequence[Shard], tasks: Mapping[str, int]) -> None:
+def write_meta(folder: Path, plan: DatasetPlan, shards: Sequence[Shard], tasks: Mapping[str, int]) -> None:
     """Writes `meta/` from the finished shards.
 
     Args:
@@ -52,7 +52,7 @@ def write_meta(folder: Path, plan: Plan, shards: Sequence[Shard], tasks: Mapping
     write_json(folder / "meta/info.json", _info(plan, rows, tasks))
 
 
-def _info(plan: Plan, rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, int]) -> dict[str, Any]:
+def _info(plan: DatasetPlan, rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, int]) -> dict[str, Any]:
     return {
         "codebase_version": VERSION,
         "robot_type": "panda",

@@ -10,7 +10,7 @@ from rlgen.data.formats.rlds.reader import read_rlds
 from rlgen.data.formats.rlds.schema import EpisodeSerializer, libero_features, shard_names, write_tfds_info
 from rlgen.data.formats.rlds.tfrecord import frame
 from rlgen.data.index import write_index
-from rlgen.data.shards import Plan, Shard
+from rlgen.data.shards import DatasetPlan, Shard
 from rlgen.data.writer import Format, ShardStart
 
 FILE_FORMAT = "tfrecord"
@@ -23,16 +23,20 @@ class RldsFormat(Format):
     encoded = True
 
     def folder(self, directory: Path, name: str, version: str) -> Path:
+        """Returns the folder of a dataset; arguments as of `Format.folder`."""
         return directory / name / version
 
     def files(self, name: str, lengths: Sequence[int]) -> list[str]:
+        """Returns the names of the shards."""
         return shard_names(name, FILE_FORMAT, len(lengths))
 
-    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: Plan, start: ShardStart) -> Shard:
+    def write(self, path: Path, episodes: Iterator[DatasetEpisode], plan: DatasetPlan, start: ShardStart) -> Shard:
+        """Writes a shard, one record an episode; arguments as of `Format.write`."""
         serialize = EpisodeSerializer(plan.size)
         return write_shard(path, ((serialize(episode), len(episode)) for episode in episodes))
 
-    def describe(self, folder: Path, plan: Plan, shards: Sequence[Shard]) -> None:
+    def describe(self, folder: Path, plan: DatasetPlan, shards: Sequence[Shard]) -> None:
+        """Writes tensorflow_datasets' description and the index; arguments as of `Format.describe`."""
         sizes = [(shard.episodes, shard.bytes) for shard in shards]
         write_tfds_info(folder, plan, libero_features(plan.size), FILE_FORMAT, sizes)
         write_index(folder, plan, shards, read_rlds(folder))

@@ -15,7 +15,7 @@ import numpy as np
 from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.shards import Plan
+from rlgen.data.shards import DatasetPlan
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
@@ -67,7 +67,7 @@ def shard_names(name: str, file_format: str, count: int) -> list[str]:
 
 
 def write_tfds_info(
-    folder: Path, plan: Plan, features: FeaturesDict, file_format: str, shards: Sequence[tuple[int, int]]
+    folder: Path, plan: DatasetPlan, features: FeaturesDict, file_format: str, shards: Sequence[tuple[int, int]]
 ) -> None:
     """Writes `features.json` and `dataset_info.json`, which tensorflow_datasets opens a dataset by.
 
