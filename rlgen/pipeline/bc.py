@@ -1,5 +1,6 @@
 """The stage `bc`: behavior cloning of the policy on the demonstrations."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -50,15 +51,16 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         while step < config.bc.optimizer_steps and stopped is None:
             count = _steps_of_next_call(config.bc, step)
             state, values = bc.train_steps(policy, config.bc, state, data, count)
-            values = {name: float(value) for name, value in values.items()}
+            values: dict[str, Any] = {name: float(value) for name, value in values.items()}
             step = int(state.step)
             _check_finite(values, step, checkpoints)
-            checked = config.bc.stop_success is not None and step % config.bc.check_every == 0
-            if checked:
+            target = config.bc.stop_success
+            checked = target is not None and step % config.bc.check_every == 0
+            if target is not None and checked:
                 rate = _success(context, policy, state, step)
                 values["success"] = rate.to_json()
                 work.progress.log(f"step {step}: {rate} from training reset states")
-                stopped = rate.to_json() if rate.rate >= config.bc.stop_success else None
+                stopped = rate.to_json() if rate.rate >= target else None
             metrics.write(step, **values)
             work.progress.update(advance=count, note=f"loss {values['loss']:.4f}")
             if checked or step % (STEPS_A_CALL * CALLS_A_CHECKPOINT) == 0 or step == config.bc.optimizer_steps:
@@ -122,7 +124,7 @@ def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
     size = policy.config.image_encoder.image_size
     with RenderPool(context.scene, image_size=size, workers=context.run.config.workers) as pool:
         images = pool.render(np.concatenate(states))
-    return data.replace(observation=ImageObservation(images=images, vector=data.observation))
+    return replace(data, observation=ImageObservation(images=images, vector=data.observation))
 
 
 def _without_longest(episodes: list[Episode]) -> list[Episode]:

@@ -56,10 +56,9 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             note = _note(values)
             if iteration % config.evaluate_every == 0 or iteration == config.iterations:
                 test = _test(context, policy, policy_params(state), iteration, _on_chunk(work, "evaluation"))
-                values["test"] = test.to_json()
                 where = "stored initial states" if config.evaluate_split == "heldout" else "training reset states"
                 work.progress.log(f"iteration {iteration}: without noise {test} from {where}")
-            metrics.write(iteration, **values)
+            metrics.write(iteration, **values, **({} if test is None else {"test": test.to_json()}))
             work.progress.update(advance=1, note=note)
             metadata = {"stage": "ppo", "task": context.scene.task.id, "config": to_json(context.run.config)}
             checkpoints.save(iteration, state, metadata)

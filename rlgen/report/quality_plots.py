@@ -7,11 +7,12 @@ After figures 6 and 7 of the paper: `quality_by_group` and `quality_bars` show e
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from rlgen.core.stats import Estimate
 from rlgen.core.text import count, number
@@ -188,7 +189,7 @@ def _bars(axes: Axes, sources: Mapping[str, object], values: Sequence[float], st
 def _estimate_bars(axes: Axes, estimates: Mapping[str, Estimate], styles: Appearances) -> None:
     _bars(axes, estimates, [estimate.high for estimate in estimates.values()], styles)
     for bar, estimate in zip(axes.patches, estimates.values(), strict=True):
-        bar.set_height(estimate.value)
+        cast(Rectangle, bar).set_height(estimate.value)
     for x, estimate in enumerate(estimates.values()):
         error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
         axes.errorbar(x, estimate.value, yerr=error, color=INK, capsize=4, linewidth=1.4)

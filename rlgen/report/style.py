@@ -94,7 +94,7 @@ class Plot:
 @contextmanager
 def report_style() -> Iterator[None]:
     """Gives figures made and saved inside the style of the report; matplotlib's settings are restored afterwards."""
-    settings = {
+    settings: dict[Any, Any] = {
         "font.size": 10,
         "axes.titlesize": 10.5,
         "axes.titleweight": "bold",

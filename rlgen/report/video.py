@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -68,9 +69,9 @@ def episode_gif(
     return best
 
 
-def write_gif(path: Path, frames: UInt8[np.ndarray, "T h w 3"], **options: object) -> Path:
+def write_gif(path: Path, frames: UInt8[np.ndarray, "T h w 3"], **options: Any) -> Path:
     """Writes `episode_gif(frames, **options)` to `path`, whole or not at all, and returns `path`."""
-    write_bytes(Path(path), episode_gif(frames, **options))  # type: ignore[arg-type]
+    write_bytes(Path(path), episode_gif(frames, **options))
     return Path(path)
 
 
@@ -122,7 +123,9 @@ def _draw_outcome(draw: ImageDraw.ImageDraw, right: float, middle: float, succes
     return left
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def _fitting(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float
+) -> str:
     text = " ".join(text.split())
     if draw.textlength(text, font) <= width:
         return text
@@ -149,7 +152,7 @@ def _palette(images: list[Image.Image], colors: int) -> Image.Image:
         sheet.paste(image, (0, row * image.height))
     border = np.array(images[0].getpixel((0, 0)))
     caption = [border + (255 - border) * step // 4 for step in range(5)]
-    best = sheet.quantize(colors - len(caption), method=Image.Quantize.MEDIANCUT).getpalette()
+    best = sheet.quantize(colors - len(caption), method=Image.Quantize.MEDIANCUT).getpalette() or []
     palette = Image.new("P", (1, 1))
     palette.putpalette([*best[: 3 * (colors - len(caption))], *np.concatenate(caption).tolist()])
     return palette

@@ -60,7 +60,7 @@ def _sum_over_parts(gradient: Callable[[Any, Any], Any], params: PyTree, batches
     first = jax.tree.map(lambda array: array[0], batches)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, params, first))
 
-    def add(total, part):
+    def add(total: PyTree, part: PyTree) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, gradient(params, part)), None
 
     return jax.lax.scan(add, zeros, batches)[0]

@@ -138,7 +138,7 @@ class WandbLog:
           UserError: the package is not installed.
         """
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]: an extra
         except ImportError as error:
             raise UserError("wandb is not installed; `pip install rlgen[wandb]`, or leave out --wandb") from error
         self._run = wandb.init(project=project, name=name, id=name, config=config, resume="allow")

@@ -1,7 +1,7 @@
 """The placement of a training's arrays: parameters cut over `fsdp`, batches over `data` and `fsdp` together."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -15,12 +15,12 @@ MIN_BYTES = 4 << 20
 """Smaller arrays stay whole on every device."""
 
 
-def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """Makes a mesh `(data, fsdp)`.
 
     Args:
       fsdp: devices that share each parameter.
-      devices: all devices of all processes by default.
+      devices: of JAX; all of all processes by default.
 
     Raises:
       UserError: `fsdp` does not divide the number of devices.
@@ -52,7 +52,7 @@ def cut_spec(shape: tuple[int, ...], itemsize: int, fsdp: int) -> PartitionSpec:
 def state_shardings(mesh: Mesh, state: PyTree) -> PyTree:
     """Returns a sharding for each leaf of a state, given as arrays or as `jax.eval_shape` gives them."""
 
-    def sharding(leaf) -> NamedSharding:
+    def sharding(leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, cut_spec(leaf.shape, leaf.dtype.itemsize, mesh.shape["fsdp"]))
 
     return jax.tree.map(sharding, state)
