@@ -8,10 +8,11 @@ What is `slow`, and why:
 | --- | --- | --- |
 | `libero/test_benchmark_parity.py` | 116 tasks | each is recorded in the benchmark's own environment: 1.5 s |
 | `libero/test_placeholders.py`: built, at rest, solved | 116 tasks | each is built and searched for a solution: 1 s |
+| `libero/test_recorded_images.py` | 2 of 5 tasks | rooms of the others, each rendered by the benchmark itself: 8 s |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import pytest
 
@@ -72,8 +73,13 @@ def sample() -> tuple[Task, ...]:
     return tuple(find_task(name) for name in SAMPLE)
 
 
-def selected(request: pytest.FixtureRequest) -> list[Task]:
-    """Returns the tasks that tests of the requesting module run on in this session: the sample where none names one."""
+def selected(request: pytest.FixtureRequest, otherwise: Iterable[Hashable]) -> set:
+    """Returns the values of `task` in the tests of the requesting module that this session runs.
+
+    Args:
+      request: of a fixture that makes something for each of them.
+      otherwise: the values if none of these tests has the parameter.
+    """
     here = [item for item in request.session.items if item.path == request.path]
     named = {item.callspec.params.get("task") for item in here if hasattr(item, "callspec")} - {None}
-    return [task for task in all_tasks() if task in (named or sample())]
+    return named or set(otherwise)

@@ -51,18 +51,6 @@ def data(tmp_path_factory):
     return [export(folder, "first", 0), export(folder, "second", 1)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Caches compiled programs, which several of these runs share."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    jax.config.update(names[0], str(tmp_path_factory.mktemp("programs")))
-    jax.config.update(names[1], 0.1)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
 def settings(folders, out, **changes):
     train = dataclasses.replace(smoke(), steps=4, batch=4, draws=1, warmup=1)
     given = {
