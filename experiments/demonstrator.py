@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from rlgen.core.files import read_json, write_json
-from rlgen.core.process import cache_folder
-from rlgen.demos.record import Job, TrialResult, run_trials, trial_pool
+from rlgen.core.process import cache_folder, worker_pool
+from rlgen.demos.record import Job, TrialResult, run_trials
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import build_scene_bundles
 from rlgen.libero.tasks.suites import Task, all_tasks, find_tasks
@@ -39,7 +39,7 @@ def main() -> None:
     assets = find_assets(arguments.assets, cache=cache)
     tasks = [task for name in arguments.tasks for task in find_tasks(name)]
     bundles = build_scene_bundles(tasks, assets, cache, workers=arguments.workers)
-    with trial_pool(arguments.workers) as pool:
+    with worker_pool(arguments.workers) as pool:
         for task, bundle in zip(tasks, bundles, strict=True):
             job = Job(bundle, "heldout", seed=0, physics="exact", clean=False)
             trials = run_trials(

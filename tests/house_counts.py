@@ -36,8 +36,8 @@ BANNED = {line.partition("->")[0] for line in PROSE} | {
     "sight",
     "weigh",
 }
-# A name that is not ours, and a setting.
-ALLOWED = {"BrokenPipeError", "num_finetuned_steps"}
+# Names that are not ours, and a setting.
+ALLOWED = {"BrokenPipeError", "BrokenProcessPool", "num_finetuned_steps"}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 
 from rlgen.bench.dataset_tensorflow import check_tensorflow
 from rlgen.bench.timing import machine
+from rlgen.core.process import start_child
 
 SETUP = {"episodes": 16, "steps": 125, "size": 256, "resized": 224, "horizon": 8, "batch": 32, "batches": 60}
 SETUP |= {"shards": 4, "warmup": 1, "repetitions": 5}
@@ -61,7 +62,7 @@ class Process:
         log = open(folder / f"{name}.log", "w")  # noqa: SIM115 - lives as long as the process
         self._log = folder / f"{name}.log"
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
+        self._process = start_child(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
 
     def request(self, *message: str) -> dict[str, float]:
         """Sends a method and its arguments, and waits for the answer; the process runs only meanwhile."""

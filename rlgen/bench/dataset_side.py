@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from rlgen.core.process import end_with_parent
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.rlds.format import RldsFormat
@@ -169,6 +170,7 @@ def serve(side: Side, answers: TextIO) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     # What libraries print to standard output must not be taken for an answer.
     stdout, sys.stdout = sys.stdout, sys.stderr
     serve(make_side(sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])), stdout)

@@ -1,7 +1,8 @@
 """The command line: `rlgen NOUN [VERB] ...`, a table of commands, and what ends them.
 
-A mistake of the user's ends in one line on standard error and exit code 2, an interruption in exit code 130; the same
-command resumes. No command imports jax before its options are read, so that `--help` answers at once.
+A mistake of the user's ends in one line on standard error and exit code 2. An interruption passes: what it ends in is
+the business of the process (`rlgen.core.interruption`). No command imports jax before its options are read, so that
+`--help` answers at once.
 """
 
 import errno
@@ -60,7 +61,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUO
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs a command and exits."""
+    """Runs a command; a mistake of the user's exits."""
     try:
         dispatch(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
@@ -72,9 +73,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if error.errno not in DISK_ERRORS:
             raise
         _fail(f"{error.filename or 'the disk'}: {error.strerror}; free space or choose another folder")
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes where it was", file=sys.stderr)
-        sys.exit(130)
 
 
 def _fail(message: str) -> None:
@@ -133,7 +131,3 @@ def help_text(commands: dict[str, Command | dict[str, Command]] | dict[str, Comm
 
 def _summary(command: Command) -> str:
     return (command.__doc__ or "").split("\n")[0].rstrip(".")
-
-
-if __name__ == "__main__":
-    main()

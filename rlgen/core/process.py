@@ -4,14 +4,22 @@
 libraries' messages.
 """
 
-import multiprocessing
+import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
+
+from rlgen.core.errors import UserError
 
 
 def cache_folder() -> Path:
@@ -33,31 +41,115 @@ def prepare_process() -> None:
     _quiet_libraries()
 
 
-def worker_pool(workers: int, initialize: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """Starts fresh processes that leave Ctrl-C to their parent and end with it, even if it is killed.
+@contextmanager
+def worker_pool(
+    workers: int, initialize: Callable[..., None] | None = None, *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Yields fresh processes that leave Ctrl-C to their parent and end with it, even if it is killed.
+
+    An error cancels what has not started. An interruption ends the processes in the middle of their work.
 
     Args:
       workers: number of processes.
       initialize: called first in each of them.
       *arguments: of `initialize`.
+
+    Raises:
+      UserError: the system killed one of them.
     """
-    # A forked process would inherit threads and GL contexts that do not work there.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_initialize_worker, initargs=(initialize, arguments))
+    context = _WorkerContext()
+    prepare = (os.getpid(), initialize, arguments)
+    pool = ProcessPoolExecutor(workers, context, initializer=_initialize_worker, initargs=prepare)
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        for process in context.started:
+            if process.is_alive():
+                process.kill()
+        pool.shutdown(cancel_futures=True)
+        raise
+    except BrokenProcessPool as error:
+        pool.shutdown()
+        if any(process.exitcode == -signal.SIGKILL for process in context.started):
+            raise killed("a worker process") from error
+        raise
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
-def _initialize_worker(initialize: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+class _WorkerProcess(SpawnProcess):
+    """A worker that is deaf to Ctrl-C from its first moment on: signals that are blocked are inherited."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _WorkerContext(SpawnContext):
+    """What an executor makes its workers with; it remembers them, as the executor forgets those that have ended."""
+
+    def __init__(self) -> None:
+        self.started: list[_WorkerProcess] = []
+
+    def Process(self, *arguments: Any, **options: Any) -> _WorkerProcess:
+        self.started.append(_WorkerProcess(*arguments, **options))
+        return self.started[-1]
+
+
+def _initialize_worker(parent: int, initialize: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    end_with_parent(parent)
     if initialize is not None:
         initialize(*arguments)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def killed(what: str) -> UserError:
+    """Returns the error of a process that ended by SIGKILL; `what` names it."""
+    return UserError(
+        f"{what} was killed by the system, probably for want of memory; free some or take fewer --workers, "
+        "then the same command resumes"
+    )
+
+
+_PARENT = "RLGEN_PARENT"
+_PR_SET_PDEATHSIG = 1
+
+
+def start_child(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+    """Starts a program of this package; it calls `end_with_parent` first.
+
+    Args:
+      command: the program and its words.
+      **options: of `subprocess.Popen`.
+    """
+    return subprocess.Popen(command, env={**os.environ, _PARENT: str(os.getpid())}, **options)
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Makes this process leave Ctrl-C to its parent, and end when that ends.
+
+    Args:
+      parent: its process number; by default what `start_child` said. A process that was started by hand has none.
+    """
+    parent = int(os.environ.pop(_PARENT, 0)) if parent is None else parent
+    if not parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # Whatever this process is doing then: it may be stopped, or in C code that does not return.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    """Ends this process with its parent where the system does not, and where that had ended before."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _quiet_libraries() -> None:

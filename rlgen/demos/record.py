@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -134,7 +133,7 @@ class Recorder:
         """
         short = []
         bundles = build_scene_bundles(tasks, assets, cache, workers=self.workers)
-        with only_writer(self.out), trial_pool(self.workers) as pool:
+        with only_writer(self.out), worker_pool(self.workers) as pool:
             for task, bundle in zip(tasks, bundles, strict=True):
                 if not overwrite and self._is_recorded(task):
                     log(f"{task.id}: done before")
@@ -182,17 +181,6 @@ class Recorder:
         return bool(summary["demonstrations"] >= self.count)
 
 
-@contextmanager
-def trial_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Yields processes that run trials; an error or an interruption cancels the trials that have not started."""
-    with worker_pool(workers) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
 def run_trials(
     job: Job,
     folder: Path,
@@ -210,7 +198,7 @@ def run_trials(
         that are recorded there are not run again.
       enough: whether the results so far suffice.
       limit: most trials.
-      pool: of `trial_pool(workers)`.
+      pool: of `worker_pool(workers)`.
       workers: trials that run at the same time.
 
     Raises:
@@ -226,6 +214,10 @@ def run_trials(
                     running[index] = pool.submit(run_trial, job, folder, index)
             results.append(running.pop(len(results)).result())
             yield results[-1]
+    except KeyboardInterrupt:
+        # The pool ends its processes in the middle of their trials.
+        running.clear()
+        raise
     finally:
         # The folder may be removed after this: trials that have started finish first.
         wait([future for future in running.values() if not future.cancel()])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
+from rlgen.core.process import worker_pool
 from rlgen.demos.imports.importer import import_for_run
 from rlgen.demos.record import (
     Job,
@@ -12,7 +13,6 @@ from rlgen.demos.record import (
     count_successes,
     mean_success_length,
     run_trials,
-    trial_pool,
     write_recording,
 )
 from rlgen.pipeline.context import Context, Work
@@ -35,7 +35,7 @@ def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
     scene, config, folder = context.scene, context.run.config, work.folder / "trials"
     job = Job(scene.folder, "train", config.seed, "exact", config.demos.clean)
     results: list[TrialResult] = []
-    with trial_pool(config.workers) as pool:
+    with worker_pool(config.workers) as pool:
         for result in run_trials(
             job,
             folder,

@@ -20,6 +20,7 @@ import functools
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import types
@@ -33,6 +34,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
+from rlgen.core.process import end_with_parent
 from rlgen.libero.scenes.build_goal import goal_atoms, reset_condition_atoms
 from rlgen.libero.scenes.build_reset_states import fixture_poses, sample_reset_states
 from rlgen.libero.scenes.indicators import add_indicators
@@ -43,6 +45,9 @@ from rlgen.libero.tasks.suites import Task, find_task, package_folder
 
 def main() -> None:
     """Builds every `<task>=<folder>` of the command line whose folder is not there yet."""
+    end_with_parent()
+    # Unfinished folders are removed on the way out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     parser = argparse.ArgumentParser()
     parser.add_argument("jobs", nargs="+", metavar="TASK=FOLDER")
     parser.add_argument("--assets", required=True)

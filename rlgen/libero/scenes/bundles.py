@@ -1,6 +1,7 @@
 """The cache of scene bundles: found by a key of their contents, built by the benchmark's own code where missing."""
 
 import hashlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlgen.core.errors import UserError
+from rlgen.core.process import killed, start_child
 from rlgen.libero.scenes.assets import AssetSource, fingerprint
 from rlgen.libero.scenes.scene import SCENE_BUNDLE_FORMAT, Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task, find_task
@@ -74,6 +76,8 @@ def build_scene_bundles(
         ]
         _wait(running, lambda: on_built and on_built(sum(folder.is_dir() for folder in folders.values())))
         for index, process in enumerate(running):
+            if process.returncode == -signal.SIGKILL:
+                raise killed("a process that builds scenes")
             if process.returncode != 0:
                 lines = (Path(logs) / str(index)).read_text(errors="replace").strip().splitlines() or ["no output"]
                 raise UserError(
@@ -91,7 +95,7 @@ def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) ->
         *(f"{task.id}={folder}" for task, folder in folders.items()),
     ]
     with open(log, "w") as file:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        return start_child(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
 
 
 def _wait(processes: list[subprocess.Popen], on_poll: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
+from rlgen.core.process import worker_pool
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.demos.record import (
     Job,
@@ -16,7 +17,6 @@ from rlgen.demos.record import (
     demonstration_file,
     run_trial,
     run_trials,
-    trial_pool,
     write_recording,
 )
 from rlgen.libero.scenes.assets import find_assets
@@ -31,7 +31,7 @@ def job(scene_of) -> Job:
 
 @pytest.fixture(scope="module")
 def workers():
-    with trial_pool(2) as pool:
+    with worker_pool(2) as pool:
         yield pool
 
 

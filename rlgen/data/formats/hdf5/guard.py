@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
+from rlgen.core.process import end_with_parent, start_child
 from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action, read_info, read_model_files
 
 COMMAND = (sys.executable, "-m", "rlgen.data.formats.hdf5.guard")
@@ -79,7 +80,7 @@ class GuardedReader:
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._child is None or self._child.poll() is not None:
             self._end()
-            self._child = subprocess.Popen(
+            self._child = start_child(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -133,6 +134,7 @@ def check_file(path: Path, *, clip: bool = False) -> FileCheck:
 
 def main() -> None:
     """Replies to requests on standard input, one JSON object a line, until the input ends."""
+    end_with_parent()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         reply = asdict(check_file(Path(request["path"]), clip=request["clip"]))

@@ -1,0 +1,150 @@
+"""The end of a command by a signal: one line and exit code 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP), at any moment.
+
+Python's own way out is an exception in the main thread, then the end of the interpreter. It does not suffice:
+  - The end of the interpreter destroys XLA's client, and crashes where a thread of XLA still compiles.
+  - An exception that is raised in a callback of the garbage collector is dropped.
+  - Code that computes for minutes without returning to the interpreter learns of no signal.
+So a signal raises `KeyboardInterrupt`, whose `with` and `finally` clean up, and the process then ends without the end of
+the interpreter; a thread ends it after some seconds whatever the main thread does. What is on the disk allows for that:
+it has to survive SIGKILL.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminated"}
+# Seconds in which the main thread may clean up. A second signal ends the process at once, unless it comes so soon that
+# it is the same one, sent by the terminal and by a program in between.
+PATIENCE = 5.0
+SAME = 0.5
+SHOW_CURSOR = b"\x1b[?25h"
+# Bytes in the pipe beside the numbers of signals: the handler has raised; what it raised was dropped.
+_RAISED, _DROPPED = 0, 255
+
+
+def run_interruptible(command: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Runs a process's command, so that signals end the process as this module says.
+
+    Signals that the process was started with as ignored, by `nohup` for example, stay ignored. Code with a graceful end
+    of its own, such as a server's, sets its own handler with `signal.signal` or `loop.add_signal_handler`; that signal
+    is then its own business.
+
+    Args:
+      command: what the process is for; its exceptions pass, if no signal came.
+      patience: seconds for the main thread to clean up after a signal.
+    """
+    interruption = _Interruption(patience)
+    interruption.install()
+    try:
+        try:
+            command()
+        finally:
+            interruption.is_running = False
+    except KeyboardInterrupt:
+        interruption.number = interruption.number or signal.SIGINT
+    except BaseException:
+        if interruption.number is None:
+            raise
+    if interruption.number is not None:
+        interruption.end()
+
+
+class _Interruption:
+    """The first signal that asked the process to end, and the threads' agreement on who ends it.
+
+    Attributes:
+      number: of the signal; None before there is one.
+      is_running: whether an exception in the main thread still reaches `run_interruptible`.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.number: int | None = None
+        self.is_running = True
+        self._patience = patience
+        self._raised = False
+        self._ending = threading.Lock()
+
+    def install(self) -> None:
+        """Sets the handlers, and starts the thread that also learns of signals that Python cannot handle now."""
+        pipe, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(pipe,), daemon=True).start()
+        sys.unraisablehook = self._on_unraisable
+        for number in ENDINGS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def end(self) -> None:
+        """Ends the process with its one line."""
+        for stream in (sys.stdout, sys.stderr):
+            # Nobody reads a closed pipe, and another thread may hold a stream.
+            with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):
+                stream.flush()
+        while True:
+            self._end_now()
+            time.sleep(1)
+
+    def _end_now(self) -> None:
+        """Ends the process; returns where another thread is about to do that."""
+        if not self._ending.acquire(blocking=False):
+            return
+        number = signal.Signals(self.number or signal.SIGINT)
+        with contextlib.suppress(OSError):
+            for stream in (1, 2):
+                if os.isatty(stream):
+                    os.write(stream, SHOW_CURSOR)
+            os.write(2, f"{ENDINGS[number]}; the same command resumes where it was\n".encode())
+        os._exit(128 + number)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal in the main thread."""
+        self.number = self.number or number
+        if not self.is_running:
+            self._end_now()
+        elif not self._raised:
+            self._raised = True
+            self._notify(_RAISED)
+            raise KeyboardInterrupt
+
+    def _on_unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Notices that what the handler raised was dropped; other exceptions are reported as ever."""
+        if self._raised and issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._raised = False
+            self._notify(_DROPPED)
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    def _notify(self, byte: int) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._wakeup, bytes([byte]))
+
+    def _watch(self, pipe: int) -> None:
+        """Ends the process when its time is up, or at a second signal. Runs in a thread."""
+        first: float | None = None
+        while True:
+            left = None if first is None else max(0.0, first + self._patience - time.monotonic())
+            if not select.select([pipe], [], [], left)[0]:
+                self._end_now()
+                return
+            [byte] = os.read(pipe, 1)
+            if byte == _DROPPED:
+                # The callback that dropped it has to return first.
+                time.sleep(0.05)
+                os.kill(os.getpid(), self.number or signal.SIGINT)
+            elif byte == _RAISED or self._is_ours(byte):
+                self.number = self.number or byte
+                if first is None:
+                    first = time.monotonic()
+                elif byte != _RAISED and time.monotonic() - first > SAME:
+                    self._end_now()
+
+    def _is_ours(self, number: int) -> bool:
+        return number in ENDINGS and signal.getsignal(number) == self._handle
