@@ -189,9 +189,7 @@ def make_chains(base: Path, name: str, kind: str, count: int, expected: dict[str
     return chains
 
 
-def make_chain(
-    base: Path, label: str, name: str, kind: str, count: int, expected: dict[str, Any]
-) -> dict[str, Any]:
+def make_chain(base: Path, label: str, name: str, kind: str, count: int, expected: dict[str, Any]) -> dict[str, Any]:
     """Interrupts the command of one folder several times, finishes it, and compares.
 
     Args:
@@ -302,7 +300,7 @@ def finish(command: list[str], log: Path) -> None:
 def training(folder: Path) -> dict[str, str]:
     """Returns metrics without what a clock says, and the digest of the newest checkpoint's arrays."""
     lines = [without_clock(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    newest = max((int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit()))
+    newest = max(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
     [meta] = (folder / "checkpoints" / str(newest) / "meta").glob("metadata")
     return {"metrics": json.dumps(lines), "checkpoint": f"{newest} {read_json(meta)['digest']}"}
 

@@ -26,7 +26,7 @@ LEFT_BEHIND = 2.0
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command ended after a signal.
+    """The ending of a command after a signal.
 
     Attributes:
       number: of the signal.
@@ -48,7 +48,7 @@ class Ending:
 
     @property
     def is_right(self) -> bool:
-        """Whether it ended in time, with its exit code, its line and nothing else."""
+        """True where it ended in time, with its exit code, its line and nothing else."""
         if self.number == signal.SIGKILL:
             return self.code == -signal.SIGKILL and not self.left
         line = LINES[signal.Signals(self.number)]
@@ -103,7 +103,7 @@ def interrupt(
                 return None
             time.sleep(0.01)
         children, written = descendants(process.pid), errors.stat().st_size
-        doing = ([""] + log.read_text().splitlines() + errors.read_text().splitlines())[-1]
+        doing = ["", *log.read_text().splitlines(), *errors.read_text().splitlines()][-1]
         sent = time.monotonic()
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         code = _wait(process)
@@ -174,7 +174,7 @@ def _pids() -> list[int]:
 
 
 def _stat(pid: int, field: int) -> str | None:
-    """Returns a field of `/proc/PID/stat`, counted from the one behind the name: state, parent, ...; None if it is gone."""
+    """Returns a field of `/proc/PID/stat`, counted from the one behind the name; None if the process is gone."""
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[field]
     except (OSError, IndexError):

@@ -4,9 +4,9 @@ Python's own way out is an exception in the main thread, then the end of the int
   - The end of the interpreter destroys XLA's client, and crashes where a thread of XLA still compiles.
   - An exception that is raised in a callback of the garbage collector is dropped.
   - Code that computes for minutes without returning to the interpreter learns of no signal.
-So a signal raises `KeyboardInterrupt`, whose `with` and `finally` clean up, and the process then ends without the end of
-the interpreter; a thread ends it after some seconds whatever the main thread does. What is on the disk allows for that:
-it has to survive SIGKILL.
+So a signal raises `KeyboardInterrupt`, whose `with` and `finally` clean up, and the process then ends without the end
+of the interpreter; a thread ends it after some seconds whatever the main thread does. What is on the disk allows for
+that: it has to survive SIGKILL.
 """
 
 import contextlib

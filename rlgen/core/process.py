@@ -91,12 +91,14 @@ class _WorkerProcess(SpawnProcess):
 
 
 class _WorkerContext(SpawnContext):
-    """What an executor makes its workers with; it remembers them, as the executor forgets those that have ended."""
+    """The maker of an executor's workers; it remembers them, as the executor forgets those that have ended."""
 
     def __init__(self) -> None:
         self.started: list[_WorkerProcess] = []
 
-    def Process(self, *arguments: Any, **options: Any) -> _WorkerProcess:
+    def Process(  # pyright: ignore[reportIncompatibleVariableOverride]: a class there, called alike
+        self, *arguments: Any, **options: Any
+    ) -> _WorkerProcess:
         self.started.append(_WorkerProcess(*arguments, **options))
         return self.started[-1]
 

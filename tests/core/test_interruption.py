@@ -1,5 +1,6 @@
 """How signals end a process, whatever it is doing."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,13 +24,20 @@ print("after", flush=True)
 """
 
 
+def wait_for_line(process) -> bytes:
+    """The first line, byte by byte, so that what follows is left to `communicate`."""
+    said = b""
+    while not said.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+        said += byte
+    return said
+
+
 def ended(tmp_path, body, *numbers, patience=1.0, pause=0.0):
     """Exit code, output, standard error and seconds of a program that is sent signals when it is ready."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), "    "), patience=patience))
     process = start([sys.executable, str(program)], subprocess.PIPE, subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
+    assert wait_for_line(process) == b"ready\n"
     time.sleep(0.2)
     begun = time.monotonic()
     for number in numbers:
@@ -184,7 +192,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path):
         process = start([sys.executable, str(program)], subprocess.PIPE, subprocess.PIPE)
     finally:
         signal.signal(signal.SIGHUP, before)
-    process.stdout.readline()
+    wait_for_line(process)
     process.send_signal(signal.SIGHUP)
     assert process.communicate(timeout=30) == (b"after\n", b"")
     assert process.returncode == 0

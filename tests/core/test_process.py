@@ -1,4 +1,4 @@
-"""Worker and child processes: they never outlive their parent, and the end of one is told in a line."""
+"""Worker and child processes: they never outlive their parent, and the end of one is said in a line."""
 
 import os
 import signal
@@ -81,8 +81,8 @@ def test_ctrl_c_of_a_terminal_reaches_no_worker():
         assert pool.submit(os.getpid).result() == first.result()
 
 
-def test_the_end_of_a_worker_that_the_system_killed_is_told_in_a_line():
-    with pytest.raises(UserError, match="killed by the system.*memory.*--workers") as error, worker_pool(2) as pool:
+def test_the_end_of_a_worker_that_the_system_killed_is_said_in_a_line():
+    with pytest.raises(UserError, match=r"killed by the system.*memory.*--workers") as error, worker_pool(2) as pool:
         worker = pool.submit(os.getpid).result()
         waiting = pool.submit(time.sleep, 600)
         os.kill(worker, signal.SIGKILL)
