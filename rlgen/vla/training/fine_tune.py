@@ -38,6 +38,8 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
       UserError: settings that contradict each other, the data or what is in `out`.
     """
     if config.processes > 1:
+        # It would take SIGTERM for itself and only make a note of it.
+        jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(config.coordinator, config.processes, config.process)
     model, spec = model_config(config), input_spec(config)
     mesh = make_mesh(config.fsdp)
