@@ -1,6 +1,6 @@
 """The process of a command: `rlgen`, and `python -m rlgen`."""
 
-from rlgen.core.interruption import run_interruptible
+from rlgen.cli.interruption import run_interruptible
 
 
 def main() -> None:

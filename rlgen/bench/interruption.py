@@ -16,6 +16,8 @@ LINES = {
     signal.SIGINT: "interrupted; the same command resumes where it was",
     signal.SIGTERM: "terminated; the same command resumes where it was",
 }
+# A server that answers what has begun says so.
+STOPPED = "stopped; what had begun was answered"
 # What a crash, a bug or a dropped exception says.
 NOISE = ("Traceback", "Exception ignored", "Fatal Python error", "Segmentation fault", "rlgen: ")
 # Seconds that a command may take to end, and those after which it counts as hanging.
@@ -55,7 +57,7 @@ class Ending:
         return (
             self.code == 128 + self.number
             and self.seconds < LIMIT
-            and self.said[-1:] == (line,)
+            and self.said[-1:] in ((line,), (STOPPED,))
             and not any(noise in said for said in self.said for noise in NOISE)
             and not self.left
         )

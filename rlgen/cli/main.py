@@ -1,8 +1,7 @@
 """The command line: `rlgen NOUN [VERB] ...`, a table of commands, and what ends them.
 
-A mistake of the user's ends in one line on standard error and exit code 2. An interruption passes: what it ends in is
-the business of the process (`rlgen.core.interruption`). No command imports jax before its options are read, so that
-`--help` answers at once.
+A mistake of the user's ends in one line on standard error and exit code 2. An interruption passes: it is the business
+of `rlgen.cli.interruption`. No command imports jax before its options are read, so that `--help` answers at once.
 """
 
 import errno

@@ -13,7 +13,7 @@ from rlgen.bench.interruption import LINES, start
 
 PROGRAM = """
 import asyncio, atexit, gc, hashlib, os, signal, sys, threading, time
-from rlgen.core.interruption import run_interruptible
+from rlgen.cli.interruption import run_interruptible
 
 def command():
     print("ready", flush=True)
