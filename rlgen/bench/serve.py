@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
 from rlgen.bench.timing import describe
@@ -18,6 +18,7 @@ from rlgen.vla.model import pi0
 from rlgen.vla.model.presets import preset
 from rlgen.vla.serving import wire
 from rlgen.vla.serving.client import PolicyClient
+from rlgen.vla.serving.connections import Limits
 from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.serving.server import PolicyServer, serving, stack, warm_up
 
@@ -64,6 +65,7 @@ def load(
     clients: int,
     count: int,
     tolerance: float = 1e-3,
+    until: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Sends requests from several clients at once while another client sends garbage.
 
@@ -74,6 +76,7 @@ def load(
       clients: connections at once.
       count: requests in all.
       tolerance: largest absolute error of an action that counts as correct.
+      until: when it is set, clients send no more requests.
 
     Returns:
       As JSON values, the numbers of answers, of wrong and of lost ones, of garbage sent and of garbage refused
@@ -86,6 +89,8 @@ def load(
     def work(client_index: int) -> None:
         client = PolicyClient(address)
         for i in range(client_index, count, clients):
+            if until is not None and until.is_set():
+                break
             chosen = (i * 7 + client_index) % len(requests)
             start = time.perf_counter()
             try:
@@ -102,7 +107,10 @@ def load(
 
     def spoil() -> None:
         while not done.is_set():
-            refused.append(send_garbage(address, GARBAGE[len(refused) % len(GARBAGE)]))
+            try:
+                refused.append(send_garbage(address, GARBAGE[len(refused) % len(GARBAGE)]))
+            except (OSError, WebSocketException):
+                refused.append(False)
             time.sleep(0.005)
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(clients)]
@@ -118,7 +126,7 @@ def load(
     p50, p95 = 1000 * np.quantile(seconds, [0.5, 0.95])
     return {
         "clients": clients,
-        "requests": count,
+        "requests": len(seconds) + lost[0],
         "answers": len(seconds),
         "wrong": wrong[0],
         "lost": lost[0],
@@ -168,6 +176,6 @@ def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[st
     )
     warm_up(policy)
     sent, expected = make_requests(policy, 24)
-    with serving(PolicyServer(policy, {})) as address:
+    with serving(PolicyServer(policy, {}, limits=Limits(connections=2 * clients + 8))) as address:
         report = load(address, sent, expected, clients=clients, count=requests)
     return {"preset": name, "device": describe()["device"], "batch": batch, **report}

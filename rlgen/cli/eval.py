@@ -53,6 +53,10 @@ class EvalArguments:
     """Environments that are stepped together."""
     connections: int = 8
     """Connections to a server."""
+    server_patience: float = 30.0
+    """Seconds to wait until a server that is starting, or busy, greets."""
+    server_timeout: float = 300.0
+    """Seconds to wait for an answer of a server; its first one may need minutes."""
     videos: int = 3
     """Failures of each task that are kept as GIFs."""
     workers: int = field(default_factory=cores)
@@ -94,7 +98,8 @@ def evaluate(argv: Sequence[str]) -> None:
     tasks = list(dict.fromkeys(task for name in arguments.tasks for task in find_tasks(name)))
     assets, cache = arguments.objects.find(), cache_folder()
     if arguments.server is not None:
-        backend = ServerBackend(arguments.server, arguments.connections)
+        limits = {"patience_s": arguments.server_patience, "timeout_s": arguments.server_timeout}
+        backend = ServerBackend(arguments.server, arguments.connections, **limits)
     else:
         backend = InProcessBackend(arguments.model.open(arguments.policy, buckets=False), str(arguments.policy))
     report = run_evaluation(

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from rlgen.cli.common import Inline, log, parse, require_positive
-from rlgen.core.errors import UserError
+from rlgen.core.addresses import require_port
+from rlgen.core.errors import UserError, first_line
 from rlgen.core.process import prepare_process
 
 if TYPE_CHECKING:
@@ -80,34 +82,46 @@ class ServeArguments:
     host: str = "127.0.0.1"
     """Address to listen on; only this machine by default."""
     port: int = 8000
-    """Port to listen on."""
+    """Port to listen on; 0 for any free one."""
     seed: int = 0
     """Of the noise."""
+    message_mb: int = 64
+    """Largest message of a client, MB; what all clients send takes twice as much memory at most."""
+    connections: int = 64
+    """Clients at once."""
+    tracebacks: bool = False
+    """Send clients tracebacks of errors, with paths of this machine, instead of one line."""
     model: Annotated[ModelOptions, Inline] = field(default_factory=ModelOptions)
 
 
 def serve(argv: Sequence[str]) -> None:
     """Serves a policy to openpi's clients; /healthz and /metrics by HTTP."""
     arguments = parse(ServeArguments, argv, "rlgen vla serve", serve.__doc__ or "")
+    require_port(arguments.port)
+    require_positive(message_mb=arguments.message_mb, connections=arguments.connections)
     prepare_process()
-    import asyncio
-
-    from rlgen.vla.serving.server import PolicyServer, warm_up
+    from rlgen.vla.serving.connections import Limits
+    from rlgen.vla.serving.server import PolicyServer, serve_until_signal, warm_up
 
     policy = arguments.model.open(arguments.policy, buckets=True)
     log("compiling")
     warm_up(policy)
     metadata = {"robot": "libero", "action_horizon": policy.config.horizon, "policy": str(arguments.policy)}
-    server = PolicyServer(policy, metadata, seed=arguments.seed)
+    limits = Limits(1_000_000 * arguments.message_mb, arguments.connections)
+    server = PolicyServer(
+        policy, metadata, seed=arguments.seed, limits=limits, tracebacks=arguments.tracebacks, log=log
+    )
 
     def ready(port: int) -> None:
         log(f"serving {arguments.policy} on {arguments.host}:{port}")
 
     try:
-        asyncio.run(server.run(arguments.host, arguments.port, ready))
-    except OSError as error:
-        address = f"{arguments.host}:{arguments.port}"
-        raise UserError(f"{address}: {error.strerror}; choose another --host or --port") from error
+        number = serve_until_signal(server, arguments.host, arguments.port, ready)
+    except (OSError, UnicodeError) as error:
+        address, reason = f"{arguments.host}:{arguments.port}", getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{address}: {reason}; choose another --host or --port") from error
+    log("stopped; what had begun was answered")
+    sys.exit(128 + number)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,16 @@
 """Web pages of a dataset's episodes, written as files or served from this machine only."""
 
+import socket
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-from rlgen.core.errors import UserError
+from rlgen.core.addresses import LOOPBACK, refusal, require_port
+from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import write_bytes
 from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import open_dataset
@@ -13,7 +18,9 @@ from rlgen.data.episode import DatasetEpisode
 from rlgen.data.index import INDEX, IndexEntry, read_index
 from rlgen.report.pages import episode_link, episode_page, index_page
 
-LOOPBACK = "127.0.0.1"
+MOST_CONNECTIONS = 32
+CONNECTION_S = 120.0
+"""Seconds after which a connection ends, idle or slow; a page takes one or two, more through a slow tunnel."""
 _FACTS_SHOWN = ("format", "view", "picture_size", "mujoco", "licence")  # keys of the card
 
 
@@ -73,11 +80,49 @@ def make_server(directory: Path, port: int = 0) -> ThreadingHTTPServer:
     Raises:
       UserError: no dataset there, or the port is in use.
     """
+    require_port(port)
     pages = Pages(directory)
     try:
-        return ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, pages.page))
+        return _Server((LOOPBACK, port), partial(_Handler, pages.page))
     except OSError as error:
         raise UserError(f"port {port}: {error.strerror}; choose another --port") from error
+
+
+class _Server(ThreadingHTTPServer):
+    """A server with a limited number of connections, each open for a limited time."""
+
+    def __init__(self, address: tuple[str, int], handler: Callable[..., BaseHTTPRequestHandler]):
+        self._deadlines: dict[socket.socket, float] = {}
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answers a connection in a thread of its own; the oldest one ends if there are too many."""
+        oldest = list(self._deadlines)[: len(self._deadlines) + 1 - MOST_CONNECTIONS]
+        for other in oldest:
+            self._end(other)
+        self._deadlines[request] = time.monotonic() + CONNECTION_S
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection."""
+        self._deadlines.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Ends connections that have been open for too long; called twice a second."""
+        now = time.monotonic()
+        for request, deadline in list(self._deadlines.items()):
+            if now > deadline:
+                self._end(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Does nothing: a browser that leaves is no error, and the pages' own errors are answered."""
+
+    def _end(self, request: socket.socket) -> None:
+        """Wakes the thread of a connection, which then closes it."""
+        self._deadlines.pop(request, None)
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -88,13 +133,21 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
+        reason = refusal(LOOPBACK, self.headers.get_all("Host", []), self.headers.get_all("Origin", []))
+        if reason is not None:
+            return self._reply(reason, 403)
         try:
-            text, status = self._page(self.path.lstrip("/").split("?")[0]), 200
+            text = self._page(self.path.lstrip("/").split("?")[0])
         except UserError as error:
-            text, status = str(error), 500
+            return self._reply(str(error), 500)
+        except Exception as error:
+            return self._reply(f"this page cannot be made ({first_line(error)})", 500)
         if text is None:
-            text, status = "no such page", 404
-        body = text.encode()
+            return self._reply("no such page", 404)
+        self._reply(text, 200)
+
+    def _reply(self, text: str, status: int) -> None:
+        body = text.encode(errors="replace")
         self.send_response(status)
         self.send_header("Content-Type", f"text/{'html' if status == 200 else 'plain'}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))

@@ -72,7 +72,7 @@ def resize_with_pad(images: UInt8[np.ndarray, "*B h w 3"], size: int) -> UInt8[n
 
 
 def fitted_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """Returns height and width scaled to fit a square of `size` pixels, with the same aspect ratio.
+    """Returns height and width scaled to fit a square of `size` pixels, with the same aspect ratio, at least 1.
 
     Args:
       height: of an image, pixels.
@@ -80,7 +80,7 @@ def fitted_size(height: int, width: int, size: int) -> tuple[int, int]:
       size: pixels along a side of the square.
     """
     ratio = max(width / size, height / size)
-    return int(height / ratio), int(width / ratio)
+    return max(1, int(height / ratio)), max(1, int(width / ratio))
 
 
 def _by_pillow(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:

@@ -60,15 +60,23 @@ class ServerBackend:
     It draws its own noise, so that seeds are not sent.
     """
 
-    def __init__(self, address: str, connections: int):
+    def __init__(self, address: str, connections: int, *, patience_s: float = 30.0, timeout_s: float = 300.0):
         """Connects to a server.
 
         Args:
           address: `host:port`.
           connections: requests that are under way at once, at least 1.
+          patience_s: seconds to wait for the server at first.
+          timeout_s: seconds to wait for an answer.
         """
-        self._clients = [PolicyClient(address) for _ in range(connections)]
+        self._clients: list[PolicyClient] = []
         self._threads = ThreadPoolExecutor(connections)
+        try:
+            for _ in range(connections):
+                self._clients.append(PolicyClient(address, patience_s=patience_s, timeout_s=timeout_s))
+        except BaseException:
+            self._abort()
+            raise
         self.name = f"server {address}: {_describe(self._clients[0].metadata)}"
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:
@@ -76,21 +84,32 @@ class ServerBackend:
         count = len(self._clients)
 
         def infer(client: int) -> list[np.ndarray]:
-            return [np.asarray(self._clients[client].infer(sample)["actions"]) for sample in samples[client::count]]
+            return [self._clients[client].infer(sample)["actions"] for sample in samples[client::count]]
 
         answers: list = [None] * len(samples)
-        for client, chunks in enumerate(self._threads.map(infer, range(count))):
-            answers[client::count] = chunks
-        actions = np.stack(answers)
-        if actions.shape[-1] < 7 or not np.isfinite(actions).all():
-            raise UserError(f"{self.name} answers actions {list(actions.shape[1:])}, expected finite ones of 7 numbers")
-        return actions[..., :7]
+        try:
+            for client, chunks in enumerate(self._threads.map(infer, range(count))):
+                answers[client::count] = chunks
+        except BaseException:
+            # Other threads may wait for an answer for minutes, and the interpreter's end for them.
+            self._abort()
+            raise
+        shapes = {chunk.shape for chunk in answers}
+        if len(shapes) > 1 or min(shapes)[1] < 7 or not all(np.isfinite(chunk).all() for chunk in answers):
+            found = " and ".join(str(list(shape)) for shape in sorted(shapes))
+            raise UserError(f"{self.name} answers actions {found}, expected finite ones of 7 numbers")
+        return np.stack(answers)[..., :7]
 
     def close(self) -> None:
         """Closes the connections."""
         for client in self._clients:
             client.close()
         self._threads.shutdown()
+
+    def _abort(self) -> None:
+        for client in self._clients:
+            client.abort()
+        self._threads.shutdown(cancel_futures=True)
 
 
 def _describe(metadata: Any) -> str:

@@ -2,17 +2,23 @@
 
 import base64
 import re
+import socket
+import struct
 import threading
+import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
 from export_of_noise import COUNT, export
 
+from rlgen.core.addresses import LOOPBACK
 from rlgen.core.errors import UserError
-from rlgen.curation.viewer import LOOPBACK, make_server, write_pages
+from rlgen.curation import viewer
+from rlgen.curation.viewer import make_server, write_pages
 from rlgen.data.dataset import open_dataset
 from rlgen.data.index import read_index
 from rlgen.report.pages import HEIGHT, curve
@@ -71,6 +77,55 @@ def test_pages_are_served_on_the_loopback_address_only(dataset):
         with pytest.raises(UserError, match="choose another --port"):
             make_server(dataset, port)
         server.shutdown()
+
+
+@contextmanager
+def shown(dataset):
+    with make_server(dataset) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://{LOOPBACK}:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "header", [{"Host": "evil.example"}, {"Host": "evil.example:80"}, {"Origin": "http://evil.example"}]
+)
+def test_pages_of_other_sites_are_not_answered(dataset, header):
+    with shown(dataset) as url:
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(urllib.request.Request(f"{url}/index.html", headers=header))
+        named = urllib.request.Request(f"{url}/index.html", headers={"Host": "localhost:1"})
+        assert b"Episodes" in urllib.request.urlopen(named).read()
+
+
+def test_idle_connections_end_and_browsers_that_leave_print_nothing(dataset, monkeypatch, capfd):
+    monkeypatch.setattr(viewer, "CONNECTION_S", 0.2)
+    monkeypatch.setattr(viewer, "MOST_CONNECTIONS", 4)
+    before = threading.active_count()
+    with shown(dataset) as url:
+        port = int(url.rsplit(":", 1)[1])
+        idle = [socket.create_connection((LOOPBACK, port)) for _ in range(12)]
+        assert b"Episodes" in urllib.request.urlopen(f"{url}/").read()
+        for _ in range(3):
+            with socket.create_connection((LOOPBACK, port)) as leaving:
+                leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                leaving.sendall(b"GET /episode-00001.html HTTP/1.0\r\n\r\n")
+        for connection in idle:
+            connection.settimeout(5)
+            assert connection.recv(1) == b""
+            connection.close()
+        end = time.monotonic() + 5
+        while threading.active_count() > before + 1 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert threading.active_count() <= before + 1
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("port", [-1, 99999])
+def test_a_port_that_is_none_is_named(dataset, port):
+    with pytest.raises(UserError, match=f"--port {port}"):
+        make_server(dataset, port)
 
 
 def test_a_folder_without_a_dataset_is_named(tmp_path):

@@ -1,9 +1,7 @@
 """The policy server as openpi's clients meet it."""
 
-import dataclasses
 import urllib.request
 
-import jax
 import numpy as np
 import pytest
 from vla.openpi import description
@@ -13,23 +11,9 @@ from websockets.sync.client import connect
 from rlgen.bench.serve import load, make_requests, send_garbage
 from rlgen.core.errors import UserError
 from rlgen.evaluation.backends import ServerBackend
-from rlgen.vla.data.normalize import NormStats, Statistics
-from rlgen.vla.data.spec import InputSpec, make_pipeline
-from rlgen.vla.model import pi0
 from rlgen.vla.serving import wire
 from rlgen.vla.serving.client import PolicyClient
-from rlgen.vla.serving.policy import VlaPolicy
-from rlgen.vla.serving.server import PolicyServer, serving, warm_up
-
-
-@pytest.fixture(scope="module")
-def policy():
-    config = dataclasses.replace(CONFIG, prompt_length=6)
-    stats = Statistics(*(np.full(8, x, np.float32) for x in (0, 1, -1, 1)))
-    pipeline = make_pipeline(config, InputSpec(), NormStats(stats, stats))
-    policy = VlaPolicy(config, pi0.init(config, jax.random.key(0)), pipeline, sampling_steps=2, batch=4)
-    warm_up(policy)
-    return policy
+from rlgen.vla.serving.server import PolicyServer, serving
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +160,7 @@ def test_what_the_format_refuses_is_refused():
     for array in rejected.values():
         with pytest.raises(ValueError):
             wire.pack({"x": array})
-    for sent in ({b"dtype": "|O"}, {b"dtype": "nonsense"}, {b"shape": [99]}, {b"shape": None}):
+    for sent in ({b"dtype": "|O"}, {b"dtype": "nonsense"}, {b"shape": [99]}, {b"shape": None}, {b"data": None}):
         message = {b"__ndarray__": True, b"data": b"\0" * 8, b"dtype": "<f8", b"shape": [1], **sent}
         with pytest.raises(ValueError):
             wire.unpack(wire.pack(message))

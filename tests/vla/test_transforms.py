@@ -11,7 +11,7 @@ from rlgen.data.resize import resize_with_pad
 from rlgen.vla.data import spec
 from rlgen.vla.data.normalize import LIBERO_DELTA, NormStats, Statistics, statistics
 from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline, released_spec
-from rlgen.vla.data.transforms import DeltaActions, Normalize, Pad, Repack
+from rlgen.vla.data.transforms import STATE, DeltaActions, Normalize, Pad, Repack
 from rlgen.vla.model import presets
 from rlgen.vla.serving.actor import legal_actions, robot_sample
 
@@ -94,7 +94,27 @@ def test_the_state_enters_the_prompt_normalized_and_not_padded():
         ({"observation/state": "abc"}, "observation/state is not an array of numbers"),
         ({"observation/state": np.full(8, np.nan)}, "not a vector of finite numbers"),
         ({"observation/state": np.zeros(5)}, "state has 5 dimensions, the model was trained with 8"),
-        ({"prompt": 3}, "prompt is '3'"),
+        ({"prompt": 3}, "prompt is 3, expected a text"),
+        ({"prompt": ["a", "b"]}, "prompt is a list of 2"),
+        ({"prompt": ["a" * 9, 1]}, "prompt is a list of 2"),
+        ({"prompt": b"abc"}, "prompt is b'abc'"),
+        ({"prompt": "a" * 5000}, "prompt 'aaa.* has 5000 characters, expected at most 4096"),
+        ({"prompt": np.array(["a" * 5000])}, "prompt 'aaa.* has 5000 characters"),
+        ({"observation/image": [[[0, 0, 0]] * 4] * 4}, "observation/image is a list of 4, expected an image"),
+        ({"observation/image": "a" * 99}, "observation/image is 'aaa"),
+        ({"observation/wrist_image": np.zeros((1, 5000, 3), np.uint8)}, "wrist_image has 1 x 5000 pixels, .* 4096"),
+        (
+            {"observation/image": np.full((4, 4, 3), 255.0)},
+            "image has values from 255 to 255, expected uint8, or floats",
+        ),
+        ({"observation/image": np.linspace(-1, 1, 48).reshape(4, 4, 3)}, "values from -1 to 1"),
+        ({"observation/image": np.full((4, 4, 3), np.nan, np.float32)}, "values from nan to nan"),
+        ({"observation/image": np.r_[np.inf, np.zeros(47)].reshape(4, 4, 3)}, "values from 0 to inf"),
+        ({"observation/state": ["1"] * 8}, "observation/state is not an array of numbers but a list of 8"),
+        ({"observation/state": np.array(["1"] * 8)}, "observation/state is not an array of numbers but <U1"),
+        ({"observation/state": np.full(8, 1e300)}, "not a vector of finite numbers"),
+        ({"observation/state": [10**400] * 8}, "observation/state is not an array of numbers"),
+        ({"observation/state": [[0.0], [0.0, 1.0]]}, "observation/state is not an array of numbers"),
         ({"observation/image": np.zeros((2, 4, 4, 3), np.uint8)}, "base_0_rgb has shape"),
     ],
 )
@@ -103,6 +123,19 @@ def test_what_the_model_cannot_read_is_refused_by_its_key(change, message):
     with pytest.raises(UserError, match=message) as error:
         make_pipeline(THREE, InputSpec(), stats_of()).inputs(sample)
     assert "\n" not in str(error.value)
+
+
+def test_lists_of_numbers_and_text_scalars_are_understood():
+    sample, repack = observation(), Repack(CONFIG.cameras, 7)
+    packed = repack.inputs({**sample, STATE: sample[STATE].tolist(), "prompt": np.array("pick it up")})
+    np.testing.assert_array_equal(packed["state"], repack.inputs(sample)["state"])
+    assert packed["prompt"] == "pick it up"
+    two = {key: np.stack([value] * 2) for key, value in sample.items()}
+    assert repack.inputs(two)["prompt"] == ["pick it up"] * 2
+
+
+def test_an_image_of_one_row_is_resized_to_one_row():
+    assert resize_with_pad(np.full((1, 900, 3), 255, np.uint8), 8).any()
 
 
 def test_images_of_floats_and_of_channels_first_are_understood():

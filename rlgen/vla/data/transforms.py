@@ -14,7 +14,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.data.resize import resize_with_pad
-from rlgen.vla.data.images import to_uint8
+from rlgen.vla.data.inputs import as_image, as_prompt, as_vector
 from rlgen.vla.data.normalize import NormStats, add_state, normalize, pad_last, subtract_state, unnormalize
 from rlgen.vla.data.tokens import Encode, tokenize
 from rlgen.vla.model.config import NormalizationKind
@@ -56,15 +56,15 @@ class Repack:
         for key in (*self.cameras, STATE, PROMPT):
             if key not in sample:
                 raise UserError(f"the observation has no {key!r}; expected {', '.join((*self.cameras, STATE, PROMPT))}")
-        given = {camera: _image(key, sample[key]) for key, camera in self.cameras.items()}
-        state = _vector(STATE, sample[STATE])
+        given = {camera: as_image(key, sample[key]) for key, camera in self.cameras.items()}
+        state = as_vector(STATE, sample[STATE])
         batch = state.shape[:-1]
         black = np.zeros_like(next(iter(given.values())))
         packed = {
             "images": {camera: given.get(camera, black) for camera in self.model_cameras},
             "image_mask": {camera: np.full(batch, camera in given) for camera in self.model_cameras},
             "state": state,
-            "prompt": _prompt(sample[PROMPT], batch),
+            "prompt": as_prompt(sample[PROMPT], batch),
         }
         for camera, image in packed["images"].items():
             if image.shape[:-3] != batch:
@@ -204,31 +204,3 @@ class Pipeline:
     def names(self) -> list[str]:
         """Returns the names of the transforms, in order."""
         return [transform.name for transform in self.transforms]
-
-
-def _image(key: str, value: Any) -> np.ndarray:
-    image = np.asarray(value)
-    if image.ndim >= 3 and image.shape[-1] != 3 and image.shape[-3] == 3:
-        image = np.moveaxis(image, -3, -1)
-    is_known = image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)
-    if image.ndim < 3 or image.shape[-1] != 3 or not is_known or 0 in image.shape:
-        raise UserError(f"{key} is {image.dtype} {list(image.shape)}, expected an image [h, w, 3] of uint8")
-    return to_uint8(image)
-
-
-def _vector(key: str, value: Any) -> np.ndarray:
-    try:
-        vector = np.asarray(value, np.float32)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{key} is not an array of numbers: {error}") from error
-    if vector.ndim < 1 or not np.isfinite(vector).all():
-        raise UserError(f"{key} {list(vector.shape)} is not a vector of finite numbers")
-    return vector
-
-
-def _prompt(value: Any, batch: tuple[int, ...]) -> str | list[str]:
-    """Returns one text, or one for each sample; NumPy's text scalars count as texts."""
-    texts = np.asarray(value)
-    if texts.dtype.kind != "U" or texts.size != int(np.prod(batch)):
-        raise UserError(f"prompt is {str(value)[:60]!r}, expected a text for each observation")
-    return [str(text) for text in texts.reshape(-1)] if batch else str(texts.reshape(-1)[0])

@@ -23,6 +23,8 @@ from rlgen.vla.model import pi0, presets
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.model.pi0 import Inputs
 
+NOT_FINITE = "the model's actions are not finite; look at its weights, and at the state and noise that it was given"
+
 
 @dataclass(frozen=True)
 class VlaPolicy:
@@ -53,7 +55,18 @@ class VlaPolicy:
         return self.pipeline.inputs(sample)
 
     def act(self, prepared: Sample, noise: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H 7"]:
-        """Samples actions for N prepared samples, from given noise, as the robot executes them."""
+        """Samples actions for N prepared samples, from given noise, as the robot executes them.
+
+        Raises:
+          UserError: they are not finite.
+        """
+        actions = self.sample_actions(prepared, noise)
+        if not np.isfinite(actions).all():
+            raise UserError(NOT_FINITE)
+        return actions
+
+    def sample_actions(self, prepared: Sample, noise: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H 7"]:
+        """Samples actions that may not be finite; arguments as of `act`."""
         count, out = len(noise), []
         for start in range(0, count, self.batch):
             # Row 0 pads the last call; its result is dropped.
