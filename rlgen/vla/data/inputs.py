@@ -1,4 +1,4 @@
-"""What a model's images, vectors, noise and prompts may be, checked before NumPy converts them.
+"""Checks of a model's images, vectors, noise and prompts, before NumPy converts them.
 
 Training, evaluation and serving all read observations through these functions. A value that is not what it should be
 is refused with its key and what is wrong with it; it costs no more memory than it has already.

@@ -34,7 +34,7 @@ SILENCE_S = 600.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients of a server may take.
+    """Limits of what clients of a server may take.
 
     Attributes:
       message_bytes: in a message.
@@ -102,7 +102,7 @@ class Gate:
         connection.transport.abort()
 
     def ask_turn(self, connection: "LimitedConnection") -> bool:
-        """Returns whether a connection has the turn; if not, `weigh` is called when it gets it."""
+        """Returns whether a connection has the turn; if not, `adjust` is called when it gets it."""
         if connection not in self._turn:
             self._turn.append(connection)
         return self._turn[0] is connection
@@ -113,7 +113,7 @@ class Gate:
             had = self._turn[0] is connection
             self._turn.remove(connection)
             if had and self._turn:
-                self._turn[0].weigh()
+                self._turn[0].adjust()
 
 
 class LimitedConnection(ServerConnection):
@@ -150,12 +150,12 @@ class LimitedConnection(ServerConnection):
         """Frees the room of a message of `size` bytes that has been read."""
         self._unread -= size
         self._messages -= 1
-        self.weigh()
+        self.adjust()
 
     def forget(self) -> None:
         """Frees the room of everything that was received, where nothing more is to be read."""
         self._partial = self._unread = self._messages = 0
-        self.weigh()
+        self.adjust()
 
     def refuse(self, code: int, reason: str) -> None:
         """Closes the connection without waiting for the client."""
@@ -166,7 +166,7 @@ class LimitedConnection(ServerConnection):
         else:
             self.transport.abort()
 
-    def weigh(self) -> None:
+    def adjust(self) -> None:
         """Reads on, or does not, by how much the connection holds."""
         if self.state not in (State.CONNECTING, State.OPEN):
             return
@@ -214,7 +214,7 @@ class LimitedConnection(ServerConnection):
         if self.state is State.CLOSING:
             self._end_soon()
         else:
-            self.weigh()
+            self.adjust()
 
     def process_event(self, event: Event) -> None:
         """Counts a frame and what it holds."""
