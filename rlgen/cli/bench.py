@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rlgen.cli.common import AssetGroup, AssetOptions, cores, log, parse, print_report, require_positive
+from rlgen.cli.common import (
+    AssetGroup,
+    AssetOptions,
+    check_report,
+    cores,
+    log,
+    parse,
+    print_report,
+    require_positive,
+)
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder, prepare_process
 
@@ -25,6 +34,7 @@ class EnvArguments:
 def bench_env(argv: Sequence[str]) -> None:
     """Measures control steps and images per second, compared with the benchmark's own environment."""
     arguments = parse(EnvArguments, argv, "rlgen bench env", bench_env.__doc__ or "")
+    check_report(arguments.json, "machine", "suites", "pictures")
     from rlgen.bench import env
 
     report = env.run(arguments.objects.find(), cache_folder(), threads=arguments.workers, log=log)
@@ -47,6 +57,7 @@ def bench_sampler(argv: Sequence[str]) -> None:
     """Measures the seconds of every sampler, by steps, batch and chunk."""
     arguments = parse(RepeatedArguments, argv, "rlgen bench sampler", bench_sampler.__doc__ or "")
     require_positive(repetitions=arguments.repetitions)
+    check_report(arguments.json, "device", "rows", "ddim5_over_ddpm100")
     prepare_process()
     from rlgen.bench import samplers
 
@@ -58,6 +69,7 @@ def bench_update(argv: Sequence[str]) -> None:
     """Measures the seconds of PPO's loss and gradient, and the memory of an update on images."""
     arguments = parse(RepeatedArguments, argv, "rlgen bench update", bench_update.__doc__ or "")
     require_positive(repetitions=arguments.repetitions)
+    check_report(arguments.json, "device", "rows", "reference_case")
     prepare_process()
     from rlgen.bench import updates
 
@@ -78,6 +90,7 @@ class DatasetArguments:
 def bench_dataset(argv: Sequence[str]) -> None:
     """Measures writing and loading of datasets, compared with tensorflow_datasets and TensorFlow."""
     arguments = parse(DatasetArguments, argv, "rlgen bench dataset", bench_dataset.__doc__ or "")
+    check_report(arguments.json, "machine", "setup", "meaning")
     from rlgen.bench import dataset
 
     tiny = {"episodes": 4, "steps": 20, "size": 64, "resized": 32, "batches": 2, "batch": 8, "repetitions": 1}
@@ -119,6 +132,7 @@ class VlaArguments:
 def bench_vla(argv: Sequence[str]) -> None:
     """Measures training steps of a model: time, tokens per second, utilization, waiting for data."""
     arguments = parse(VlaArguments, argv, "rlgen bench vla", bench_vla.__doc__ or "")
+    check_report(arguments.json, "preset", "device", "tokens_per_s")
     prepare_process()
     from rlgen.bench import vla
     from rlgen.data.frames import open_frames
@@ -160,6 +174,7 @@ def bench_serve(argv: Sequence[str]) -> None:
     """Measures a policy server under load: answers and latencies, while one more client sends garbage."""
     arguments = parse(BenchServeArguments, argv, "rlgen bench serve", bench_serve.__doc__ or "")
     require_positive(clients=arguments.clients, requests=arguments.requests, batch=arguments.batch)
+    check_report(arguments.json, "preset", "device", "requests")
     prepare_process()
     from rlgen.bench.serve import run_preset
 

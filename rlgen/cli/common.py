@@ -17,6 +17,7 @@ import tyro
 
 from rlgen.configs.aliases import renamed_options
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import check_file, has_keys, read_record
 from rlgen.core.process import cache_folder
 
 if TYPE_CHECKING:
@@ -161,6 +162,17 @@ def require_positive(**values: int | None) -> None:
 def log(line: str) -> None:
     """Prints a line for the user, beside the command's output."""
     print(line, file=sys.stderr, flush=True)
+
+
+def check_report(path: Path | None, *keys: str) -> None:
+    """Raises `UserError` where a JSON report would replace a file that is not one of the same kind.
+
+    Args:
+      path: of the file that is to be written; None if there is none.
+      *keys: that reports of this kind have.
+    """
+    if path is not None:
+        check_file(path, lambda path: has_keys(read_record(path), *keys), noun="such a report", option="--json")
 
 
 def print_report(report: dict[str, Any], path: Path | None) -> None:

@@ -240,8 +240,11 @@ def quality(argv: Sequence[str]) -> None:
         raise UserError("nothing to measure: name datasets, HDF5 files or runs")
     if arguments.names and len(arguments.names) != len(arguments.paths):
         raise UserError(f"{len(arguments.names)} names for {len(arguments.paths)} paths: expected one for each")
-    from rlgen.curation.compare import read_source, with_unique_names, write_quality
+    from rlgen.core.ownership import check_names
+    from rlgen.curation.compare import COMPARISON, read_source, with_unique_names, write_quality
     from rlgen.libero.scenes.bundles import load_scene
+
+    check_names(arguments.out, COMPARISON)
 
     @lru_cache(maxsize=8)
     def scene_of(task):

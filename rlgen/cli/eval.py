@@ -22,6 +22,7 @@ from rlgen.cli.common import (
 )
 from rlgen.cli.vla import ModelOptions
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import only_writer
 from rlgen.core.process import cache_folder, prepare_process
 
 
@@ -102,17 +103,18 @@ def evaluate(argv: Sequence[str]) -> None:
         backend = ServerBackend(arguments.server, arguments.connections, **limits)
     else:
         backend = InProcessBackend(arguments.model.open(arguments.policy, buckets=False), str(arguments.policy))
-    report = run_evaluation(
-        backend,
-        tasks,
-        lru_cache(lambda task: load_scene(task, assets, cache)),
-        protocol,
-        arguments.out,
-        width=arguments.environments,
-        threads=arguments.workers,
-        videos=arguments.videos,
-        log=log,
-    )
+    with only_writer(arguments.out):
+        report = run_evaluation(
+            backend,
+            tasks,
+            lru_cache(lambda task: load_scene(task, assets, cache)),
+            protocol,
+            arguments.out,
+            width=arguments.environments,
+            threads=arguments.workers,
+            videos=arguments.videos,
+            log=log,
+        )
     backend.close()
     print(json.dumps(report["all"]))
     print(f"{arguments.out / 'report.md'}: the report")

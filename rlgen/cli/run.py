@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,9 @@ from rlgen.cli.common import AssetGroup, AssetOptions, Inline, parse
 from rlgen.configs.presets import run_presets
 from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import clear_output, only_writer
 from rlgen.core.process import cache_folder, prepare_process
-from rlgen.pipeline.stages import STAGES, clear_from, with_config
+from rlgen.pipeline.stages import RUN, STAGES, check_config, clear_from, with_config
 
 if TYPE_CHECKING:
     from rlgen.training.run import Run
@@ -114,18 +114,19 @@ def run_stages_of(
     from rlgen.libero.scenes.assets import check_assets
     from rlgen.libero.tasks.suites import find_task
     from rlgen.pipeline.context import Context, run_stages
-    from rlgen.training.run import create_run, is_run, open_run, run_lock
+    from rlgen.training.run import create_run, is_run, open_run
 
     config = dataclasses.replace(config, task=find_task(config.task).id)
     progress = Progress(stages)
-    with run_lock(folder):
+    with only_writer(folder, RUN.option):
         if is_run(folder) and not anew:
             current = open_run(folder)
             if check is not None:
                 check(current)
             _check_assets(current, objects)
+            check_config(current, config, repeat_from=repeat_from)
             if repeat_from is not None:
-                removed = clear_from(current, repeat_from)
+                removed = clear_from(current, repeat_from, (config.demos.file, current.assets["path"]))
                 progress.log(f"removed {', '.join(removed) or 'nothing'} of {folder}")
             current = with_config(current, config, progress.log)
         elif not may_create:
@@ -134,8 +135,8 @@ def run_stages_of(
             assets = objects.find()
             check_assets(assets.path)
             progress.log(f"task {config.task}; object assets: {assets.label}; run {folder}")
-            if is_run(folder):
-                shutil.rmtree(folder)
+            if anew:
+                clear_output(folder, RUN, inputs=(config.demos.file, assets.path))
             record = {"kind": assets.kind, "path": str(assets.path), "label": assets.label}
             current = create_run(folder, config, record)
         run_stages(Context(current, cache_folder()), stages, progress)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from rlgen.cli.common import AssetGroup, AssetOptions, cores, log, parse
+from rlgen.cli.common import AssetGroup, AssetOptions, check_report, cores, log, parse
 from rlgen.core.process import cache_folder
 
 
@@ -56,6 +56,7 @@ class CheckArguments:
 def check(argv: Sequence[str]) -> None:
     """Settles every stored initial state and lists those that are not what their task file says."""
     arguments = parse(CheckArguments, argv, "rlgen scenes check", check.__doc__ or "")
+    check_report(arguments.json, "mujoco", "states", "broken")
     import mujoco
 
     from rlgen.core.files import write_json

@@ -13,6 +13,7 @@ import tyro
 from rlgen.cli.common import Inline, log, parse, require_positive
 from rlgen.core.addresses import require_port
 from rlgen.core.errors import UserError, first_line
+from rlgen.core.ownership import is_vacant
 from rlgen.core.process import prepare_process
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ class MergeAdaptersArguments:
 def merge_adapters(argv: Sequence[str]) -> None:
     """Merges a model's adapters (LoRA) into its weights; openpi reads the result."""
     arguments = parse(MergeAdaptersArguments, argv, "rlgen vla merge", merge_adapters.__doc__ or "")
+    if not is_vacant(arguments.out):
+        raise UserError(f"{arguments.out} is there already; name a new folder for the merged model")
     prepare_process()
     from rlgen.vla.checkpoints.model_folder import read_description, write_model
     from rlgen.vla.checkpoints.weights import load_params

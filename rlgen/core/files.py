@@ -36,15 +36,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`; on success it replaces what is at `path`."""
+    """Yields a temporary folder beside `path`; on success it replaces what is at `path`, which stays until then."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    aside = temporary.with_name(f"{temporary.stem}.old.part")
     try:
         yield temporary
         os.chmod(temporary, 0o755)
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
+        if path.exists():
+            path.rename(aside)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if aside.exists():
+                aside.rename(path)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

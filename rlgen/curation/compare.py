@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
+from rlgen.core.ownership import OutputKind, check_names, has_keys, only_writer
 from rlgen.core.stats import SuccessRate
 from rlgen.curation.render import SceneOf
 from rlgen.curation.sources import find_episode_files
@@ -41,10 +43,25 @@ from rlgen.training.run import is_run
 
 AXES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
 MAX_PATHS = 40  # in the figure, for each source
-PAGE, FIGURES_JSON = "quality.html", "quality.json"
+PAGE, FIGURES_JSON, EPISODES = "quality.html", "quality.json", "episodes.csv"
+FIGURES = ("figure6", "figure7", "totals", "paths")
 Start = tuple[Task, Float[np.ndarray, " D"]]
 # The trace of an episode, its suite, and its initial state where that is known.
 Part = tuple[Trace, str, Start | None]
+
+
+def is_comparison(value: Any) -> bool:
+    """Returns whether the value of a `quality.json` is of a comparison of this program."""
+    return isinstance(value, dict) and len(value) > 0 and all(has_keys(v, "path", "replay") for v in value.values())
+
+
+COMPARISON = OutputKind(
+    "a comparison",
+    "--out",
+    FIGURES_JSON,
+    is_comparison,
+    (PAGE, EPISODES, *(f"{name}.{ending}" for name in FIGURES for ending in ("png", "csv"))),
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +141,7 @@ def write_quality(sources: Sequence[EpisodeSource], out: Path, *, task: str | No
       axis: number of the action that is shown over time, one of `AXES`.
 
     Raises:
-      UserError: no source has episodes of `task`, or an unknown axis.
+      UserError: no source has episodes of `task`, an unknown axis, or files of somebody else's in `out`.
     """
     if axis not in AXES:
         raise UserError(f"axis {axis!r}: expected one of {', '.join(AXES)}")
@@ -133,19 +150,21 @@ def write_quality(sources: Sequence[EpisodeSource], out: Path, *, task: str | No
     of_task = [source for source in of_task if source.traces]
     if not of_task:
         raise UserError(f"no source has episodes of {prompt!r}; `rlgen scenes list` lists the instructions")
+    check_names(out, COMPARISON)
     quality = {source.name: source.quality() for source in sources}
-    figures = _write_figures(sources, quality, of_task, prompt, axis, out)
-    tasks = {source.name: [trace.task for trace in source.traces] for source in sources}
-    save_table(episode_table({name: (tasks[name], quality[name]) for name in quality}), out / "episodes.csv")
     rows = [SourceRow(s.name, str(s.path), quality[s.name], s.replay) for s in sources]
-    write_json(
-        out / FIGURES_JSON,
-        {
-            row.name: {**row.quality.to_json(), "path": row.path, "replay": row.replay and row.replay.to_json()}
-            for row in rows
-        },
-    )
-    render_quality(rows, figures, out / PAGE)
+    with only_writer(out):
+        write_json(
+            out / FIGURES_JSON,
+            {
+                row.name: {**row.quality.to_json(), "path": row.path, "replay": row.replay and row.replay.to_json()}
+                for row in rows
+            },
+        )
+        figures = _write_figures(sources, quality, of_task, prompt, axis, out)
+        tasks = {source.name: [trace.task for trace in source.traces] for source in sources}
+        save_table(episode_table({name: (tasks[name], quality[name]) for name in quality}), out / EPISODES)
+        render_quality(rows, figures, out / PAGE)
     return out / PAGE
 
 

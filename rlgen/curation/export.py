@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import only_writer
 from rlgen.curation.card import RENDERER_NOTES, origin_facts, quality_facts, replay_facts, source_facts
 from rlgen.curation.render import (
     DemosWithStoredImages,
@@ -90,6 +91,17 @@ def export_paths(
       UserError: there is nothing to export, or as `write_dataset`.
     """
     files = [file for path in paths for file in find_episode_files(path)]
+    with only_writer(options.out):
+        return _export_suites(files, options, scene_of, assets, on_progress)
+
+
+def _export_suites(
+    files: Sequence[EpisodeFile],
+    options: ExportOptions,
+    scene_of: SceneOf,
+    assets: dict[str, str],
+    on_progress: OnProgress,
+) -> list[Path]:
     suites = dict.fromkeys(file.task.suite for file in files)
     scenes = lru_cache(maxsize=2)(scene_of)
     folders = []
@@ -183,6 +195,7 @@ class SuiteExport:
             f"Pictures: {RENDERER_NOTES[rendering.renderer]}.",  # codespell:ignore
             fingerprint=self._fingerprint(exported),
             overwrite=options.overwrite,
+            inputs=[file.path for file in self._files],
             executor=executor,
             on_progress=lambda done, total: self._on_progress(f"{self._name} as {format_name}", done, total),
             finish=finish,

@@ -126,6 +126,7 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, on_progress: 
                     description=f"Merged from {', '.join(_title(folder) for folder in folders)}.",
                     fingerprint=content_hash([f"{one.dataset} {one.index} {one.digest}" for one in selected]),
                     overwrite=options.overwrite,
+                    inputs=folders,
                     executor=executor,
                     on_progress=lambda done, total, step=f"{name} as {format_name}": on_progress(step, done, total),
                     finish=lambda folder: _add_card(folder, facts, initial_states),

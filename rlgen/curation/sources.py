@@ -95,6 +95,9 @@ def _of_run(run: Run) -> EpisodeFile:
 
 
 def _checkpoint(run: Run) -> str | None:
-    """Returns the last checkpoint of the policy that acted, by step."""
-    steps = [path.name for path in (run.folder / "ppo" / "checkpoints").glob("*") if path.name.isdigit()]
-    return f"ppo/checkpoints/{max(steps, key=int)}" if steps else None
+    """Returns the last checkpoint of the policy that acted, by step; where PPO left none, the cloned one acted."""
+    for stage in ("ppo", "bc"):
+        steps = [path.name for path in (run.folder / stage / "checkpoints").glob("*") if path.name.isdigit()]
+        if steps:
+            return f"{stage}/checkpoints/{max(steps, key=int)}"
+    return None

@@ -201,8 +201,12 @@ def none_left(candidates: Sequence[Candidate], path: str) -> UserError:
     """Returns the error for the case that no episode can be exported."""
     problems = [candidate.validation.problem for candidate in candidates]
     most_common = max(set(problems), key=problems.count)
-    advice = "; --keep-noops leaves them in" if "no-ops" in most_common else ""
-    return UserError(f"{path}: none of {len(problems)} episodes can be exported: {most_common}{advice}")
+    advice = "collect or record others"
+    if "no-ops" in most_common:
+        advice += ", or leave them in with `rlgen data export ... --keep-noops`"
+    elif any(candidate.validation.usable for candidate in candidates):
+        advice += ", or keep these with `rlgen data export ... --replay label`"
+    return UserError(f"{path}: none of {len(problems)} episodes can be exported: {most_common}; {advice}")
 
 
 def content_hash(parts: Sequence[str]) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 from rlgen.core.addresses import LOOPBACK, refusal, require_port
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import write_bytes
+from rlgen.core.ownership import check_file, only_writer
 from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.index import INDEX, IndexEntry, read_index
-from rlgen.report.pages import episode_link, episode_page, index_page
+from rlgen.report.pages import episode_link, episode_page, index_page, is_page
 
 MOST_CONNECTIONS = 32
 CONNECTION_S = 120.0
@@ -69,8 +70,12 @@ def write_pages(directory: Path, out: Path, indices: Sequence[int] | None = None
     for index in chosen:
         if not 0 <= index < len(pages.entries):
             raise UserError(f"{directory}: no episode {index}; it has {len(pages.entries)}, counted from 0")
-    for name in ("index.html", *map(episode_link, chosen)):
-        write_bytes(out / name, (pages.page(name) or "").encode())
+    names = ("index.html", *map(episode_link, chosen))
+    for name in names:
+        check_file(out / name, is_page, noun="a page")
+    with only_writer(out):
+        for name in names:
+            write_bytes(out / name, (pages.page(name) or "").encode())
     return out / "index.html"
 
 

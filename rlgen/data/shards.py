@@ -4,11 +4,8 @@ A shard is one file of a dataset. It appears whole or not at all, and only then 
 `export.json`, with the hash of its bytes. `rlgen.data.writer` resumes an interrupted export from there.
 """
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -120,23 +117,3 @@ def file_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Locks `folder` against other writers. The lock ends with the process, even if it is killed.
-
-    Raises:
-      UserError: another process holds the lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UserError(f"{folder}: another process is writing here; wait for it or choose another folder") from error
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -13,7 +13,6 @@ and name both in the tables of `rlgen/data/dataset.py`.
 """
 
 import re
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -27,11 +26,27 @@ from jaxtyping import UInt8
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import disk_errors, sync_folder
+from rlgen.core.ownership import OutputKind, check_replaceable, has_keys, only_writer, read_record, remove
+from rlgen.data.card import CARD_JSON, CARD_TEXT
 from rlgen.data.episode import DatasetEpisode, check_dataset_episode
 from rlgen.data.images import EncodedFrames, encode_frames
-from rlgen.data.shards import MANIFEST, DatasetPlan, Shard, intact, only_writer, read_manifest, write_manifest
+from rlgen.data.index import INDEX, INITIAL_STATES, OPENPI_STATISTICS, OPENVLA_STATISTICS
+from rlgen.data.shards import MANIFEST, DatasetPlan, Shard, intact, read_manifest, write_manifest
 
 OnProgress = Callable[[int, int], None]
+_DESCRIPTIONS = (INDEX, OPENVLA_STATISTICS, OPENPI_STATISTICS, INITIAL_STATES, CARD_JSON, CARD_TEXT)
+# Of single formats.
+_OWN_DESCRIPTIONS = ("dataset_info.json", "features.json", "steps.npz", "meta")
+
+
+def is_manifest(value: Any) -> bool:
+    """Returns whether the value of an `export.json` is a manifest of this program."""
+    if not has_keys(value, "plan", "finished") or not has_keys(value["plan"], "format", "name", "version", "files"):
+        return False
+    return isinstance(value["plan"]["files"], list)
+
+
+DATASET = OutputKind("a dataset", "--out", MANIFEST, is_manifest, _DESCRIPTIONS + _OWN_DESCRIPTIONS)
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,7 @@ def write_dataset(
     description: str = "",
     fingerprint: str = "",
     overwrite: bool = False,
+    inputs: Sequence[Path] = (),
     executor: Executor | None = None,
     on_progress: OnProgress | None = None,
     finish: Callable[[Path], None] | None = None,
@@ -125,7 +141,8 @@ def write_dataset(
       description: text for people.
       fingerprint: identifies the content, such as a hash of the states and the cameras' settings. A finished dataset
         with the same one is returned unchanged; an unfinished one with another is started again.
-      overwrite: replace a finished dataset, which stays until the new one is complete.
+      overwrite: replace a finished dataset of this program, which stays until the new one is complete.
+      inputs: files and folders that the episodes come from, which are not replaced.
       executor: its threads encode images ahead of the writer; by default the calling thread encodes.
       on_progress: called with the number of episodes that are stored, and of all.
       finish: called with the folder before it gets its final name, to add files such as the card.
@@ -141,7 +158,8 @@ def write_dataset(
     with disk_errors(target), only_writer(target.parent):
         if _is_finished(target, plan, overwrite):
             return target
-        partial = target.with_name(f".{target.name}.partial")
+        check_dataset_replaceable(target, inputs)
+        partial = _partial(target)
         shards = _write_shards(partial, plan, format, episodes, executor, on_progress or (lambda done, total: None))
         format.describe(partial, plan, shards)
         write_manifest(partial, plan.to_json(), shards)
@@ -149,6 +167,27 @@ def write_dataset(
             finish(partial)
         _publish(partial, target)
     return target
+
+
+def check_dataset_replaceable(target: Path, inputs: Sequence[Path] = ()) -> None:
+    """Raises `UserError` where a folder, or one with the name of its unfinished or old version, is not ours to replace.
+
+    Args:
+      target: folder of a dataset that is to be written.
+      inputs: files and folders that it is made from.
+    """
+    for folder in (target, _partial(target), _old(target)):
+        manifest = read_record(folder / MANIFEST)
+        files = manifest["plan"]["files"] if is_manifest(manifest) else ()
+        check_replaceable(folder, DATASET, inputs=inputs, entries=[str(file).partition("/")[0] for file in files])
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
 
 
 def split_evenly(total: int, parts: int) -> list[int]:
@@ -169,8 +208,8 @@ def _check_arguments(name: str, version: str, size: int, lengths: Sequence[int])
 
 
 def _is_finished(target: Path, plan: DatasetPlan, overwrite: bool) -> bool:
-    old = target.with_name(f".{target.name}.old")
-    if old.exists() and not target.exists():  # killed between the two renames of `_publish`
+    old = _old(target)
+    if not target.exists() and DATASET.owns(old):  # killed between the two renames of `_publish`
         old.rename(target)
     if not target.exists():
         return False
@@ -178,7 +217,7 @@ def _is_finished(target: Path, plan: DatasetPlan, overwrite: bool) -> bool:
     same = plan.fingerprint and manifest is not None and manifest[0] == plan.to_json()
     if same and len(intact(target, manifest[1])) == len(plan.lengths):
         return True
-    if not overwrite:
+    if not overwrite and DATASET.owns(target):
         raise UserError(f"{target}: a dataset exists already; pass --overwrite to replace it or choose another folder")
     return False
 
@@ -246,14 +285,14 @@ def _counted(episodes: Iterable, start: int, total: int, on_progress: OnProgress
 
 
 def _publish(partial: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = _old(target)
+    remove(old)
     sync_folder(partial)
     if target.exists():
         target.rename(old)
     partial.rename(target)
     sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
 
 
 AHEAD = 2  # episodes that are encoded while another one is written

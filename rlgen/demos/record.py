@@ -12,15 +12,16 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json, write_json
+from rlgen.core.ownership import check_file, has_keys, only_writer, read_record
 from rlgen.core.process import worker_pool
 from rlgen.data.episode import load_episode, save_episode
 from rlgen.data.formats.hdf5.writer import write_demos
-from rlgen.data.shards import only_writer
 from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.observations import Observer
@@ -32,6 +33,8 @@ from rlgen.libero.scenes.scene import Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task
 
 SOURCE = "scripted"
+# The record of a folder of trials.
+JOB = "job.json"
 # Trials between two lines of the log.
 LOG_EVERY = 10
 
@@ -129,9 +132,11 @@ class Recorder:
           Ids of the tasks of which fewer than `count` trials succeeded; their files hold those that did.
 
         Raises:
-          UserError: a file that is there was recorded with other settings, or another process writes to `out`.
+          UserError: a file that is there was recorded elsewhere or with other settings, or `out` has another writer.
         """
         short = []
+        for task in tasks:
+            self._check_replaceable(task)
         bundles = build_scene_bundles(tasks, assets, cache, workers=self.workers)
         with only_writer(self.out), worker_pool(self.workers) as pool:
             for task, bundle in zip(tasks, bundles, strict=True):
@@ -146,7 +151,7 @@ class Recorder:
     def _record_task(self, job: Job, pool: ProcessPoolExecutor, log: Callable[[str], None]) -> list[TrialResult]:
         scene = load_scene_bundle(job.bundle)
         file = demonstration_file(self.out, scene.task)
-        folder = file.with_suffix(".trials")
+        folder = _trials_folder(file)
         results: list[TrialResult] = []
         for result in run_trials(
             job, folder, enough=self._is_enough, limit=self.limit, pool=pool, workers=self.workers
@@ -169,9 +174,9 @@ class Recorder:
     def _is_recorded(self, task: Task) -> bool:
         """Returns whether the task was recorded with these settings; raises where it was with others."""
         file = demonstration_file(self.out, task)
-        if not _summary_file(file).is_file():
+        summary = _stored_summary(file, task)
+        if summary is None or not file.is_file():
             return False
-        summary = read_json(_summary_file(file))
         for name, value in _settings(self).items():
             if summary[name] != value:
                 raise UserError(
@@ -179,6 +184,15 @@ class Recorder:
                     "pass --overwrite or choose another --out"
                 )
         return bool(summary["demonstrations"] >= self.count)
+
+
+    def _check_replaceable(self, task: Task) -> None:
+        """Raises where the names of a task's recording are those of somebody's files, such as public demonstrations."""
+        file = demonstration_file(self.out, task)
+        # A recording that was killed before it had its summary still has its trials.
+        is_ours = _stored_summary(file, task) or has_keys(read_record(_trials_folder(file) / JOB), "bundle", "clean")
+        for path in (file, _summary_file(file)):
+            check_file(path, lambda path: bool(is_ours), noun=f"a recording of {task.id}")
 
 
 def run_trials(
@@ -288,11 +302,13 @@ def _claim(job: Job, folder: Path) -> None:
         "mode": job.physics,
         "clean": job.clean,
     }
-    record = folder / "job.json"
-    if record.is_file() and read_json(record) != settings:
+    record = folder / JOB
+    if record.is_file() and read_record(record) != settings:
         raise UserError(
-            f"{folder} holds trials with other settings: {read_json(record)}; remove it or choose another --out"
+            f"{folder} holds trials with other settings: {read_record(record)}; remove it or choose another --out"
         )
+    if not record.is_file() and any(not path.stem.isdigit() and path.name[0] != "." for path in folder.glob("*")):
+        raise UserError(f"{folder} is there and holds no trials; move it away or choose another --out")
     write_json(record, settings)
 
 
@@ -314,6 +330,17 @@ def _settings(settings: Job | Recorder) -> dict[str, object]:
 
 def _summary_file(file: Path) -> Path:
     return file.with_suffix(".json")
+
+
+def _trials_folder(file: Path) -> Path:
+    return file.with_suffix(".trials")
+
+
+def _stored_summary(file: Path, task: Task) -> dict[str, Any] | None:
+    """Returns the summary of a task's recording; None if there is none."""
+    summary = read_record(_summary_file(file))
+    is_ours = has_keys(summary, "task", "demonstrations", "attempts", "split", "seed", "mode", "style")
+    return summary if is_ours and summary["task"] == task.id else None
 
 
 def _summary(job: Job, scene: Scene, results: Sequence[TrialResult]) -> dict[str, object]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
-from rlgen.core.files import read_json, write_bytes, write_json
+from rlgen.core.files import write_bytes, write_json
+from rlgen.core.ownership import is_vacant, read_record
 from rlgen.core.stats import SuccessRate
 from rlgen.evaluation.protocol import Protocol
 from rlgen.training.metrics import read_metrics
@@ -62,19 +63,23 @@ class Records:
         """
         self.folder = Path(folder)
         described = self.folder / DESCRIPTION
-        if described.is_file():
-            before = read_json(described)
+        before = read_record(described)
+        if isinstance(before, dict):
             changed = [k for k in sorted(set(before) | set(description)) if before.get(k) != description.get(k)]
             if changed:
                 raise UserError(f"{folder} holds an evaluation with another {changed[0]}; choose another --out")
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif not is_vacant(self.folder):
             raise UserError(f"{folder} exists and is not an evaluation; choose another --out")
         else:
             write_json(described, description)
         self._path = self.folder / EPISODES
-        self.trials = [TrialRecord(**{**line, "reached": tuple(line["reached"])}) for line in read_metrics(self._path)]
+        try:
+            lines = read_metrics(self._path)
+            self.trials = [TrialRecord(**{**line, "reached": tuple(line["reached"])}) for line in lines]
+        except (TypeError, KeyError) as error:
+            raise UserError(f"{self._path} is not of an evaluation ({error}); choose another --out") from error
         # Without a line that was cut off when the process was killed.
-        self._path.write_text("".join(_line(trial) for trial in self.trials))
+        write_bytes(self._path, "".join(_line(trial) for trial in self.trials).encode())
 
     def done(self, task: str) -> set[int]:
         """Returns the indices of a task's finished trials."""

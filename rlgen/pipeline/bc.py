@@ -53,7 +53,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             state, values = bc.train_steps(policy, config.bc, state, data, count)
             values: dict[str, Any] = {name: float(value) for name, value in values.items()}
             step = int(state.step)
-            _check_finite(values, step, checkpoints)
+            _check_finite(values, step, context)
             target = config.bc.stop_success
             checked = target is not None and step % config.bc.check_every == 0
             if target is not None and checked:
@@ -141,13 +141,15 @@ def _steps_of_next_call(config: BCConfig, step: int) -> int:
     return min(ahead)
 
 
-def _check_finite(values: dict[str, float], step: int, checkpoints: Checkpoints) -> None:
+def _check_finite(values: dict[str, float], step: int, context: Context) -> None:
     """Raises for the first quantity that is not finite."""
+    lower = f"--bc.learning-rate {context.run.config.bc.learning_rate / 10:.1g}"
     for name in ("loss", "grad_norm"):
         if not np.isfinite(values[name]):
-            kept = checkpoints.latest()
-            last = "there is no checkpoint yet" if kept is None else f"the last good checkpoint is step {kept}"
-            raise UserError(f"the BC {name} is {values[name]} at step {step}; {last}; lower --bc.learning-rate")
+            raise UserError(
+                f"the BC {name} is {values[name]} at step {step}; "
+                f"repeat it with a lower rate: `{context.run.repeat('bc', lower)}`"
+            )
 
 
 def _success(context: Context, policy: AnyPolicy, state: bc.BCState, step: int) -> SuccessRate:

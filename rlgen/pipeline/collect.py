@@ -33,9 +33,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         wanted=config.episodes,
     )
     if not episodes:
-        raise UserError(
-            f"the expert succeeded in none of {tried} episodes; train it longer (--ppo.iterations) and repeat"
-        )
+        longer = context.run.repeat("ppo", f"--ppo.iterations {2 * context.run.config.ppo.iterations}")
+        raise UserError(f"the expert succeeded in none of {tried} episodes; train it longer with `{longer}`")
     if len(episodes) < config.episodes:
         work.progress.log(f"only {len(episodes)} successes in {tried} episodes; continuing with these")
     lengths = [len(episode) for episode in episodes]

@@ -1,6 +1,7 @@
 """A run in hand: its configuration, its scene and its seeds, as every stage gets them, and the loop over stages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,16 @@ class Work:
     clock: StageClock
 
 
+@contextmanager
+def _left_if_used(folder: Path) -> Iterator[Path]:
+    """Removes a stage's folder if it ends with nothing in it: a stage that failed at once has not started."""
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def run_stages(context: Context, names: Sequence[str], progress: Progress) -> None:
     """Runs the stages that are not done yet.
 
@@ -74,7 +85,7 @@ def run_stages(context: Context, names: Sequence[str], progress: Progress) -> No
             progress.skip(name, "done before")
             continue
         clock = StageClock(context.run, name)
-        with progress.stage(name) as line:
-            result = STAGES[name].run(context, Work(context.run.stage_folder(name), line, clock))
+        with progress.stage(name) as line, _left_if_used(context.run.stage_folder(name)) as folder:
+            result = STAGES[name].run(context, Work(folder, line, clock))
         clock.save()
         context.run.finish(name, result)

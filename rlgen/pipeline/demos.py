@@ -52,7 +52,8 @@ def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
     if successes < count:
         raise UserError(
             f"the scripted expert succeeded in {successes} of {tried} trials of {scene.task.id}, expected {count}; "
-            "lower --demos.episodes, choose another task, or give a file of demonstrations with --demos.file"
+            "lower --demos.episodes, choose another task, or give a file of demonstrations with --demos.file: "
+            f"`{context.run.repeat('demos')} ...`"
         )
     write_recording(work.folder / FILE, scene, folder, results)
     shutil.rmtree(folder)

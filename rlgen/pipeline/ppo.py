@@ -22,7 +22,7 @@ from rlgen.training.metrics import EventWriter, Metrics, Sink, WandbLog, read_me
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Trains `ppo.iterations` iterations, or until `ppo.target` is reached, with a checkpoint after each.
+    """Trains `ppo.iterations` iterations, or until `ppo.target` is reached, with a checkpoint before and after each.
 
     Raises:
       UserError: something is not finite or explodes; the last good checkpoint stays.
@@ -36,6 +36,9 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(state)
+        else:
+            # What comes after PPO needs a policy even where the cloned one reaches the target.
+            checkpoints.save(0, state, _metadata(context))
         iteration = int(state.iteration)
         metrics = _metrics(context, work, iteration)
         work.progress.total = config.iterations
@@ -51,7 +54,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             try:
                 state, values = ppo.iterate(policy, critic, config, state, env, context.seed("ppo"), on_chunk, observe)
             except NonFiniteError as error:
-                raise _user_error(error, iteration + 1, checkpoints) from None
+                raise _user_error(error, iteration, context) from None
             iteration, test = int(state.iteration), None
             note = _note(values)
             if iteration % config.evaluate_every == 0 or iteration == config.iterations:
@@ -60,34 +63,39 @@ def run(context: Context, work: Work) -> dict[str, Any]:
                 work.progress.log(f"iteration {iteration}: without noise {test} from {where}")
             metrics.write(iteration, **values, **({} if test is None else {"test": test.to_json()}))
             work.progress.update(advance=1, note=note)
-            metadata = {"stage": "ppo", "task": context.scene.task.id, "config": to_json(context.run.config)}
-            checkpoints.save(iteration, state, metadata)
+            checkpoints.save(iteration, state, _metadata(context))
             work.clock.save()
     env.close()
-    first = next(line for line in read_metrics(work.folder / "metrics.jsonl") if "test" in line)
+    tests = [line["test"] for line in read_metrics(work.folder / "metrics.jsonl") if "test" in line]
     return {
         "iterations": iteration,
         "control_steps": int(state.control_steps),
         "algorithm": context.run.config.policy.algorithm,
         "split": config.evaluate_split,
-        "first": first["test"],
+        "first": tests[0] if tests else None,
         "last": None if test is None else test.to_json(),
     }
 
 
 def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
     """Returns the trained policy of a run, and its parameters."""
-    context.run.result("ppo")
+    result = context.run.result("ppo")
     policy, params = bc.load_policy(context)
-    blank = _start(context, policy, make_critic(policy), params)
+    state = _start(context, policy, make_critic(policy), params)
     with Checkpoints(context.run.folder / "ppo" / "checkpoints") as checkpoints:
-        state, _ = checkpoints.restore(blank)
+        # Earlier versions left no checkpoint where the cloned policy reached the target.
+        if result.get("iterations") != 0 or checkpoints.latest() is not None:
+            state, _ = checkpoints.restore(state)
     return policy, policy_params(state)
 
 
 def _start(context: Context, policy: AnyPolicy, critic: Critic, params: Params) -> PPOState:
     key = jax.random.PRNGKey(context.seed("ppo"))
     return jax.jit(lambda params: init_state(key, policy, critic, params, context.run.config.ppo))(params)
+
+
+def _metadata(context: Context) -> dict[str, Any]:
+    return {"stage": "ppo", "task": context.scene.task.id, "config": to_json(context.run.config)}
 
 
 def _metrics(context: Context, work: Work, iteration: int) -> Metrics:
@@ -142,12 +150,12 @@ def _on_chunk(work: Work, note: str, chunks: int | None = None) -> Callable[[int
     return show
 
 
-def _user_error(error: NonFiniteError, iteration: int, checkpoints: Checkpoints) -> UserError:
-    kept = checkpoints.latest()
-    last = "there is no checkpoint yet" if kept is None else f"the last good checkpoint is iteration {kept}"
+def _user_error(error: NonFiniteError, iteration: int, context: Context) -> UserError:
+    actor, critic = context.run.config.ppo.actor_learning_rate, context.run.config.ppo.critic_learning_rate
+    lower = (f"--ppo.actor-learning-rate {actor / 3:.1g}", f"--ppo.critic-learning-rate {critic / 3:.1g}")
     return UserError(
-        f"PPO failed in iteration {iteration}: first {error}; {last}; "
-        "lower --ppo.actor-learning-rate or --ppo.critic-learning-rate"
+        f"PPO failed in iteration {iteration + 1}: first {error}; the last good checkpoint is iteration {iteration}; "
+        f"repeat it with lower rates: `{context.run.repeat('ppo', *lower)}`"
     )
 
 

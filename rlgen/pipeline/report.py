@@ -10,6 +10,7 @@ import numpy as np
 
 from rlgen.configs.schema import to_json
 from rlgen.core.files import read_json, write_json
+from rlgen.core.ownership import check_file, has_keys, read_record
 from rlgen.core.stats import SuccessRate
 from rlgen.curation.card import RENDERER_NOTES, package_versions
 from rlgen.data.images import flip_vertical
@@ -18,7 +19,7 @@ from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.evaluate import ACTORS, first_episode
 from rlgen.pipeline.stages import STAGES
 from rlgen.report import plots
-from rlgen.report.pages import FigureFile
+from rlgen.report.pages import FigureFile, is_page
 from rlgen.report.quality_plots import SourceQuality
 from rlgen.report.run_page import Assets, Clip, Dataset, InitialStates, ReportData, StageTime, render_report
 from rlgen.report.style import save
@@ -41,6 +42,8 @@ NOTES = (
 def run(context: Context, work: Work) -> dict[str, Any]:
     """Writes `summary.json` and `report.html` into the run's directory."""
     folder = context.run.folder
+    check_file(folder / "report.html", is_page, noun="a report", option="--run")
+    check_file(folder / "summary.json", _is_summary, noun="a summary", option="--run")
     summary = make_summary(context)
     work.progress.log("rendering one episode of each actor")
     clips = _write_clips(context, work.folder)
@@ -49,6 +52,10 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     render_report(_page_content(context, summary, clips, figures), folder / "report.html")
     work.progress.log(f"{folder / 'report.html'} and {folder / 'summary.json'} are written")
     return {"report": "report.html", "summary": "summary.json"}
+
+
+def _is_summary(path: Path) -> bool:
+    return has_keys(read_record(path), "task", "prompt", "dataset")
 
 
 def make_summary(context: Context) -> dict[str, Any]:

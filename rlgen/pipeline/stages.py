@@ -4,13 +4,15 @@ A stage reads what earlier stages left in the run's directory and leaves its own
 repeated and resumed alone. Its module is imported only when it runs: the table is also what `--help` is made of.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlgen.configs.schema import Config, differences, to_json
 from rlgen.core.errors import UserError
-from rlgen.training.run import Run, change_config
+from rlgen.core.ownership import OutputKind, check_unneeded
+from rlgen.training.run import RECORD, Run, change_config, is_run_record
 
 if TYPE_CHECKING:
     from rlgen.pipeline.context import Context, Work
@@ -101,18 +103,60 @@ STAGES = {
 }
 
 
+RUN = OutputKind("a run", "--run", RECORD, is_run_record, (*STAGES, "report.html", "summary.json"))
+
+
 def is_finished(run: Run) -> bool:
     """Returns whether all stages of a run are done."""
     return all(run.done(name) for name in STAGES)
 
 
-def clear_from(run: Run, name: str) -> list[str]:
-    """Removes the results of a stage and of those after it; returns the names of the stages that had any."""
-    names = list(STAGES)
-    removed = [stage for stage in names[names.index(name) :] if run.started(stage)]
-    for stage in removed:
+def clear_from(run: Run, name: str, inputs: Iterable[Path | str | None] = ()) -> list[str]:
+    """Removes the results of a stage and of those after it.
+
+    Args:
+      run: of the stage.
+      name: of the stage.
+      inputs: files that the run reads.
+
+    Returns:
+      Names of the stages that had results.
+
+    Raises:
+      UserError: an input, the working directory or the home directory is among the results; nothing is removed.
+    """
+    cleared, inputs = [stage for stage in stages_from(name) if run.started(stage)], tuple(inputs)
+    for stage in cleared:
+        check_unneeded(run.folder / stage, inputs, option="--run")
+    for stage in cleared:
         run.clear(stage)
-    return removed
+    return cleared
+
+
+def stages_from(name: str) -> list[str]:
+    """Returns the names of a stage and of those after it."""
+    return list(STAGES)[list(STAGES).index(name) :]
+
+
+def check_config(run: Run, config: Config, *, repeat_from: str | None = None) -> None:
+    """Raises `UserError` where a stage that has started read other values; the message names the settings.
+
+    Args:
+      run: with the stored configuration.
+      config: the new configuration.
+      repeat_from: stage that is repeated together with those after it.
+    """
+    stored, now = to_json(run.config), to_json(config)
+    repeated = [] if repeat_from is None else stages_from(repeat_from)
+    for name, stage in STAGES.items():
+        for section in stage.reads:
+            differs = getattr(config, section) != getattr(run.config, section)
+            if differs and run.started(name) and name not in repeated:
+                changed = differences({section: stored[section]}, {section: now[section]})
+                raise UserError(
+                    f"{', '.join(changed)}: other than what stage {name} of {run.folder} was run with; "
+                    f"repeat it with `{run.repeat(name)}` or choose another --run"
+                )
 
 
 def with_config(run: Run, config: Config, log: Callable[[str], None]) -> Run:
@@ -124,18 +168,10 @@ def with_config(run: Run, config: Config, log: Callable[[str], None]) -> Run:
       log: receives a line that says which settings differ, if any do.
 
     Raises:
-      UserError: a stage that has started read other values; the message names the settings.
+      UserError: as `check_config`.
     """
-    stored, now = to_json(run.config), to_json(config)
-    for name, stage in STAGES.items():
-        for section in stage.reads:
-            if getattr(config, section) != getattr(run.config, section) and run.started(name):
-                changed = differences({section: stored[section]}, {section: now[section]})
-                raise UserError(
-                    f"{', '.join(changed)}: other than what stage {name} of {run.folder} was run with; "
-                    f"repeat it with `rlgen run {name} --run {run.folder} --overwrite` or choose another --run"
-                )
+    check_config(run, config)
     if config == run.config:
         return run
-    log(f"changed in {run.folder}: {', '.join(differences(stored, now))}")
+    log(f"changed in {run.folder}: {', '.join(differences(to_json(run.config), to_json(config)))}")
     return change_config(run, config)

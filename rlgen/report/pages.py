@@ -27,6 +27,14 @@ from rlgen.report.quality_plots import METRICS, metric_means
 from rlgen.report.style import appearance
 
 
+# What all pages of this room begin with.
+_HEAD = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none';"""
+
+
 @dataclass(frozen=True)
 class FigureFile:
     """A saved figure (PNG).
@@ -42,6 +50,14 @@ class FigureFile:
     title: str
     caption: str
     section: Literal["success", "training", "data"] = "training"
+
+
+def is_page(path: Path) -> bool:
+    """Returns whether a file is a page that this program wrote."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(1000).decode(errors="replace").lstrip().startswith(_HEAD)
 
 
 def page_environment() -> Environment:

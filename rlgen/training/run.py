@@ -4,19 +4,17 @@ A stage that is done has left `done.json` there. Which stages there are, and in 
 `rlgen.pipeline.stages`; this module only reads and writes their folders.
 """
 
-import contextlib
-import fcntl
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rlgen.configs.aliases import upgrade, upgrade_assets
 from rlgen.configs.schema import Config, from_json, to_json
-from rlgen.core.errors import UserError
+from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import read_json, write_json
+from rlgen.core.ownership import is_vacant, read_record, remove
 
+RECORD = "run.json"
 MARK = "rlgen-run"
 # 1 is that of version 0.1.0, whose names of settings `configs.aliases` knows.
 FORMAT = 2
@@ -48,13 +46,21 @@ class Run:
         """Returns the result of a finished stage.
 
         Raises:
-          UserError: it has not run.
+          UserError: it has not run, or its result is damaged.
         """
         if not self.done(stage):
             raise UserError(
                 f"stage {stage} of {self.folder} is not done; run `rlgen run {stage} --run {self.folder}` first"
             )
-        return read_json(self.folder / stage / "done.json")
+        path = self.folder / stage / "done.json"
+        result = read_record(path)
+        if not isinstance(result, dict):
+            raise UserError(f"{path} is damaged; repeat the stage with `{self.repeat(stage)}`")
+        return result
+
+    def repeat(self, stage: str, *options: str) -> str:
+        """Returns the command that repeats a stage with other options."""
+        return " ".join(("rlgen run", stage, "--run", str(self.folder), "--overwrite", *options))
 
     def finish(self, stage: str, result: dict[str, Any]) -> None:
         """Records that a stage is finished."""
@@ -62,8 +68,9 @@ class Run:
 
     def seconds(self, stage: str) -> float:
         """Returns the seconds that a stage has worked, interruptions left out."""
-        path = self.folder / stage / "clock.json"
-        return float(read_json(path)["seconds"]) if path.is_file() else 0.0
+        record = read_record(self.folder / stage / "clock.json")
+        seconds = record.get("seconds") if isinstance(record, dict) else None
+        return float(seconds) if isinstance(seconds, int | float) else 0.0
 
     def started(self, stage: str) -> bool:
         """Returns whether a stage has left anything."""
@@ -71,7 +78,7 @@ class Run:
 
     def clear(self, stage: str) -> None:
         """Removes what a stage has left."""
-        shutil.rmtree(self.folder / stage)
+        remove(self.folder / stage)
 
 
 class StageClock:
@@ -103,16 +110,24 @@ def create_run(folder: Path, config: Config, assets: dict[str, Any]) -> Run:
     Raises:
       UserError: the directory holds something else.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_vacant(folder):
         raise UserError(f"{folder} exists and is not an rlgen run; choose another --run")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", {"kind": MARK, "format": FORMAT, "assets": assets, "config": to_json(config)})
+    write_json(folder / RECORD, {"kind": MARK, "format": FORMAT, "assets": assets, "config": to_json(config)})
     return Run(folder, config, assets)
 
 
+def is_run_record(value: Any) -> bool:
+    """Returns whether the value of a `run.json` is of this program, of whichever version."""
+    return isinstance(value, dict) and value.get("kind") == MARK
+
+
 def is_run(folder: Path) -> bool:
-    """Returns whether a directory holds a run."""
-    return (folder / "run.json").is_file()
+    """Returns whether a directory holds a run; a damaged record, which `open_run` names, counts as one."""
+    if not (folder / RECORD).is_file():
+        return False
+    record = read_record(folder / RECORD)
+    return record is None or is_run_record(record)
 
 
 def open_run(folder: Path) -> Run:
@@ -124,36 +139,20 @@ def open_run(folder: Path) -> Run:
     if not is_run(folder):
         raise UserError(f"{folder} holds no run; start one with `rlgen run demos --run {folder}` or `rlgen quickstart`")
     try:
-        record = read_json(folder / "run.json")
-        if record["kind"] != MARK or record["format"] not in range(1, FORMAT + 1):
-            raise KeyError("kind")
+        record = read_json(folder / RECORD)
+        if record["format"] not in range(1, FORMAT + 1):
+            raise ValueError(f"format {record['format']} is of another version")
         config = from_json(upgrade(record["config"], record["format"]))
         return Run(folder, config, upgrade_assets(record["assets"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}/run.json cannot be read: {error}; choose another --run") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise UserError(f"{folder / RECORD} cannot be read: {reason}; choose another --run") from error
 
 
 def change_config(run: Run, config: Config) -> Run:
     """Stores a changed configuration, and returns the run with it."""
     write_json(
-        run.folder / "run.json",
+        run.folder / RECORD,
         {"kind": MARK, "format": FORMAT, "assets": run.assets, "config": to_json(config)},
     )
     return Run(run.folder, config, run.assets)
-
-
-@contextlib.contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """Holds a lock on a run, so that only one process works on it.
-
-    Raises:
-      UserError: another one does.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.parent / f".{folder.name}.lock"
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder} is in use by another process; wait for it or choose another --run") from None
-        yield

@@ -114,6 +114,20 @@ def test_every_figure_has_a_table_and_the_page_is_self_contained(tmp_path, sourc
     assert value["<b>theirs</b>"]["replay"]["successes"] == 2
 
 
+@pytest.mark.parametrize("name", ["quality.html", "quality.json", "figure6.png", "episodes.csv"])
+def test_files_of_somebody_are_not_replaced(tmp_path, sources, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"mine": {"path": "x"}}')
+    with pytest.raises(UserError, match=f"{name} is there and is not part of a comparison that rlgen wrote"):
+        write_quality(sources, out)
+    assert (out / name).read_text() == '{"mine": {"path": "x"}}' and len(list(out.iterdir())) == 1
+    (out / name).rename(out / "renamed")
+    write_quality(sources, out)
+    write_quality(sources, out)
+    assert (out / "renamed").is_file()
+
+
 def test_the_task_of_the_figures_can_be_chosen(tmp_path, sources):
     page = write_quality(sources, tmp_path, task="pull", axis="gripper")
     [source] = {row["source"] for row in rows(page.parent / "figure7.csv")}

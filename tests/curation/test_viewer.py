@@ -49,6 +49,16 @@ def test_every_episode_has_a_page_with_its_images(tmp_path, dataset):
     assert "episode-00003.html" in page and "episode-00005.html" in page
 
 
+def test_a_page_of_somebody_is_not_replaced(tmp_path, dataset):
+    write_pages(dataset, tmp_path, [0, 1])
+    write_pages(dataset, tmp_path, [1])  # ours are
+    (tmp_path / "episode-00001.html").write_text("<!DOCTYPE html><title>mine</title>")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"episode-00001\.html is there and is not a page that rlgen wrote"):
+        write_pages(dataset, tmp_path, [0, 1])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_pages_of_some_episodes_can_be_written(tmp_path, dataset):
     write_pages(dataset, tmp_path, [2])
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "episode-00002.html"}

@@ -4,17 +4,18 @@ import errno
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from export_of_noise import LENGTHS, NAME, contents, export, make_format
+from export_of_noise import LENGTHS, NAME, SIZE, Items, contents, export, make_format
 
 from rlgen.core.errors import UserError
 from rlgen.data import shards, writer
 from rlgen.data.dataset import open_dataset
-from rlgen.data.shards import only_writer
+from rlgen.core.ownership import only_writer
 
 # Number of random moments; most of them in the format that is used most.
 MOMENTS = {"rlds": 20, "array_record": 5, "lerobot": 5, "hdf5": 5}
@@ -72,6 +73,68 @@ def test_a_full_disk_while_descriptions_are_written_is_one_line(tmp_path, monkey
         with pytest.raises(UserError, match="No space left on device; free some space"):
             export(kind, tmp_path)
     assert len(open_dataset(export(kind, tmp_path))) == sum(LENGTHS)
+
+
+def replace_dataset(kind, folder, inputs=()):
+    """Writes the same episodes as another dataset would be."""
+    options = {"lengths": LENGTHS, "size": SIZE, "fingerprint": "other", "overwrite": True, "inputs": inputs}
+    return writer.write_dataset(folder, NAME, Items(kind), make_format(kind), **options)
+
+
+@pytest.mark.parametrize("kind", MOMENTS)
+def test_a_dataset_replaces_one_of_ours_alone(tmp_path, kind):
+    target = export(kind, tmp_path)
+    expected = contents(target)
+    assert replace_dataset(kind, tmp_path) == target
+    assert contents(target).keys() == expected.keys() and open_dataset(target)
+    before = contents(tmp_path)
+    for inputs in ([target], [target / "export.json"], [tmp_path, target / "deeper" / "file"]):
+        with pytest.raises(UserError, match="is or holds an input of this command"):
+            replace_dataset(kind, tmp_path, inputs)
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"notes\.txt is not part of a dataset and would be removed"):
+        replace_dataset(kind, tmp_path)
+    (target / "notes.txt").unlink()
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", MOMENTS)
+@pytest.mark.parametrize("manifest", [None, "{}", '{"plan": {"format": "rlds"}, "finished": []}', "[" * 100_000])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_of_somebody_is_not_replaced(tmp_path, kind, manifest, overwrite):
+    target = make_format(kind).folder(tmp_path, NAME, "1.0.0")
+    for folder in (target, target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")):
+        folder.mkdir(parents=True)
+        # As a dataset of others has it.
+        (folder / "dataset_info.json").write_text("{}")
+        if manifest is not None:
+            (folder / "export.json").write_text(manifest)
+        before = contents(tmp_path)
+        with pytest.raises(UserError, match="is not a dataset that rlgen wrote; move it away or choose another --out"):
+            replace_dataset(kind, tmp_path) if overwrite else export(kind, tmp_path)
+        assert contents(tmp_path) == before
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("kind", MOMENTS)
+def test_links_are_replaced_and_what_they_lead_to_stays(tmp_path, kind):
+    target = make_format(kind).folder(tmp_path / "out", NAME, "1.0.0")
+    elsewhere = export(kind, tmp_path / "store")
+    expected = contents(elsewhere)
+    target.parent.mkdir(parents=True)
+    target.symlink_to(elsewhere)
+    replace_dataset(kind, tmp_path / "out")
+    assert not target.is_symlink() and contents(target).keys() == expected.keys()
+    assert contents(elsewhere) == expected
+    partial = target.with_name(f".{target.name}.partial")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("x")
+    partial.symlink_to(tmp_path / "thesis")
+    with pytest.raises(UserError, match="is not a dataset that rlgen wrote"):
+        writer.write_dataset(
+            tmp_path / "out", NAME, Items(kind), make_format(kind), lengths=LENGTHS, size=SIZE, overwrite=True
+        )
+    assert (tmp_path / "thesis" / "chapter1.txt").is_file()
 
 
 @pytest.mark.parametrize("kind", MOMENTS)

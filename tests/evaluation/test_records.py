@@ -36,6 +36,24 @@ def test_another_evaluation_is_not_mixed_in(tmp_path):
         Records(tmp_path / "f", {})
 
 
+@pytest.mark.parametrize("description", ["{}", '{"precision": 0.9}', "[1]", "not JSON"])
+@pytest.mark.parametrize("lines", ['{"epoch": 1}\n', "a,b\n"])
+def test_results_of_somebody_are_left_alone(tmp_path, description, lines):
+    (tmp_path / "evaluation.json").write_text(description)
+    (tmp_path / "episodes.jsonl").write_text(lines)
+    with pytest.raises(UserError, match="choose another --out"):
+        Records(tmp_path, {"policy": "p"})
+    assert (tmp_path / "evaluation.json").read_text() == description
+    assert (tmp_path / "episodes.jsonl").read_text() == lines
+
+
+def test_trials_that_are_none_are_one_line(tmp_path):
+    Records(tmp_path, {"policy": "p"})
+    (tmp_path / "episodes.jsonl").write_text('{"epoch": 1}\n')
+    with pytest.raises(UserError, match=r"episodes\.jsonl is not of an evaluation"):
+        Records(tmp_path, {"policy": "p"})
+
+
 def test_the_report_has_rates_intervals_confusion_and_the_protocol(tmp_path):
     report = write_report(tmp_path, "p", Protocol(), TRIALS)
     assert report == json.loads((tmp_path / "report.json").read_text())

@@ -57,6 +57,15 @@ def test_figures_are_saved_with_their_values_as_csv(tmp_path):
     assert sorted(p.name for p in path.parent.iterdir()) == ["success.csv", "success.png"]
 
 
+def test_curves_of_one_point_are_plotted(tmp_path):
+    """As they are where the cloned policy reaches the target: PPO has no iteration."""
+    first = plots.LearningCurve(np.array([0]), np.array([0.95]), np.array([0.0]), np.array([0]), [SuccessRate(19, 20)])
+    losses = {"bc": plots.LossCurve(np.array([4]), np.array([0.5]))}
+    for name, plot in (("ppo", plots.learning_curve(first)), ("losses", plots.loss_curves(losses))):
+        [row] = rows(save(plot, tmp_path / f"{name}.png").with_suffix(".csv"))
+        assert row
+
+
 def test_learning_curve_table_holds_both_series(tmp_path):
     path = save(plots.learning_curve(curve()), tmp_path / "ppo.png")
     table = rows(path.with_suffix(".csv"))

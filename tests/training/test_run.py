@@ -8,7 +8,7 @@ from rlgen.configs.schema import BCConfig, Config, PPOConfig, from_json, to_json
 from rlgen.core.errors import UserError
 from rlgen.pipeline.stages import clear_from
 from rlgen.training.metrics import Metrics, read_metrics
-from rlgen.training.run import StageClock, create_run, is_run, open_run, run_lock
+from rlgen.training.run import StageClock, create_run, is_run, open_run
 
 ASSETS = {"kind": "placeholder", "path": "x", "label": "placeholders"}
 
@@ -52,11 +52,35 @@ def test_a_damaged_record_is_named(tmp_path):
         open_run(tmp_path / "r")
 
 
-def test_a_second_process_is_refused(tmp_path):
-    with run_lock(tmp_path / "r"), pytest.raises(UserError, match="in use"), run_lock(tmp_path / "r"):
-        pass
-    with run_lock(tmp_path / "r"):
-        pass
+@pytest.mark.parametrize("text", ['{"wandb": 1}', "[]", '{"kind": "other", "config": {}}', '"rlgen-run"'])
+def test_somebody_elses_run_json_makes_no_run(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    assert not is_run(tmp_path)
+    with pytest.raises(UserError, match="holds no run"):
+        open_run(tmp_path)
+    with pytest.raises(UserError, match="not an rlgen run"):
+        create_run(tmp_path, Config(), ASSETS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[" * 100_000, '{"kind": "rlgen-run"}', '{"kind": "rlgen-run", "format": 9, "config": {}}',
+     '{"kind": "rlgen-run", "format": 2, "config": [], "assets": {}}'],
+)  # fmt: skip
+def test_a_record_that_cannot_be_read_is_one_line(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run\.json cannot be read") as caught:
+        open_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_result_names_the_command_that_repeats_its_stage(tmp_path):
+    run = create_run(tmp_path / "r", Config(), ASSETS)
+    (run.stage_folder("bc") / "done.json").write_text("{")
+    (run.stage_folder("bc") / "clock.json").write_text("[1]")
+    with pytest.raises(UserError, match=f"rlgen run bc --run {run.folder} --overwrite"):
+        run.result("bc")
+    assert run.seconds("bc") == 0
 
 
 def test_clearing_a_stage_removes_those_after_it(tmp_path):
@@ -68,6 +92,18 @@ def test_clearing_a_stage_removes_those_after_it(tmp_path):
     assert run.done("demos") and not run.done("bc")
     with pytest.raises(UserError, match="rlgen run bc --run"):
         run.result("bc")
+
+
+def test_an_input_of_the_run_is_not_cleared_with_its_stage(tmp_path):
+    run = create_run(tmp_path / "r", Config(), ASSETS)
+    given = run.stage_folder("demos") / "mine.hdf5"
+    given.write_text("years")
+    run.stage_folder("bc")
+    run.finish("bc", {})
+    with pytest.raises(UserError, match=r"is or holds an input of this command, .*mine\.hdf5"):
+        clear_from(run, "demos", [given])
+    assert given.read_text() == "years" and run.done("bc")
+    assert clear_from(run, "bc", [given]) == ["bc"]
 
 
 def test_seconds_add_up_over_interruptions(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from vla.toy import dot_episodes
 
 from rlgen.cli.main import main
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import only_writer
 from rlgen.data.card import CARD_JSON
 from rlgen.data.episode import DatasetEpisode
 from rlgen.vla.checkpoints.model_folder import read_description, write_model
@@ -23,6 +25,7 @@ from rlgen.vla.model.parameters import flat_names
 from rlgen.vla.serving.policy import open_policy
 from rlgen.vla.training.config import FineTune, smoke
 from rlgen.vla.training.fine_tune import fine_tune
+from rlgen.vla.training.record import open_out
 
 SIDE = 32
 
@@ -139,6 +142,125 @@ def test_other_settings_are_refused_and_named(data, unbroken):
     with pytest.raises(UserError, match=r"other settings: train\.peak_rate \(0\.001 -> 0\.5\)"):
         fine_tune(settings(data, unbroken[0], train=other), lambda line: None)
     assert len(metrics(unbroken[0])) == 4
+
+
+def longer(data, out, **changes):
+    """The settings of `unbroken`, for six steps instead of four."""
+    config = settings(data, out)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=6, **changes))
+
+
+def same_params(folder, other):
+    config, *_ = read_description(folder)
+    ours, theirs = (flat_names(load_params(config, each)) for each in (folder, other))
+    for name, leaf in ours.items():
+        np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
+
+
+def test_a_finished_run_goes_on_for_more_steps_to_what_one_of_that_many_would_be(data, unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    logged = []
+    folder = fine_tune(longer(data, tmp_path / "run"), logged.append)
+    [line] = [line for line in logged if line.startswith("going on")]
+    assert "from 4 to 6 steps" in line and "the cosine was laid out for 4" in line and "--train.end-rate 1e-05" in line
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    assert folder.name == "6" and (tmp_path / "run" / "model" / "4").is_dir()
+    same_params(folder, fine_tune(longer(data, tmp_path / "at once", decay_steps=4), lambda line: None))
+    # It is finished now; the same command is not a run of other settings, and fewer steps are refused.
+    assert fine_tune(longer(data, tmp_path / "run"), logged.append) == folder
+    with pytest.raises(UserError, match=r"other settings: train\.steps \(6 -> 4\)"):
+        fine_tune(settings(data, tmp_path / "run"), logged.append)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ({}, "the cosine was laid out for 4"),
+        ({"decay_steps": 9}, "the schedule, cosine, does not depend on their number"),
+        ({"schedule": "constant"}, "the schedule, constant, does not depend on their number"),
+        ({"schedule": "rsqrt"}, "the schedule, rsqrt, does not depend on their number"),
+    ],
+)
+def test_the_learning_rate_of_added_steps_is_said(tmp_path, schedule, words):
+    logged = []
+    config = settings(["a"], tmp_path, mix=())
+    first = dataclasses.replace(config, train=dataclasses.replace(config.train, **schedule))
+    assert open_out(first, ["h"], logged.append) == first.train
+    for steps in (6, 8):
+        more = dataclasses.replace(first, train=dataclasses.replace(first.train, steps=steps))
+        effective = open_out(more, ["h"], logged.append)
+        assert words in logged[-1]
+        expected = 4 if schedule == {} else schedule.get("decay_steps")
+        assert effective == dataclasses.replace(more.train, decay_steps=expected)
+    # Resumed without another change, the rate stays what it was.
+    assert open_out(more, ["h"], logged.append) == effective and logged[-1].startswith("resuming")
+
+
+def test_data_may_move_but_not_change(data, unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    moved = [tmp_path / "elsewhere" / str(folder.relative_to(folder.parents[1])) for folder in data]
+    for old, new in zip(data, moved, strict=True):
+        shutil.copytree(old, new)
+    before, logged = metrics(tmp_path / "run"), []
+    fine_tune(settings(moved, tmp_path / "run"), logged.append)
+    assert any(line.startswith("its data has moved:") and str(moved[1]) in line for line in logged)
+    # Both are where they were, but the first has become another.
+    shutil.rmtree(moved[0])
+    export(moved[0].parents[1], "first", seed=7)
+    with pytest.raises(UserError, match=f"{moved[0]}: not the data that .* was trained on so far"):
+        fine_tune(settings(moved, tmp_path / "run"), logged.append)
+    with pytest.raises(UserError, match=r"other settings: data \("):
+        fine_tune(settings([moved[0], data[1]], tmp_path / "run"), logged.append)
+    assert metrics(tmp_path / "run") == before
+
+
+def test_a_record_of_an_earlier_version_has_no_hash_and_resumes(data, unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    path = tmp_path / "run" / "fine_tune.json"
+    record = json.loads(path.read_text())
+    del record["data_hashes"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"other settings: data \("):
+        open_out(settings([data[1], data[0]], tmp_path / "run"), ["a", "b"], lambda line: None)
+    fine_tune(settings(data, tmp_path / "run"), lambda line: None)
+    assert len(json.loads(path.read_text())["data_hashes"]) == 2
+
+
+def test_a_second_fine_tuning_in_a_folder_is_refused(data, unbroken):
+    with only_writer(unbroken[0]), pytest.raises(UserError, match="another process is writing here; .* another --out"):
+        fine_tune(settings(data, unbroken[0]), lambda line: None)
+    with only_writer(unbroken[0]), pytest.raises(UserError, match="another process is writing here"):
+        fine_tune(settings(data, unbroken[0], overwrite=True), lambda line: None)
+    assert len(metrics(unbroken[0])) == 4
+
+
+@pytest.mark.parametrize("record", [None, "{}", "[]", '{"data": [], "model": "x", "train": 1}', "not JSON"])
+def test_what_is_not_a_fine_tuning_is_not_removed(tmp_path, record):
+    (tmp_path / "chapter1.txt").write_text("x")
+    if record is not None:
+        (tmp_path / "fine_tune.json").write_text(record)
+    with pytest.raises(UserError, match="is not a fine-tuning that rlgen wrote; move it away or choose another --out"):
+        open_out(settings(["a"], tmp_path, mix=(), overwrite=True), ["h"], lambda line: None)
+    assert (tmp_path / "chapter1.txt").read_text() == "x"
+    with pytest.raises(UserError, match="is not a fine-tuning|is damaged"):
+        open_out(settings(["a"], tmp_path, mix=()), ["h"], lambda line: None)
+
+
+def test_a_fine_tuning_is_replaced_but_not_with_what_it_reads(unbroken, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(unbroken[0], out)
+    inputs = {
+        "data": (str(out / "model"),), "weights": str(out / "model" / "4"), "tokenizer": str(out / "t.model"),
+        "norm_stats": str(out / "norm_stats.json"),
+    }  # fmt: skip
+    for name, value in inputs.items():
+        given = {"data": ("a",), name: value}
+        config = settings(given["data"], out, mix=(), overwrite=True, **{k: v for k, v in given.items() if k != "data"})
+        with pytest.raises(UserError, match="is or holds an input of this command"):
+            open_out(config, ["h"], lambda line: None)
+    assert (out / "model" / "4").is_dir()
+    open_out(settings(["a"], out, mix=(), overwrite=True), ["h"], lambda line: None)
+    assert [path.name for path in out.iterdir()] == ["fine_tune.json"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Downloads of the public LIBERO demonstrations, checked against the sizes and SHA-256 that their hub lists."""
 
+import itertools
 import json
+import os
 import re
 import urllib.parse
 from collections.abc import Callable
@@ -9,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import disk_errors, sync_folder
-from rlgen.data.shards import file_sha256, only_writer
+from rlgen.core.ownership import only_writer
+from rlgen.data.shards import file_sha256
 from rlgen.demos.imports.http import HttpClient
 from rlgen.libero.tasks.suites import HORIZONS
 
@@ -45,7 +48,8 @@ def download(
 ) -> list[Path]:
     """Downloads a suite, or `all`, to `<out>/<suite>/<task>_demo.hdf5`.
 
-    A file that exists with the hub's hash is not fetched again; an interrupted download resumes.
+    A file that exists with the hub's hash is not fetched again, and one with another hash is kept under another name;
+    an interrupted download resumes.
 
     Args:
       name: a suite or `all`.
@@ -145,12 +149,23 @@ def _fetch(client: HttpClient, endpoint: str, file: HubFile, out: Path, log: Cal
         log(f"{file.name}: fetching {file.size / 1e6:.0f} MB")
         client.fetch(_file_url(endpoint, file), part, file.size)
         if file_sha256(part) == file.sha256:
+            _set_aside(path, log)
             part.replace(path)
             sync_folder(path.parent)
             return path
         part.unlink()
         log(f"{file.name}: its hash is not the hub's; fetching it again")
     raise UserError(f"{endpoint}: {file.name} came {MAX_FETCHES} times with another SHA-256 than the hub's; try later")
+
+
+def _set_aside(path: Path, log: Callable[[str], None]) -> None:
+    """Renames a file that is not the hub's, such as one that somebody has edited, instead of replacing it."""
+    if not os.path.lexists(path):
+        return
+    names = (path.with_name(f"{path.name}.kept-{number}") for number in itertools.count(1))
+    kept = next(name for name in names if not os.path.lexists(name))
+    path.rename(kept)
+    log(f"{path}: was not the hub's, by its SHA-256; kept as {kept.name}")
 
 
 def _is_complete(path: Path, file: HubFile) -> bool:

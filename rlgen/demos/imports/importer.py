@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import mujoco
 
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import only_writer
 from rlgen.core.types import Episode
 from rlgen.data.formats.hdf5.guard import GuardedReader
 from rlgen.data.formats.hdf5.reader import observed_before_action
-from rlgen.data.shards import only_writer
 from rlgen.demos.imports.hdf5 import WHOLE_FILE, import_hdf5, read_episodes, write_successes
 from rlgen.demos.imports.manifest import ImportManifest, ImportResult, totals
 from rlgen.demos.imports.options import ImportOptions, SceneLoader

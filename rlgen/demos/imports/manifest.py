@@ -66,12 +66,12 @@ class ImportManifest:
           overwrite: replace an import with other options.
 
         Raises:
-          UserError: the folder holds an import with other options and may not be overwritten.
+          UserError: the folder holds an import with other options and may not be overwritten, or something else.
         """
         self.folder, self._options, self._overwrite = Path(folder), dict(options), overwrite
         self._owners: dict[str, str] = {}
         self.results: list[ImportResult] = []
-        if (self.folder / MANIFEST).is_file() and not overwrite:
+        if (self.folder / MANIFEST).is_file():
             self._read()
 
     def finished(self, source: str, key: str) -> list[ImportResult]:
@@ -96,7 +96,12 @@ class ImportManifest:
           UserError: the output exists and is not from this source.
         """
         path, owner = self.folder / output, self._owners.get(output)
-        if owner not in (None, source) or (owner is None and path.exists() and not self._overwrite):
+        if owner is None and path.exists():
+            raise UserError(
+                f"{path} already exists and is not from {source} or an earlier import; move it away or choose another "
+                "--out"
+            )
+        if owner not in (None, source) and not self._overwrite:
             raise UserError(f"{path} already exists and is not from {source}; pass --overwrite or choose another --out")
         self._owners[output] = source
         self._save()
@@ -122,8 +127,11 @@ class ImportManifest:
             value = read_json(path)
             stored, self._owners = value["options"], dict(value["outputs"])
             self.results = [ImportResult(**result) for result in value["files"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not readable ({error}); pass --overwrite or choose another --out") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}: not readable ({error}); move it away or choose another --out") from None
+        if self._overwrite:
+            self.results = []
+            return
         differing = sorted(key for key in {*stored, *self._options} if stored.get(key) != self._options.get(key))
         if not self.results and not any((self.folder / output).exists() for output in self._owners):
             self._owners = {}  # an import without any output binds nobody

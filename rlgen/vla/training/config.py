@@ -114,7 +114,8 @@ class FineTune:
     data: tuple[str, ...] = ()
     """Folders of datasets, `<name>/<version>`."""
     out: str = "runs/vla"
-    """Folder for checkpoints, metrics and the finished model; the same command resumes an interrupted run."""
+    """Folder for checkpoints, metrics and the finished model; the same command resumes an interrupted run, also with
+    more --train.steps, or with its data moved elsewhere."""
     model: str = "pi0"
     """pi0, pi05, pi0_lora, pi05_lora, pi0_libero, pi05_libero, pi0_libero_lora, small or tiny."""
     weights: str | None = None
@@ -164,7 +165,7 @@ class FineTune:
     process: int = 0
     """Index of this process."""
     overwrite: bool = False
-    """Delete what is in `out` and start anew."""
+    """Remove the fine-tuning that is in `out` and start anew."""
     dry_run: bool = False
     """Check settings and data, print the memory needed, and stop."""
     train: TrainConfig = field(default_factory=TrainConfig)

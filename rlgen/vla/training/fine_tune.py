@@ -4,24 +4,23 @@ Everything that contradicts itself or the data is refused before the folder of t
 """
 
 import dataclasses
-import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
 
 from rlgen.core.errors import UserError
-from rlgen.core.files import read_json, write_json
+from rlgen.core.ownership import only_writer
 from rlgen.data.frames import open_frames
 from rlgen.data.loader import Mixture, hold_out
 from rlgen.training.sharding import make_mesh
 from rlgen.vla.data.spec import HASHED_WORDS, InputSpec, check_dataset, default_normalization, read_action_semantics
 from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
-from rlgen.vla.training.config import FineTune, difference, resolved
+from rlgen.vla.training.config import FineTune
 from rlgen.vla.training.memory_plan import GIB, advice, device_bytes, memory_plan
-from rlgen.vla.training.train import Log, LoopOptions, train_model, wait_for_all
-
-RECORD = "fine_tune.json"
+from rlgen.vla.training.record import data_hash, open_out
+from rlgen.vla.training.train import Log, LoopOptions, train_model
 
 
 def fine_tune(config: FineTune, log: Log = print) -> Path | None:
@@ -44,32 +43,34 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
     model, spec = model_config(config), input_spec(config)
     mesh = make_mesh(config.fsdp)
     log_memory_plan(config, model, mesh.size, log)
-    kept, held_out = read_data(config, model, spec)
+    kept, held_out, hashes = read_data(config, model, spec)
     if config.dry_run:
         return None
-    out = open_out(config, log)
-    counts = f"{len(kept)} steps to train on, {len(held_out) if held_out else 0} held out"
-    log(f"{counts}; {mesh.size} devices, fsdp {config.fsdp}")
-    return train_model(
-        out,
-        model,
-        spec,
-        config.train,
-        kept,
-        held_out=held_out,
-        weights=None if config.weights is None else Path(config.weights),
-        norm_stats=None if config.norm_stats is None else Path(config.norm_stats),
-        mesh=mesh,
-        workers=config.workers,
-        options=LoopOptions(
-            log_every=config.log_every,
-            checkpoint_every=config.checkpoint_every,
-            keep=config.keep,
-            validate_every=config.validate_every,
-            validate_frames=config.validate_frames,
-        ),
-        log=log,
-    )
+    out = Path(config.out)
+    with only_writer(out) if jax.process_index() == 0 else nullcontext():
+        train = open_out(config, hashes, log)
+        counts = f"{len(kept)} steps to train on, {len(held_out) if held_out else 0} held out"
+        log(f"{counts}; {mesh.size} devices, fsdp {config.fsdp}")
+        return train_model(
+            out,
+            model,
+            spec,
+            train,
+            kept,
+            held_out=held_out,
+            weights=None if config.weights is None else Path(config.weights),
+            norm_stats=None if config.norm_stats is None else Path(config.norm_stats),
+            mesh=mesh,
+            workers=config.workers,
+            options=LoopOptions(
+                log_every=config.log_every,
+                checkpoint_every=config.checkpoint_every,
+                keep=config.keep,
+                validate_every=config.validate_every,
+                validate_frames=config.validate_frames,
+            ),
+            log=log,
+        )
 
 
 def model_config(config: FineTune) -> VlaConfig:
@@ -111,7 +112,7 @@ def log_memory_plan(config: FineTune, model: VlaConfig, devices: int, log: Log) 
             log(f"  {line}")
 
 
-def read_data(config: FineTune, model: VlaConfig, spec: InputSpec) -> tuple[Mixture, Mixture | None]:
+def read_data(config: FineTune, model: VlaConfig, spec: InputSpec) -> tuple[Mixture, Mixture | None, list[str]]:
     """Opens the datasets of a run.
 
     Args:
@@ -120,46 +121,17 @@ def read_data(config: FineTune, model: VlaConfig, spec: InputSpec) -> tuple[Mixt
       spec: its transforms.
 
     Returns:
-      The data to train on, and the data to validate on, None where there is none.
+      The data to train on; the data to validate on, None where there is none; and the hash of each dataset.
     """
     if not config.data:
         raise UserError("--data is missing; name the folders of one or more exported datasets")
-    kept, held_out = [], []
+    kept, held_out, hashes = [], [], []
     for index, name in enumerate(config.data):
         semantics = config.actions or read_action_semantics(Path(name))
         check_dataset(spec, semantics, name, double_delta=config.double_delta)
         frames = open_frames(Path(name), size=model.image_size)
+        hashes.append(data_hash(Path(name), frames.table))
         subset, apart = hold_out(frames, config.hold_out, config.train.seed + index)
         kept.append(dataclasses.replace(subset, weight=float(config.mix[index])) if config.mix else subset)
         held_out += [] if apart is None else [apart]
-    return Mixture(tuple(kept)), Mixture(tuple(held_out)) if held_out else None
-
-
-def open_out(config: FineTune, log: Log) -> Path:
-    """Opens the folder of a run, new or to be resumed.
-
-    Raises:
-      UserError: it holds a run with other settings, or something else.
-    """
-    out, now = Path(config.out), resolved(config)
-    if config.overwrite and jax.process_index() == 0:
-        shutil.rmtree(out, ignore_errors=True)
-    wait_for_all("cleared")
-    is_run, is_used = (out / RECORD).is_file(), out.exists() and any(out.iterdir())
-    wait_for_all("looked")
-    if is_run:
-        try:
-            changed = difference(read_json(out / RECORD), now)
-        except ValueError as error:
-            raise UserError(f"{out / RECORD} is damaged; pass --overwrite or choose another --out") from error
-        if changed:
-            raise UserError(
-                f"{out} holds a run with other settings: {', '.join(changed)}; "
-                "use those, pass --overwrite to start anew, or choose another --out"
-            )
-        log(f"resuming {out}")
-    elif is_used:
-        raise UserError(f"{out} is there and is not a fine-tuning; choose another --out")
-    elif jax.process_index() == 0:
-        write_json(out / RECORD, now)
-    return out
+    return Mixture(tuple(kept)), Mixture(tuple(held_out)) if held_out else None, hashes

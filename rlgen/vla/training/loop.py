@@ -125,7 +125,10 @@ def run_blocks(
         state, values = run_steps(step, state, islice(batches, count), mesh=trainer.mesh)
         done += count
         if not np.isfinite(values["loss"]):
-            raise UserError(f"the VLA's loss is {values['loss']} at step {done}; lower the learning rate")
+            raise UserError(
+                f"the VLA's loss is {values['loss']} at step {done}; lower the learning rate, --train.peak-rate of "
+                "`rlgen vla train`, which trains on the dataset of a run as well"
+            )
         yield StepBlock(state, done, values, done == until)
 
 

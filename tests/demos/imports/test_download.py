@@ -118,9 +118,13 @@ def test_every_file_of_a_suite_comes_whole_and_once(hub, tmp_path):
     download(SUITE, tmp_path, hub.address, client=PATIENT)
     assert len(hub.requests) == 2
     (tmp_path / SUITE / "a_demo.hdf5").write_bytes(b"x" * 300_000)  # its size is right
-    download(SUITE, tmp_path, hub.address, client=PATIENT)
+    lines: list[str] = []
+    download(SUITE, tmp_path, hub.address, client=PATIENT, log=lines.append)
     check(hub, tmp_path)
     assert len(hub.requests) == 3
+    # It may be somebody's, who took failures out by hand.
+    assert (tmp_path / SUITE / "a_demo.hdf5.kept-1").read_bytes() == b"x" * 300_000
+    assert any("kept as a_demo.hdf5.kept-1" in line for line in lines)
 
 
 def test_broken_connections_are_resumed_where_they_broke(hub, tmp_path):

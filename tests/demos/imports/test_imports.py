@@ -154,6 +154,24 @@ def test_another_import_is_not_mixed_in(human_demos, tmp_path, placeholder_scene
         run(human_demos, human_demos, placeholder_scene)
 
 
+def test_a_file_of_somebody_is_no_output(human_demos, tmp_path, placeholder_scene):
+    out = tmp_path / "out"
+    target = out / only_file(human_demos).relative_to(human_demos)
+    target.parent.mkdir(parents=True)
+    target.write_text("years")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="already exists and is not from .* or an earlier import; move it away"):
+            run(human_demos, out, placeholder_scene, overwrite=overwrite)
+    assert target.read_text() == "years"
+    # Nor is somebody's import.json.
+    target.unlink()
+    (out / "import.json").write_text('{"modules": []}')
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=r"import\.json: not readable .*; move it away or choose another --out"):
+            run(human_demos, out, placeholder_scene, overwrite=overwrite)
+    assert (out / "import.json").read_text() == '{"modules": []}'
+
+
 def test_a_changed_source_is_imported_again(human_demos, tmp_path, placeholder_scene, recorded):
     out = tmp_path / "out"
     assert run(human_demos, out, placeholder_scene)["kept"] == 2

@@ -1,0 +1,136 @@
+"""The folder of a fine-tuning: its record, what may differ when it is resumed, and when its folder may be cleared.
+
+    fine_tune.json    settings, `data_hashes` of the datasets, and `cosine_steps` where it went on for more steps
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlgen.core.errors import UserError
+from rlgen.core.files import write_json
+from rlgen.core.ownership import OutputKind, check_replaceable, clear_output, has_keys, is_vacant, read_record
+from rlgen.data.frames import FrameTable
+from rlgen.vla.checkpoints.model_folder import STATS
+from rlgen.vla.data.spec import HASHED_WORDS
+from rlgen.vla.training.config import FineTune, TrainConfig, difference, resolved
+from rlgen.vla.training.train import wait_for_all
+
+RECORD = "fine_tune.json"
+HASHES, COSINE_STEPS = "data_hashes", "cosine_steps"
+_IMAGE_FILES = ("*.tfrecord*", "*.array_record*", "*.parquet", "*.hdf5", "*.h5")
+
+
+def is_record(value: Any) -> bool:
+    """Returns whether the value of a `fine_tune.json` is a record of this program."""
+    return has_keys(value, "data", "model", "train") and has_keys(value["train"], "steps", "batch", "seed")
+
+
+FINE_TUNING = OutputKind("a fine-tuning", "--out", RECORD, is_record, ("checkpoints", "metrics.jsonl", STATS, "model"))
+
+
+def data_hash(folder: Path, table: FrameTable) -> str:
+    """Returns a hash of a dataset wherever it lies: of its numbers and prompts, and of the sizes of its image files.
+
+    Args:
+      folder: of the dataset.
+      table: the numbers of all its frames.
+    """
+    total = hashlib.sha256()
+    for array in (table.state, table.action, table.episode, table.prompt):
+        total.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    files = {path for pattern in _IMAGE_FILES for path in folder.rglob(pattern) if path.is_file()}
+    sizes = sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in files)
+    total.update(repr((table.prompts, sizes)).encode())
+    return total.hexdigest()
+
+
+def open_out(config: FineTune, hashes: Sequence[str], log: Callable[[str], None]) -> TrainConfig:
+    """Opens the folder of a fine-tuning, new or to be resumed, and stores its record.
+
+    Args:
+      config: of the fine-tuning.
+      hashes: `data_hash` of each dataset.
+      log: called with a line about what is resumed and with which changes.
+
+    Returns:
+      How to train: as the configuration says, but a cosine that ended with an earlier number of steps is not stretched.
+
+    Raises:
+      UserError: the folder holds a fine-tuning with other settings or data, or something else.
+    """
+    out = Path(config.out)
+    if config.overwrite:
+        tokenizer = None if config.tokenizer == HASHED_WORDS else config.tokenizer
+        inputs = (*config.data, config.weights, config.norm_stats, tokenizer)
+        check_replaceable(out, FINE_TUNING, inputs=inputs)
+        wait_for_all("checked")
+        if jax.process_index() == 0:
+            clear_output(out, FINE_TUNING, inputs=inputs)
+    wait_for_all("cleared")
+    before, vacant = read_record(out / RECORD), is_vacant(out)
+    wait_for_all("looked")
+    if before is None and (out / RECORD).is_file():
+        raise UserError(f"{out / RECORD} is damaged; move {out} away or choose another --out")
+    if not is_record(before) and not vacant:
+        raise UserError(f"{out} is there and is not a fine-tuning; choose another --out")
+    record = {**resolved(config), HASHES: list(hashes)}
+    if not vacant:
+        record |= _resumed(config, before, hashes, log)
+    if jax.process_index() == 0:
+        write_json(out / RECORD, record)
+    return replace(config.train, decay_steps=config.train.decay_steps or record.get(COSINE_STEPS))
+
+
+def _resumed(
+    config: FineTune, before: dict[str, Any], hashes: Sequence[str], log: Callable[[str], None]
+) -> dict[str, int]:
+    """Compares a fine-tuning with its record; returns the `cosine_steps` that it keeps, if there are any."""
+    now, out = resolved(config), config.out
+    stored = {key: value for key, value in before.items() if key not in (HASHES, COSINE_STEPS)}
+    known = before.get(HASHES)
+    known = known if isinstance(known, list) else None
+    same_data = known == list(hashes)
+    if same_data:
+        stored["data"] = now["data"]
+    steps = before["train"]["steps"]
+    goes_on = isinstance(steps, int) and steps < config.train.steps
+    if goes_on:
+        stored["train"] = {**before["train"], "steps": config.train.steps}
+    changed = difference(stored, now)
+    if changed:
+        raise UserError(
+            f"{out} holds a run with other settings: {', '.join(changed)}; "
+            "use those, pass --overwrite to start anew, or choose another --out"
+        )
+    if known is not None and not same_data:
+        different = [name for name, a, b in zip(config.data, known, hashes, strict=False) if a != b]
+        raise UserError(
+            f"{', '.join(different)}: not the data that {out} was trained on so far; put that back, pass --overwrite "
+            "to start anew, or choose another --out"
+        )
+    log(f"resuming {out}")
+    if same_data and before["data"] != list(now["data"]):
+        log(f"its data has moved: {', '.join(before['data'])} -> {', '.join(config.data)}")
+    kept = before.get(COSINE_STEPS)
+    kept = kept if isinstance(kept, int) else None
+    if goes_on:
+        if config.train.schedule == "cosine" and config.train.decay_steps is None:
+            kept = kept or steps
+        log(f"going on from {steps} to {config.train.steps} steps; {_rate_from_there(config.train, kept)}")
+    return {} if kept is None else {COSINE_STEPS: kept}
+
+
+def _rate_from_there(train: TrainConfig, cosine_steps: int | None) -> str:
+    """Returns what the learning rate is in the steps that are added."""
+    if cosine_steps is None:
+        return f"the schedule, {train.schedule}, does not depend on their number"
+    return (
+        f"the cosine was laid out for {cosine_steps}, and from there on the learning rate stays at --train.end-rate "
+        f"{train.end_rate:g}; --overwrite trains anew with a longer one"
+    )
