@@ -153,9 +153,7 @@ def check_file(path: Path, recognize: Callable[[Path], bool], *, noun: str, opti
     if path.is_dir():
         raise UserError(f"{path} is a folder; choose another {option}")
     if not recognize(path):
-        raise UserError(
-            f"{path} is there and is not {noun} that rlgen wrote; move it away or choose another {option}"
-        )
+        raise UserError(f"{path} is there and is not {noun} that rlgen wrote; move it away or choose another {option}")
 
 
 def check_names(folder: Path, kind: OutputKind) -> None:

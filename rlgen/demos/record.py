@@ -185,7 +185,6 @@ class Recorder:
                 )
         return bool(summary["demonstrations"] >= self.count)
 
-
     def _check_replaceable(self, task: Task) -> None:
         """Raises where the names of a task's recording are those of somebody's files, such as public demonstrations."""
         file = demonstration_file(self.out, task)

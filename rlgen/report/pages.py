@@ -26,7 +26,6 @@ from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.report.quality_plots import METRICS, metric_means
 from rlgen.report.style import appearance
 
-
 # What all pages of this room begin with.
 _HEAD = """<!DOCTYPE html>
 <html lang="en">

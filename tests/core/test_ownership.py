@@ -181,9 +181,9 @@ def test_one_process_writes_into_a_folder(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with only_writer(tmp_path / "a"):
         for name in ("a", "link", "a/../a"):
-            with pytest.raises(UserError, match="another process is writing here; .* choose another --run"):
-                with only_writer(tmp_path / name, "--run"):
-                    pass
+            refusal = pytest.raises(UserError, match=r"another process is writing here; .* choose another --run")
+            with refusal, only_writer(tmp_path / name, "--run"):
+                pass
         with only_writer(tmp_path / "b"):
             (tmp_path / "a" / "result").touch()
     with only_writer(tmp_path / "a"):

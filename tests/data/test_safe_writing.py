@@ -13,9 +13,9 @@ import pytest
 from export_of_noise import LENGTHS, NAME, SIZE, Items, contents, export, make_format
 
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import only_writer
 from rlgen.data import shards, writer
 from rlgen.data.dataset import open_dataset
-from rlgen.core.ownership import only_writer
 
 # Number of random moments; most of them in the format that is used most.
 MOMENTS = {"rlds": 20, "array_record": 5, "lerobot": 5, "hdf5": 5}

@@ -9,9 +9,9 @@ import pytest
 from dataset_tools import write_rlds
 
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import only_writer
 from rlgen.data.formats.rlds.reader import read_rlds
 from rlgen.data.formats.rlds.tfrecord import read_records
-from rlgen.core.ownership import only_writer
 
 NAME = "libero_object_no_noops"
 OPTIONS = {"size": 16, "description": "Test.", "shards": 4, "fingerprint": "one"}

@@ -86,7 +86,7 @@ def check_dataset(context: Context, episodes: int) -> None:
     run(context, "collect", "export")
     dataset = open_dataset(dataset_folder(context))
     assert len(dataset) == context.run.result("export")["episodes"] == episodes
-    policy, params = ppo.load_policy(context)
+    _, params = ppo.load_policy(context)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
@@ -166,7 +166,7 @@ def test_a_training_that_broke_off_says_how_it_goes_on(
         fail_in(patch, iteration)
         with pytest.raises(UserError, match=f"the last good checkpoint is iteration {iteration}") as caught:
             run(context, "ppo")
-    with pytest.raises(UserError, match="stage ppo of .* is not done; run `rlgen run ppo"):
+    with pytest.raises(UserError, match=r"stage ppo of .* is not done; run `rlgen run ppo"):
         run(context, "collect")
     monkeypatch.setenv("RLGEN_CACHE", str(cache))
     main(command_in(caught.value))
@@ -208,7 +208,7 @@ def test_no_success_at_all_is_one_line_that_says_how_it_goes_on(tmp_path, placeh
             run(context, "collect")
     expected = ["run", "ppo", "--run", str(context.run.folder), "--overwrite", "--ppo.iterations", "8"]
     assert command_in(caught.value) == expected
-    with pytest.raises(UserError, match="stage collect of .* is not done; run `rlgen run collect"):
+    with pytest.raises(UserError, match=r"stage collect of .* is not done; run `rlgen run collect"):
         run(context, "export")
 
 
@@ -220,7 +220,7 @@ def test_episodes_that_cannot_be_exported_are_one_line_that_says_what_helps(
     expert_runs(monkeypatch, [replace(successes[0], actions=still)])
     context = start(tmp_path / "run", placeholder_scene, CONFIG)
     run(context, "bc", "ppo", "collect")
-    with pytest.raises(UserError, match="none of 1 episodes can be exported: .*; collect or record others"):
+    with pytest.raises(UserError, match=r"none of 1 episodes can be exported: .*; collect or record others"):
         run(context, "export")
     assert not context.run.done("export")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rlgen.core.stats import Estimate, SuccessRate
-from rlgen.report.pages import FigureFile
+from rlgen.report.pages import FigureFile, is_page
 from rlgen.report.quality_plots import SourceQuality
 from rlgen.report.run_page import (
     Assets,
@@ -200,3 +200,12 @@ def test_a_failure_leaves_the_old_page(tmp_path):
         render_report(data, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
     assert not list(tmp_path.glob(".report*"))
+
+
+def test_our_pages_are_recognized_and_those_of_others_are_not(tmp_path):
+    rendered(ReportData(title="t", task="t", prompt="p", created="c"), tmp_path)
+    assert is_page(tmp_path / "report.html")
+    for text in ("", "<!DOCTYPE html>\n<html lang='en'><title>mine</title>", "PK\x03\x04"):
+        (tmp_path / "other.html").write_text(text)
+        assert not is_page(tmp_path / "other.html")
+    assert not is_page(tmp_path) and not is_page(tmp_path / "absent.html")

@@ -227,7 +227,7 @@ def test_a_record_of_an_earlier_version_has_no_hash_and_resumes(data, unbroken, 
 
 
 def test_a_second_fine_tuning_in_a_folder_is_refused(data, unbroken):
-    with only_writer(unbroken[0]), pytest.raises(UserError, match="another process is writing here; .* another --out"):
+    with only_writer(unbroken[0]), pytest.raises(UserError, match=r"another process is writing here; .* another --out"):
         fine_tune(settings(data, unbroken[0]), lambda line: None)
     with only_writer(unbroken[0]), pytest.raises(UserError, match="another process is writing here"):
         fine_tune(settings(data, unbroken[0], overwrite=True), lambda line: None)
@@ -242,7 +242,7 @@ def test_what_is_not_a_fine_tuning_is_not_removed(tmp_path, record):
     with pytest.raises(UserError, match="is not a fine-tuning that rlgen wrote; move it away or choose another --out"):
         open_out(settings(["a"], tmp_path, mix=(), overwrite=True), ["h"], lambda line: None)
     assert (tmp_path / "chapter1.txt").read_text() == "x"
-    with pytest.raises(UserError, match="is not a fine-tuning|is damaged"):
+    with pytest.raises(UserError, match=r"is not a fine-tuning|is damaged"):
         open_out(settings(["a"], tmp_path, mix=()), ["h"], lambda line: None)
 
 

@@ -1,6 +1,6 @@
 """The folder of a fine-tuning: its record, what may differ when it is resumed, and when its folder may be cleared.
 
-    fine_tune.json    settings, `data_hashes` of the datasets, and `cosine_steps` where it went on for more steps
+fine_tune.json    settings, `data_hashes` of the datasets, and `cosine_steps` where it went on for more steps
 """
 
 import hashlib

@@ -160,7 +160,7 @@ def test_a_file_of_somebody_is_no_output(human_demos, tmp_path, placeholder_scen
     target.parent.mkdir(parents=True)
     target.write_text("years")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="already exists and is not from .* or an earlier import; move it away"):
+        with pytest.raises(UserError, match=r"already exists and is not from .* or an earlier import; move it away"):
             run(human_demos, out, placeholder_scene, overwrite=overwrite)
     assert target.read_text() == "years"
     # Nor is somebody's import.json.

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rlgen.cli.main import main
-from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.core.ownership import only_writer
+from rlgen.data.formats.hdf5.reader import read_demos
 
 STOVE = "libero_goal/turn_on_the_stove_demo.hdf5"
 
