@@ -189,7 +189,7 @@ def only_writer(folder: Path, option: str = "--out") -> Iterator[None]:
     folder = Path(folder)
     for parent in (folder, *folder.parents):
         if os.path.lexists(parent) and not parent.is_dir():
-            raise UserError(f"{parent} is a file; move it away or choose another {option}")
+            raise UserError(f"cannot write {folder}: {parent} is a file; move it away or choose another {option}")
     with disk_errors(folder):
         handle, made = _lock(folder, option)
     try:

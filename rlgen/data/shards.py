@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
-from rlgen.core.files import read_json, sync_folder, write_json
+from rlgen.core.files import sync_folder, write_json
+from rlgen.core.ownership import read_record
 
 MANIFEST = "export.json"
 
@@ -66,10 +67,10 @@ class Shard:
 
 def read_manifest(folder: Path) -> tuple[dict[str, Any], list[Shard]] | None:
     """Returns the stored plan of `folder` and its finished shards; None if there is no readable manifest."""
+    value = read_record(folder / MANIFEST)
     try:
-        value = read_json(folder / MANIFEST)
         return value["plan"], [Shard(**shard) for shard in value["finished"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
 
 

@@ -137,8 +137,8 @@ class Recorder:
         short = []
         for task in tasks:
             self._check_replaceable(task)
-        bundles = build_scene_bundles(tasks, assets, cache, workers=self.workers)
         with only_writer(self.out), worker_pool(self.workers) as pool:
+            bundles = build_scene_bundles(tasks, assets, cache, workers=self.workers)
             for task, bundle in zip(tasks, bundles, strict=True):
                 if not overwrite and self._is_recorded(task):
                     log(f"{task.id}: done before")

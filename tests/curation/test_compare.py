@@ -88,7 +88,8 @@ def rows(path):
 
 
 def test_every_figure_has_a_table_and_the_page_is_self_contained(tmp_path, sources):
-    page = write_quality(sources, tmp_path / "out")
+    write_quality(sources[1:], tmp_path / "out")
+    page = write_quality(sources, tmp_path / "out")  # in place of its own
     figures = ("figure6", "figure7", "totals", "paths")
     assert {path.name for path in page.parent.iterdir()} == {
         "quality.html", "quality.json", "episodes.csv",
@@ -122,10 +123,6 @@ def test_files_of_somebody_are_not_replaced(tmp_path, sources, name):
     with pytest.raises(UserError, match=f"{name} is there and is not part of a comparison that rlgen wrote"):
         write_quality(sources, out)
     assert (out / name).read_text() == '{"mine": {"path": "x"}}' and len(list(out.iterdir())) == 1
-    (out / name).rename(out / "renamed")
-    write_quality(sources, out)
-    write_quality(sources, out)
-    assert (out / "renamed").is_file()
 
 
 def test_the_task_of_the_figures_can_be_chosen(tmp_path, sources):

@@ -76,9 +76,9 @@ def test_a_full_disk_while_descriptions_are_written_is_one_line(tmp_path, monkey
 
 
 def replace_dataset(kind, folder, inputs=()):
-    """Writes the same episodes as another dataset would be."""
-    options = {"lengths": LENGTHS, "size": SIZE, "fingerprint": "other", "overwrite": True, "inputs": inputs}
-    return writer.write_dataset(folder, NAME, Items(kind), make_format(kind), **options)
+    """Writes the same episodes as if they were others."""
+    options = {"lengths": LENGTHS, "size": SIZE, "fingerprint": os.urandom(8).hex(), "overwrite": True}
+    return writer.write_dataset(folder, NAME, Items(kind), make_format(kind), inputs=inputs, **options)
 
 
 @pytest.mark.parametrize("kind", MOMENTS)

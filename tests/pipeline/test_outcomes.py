@@ -97,7 +97,6 @@ def check_dataset(context: Context, episodes: int) -> None:
         pytest.param([4, 9, 10, REACHED], {}, 12, 0, id="it does at the end of cloning"),
         pytest.param([NOT_REACHED, NOT_REACHED, REACHED], {}, 4, 1, id="PPO reaches the target"),
         pytest.param([NOT_REACHED, 0, 0], {"iterations": 1}, 4, 1, id="nothing is reached"),
-        pytest.param([NOT_REACHED, 0, 0], {"iterations": 1, "target": None}, 4, 1, id="there is no target"),
     ],
 )
 def test_every_end_of_training_leads_to_a_dataset(

@@ -62,8 +62,8 @@ def test_curves_of_one_point_are_plotted(tmp_path):
     first = plots.LearningCurve(np.array([0]), np.array([0.95]), np.array([0.0]), np.array([0]), [SuccessRate(19, 20)])
     losses = {"bc": plots.LossCurve(np.array([4]), np.array([0.5]))}
     for name, plot in (("ppo", plots.learning_curve(first)), ("losses", plots.loss_curves(losses))):
-        [row] = rows(save(plot, tmp_path / f"{name}.png").with_suffix(".csv"))
-        assert row
+        path = save(plot, tmp_path / f"{name}.png")
+        assert path.is_file() and rows(path.with_suffix(".csv"))
 
 
 def test_learning_curve_table_holds_both_series(tmp_path):

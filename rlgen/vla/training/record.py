@@ -93,6 +93,7 @@ def _resumed(
     """Compares a fine-tuning with its record; returns the `cosine_steps` that it keeps, if there are any."""
     now, out = resolved(config), config.out
     stored = {key: value for key, value in before.items() if key not in (HASHES, COSINE_STEPS)}
+    stored["out"] = now["out"]  # wherever the folder is by now
     known = before.get(HASHES)
     known = known if isinstance(known, list) else None
     same_data = known == list(hashes)
