@@ -1,4 +1,4 @@
-"""Nothing that is not rlgen's is removed or replaced, whichever command is told to."""
+"""Nothing that is not of rlgen is removed or replaced, whichever command is run with whatever options."""
 
 import json
 from dataclasses import replace
