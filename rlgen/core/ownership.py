@@ -1,4 +1,4 @@
-"""Decisions on what a command may remove or replace, and the lock that one process at a time writes into a folder by.
+"""Decisions on what a command may remove or replace, and locks of folders against a second writer.
 
 Removed or replaced is what this program wrote and recognizes: a folder whose record is of the right kind and which
 holds nothing else, a file with the content of its kind. Never removed is what a command reads, the working directory,
