@@ -41,10 +41,10 @@ RESULTS = Path(__file__).resolve().parent / "results" / "interruption.json"
 RLGEN = [sys.executable, "-m", "rlgen"]
 TASK, FILE = "libero_goal/7", "libero_goal/turn_on_the_stove_demo.hdf5"
 SMALL_RUN = (
-    *("--preset", "smoke", "--workers", "2", "--demos.episodes", "6"),
-    *("--bc.optimizer-steps", "300", "--bc.stop-success", "1.0", "--bc.check-every", "50", "--bc.check-episodes", "2"),
-    *("--ppo.iterations", "4", "--ppo.environments", "4", "--ppo.chunks", "10", "--ppo.evaluate-every", "2"),
-    *("--ppo.evaluate-episodes", "2"),
+    *("--preset", "smoke", "--workers", "1", "--demos.episodes", "2", "--policy.network", "mlp"),
+    *("--bc.optimizer-steps", "200", "--bc.stop-success", "1.0", "--bc.check-every", "50", "--bc.check-episodes", "1"),
+    *("--ppo.iterations", "4", "--ppo.environments", "2", "--ppo.chunks", "8", "--ppo.evaluate-every", "4"),
+    *("--ppo.evaluate-episodes", "1"),
 )
 # Interruptions of a folder before it is finished.
 CHAIN = 5
@@ -75,8 +75,8 @@ class Job:
 
 
 def recording(base: Path, folder: Path) -> list[str]:
-    """Returns a command that records four demonstrations over two processes."""
-    return [*RLGEN, "demos", "record", TASK, *words("--episodes 4 --workers 2 --placeholders --out"), str(folder)]
+    """Returns a command that records three demonstrations over two processes."""
+    return [*RLGEN, "demos", "record", TASK, *words("--episodes 3 --workers 2 --placeholders --out"), str(folder)]
 
 
 def cloning(base: Path, folder: Path) -> list[str]:
@@ -93,13 +93,13 @@ def ppo(base: Path, folder: Path) -> list[str]:
 
 def export(base: Path, folder: Path) -> list[str]:
     """Returns a command that exports the recording."""
-    options = words("--placeholders --image-size 64 --shards 4 --workers 2 --out")
+    options = words("--placeholders --image-size 64 --shards 3 --workers 1 --out")
     return [*RLGEN, "data", "export", str(base / "recording"), *options, str(folder)]
 
 
 def fine_tuning(base: Path, folder: Path) -> list[str]:
     """Returns a command that fine-tunes a tiny model on the exported dataset."""
-    sizes = words("--model tiny --image-size 64 --train.steps 60 --train.warmup 5 --train.batch 8 --hold-out 0")
+    sizes = words("--model tiny --image-size 64 --train.steps 40 --train.warmup 5 --train.batch 4 --hold-out 0")
     often = words("--log-every 5 --checkpoint-every 10 --workers 2 --out")
     return [*RLGEN, "vla", "train", "--data", str(dataset(base)), *sizes, *often, str(folder)]
 
