@@ -114,7 +114,7 @@ def quality_table() -> str:
 
 def expert_rows() -> dict[str, dict]:
     """Returns what the survey measured of each task, by `<suite>/<name>`."""
-    return json.loads((RESULTS / "demonstrator.json").read_text())
+    return json.loads((RESULTS / "scripted_expert.json").read_text())
 
 
 def expert_table() -> str:
@@ -142,7 +142,7 @@ def mean(values: list[float], digits: int = 0) -> str:
 
 def expert_failures() -> str:
     """Returns the tasks below 80 % of the stored states, or short of 50 demonstrations, with the reason."""
-    reasons = json.loads((RESULTS / "demonstrator_below.json").read_text())
+    reasons = json.loads((RESULTS / "scripted_expert_below.json").read_text())
     rows = ["| task | successes | trials for 50 | reason |", "| --- | --- | --- | --- |"]
     for task, row in expert_rows().items():
         if row["attempts_for_50"] is None or row["successes"] < 0.8 * row["trials"]:

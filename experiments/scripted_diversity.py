@@ -1,6 +1,6 @@
 """Diversity of the scripted expert's paths, with human-like variation and without.
 
-Command:  uv run python experiments/demonstrator_diversity.py --assets DIR [--out experiments/results/diversity]
+Command:  uv run python experiments/scripted_diversity.py --assets DIR [--out experiments/results/diversity]
 Cost:     five minutes on two cores.
 Expected: human-like paths spread several times wider than clean ones, in at least two clusters.
 

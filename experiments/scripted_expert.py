@@ -1,13 +1,13 @@
 """Success of the scripted expert on every task of the benchmark.
 
-Command:  uv run python experiments/demonstrator.py --assets DIR [--out runs/demonstrator] [TASK ...]
+Command:  uv run python experiments/scripted_expert.py --assets DIR [--out runs/scripted_expert] [TASK ...]
 Cost:     four hours of a core for all 130 tasks; finished trials are kept, and the same command resumes.
 Expected: 50 demonstrations of at least 110 tasks; at least 80 % of the stored states in 35 of the 40 tasks of
           spatial, object, goal and 10.
 
 Trials of a task go through its 50 stored initial states, in `exact` physics, human-like; the first 50 trials give the
 success rate, and trials continue with new styles until 50 have succeeded, or 150 were run. `--json` collects what
-is there into `experiments/results/demonstrator.json`.
+is there into `experiments/results/scripted_expert.json`.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", default=["all"])
     parser.add_argument("--assets", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/demonstrator"))
+    parser.add_argument("--out", type=Path, default=Path("runs/scripted_expert"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
