@@ -6,7 +6,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from typing import Any
 
 import jax
@@ -66,15 +67,24 @@ def rates(works: dict[str, TimedWork], *, warmup: int, repetitions: int) -> dict
 
 
 def machine() -> dict[str, Any]:
-    """Returns the processor, the cores that this process may use, and the versions that decide the speed."""
-    packages = ("mujoco", "numba", "numpy", "robosuite", "hf-libero")
+    """Returns the processor, the cores that this process may use, and the versions that decide the speed.
+
+    A package that is not installed, such as the benchmark on a machine that times networks alone, has the version None.
+    """
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: _installed(name) for name in ("mujoco", "numba", "numpy", "robosuite", "hf-libero")},
     }
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:
@@ -123,7 +133,34 @@ def matmul_gflops(repetitions: int) -> float:
     return 2 * MATRIX_SIZE**3 / seconds_of(lambda: product(a, b), max(5, repetitions))["seconds"] / 1e9
 
 
-def operations(function: Callable[..., Any], *inputs: Any) -> float:
-    """Returns the floating-point operations of one call, as XLA counts them in the program before it is optimized."""
-    cost = jax.jit(function).lower(*inputs).cost_analysis()
-    return float(cost["flops"])
+def operations(function: Callable[..., Any], *inputs: Any) -> int:
+    """Returns the floating-point operations of the matrix products and convolutions of one call.
+
+    They are counted in the traced program, two for each multiplication and addition, because not every device has
+    costs to tell. A loop whose length is not known counts as one round, a branch as its most expensive case.
+
+    Args:
+      function: of arrays.
+      *inputs: its arguments, or their shapes.
+    """
+    return _products(jax.make_jaxpr(function)(*inputs).jaxpr)
+
+
+def _products(program: Any) -> int:
+    return sum(_products_of(step) for step in program.eqns)
+
+
+def _products_of(step: Any) -> int:
+    name, params, output = step.primitive.name, step.params, step.outvars[0].aval if step.outvars else None
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        return 2 * prod(output.shape) * prod(step.invars[0].aval.shape[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        # Each output is a sum over the kernel's window and the input channels of its group.
+        kernel = step.invars[1].aval.shape
+        features = kernel[params["dimension_numbers"].rhs_spec[0]]
+        return 2 * prod(output.shape) * prod(kernel) // features
+    if name == "cond":
+        return max(_products(branch.jaxpr) for branch in params["branches"])
+    inner = [getattr(value, "jaxpr", value) for value in params.values()]
+    return params.get("length", 1) * sum(_products(value) for value in inner if hasattr(value, "eqns"))

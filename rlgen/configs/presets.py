@@ -26,7 +26,7 @@ def _smoke() -> Config:
     """Returns every stage in a few minutes, too small to learn: to see that everything runs and fits together."""
     return Config(
         demos=DemosConfig(episodes=15),
-        bc=BCConfig(optimizer_steps=1200, warmup=20),
+        bc=BCConfig(episodes=8, optimizer_steps=1200, warmup=20),
         ppo=PPOConfig(
             iterations=2,
             environments=8,

@@ -193,7 +193,7 @@ class PolicyConfig:
 class BCConfig:
     """Behavior cloning."""
 
-    episodes: int = 8
+    episodes: int = 3
     """Demonstrations to clone, the longest quarter left out; PPO does the rest."""
     optimizer_steps: int = 2000
     """Optimizer steps; the learning rate ends there."""

@@ -5,7 +5,8 @@ product at that size, but its gradient with respect to the kernel is not: there 
 by side and multiplied. Arrays are `[B, H, C]`; kernels are `[width, C_in, C_out]`.
 
 `Rows` keeps chunks as `[B, H, C]`. `Flat` keeps them as `[B, H*C]` and turns every convolution into one matrix product,
-which is faster for short chunks with few channels.
+which is faster for short chunks with few channels. Layers return the type of their chunks; normalization computes in
+float32 whatever that is.
 """
 
 from abc import ABC, abstractmethod
@@ -124,8 +125,8 @@ def _matrix_of_taps(
 ) -> Float[Array, "H*I H_out*O"]:
     """Puts tap `taps[h, j]` where position h meets output j, and zeros where there is no such tap."""
     width, size_in, size_out = kernel.shape
-    picks = (taps[..., None] == np.arange(width)).astype(np.float32)
-    matrix = jnp.einsum("hjk,kio->hijo", picks, kernel)
+    picks = taps[..., None] == np.arange(width)
+    matrix = jnp.einsum("hjk,kio->hijo", picks.astype(kernel.dtype), kernel)
     return matrix.reshape(taps.shape[0] * size_in, taps.shape[1] * size_out)
 
 
@@ -250,10 +251,11 @@ class Rows(Layout):
         average = _group_averages(len(weights.scale), weights.groups) / np.float32(length)
 
         def apply(x: Float[Array, "B H C"]) -> Float[Array, "B H C"]:
-            centered = x - _exact(x.sum(axis=1), average)[:, None]
+            single = x.astype(jnp.float32)
+            centered = single - _exact(single.sum(axis=1), average)[:, None]
             variance = _exact(jnp.square(centered).sum(axis=1), average)
             factor = jax.lax.rsqrt(variance + weights.epsilon) * weights.scale
-            return centered * factor[:, None] + weights.bias
+            return (centered * factor[:, None] + weights.bias).astype(x.dtype)
 
         return apply
 
@@ -310,9 +312,10 @@ class Flat(Layout):
         bias = _repeat(weights.bias, length)
 
         def apply(x: Float[Array, "B N"]) -> Float[Array, "B N"]:
-            centered = x - _exact(_exact(x, average), member.T)
+            single = x.astype(jnp.float32)
+            centered = single - _exact(_exact(single, average), member.T)
             variance = _exact(jnp.square(centered), average)
-            return centered * _exact(jax.lax.rsqrt(variance + weights.epsilon), scale) + bias
+            return (centered * _exact(jax.lax.rsqrt(variance + weights.epsilon), scale) + bias).astype(x.dtype)
 
         return apply
 
@@ -331,7 +334,7 @@ def _affine(matrix: Float[Array, "N M"], bias: Float[AnyArray, " O"], length: in
 def _repeat(values: Float[AnyArray, "*B C"], length: int) -> Float[Array, "*B {length}*C"]:
     """Repeats channels for every position, by a product: XLA would fuse a copy and then not vectorize its reader."""
     channels = values.shape[-1]
-    return _exact(values, np.tile(np.eye(channels, dtype=np.float32), (1, length)))
+    return _exact(values, np.tile(np.eye(channels, dtype=values.dtype), (1, length)))
 
 
 def _group_averages(channels: int, groups: int) -> Float[np.ndarray, "{channels} {channels}"]:

@@ -123,9 +123,14 @@ class TimeEmbedding(nn.Module):
     @nn.compact
     def __call__(self) -> Callable[[Timestep], Float[Array, "*B size"]]:
         """Returns the embedding as a function of the timestep."""
-        widen = affine(Affine(self.hidden, name="widen"), self.size)
+        (kernel,), bias = Affine(self.hidden, name="widen")(self.size)
         narrow = affine(Affine(self.size, name="narrow"), self.hidden)
-        return lambda timestep: narrow(mish(widen(sinusoidal_embedding(timestep, self.size))))
+
+        def embed(timestep: Timestep) -> Float[Array, "*B size"]:
+            # Angles need float32: neighboring timesteps are the same number in bfloat16.
+            return narrow(mish(sinusoidal_embedding(timestep, self.size).astype(kernel.dtype) @ kernel + bias))
+
+        return embed
 
 
 class Film(nn.Module):

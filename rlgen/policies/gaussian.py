@@ -55,8 +55,9 @@ class GaussianPolicy(NetworkPolicy):
         output: Any = None
         if self.config.network == "mlp":
             net_params = net["mean"]["trunk"] if self.has_images else net["mean"]
-            flat, output = apply_network(self.network, net_params, features)
-            mean = flat.reshape(shape)
+            flat, output = apply_network(self.network, *self.for_compute(net_params, features))
+            mean = flat.astype(jnp.float32).reshape(shape)
+            output = None if output is None else output.astype(jnp.float32)
         else:
             mean = jnp.tanh(self.predictor(net["mean"], features)(jnp.zeros(shape), jnp.zeros((), jnp.int32)))
         if config.std_kind == "state":

@@ -98,13 +98,14 @@ class NetworkPolicy(Policy):
 
         The part of the network that depends on features alone is computed once.
         """
-        net_params = net["trunk"] if self.has_images else net
-        if self.config.compute_dtype == "float32":
-            return apply_network(self.network, net_params, features, self.horizon, method="prepare")
+        net_params, features = self.for_compute(net["trunk"] if self.has_images else net, features)
+        predict = apply_network(self.network, net_params, features, self.horizon, method="prepare")
+        return lambda x, timestep: predict(x.astype(features.dtype), timestep).astype(jnp.float32)
+
+    def for_compute(self, net_params: Any, features: Features) -> tuple[Any, Features]:
+        """Returns parameters and features in the type of activations, `compute_dtype`."""
         dtype = jnp.dtype(self.config.compute_dtype)
-        net_params = jax.tree.map(lambda leaf: leaf.astype(dtype), net_params)
-        predict = apply_network(self.network, net_params, features.astype(dtype), self.horizon, method="prepare")
-        return lambda x, timestep: predict(x.astype(dtype), timestep).astype(jnp.float32)
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), net_params), features.astype(dtype)
 
     def to_action(self, params: Params, chunk: Float[Array, "*B H A"]) -> Float[Array, "*B H A"]:
         """Returns normalized actions as actions in [-1, 1]."""
