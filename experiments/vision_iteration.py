@@ -96,7 +96,7 @@ def summary(folder: Path) -> dict:
     return {
         **describe(),
         "parameters": {name: count_parameters(jax.eval_shape(one.init, key)) for name, one in networks.items()},
-        "iteration_seconds": sum(seconds.values()),
+        "iteration_seconds": seconds["total"],
         "seconds": seconds,
         "control_steps": line["control_steps"],
         "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,

@@ -243,6 +243,8 @@ class PPOConfig:
     """Rounds of collection and update."""
     environments: int = 40
     """Parallel environments."""
+    groups: int = 1
+    """Groups of environments that take turns: one is stepped and rendered while another's chunks are sampled."""
     chunks: int = 35
     """Action chunks that each environment executes in an iteration; every iteration begins with new episodes."""
     epochs: int = 5
@@ -312,6 +314,8 @@ class PPOConfig:
         for name in ("iterations", "environments", "chunks", "batch"):
             if getattr(self, name) < 1:
                 raise UserError(f"ppo.{name} {getattr(self, name)}: expected 1 or more")
+        if self.groups < 1 or self.environments % self.groups:
+            raise UserError(f"ppo.groups {self.groups} of {self.environments} environments: expected a divisor")
 
 
 @dataclass(frozen=True)

@@ -164,5 +164,5 @@ def _note(values: dict[str, float]) -> str:
     return (
         f"success with noise {values['success']:.2f}, clip fraction {values['clip_fraction']:.2f}, "
         f"environment {values['seconds_environment']:.1f} s{rendering}, sampler {values['seconds_sampler']:.1f} s, "
-        f"update {values['seconds_update']:.1f} s, waiting {values['seconds_waiting']:.1f} s"
+        f"update {values['seconds_update']:.1f} s of {values['seconds_total']:.1f} s"
     )

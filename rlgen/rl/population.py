@@ -102,8 +102,8 @@ def collect_population(
     def in_a_row(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), tree)
 
-    def sample(chunk: int, observation: PyTree):
-        folded = jax.vmap(lambda key: jax.random.fold_in(key, chunk))(keys)
+    def sample(call: int, observation: PyTree):
+        folded = jax.vmap(lambda key: jax.random.fold_in(key, call))(keys)
         return in_a_row(_sample(policy, critic, shift, params, states.critic, folded, by_expert(observation)))
 
     def values(observation: PyTree):
@@ -112,7 +112,9 @@ def collect_population(
     generators = [
         np.random.default_rng((seed, int(iteration))) for seed, iteration in zip(seeds, iterations, strict=True)
     ]
-    return _split(run_chunks(RolloutFunctions(sample, values), config, env, observe, generators), count)
+    # Every expert's environments are in every call.
+    together = replace(config, groups=1)
+    return _split(run_chunks(RolloutFunctions(sample, values), together, env, observe, generators), count)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))

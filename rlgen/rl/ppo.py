@@ -374,12 +374,14 @@ def finish(
       state: after the update.
       metrics: of the update.
       rollout: of the iteration.
-      seconds: by part of the iteration.
-      total: seconds of all of it; what is none of the parts is called waiting.
+      seconds: by part of the iteration; groups of environments overlap with other parts.
+      total: seconds of all of it; what is none of the parts is called waiting. The accelerator works in sampler and
+        update.
     """
     steps = int(state.control_steps) + rollout.control_steps
     state = replace(state, iteration=state.iteration + 1, control_steps=jnp.asarray(steps, jnp.int32))
-    seconds = seconds | {"waiting": max(0.0, total - sum(seconds.values()))}
+    work = {"accelerator": seconds["sampler"] + seconds["update"], "total": total}
+    seconds = seconds | {"waiting": max(0.0, total - sum(seconds.values()))} | work
     transitions = rollout.transitions
     metrics |= {
         "success": first_episode_success(transitions.terminated, transitions.truncated),

@@ -1,7 +1,12 @@
-"""Rollouts for PPO: chunks with exploration in a vector environment, values of what was observed, and timings."""
+"""Rollouts for PPO: chunks with exploration in a vector environment, values of what was observed, and timings.
+
+Environments can be split into groups that take turns: while one group is stepped and rendered by threads, the chunks of
+another are sampled. What is drawn for whom does not depend on timing, only on the number of groups.
+"""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +28,8 @@ from rlgen.rl.train_state import PPOState, policy_params
 
 # Observations encoded at a time where nothing is differentiated; more only need more memory.
 ENCODED_AT_ONCE = 128
+# What the seconds of a rollout are spent on.
+PARTS = ("environment", "rendering", "sampler")
 
 
 @runtime_checkable
@@ -59,6 +66,10 @@ class RolloutEnv(Protocol):
         """Runs one chunk; where an episode ends in it, the next one starts from its row of `reset_states`."""
         ...
 
+    def split(self, parts: int, /) -> Sequence["RolloutEnv"]:
+        """Returns vector environments over equal, contiguous parts of the environments; they may run side by side."""
+        ...
+
 
 class Transition(NamedTuple):
     """One chunk of N environments; stacked over T chunks, a rollout.
@@ -92,7 +103,7 @@ class Rollout:
 
     Attributes:
       transitions: arrays `[T, N, ...]`.
-      seconds: spent on environments, rendering and the sampler.
+      seconds: spent on environments and rendering, added up over groups, and on the sampler.
     """
 
     transitions: Transition
@@ -109,7 +120,8 @@ class RolloutFunctions:
     """Compiled functions that a rollout calls.
 
     Attributes:
-      sample: from a chunk's index and an observation: the sample, values, and the observation with its images shifted.
+      sample: from an index that no other call of the rollout has and an observation: the sample, values, and the
+        observation with its images shifted.
       value: values of an observation.
     """
 
@@ -147,8 +159,8 @@ def collect(
     # A shift is drawn once, for acting and for the update alike: the ratio before the first step is 1.
     shift = config.random_shift if policy.has_images else 0
 
-    def sample(chunk: int, observation: PolicyObservation):
-        return _sample(policy, critic, shift, params, state.critic, jax.random.fold_in(key, chunk), observation)
+    def sample(call: int, observation: PolicyObservation):
+        return _sample(policy, critic, shift, params, state.critic, jax.random.fold_in(key, call), observation)
 
     functions = RolloutFunctions(sample, partial(_value, policy, critic, params, state.critic))
     return run_chunks(functions, config, env, observe, [np.random.default_rng((seed, iteration))], on_chunk)
@@ -172,35 +184,95 @@ def run_chunks(
       generators: of reset states; each serves an equal, contiguous part of the environments.
       on_chunk: called after every chunk with how many there have been.
     """
-    clock, transitions = Clock(), []
-    with clock("environment"):
-        raw = env.reset(_sample_reset_states(env, generators))
-    with clock("rendering"):
-        observation = observe(raw)
+    draws = [_sample_reset_states(env, generators) for _ in range(config.chunks + 1)]
+    groups = _split(env, observe, config.groups)
+    with ThreadPoolExecutor(len(groups)) as threads:
+        turns = [_turns(group, functions, config, draws, threads) for group in groups]
+        waiting = [next(turn) for turn in turns]
+        for chunk in range(config.chunks + 1):
+            # While one group's turn is taken here, threads step and render the others.
+            waiting = [turn.send(future.result()) for turn, future in zip(turns, waiting, strict=True)]
+            if chunk and on_chunk is not None:
+                on_chunk(chunk)
+    by_group = [jax.tree.map(lambda *parts: np.stack(parts), *group.transitions) for group in groups]
+    stacked = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *by_group)
+    same_episode = ~(stacked.terminated | stacked.truncated)[:-1]
+    stacked.next_value[:-1] = np.where(same_episode, stacked.value[1:], stacked.next_value[:-1])
+    check_finite(reward=stacked.reward, value=stacked.next_value)
+    return Rollout(stacked, {name: sum(group.seconds[name] for group in groups) for name in PARTS})
+
+
+@dataclass
+class _Group:
+    """Environments that are stepped and rendered together, and what they have done in this rollout."""
+
+    index: int
+    rows: slice
+    env: RolloutEnv
+    observe: Observe
+    transitions: list[Transition] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Measures the time spent in the `with` block."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+    def start(self, initial_states: Float[np.ndarray, "n D"]) -> PolicyObservation:
+        """Resets every environment, and returns what they observe."""
+        with self.clock("environment"):
+            raw = self.env.reset(initial_states)
+        with self.clock("rendering"):
+            return self.observe(raw)
+
+    def step(
+        self, chunks: Float[np.ndarray, "n H A"], reset_states: Float[np.ndarray, "n D"]
+    ) -> tuple[ChunkResult, PolicyObservation, PolicyObservation]:
+        """Runs a chunk; returns its result, what is observed after it, and what was observed before any reset."""
+        with self.clock("environment"):
+            result = self.env.step(chunks, reset_states=reset_states)
+        with self.clock("rendering"):
+            observation = self.observe(result.observation)
+            ended = result.terminated | result.truncated
+            return result, observation, _observe_final(self.observe, observation, result.final_observation, ended)
+
+
+def _split(env: RolloutEnv, observe: Observe, count: int) -> list[_Group]:
+    """Returns `count` groups of equally many environments."""
+    if count == 1:
+        return [_Group(0, slice(None), env, observe)]
+    size = env.num_envs // count
+    observers = observe.split(count) if isinstance(observe, ImageObserver) else [observe] * count
+    parts = zip(env.split(count), observers, strict=True)
+    return [_Group(i, slice(i * size, (i + 1) * size), *part) for i, part in enumerate(parts)]
+
+
+def _turns(
+    group: _Group,
+    functions: RolloutFunctions,
+    config: PPOConfig,
+    draws: Sequence[Float[np.ndarray, "N D"]],
+    threads: ThreadPoolExecutor,
+) -> Generator[Any, Any, None]:
+    """Takes a group through a rollout; yields what a thread is at, and is sent its result."""
+    observation = yield threads.submit(group.start, draws[0][group.rows])
     for chunk in range(config.chunks):
-        with clock("sampler"):
-            sample, value, shifted = jax.tree.map(np.asarray, functions.sample(chunk, observation))
+        with group.clock("sampler"):
+            call = group.index * config.chunks + chunk
+            sample, value, shifted = jax.tree.map(np.asarray, functions.sample(call, observation))
             check_finite(sampled_actions=sample.chunk, value=value)
-        with clock("environment"):
-            reset_states = _sample_reset_states(env, generators)
-            result = env.step(sample.chunk[:, : config.action_steps], reset_states=reset_states)
+        actions = sample.chunk[:, : config.action_steps]
+        result, observation, final = yield threads.submit(group.step, actions, draws[chunk + 1][group.rows])
         ended = result.terminated | result.truncated
-        with clock("rendering"):
-            observation = observe(result.observation)
-            final = _observe_final(observe, observation, result.final_observation, ended)
-        with clock("sampler"):
+        with group.clock("sampler"):
             last = chunk + 1 == config.chunks
             # Elsewhere it is the value that the next chunk begins with.
             next_value = np.asarray(functions.value(final)) if last or ended.any() else np.full_like(value, np.nan)
         outcome = (result.reward, result.terminated, result.truncated, result.control_steps)
-        transitions.append(Transition(shifted, sample.chain, sample.log_prob, value, next_value, *outcome))
-        if on_chunk is not None:
-            on_chunk(chunk + 1)
-    stacked = jax.tree.map(lambda *parts: np.stack(parts), *transitions)
-    same_episode = ~(stacked.terminated | stacked.truncated)[:-1]
-    stacked.next_value[:-1] = np.where(same_episode, stacked.value[1:], stacked.next_value[:-1])
-    check_finite(reward=stacked.reward, value=stacked.next_value)
-    return Rollout(stacked, clock.seconds)
+        group.transitions.append(Transition(shifted, sample.chain, sample.log_prob, value, next_value, *outcome))
+    yield None
 
 
 def sample_and_value(
@@ -268,20 +340,6 @@ def encode_in_parts(policy: Policy, params: Params, observation: PolicyObservati
         return policy.encode(params, jax.tree.map(lambda array: array[None], row))[0]
 
     return jax.lax.map(one, jax.tree.map(jnp.asarray, observation), batch_size=ENCODED_AT_ONCE)
-
-
-@dataclass
-class Clock:
-    """A stopwatch that adds up seconds by name."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: {"environment": 0.0, "rendering": 0.0, "sampler": 0.0})
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Measures the time spent in the `with` block."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] += time.perf_counter() - start
 
 
 def _observe_final(

@@ -1,5 +1,7 @@
 """The vector environment: independence of threads and neighbors, resets, failures, snapshots, episodes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,33 @@ def test_results_do_not_depend_on_threads_or_neighbors(placeholder_scene):
         ends.append(result.observation.physics[np.argsort(rows)])
     np.testing.assert_array_equal(ends[0], ends[1])
     np.testing.assert_array_equal(ends[0], ends[2])
+
+
+def test_parts_that_run_side_by_side_are_rows_of_the_whole(placeholder_scene, other_scene):
+    scenes = [placeholder_scene, other_scene, other_scene, placeholder_scene]
+    size = max(len(scene.training_states[0]) for scene in scenes)
+    states = np.zeros((4, size))
+    for row, scene in zip(states, scenes, strict=True):
+        row[: len(scene.training_states[0])] = scene.training_states[0]
+    env, other = VectorEnv(scenes, threads=2), VectorEnv(scenes, threads=2)
+    chunks = random_chunks(4, 0)
+    env.reset(states)
+    whole = env.step(chunks)
+    rows = [slice(0, 2), slice(2, 4)]
+
+    def run(part, rows):
+        part.reset(states[rows])
+        return part.step(chunks[rows])
+
+    with ThreadPoolExecutor(2) as threads:
+        parts = list(threads.map(run, other.split(2), rows))
+    for part, of in zip(parts, rows, strict=True):
+        np.testing.assert_array_equal(part.states, whole.states[of])
+        np.testing.assert_array_equal(part.observation.vector, whole.observation.vector[of])
+    with pytest.raises(ValueError, match="4 environments in 3 parts"):
+        env.split(3)
+    env.close()
+    other.close()
 
 
 def test_a_reset_starts_afresh(placeholder_scene):

@@ -1,6 +1,8 @@
 """The loop on a point that moves along a line, and the update on made-up experience."""
 
 import dataclasses
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +87,8 @@ def test_two_and_two_iterations_are_four_to_the_bit(policy):
     assert_same(unbroken, resumed)
     assert metrics["control_steps"] > 0
     assert {f"seconds_{name}" for name in ("environment", "sampler", "update", "waiting")} <= set(metrics)
+    assert metrics["seconds_accelerator"] == metrics["seconds_sampler"] + metrics["seconds_update"]
+    assert metrics["seconds_accelerator"] < metrics["seconds_total"]
 
 
 def test_the_policy_rests_while_the_critic_warms_up():
@@ -94,6 +98,51 @@ def test_the_policy_rests_while_the_critic_warms_up():
     assert differs(start.critic, after.critic)
     later, _ = run(after, 1)
     assert differs(after.net, later.net)
+
+
+class SlowEnv(PointEnv):
+    """A world in which one part takes its time, in steps that follow from `seed`."""
+
+    def __init__(self, count: int, seed: int):
+        super().__init__(count)
+        self._random = np.random.default_rng(seed)
+
+    def step(self, chunks, *, reset_states=None):
+        time.sleep(0.02 * self._random.random())
+        return super().step(chunks, reset_states=reset_states)
+
+
+def test_groups_take_turns_whatever_the_time_that_each_takes():
+    config, state = dataclasses.replace(CONFIG, groups=2), make_state()
+    chunks_seen: list[int] = []
+    first, second = (
+        collect(DIFFUSION, CRITIC, config, state, SlowEnv(ENVIRONMENTS, seed), observe_vector, 5, chunks_seen.append)
+        for seed in (0, 1)
+    )
+    assert_same(first.transitions, second.transitions)
+    assert chunks_seen == 2 * list(range(1, CHUNKS + 1))
+    together = rollout_of(state).transitions
+    # The same reset states, other noise for the second group alone.
+    np.testing.assert_array_equal(first.transitions.observation[0], together.observation[0])
+    noise = first.transitions.chain[:, :, 0]
+    assert len(np.unique(noise.reshape(CHUNKS * ENVIRONMENTS, -1), axis=0)) == CHUNKS * ENVIRONMENTS
+    ended = first.transitions.terminated | first.transitions.truncated
+    following = first.transitions.value[1:][~ended[:-1]]
+    np.testing.assert_array_equal(first.transitions.next_value[:-1][~ended[:-1]], following)
+
+
+def test_one_group_steps_while_the_other_is_sampled():
+    """Each part waits until the other has begun: alone, neither would ever go on."""
+    barrier = threading.Barrier(2, timeout=30)
+
+    class MeetingEnv(PointEnv):
+        def step(self, chunks, *, reset_states=None):
+            barrier.wait()
+            return super().step(chunks, reset_states=reset_states)
+
+    config = dataclasses.replace(CONFIG, groups=2)
+    rollout = collect(DIFFUSION, CRITIC, config, make_state(), MeetingEnv(ENVIRONMENTS), observe_vector, 5)
+    assert rollout.transitions.reward.shape == (CHUNKS, ENVIRONMENTS)
 
 
 def whole_batch(policy, config: PPOConfig, state: PPOState, samples: Samples):

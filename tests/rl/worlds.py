@@ -1,5 +1,6 @@
 """A small world with the interface of a vector environment, for tests of the loop around it."""
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,15 @@ class PointEnv:
             observation = self._observe()
         none = np.zeros(self.num_envs, bool)
         return ChunkResult(observation, final, reached.astype(float), reached, truncated, none, steps, None)
+
+    def split(self, parts: int) -> list["PointEnv"]:
+        size = self.num_envs // parts
+        made = []
+        for first in range(0, self.num_envs, size):
+            part = copy(self)
+            part.scenes, part.num_envs = self.scenes[first : first + size], size
+            made.append(part)
+        return made
 
     def _observe(self) -> Observation:
         robot = RobotState(*(np.zeros((self.num_envs, size)) for size in (3, 3, 2, 7)))

@@ -1,6 +1,7 @@
 """Observations as policies read them: the vector alone, or images rendered from the physics state as well."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -40,6 +41,7 @@ class ImageObserver:
           threads: threads that render.
         """
         self._scenes = tuple(scenes)
+        self._first = 0
         self._pool = RenderPool(self._scenes, image_size=image_size, workers=threads)
 
     def __call__(self, observation: Observation) -> ImageObservation:
@@ -63,12 +65,21 @@ class ImageObserver:
             images[rows] = self._render(observation, rows)
         return ImageObservation(images=images, vector=vector_with_robot_state(observation))
 
+    def split(self, parts: int) -> list["ImageObserver"]:
+        """Returns observers of equal, contiguous parts of the rows; they share the workers of this one, which is closed."""
+        found = []
+        for index in range(parts):
+            part = copy(self)
+            part._first = self._first + index * len(self._scenes) // parts
+            found.append(part)
+        return found
+
     def close(self) -> None:
         """Ends the workers."""
         self._pool.close()
 
     def _render(self, observation: Observation, rows: Int[np.ndarray, " M"]) -> UInt8[np.ndarray, "M V h w 3"]:
-        return self._pool.render(observation.physics[rows], rows % len(self._scenes))
+        return self._pool.render(observation.physics[rows], (self._first + rows) % len(self._scenes))
 
 
 def vector_with_robot_state(observation: Observation) -> Float[np.ndarray, "N P+O"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,6 +164,26 @@ class VectorEnv:
             self._benchmark_observers[id(environment.scene)](environment.sensors())
             for environment in self._environments
         ]
+
+    def split(self, parts: int) -> list["VectorEnv"]:
+        """Returns vector environments over equal, contiguous parts of the environments.
+
+        They share environments, threads and `failures` with this object, and may be stepped side by side. Only this
+        object is closed.
+
+        Raises:
+          ValueError: the environments do not divide.
+        """
+        if parts < 1 or self.num_envs % parts:
+            raise ValueError(f"{self.num_envs} environments in {parts} parts: expected a divisor")
+        size, found = self.num_envs // parts, []
+        for first in range(0, self.num_envs, size):
+            part, rows = copy(self), slice(first, first + size)
+            part.scenes, part._environments = self.scenes[rows], self._environments[rows]
+            part._horizons = self._horizons[rows]
+            part._observers = {id(scene): self._observers[id(scene)] for scene in part.scenes}
+            found.append(part)
+        return found
 
     def snapshot(self) -> list[Snapshot]:
         """Returns a snapshot of every environment; from here on this object and a restored one act alike."""
