@@ -2,8 +2,8 @@
 
 Command:  uv run python experiments/overlap.py --assets DIR [--groups 1 2] [--iterations 5] [--json FILE]
 Cost:     five minutes on two cores.
-Expected: on two cores little: environments, renderer, sampler and update share them. What is gained is the time in which
-          a core waits for the last environment of a chunk.
+Expected: on two cores little: environments, renderer, sampler and update share them. What is gained is the time in
+          which a core waits for the last environment of a chunk.
 
 Preset `state` and preset `narrow` (two cameras of 84²), with fresh policies; one iteration of each number of groups in
 turn, the first of each not counted. On an accelerator, `--threads 16` and more `--environments` show what it waits for.

@@ -36,10 +36,7 @@ PARTS = ("environment", "rendering", "sampler")
 class ResettableScene(Protocol):
     """A scene with reset states for training; `libero.scenes.scene.Scene` is one."""
 
-    @property
-    def training_states(self) -> Float[np.ndarray, "M D"]:
-        """The reset states."""
-        ...
+    training_states: Float[np.ndarray, "M D"]
 
 
 @runtime_checkable
@@ -308,15 +305,7 @@ def sample_and_value(
 def value(
     policy: Policy, critic: Critic, params: Params, critic_params: Any, observation: PolicyObservation
 ) -> Float[Array, " N"]:
-    """Computes the values of observations.
-
-    Args:
-      policy: the policy, whose encoder the critic may use.
-      critic: the critic.
-      params: the policy's parameters.
-      critic_params: the critic's.
-      observation: of N environments.
-    """
+    """Computes the values of observations; arguments as of `sample_and_value`."""
     features = encode_in_parts(policy, params, observation)
     return critic.value(critic_params, critic.inputs(params, observation, features))
 
@@ -326,13 +315,7 @@ _value = jax.jit(value, static_argnums=(0, 1))
 
 
 def encode_in_parts(policy: Policy, params: Params, observation: PolicyObservation) -> Features:
-    """Returns features of many observations, `ENCODED_AT_ONCE` at a time where they have images.
-
-    Args:
-      policy: the policy.
-      params: its parameters.
-      observation: of N environments.
-    """
+    """Returns features, `ENCODED_AT_ONCE` at a time where there are images; arguments as of `sample_and_value`."""
     if not policy.has_images:
         return policy.encode(params, observation)
 

@@ -66,7 +66,7 @@ class ImageObserver:
         return ImageObservation(images=images, vector=vector_with_robot_state(observation))
 
     def split(self, parts: int) -> list["ImageObserver"]:
-        """Returns observers of equal, contiguous parts of the rows; they share the workers of this one, which is closed."""
+        """Returns observers of equal, contiguous parts of the rows, sharing the workers; close this one alone."""
         found = []
         for index in range(parts):
             part = copy(self)
