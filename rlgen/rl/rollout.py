@@ -36,7 +36,10 @@ PARTS = ("environment", "rendering", "sampler")
 class ResettableScene(Protocol):
     """A scene with reset states for training; `libero.scenes.scene.Scene` is one."""
 
-    training_states: Float[np.ndarray, "M D"]
+    @property
+    def training_states(self) -> Float[np.ndarray, "M D"]:
+        """The reset states."""
+        ...
 
 
 @runtime_checkable
@@ -281,7 +284,7 @@ def sample_and_value(
     key: PRNGKeyArray,
     observation: PolicyObservation,
 ) -> tuple[PolicySample, Float[Array, " N"], PolicyObservation]:
-    """Samples a chunk for each row and computes values; images are shifted and encoded once.
+    """Returns samples, values, and the observation with its images shifted; an image is encoded once.
 
     Args:
       policy: the policy.
@@ -291,9 +294,6 @@ def sample_and_value(
       critic_params: the critic's.
       key: randomness of shift and sample.
       observation: of N environments.
-
-    Returns:
-      The sample, values, and the observation with its images shifted.
     """
     if policy.has_images:
         observation = policy.augment(jax.random.fold_in(key, 1), observation, shift)
