@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from rlgen.bench.fuzz import COUNTS, KINDS, fuzz
+from rlgen.bench.fuzz.hdf5 import COUNTS, KINDS, fuzz
 from rlgen.core.types import Episode, RobotState
 from rlgen.data.formats.hdf5.layout import DemoFileInfo
 from rlgen.data.formats.hdf5.writer import write_demos

@@ -122,6 +122,8 @@ class ShowArguments:
 
     path: tyro.conf.Positional[Path]
     """The dataset."""
+    split: str | None = None
+    """Of an RLDS dataset of others; train by default, or the only one there is."""
     out: Path | None = None
     """Folder to write the pages to, instead of serving them."""
     episode: tuple[int, ...] = ()
@@ -143,9 +145,9 @@ def show(argv: Sequence[str]) -> None:
     if others:
         raise UserError(f"{arguments.path}: {1 + len(others)} datasets in it; name one, such as {folder}")
     if arguments.out is not None:
-        print(write_pages(folder, arguments.out, list(arguments.episode) or None))
+        print(write_pages(folder, arguments.out, list(arguments.episode) or None, arguments.split))
         return
-    with make_server(folder, arguments.port) as server:
+    with make_server(folder, arguments.port, arguments.split) as server:
         host, port = server.server_address[:2]
         print(f"http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
         server.serve_forever()
@@ -157,12 +159,14 @@ class MergeArguments:
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """Datasets of any format."""
+    split: str | None = None
+    """Of RLDS datasets of others; train by default, or the only one there is."""
     out: Path = Path("runs/merged")
     """Folder for the result."""
     name: str | None = None
     """Of the result; that of the datasets by default."""
-    format: tuple[Literal["rlds", "array_record", "lerobot"], ...] = ("rlds",)
-    """One or several formats."""
+    format: tuple[Format, ...] = ("rlds",)
+    """One or several formats; hdf5 out of HDF5 exports alone, which have physics states."""
     weights: tuple[float, ...] = ()
     """Shares of the datasets in the episodes, such as 3 1; all episodes by default."""
     smoothest: int | None = None
@@ -204,6 +208,7 @@ def merge(argv: Sequence[str]) -> None:
         shards=arguments.shards,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
+        split=arguments.split,
     )
     folders = [folder for path in arguments.paths for folder in _datasets([path])]
     with ProgressLines() as progress:
@@ -220,6 +225,8 @@ class QualityArguments:
     """Datasets, HDF5 files, folders of them, and runs."""
     names: tuple[str, ...] = ()
     """Names of the sources; those of the paths by default."""
+    split: str | None = None
+    """Of RLDS datasets of others; train by default, or the only one there is."""
     out: Path = Path("runs/quality")
     """Folder for the result."""
     task: str | None = None
@@ -253,7 +260,8 @@ def quality(argv: Sequence[str]) -> None:
     sources = []
     for path in arguments.paths:
         log(f"measuring {path}")
-        sources.append(read_source(path, scene_of, replay_episodes=arguments.replay, threads=arguments.workers))
+        options = {"replay_episodes": arguments.replay, "threads": arguments.workers, "split": arguments.split}
+        sources.append(read_source(path, scene_of, **options))
     names = arguments.names or tuple(source.name for source in sources)
     renamed = [replace(source, name=name) for name, source in zip(names, sources, strict=True)]
     print(write_quality(with_unique_names(renamed), arguments.out, task=arguments.task, axis=arguments.axis))

@@ -68,9 +68,37 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+# Limits of a JSON file, in bytes, and in objects and lists: parsed, these take up to 30 times as many bytes.
+LARGEST_JSON = 64_000_000
+MOST_CONTAINERS = 2_000_000
+
+
 def read_json(path: Path) -> Any:
-    """Reads a JSON file."""
-    return json.loads(Path(path).read_text())
+    """Reads a JSON file.
+
+    Raises:
+      ValueError: it is no JSON, nested too deeply, or too large.
+    """
+    with open(path, "rb") as file:
+        data = file.read(LARGEST_JSON + 1)
+    if len(data) > LARGEST_JSON:
+        raise ValueError(f"more than {LARGEST_JSON} bytes")
+    return parse_json(data)
+
+
+def parse_json(data: str | bytes) -> Any:
+    """Parses JSON.
+
+    Raises:
+      ValueError: it is no JSON, nested too deeply, or of too many objects and lists.
+    """
+    text = data if isinstance(data, str) else data.decode()
+    if text.count("{") + text.count("[") > MOST_CONTAINERS:
+        raise ValueError(f"more than {MOST_CONTAINERS} objects and lists")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 _ADVICE = {

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
+from rlgen.core.json_parts import JsonPart
 from rlgen.core.ownership import OutputKind, check_names, has_keys, only_writer
 from rlgen.core.stats import SuccessRate
 from rlgen.curation.render import SceneOf
@@ -23,7 +24,7 @@ from rlgen.data.dataset import dataset_folders, open_dataset
 from rlgen.data.formats.hdf5.reader import iterate_demos, read_robot_states
 from rlgen.data.index import read_initial_states
 from rlgen.data.metrics.quality import DatasetQuality, Trace, dataset_traces, traces_quality
-from rlgen.data.shards import read_manifest
+from rlgen.data.shards import ADVICE, read_manifest
 from rlgen.demos.imports.sources import HDF5_SUFFIXES
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
@@ -93,7 +94,9 @@ class EpisodeSource:
         return replace(self, traces=traces, suites=suites)
 
 
-def read_source(path: Path, scene_of: SceneOf, *, replay_episodes: bool = False, threads: int = 1) -> EpisodeSource:
+def read_source(
+    path: Path, scene_of: SceneOf, *, replay_episodes: bool = False, threads: int = 1, split: str | None = None
+) -> EpisodeSource:
     """Reads the episodes of a dataset, an HDF5 file, a folder of either, or a run.
 
     Args:
@@ -101,6 +104,7 @@ def read_source(path: Path, scene_of: SceneOf, *, replay_episodes: bool = False,
       scene_of: loads the scene of a task; only called for runs and replays.
       replay_episodes: replay every episode in `exact` physics; by default the success rate is that on a dataset's card.
       threads: number of threads that replay.
+      split: of datasets, as of `open_dataset`.
 
     Raises:
       UserError: there are no episodes, or they are damaged.
@@ -111,13 +115,13 @@ def read_source(path: Path, scene_of: SceneOf, *, replay_episodes: bool = False,
     if is_run(path):
         parts = _run_parts(path, scene_of)
     elif datasets := dataset_folders(path):
-        parts = [part for folder in datasets for part in _dataset_parts(folder, replay_episodes)]
+        parts = [part for folder in datasets for part in _dataset_parts(folder, replay_episodes, split)]
     else:
         parts = list(_hdf5_parts(path, replay_episodes))
     if not parts:
         raise UserError(f"{path}: no episodes in it; expected datasets, HDF5 files or a run")
     traces, suites, starts = zip(*parts, strict=True)
-    rate = _replay_rate(traces, starts, scene_of, threads) if replay_episodes else _rate_on_cards(path)
+    rate = _replay_rate(traces, starts, scene_of, threads) if replay_episodes else rate_on_cards(path)
     return EpisodeSource(_name(path), path, list(traces), list(suites), rate)
 
 
@@ -181,11 +185,11 @@ def _run_parts(path: Path, scene_of: SceneOf) -> list[Part]:
     ]
 
 
-def _dataset_parts(folder: Path, with_starts: bool) -> list[Part]:
-    episodes = open_dataset(folder)
+def _dataset_parts(folder: Path, with_starts: bool, split: str | None) -> list[Part]:
+    episodes = open_dataset(folder, split)
     traces = dataset_traces(episodes)
     manifest = read_manifest(folder)
-    suite = (manifest[0]["name"] if manifest else folder.parent.name).removesuffix("_no_noops")
+    suite = (manifest[0].name if manifest else folder.parent.name).removesuffix("_no_noops")
     states = read_initial_states(folder, len(traces)) if with_starts else [None] * len(traces)
     tasks = ("/".join(episode.file_path.split("/")[:2]) for episode in episodes)
     starts = [None if state is None else (find_task(task), state) for task, state in zip(tasks, states, strict=True)]
@@ -215,7 +219,7 @@ def _replay_rate(
     return SuccessRate(sum(results), len(results)) if results else None
 
 
-def _rate_on_cards(path: Path) -> SuccessRate | None:
+def rate_on_cards(path: Path) -> SuccessRate | None:
     """Returns the success rate under replay on the cards of datasets; None if one of them has none."""
     successes = episodes = 0
     for folder in dataset_folders(path):
@@ -224,7 +228,9 @@ def _rate_on_cards(path: Path) -> SuccessRate | None:
         facts = read_card(folder)["replay"]
         if not isinstance(facts, dict) or facts.get("how") == "not replayed" or "succeeded" not in facts:
             return None
-        successes, episodes = successes + facts["succeeded"], episodes + facts["exported"]
+        part = JsonPart(facts, folder / CARD_JSON, "replay", ADVICE)
+        successes += part.member("succeeded").plain_integer()
+        episodes += part.member("exported").plain_integer()
     return SuccessRate(successes, episodes) if episodes else None
 
 

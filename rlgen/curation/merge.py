@@ -17,10 +17,12 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.curation.card import quality_facts
+from rlgen.curation.merge_hdf5 import MergedDemos
 from rlgen.curation.validate import content_hash
 from rlgen.data.card import CARD_JSON, read_card, write_card
-from rlgen.data.dataset import ENCODED_FORMATS, encoded_format, open_dataset
+from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
 from rlgen.data.episode import DatasetEpisode
+from rlgen.data.formats.hdf5.format import Hdf5Format
 from rlgen.data.index import State, read_initial_states, write_initial_states
 from rlgen.data.metrics.smoothness import mean_squared_jerk
 from rlgen.data.shards import file_sha256, read_manifest
@@ -40,7 +42,7 @@ class MergeOptions:
     Attributes:
       out: folder for the result.
       name: of the result; by default that of the datasets, if they have the same.
-      formats: some of `ENCODED_FORMATS`; HDF5 would need physics states, which datasets of others do not have.
+      formats: some of `FORMATS`; HDF5 needs physics states, which only HDF5 exports have.
       weights: relative number of episodes from each dataset; by default all episodes are taken.
       keep: maximum number of episodes of each task; None keeps all.
       order: which episodes of a task are kept.
@@ -49,6 +51,7 @@ class MergeOptions:
       shards: number of files of the result.
       workers: number of threads.
       overwrite: replace a dataset that exists.
+      split: of the datasets, as of `open_dataset`.
     """
 
     out: Path
@@ -62,11 +65,12 @@ class MergeOptions:
     shards: int = 8
     workers: int = 1
     overwrite: bool = False
+    split: str | None = None
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in ENCODED_FORMATS]
+        unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
-            expected = ", ".join(ENCODED_FORMATS)
+            expected = ", ".join(FORMATS)
             raise UserError(f"formats {', '.join(self.formats) or 'none'}: expected some of {expected}")
 
 
@@ -104,32 +108,38 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, on_progress: 
     """
     if options.weights and len(options.weights) != len(folders):
         raise UserError(f"{len(options.weights)} weights for {len(folders)} datasets: expected one for each")
-    datasets = [open_dataset(folder) for folder in folders]
+    datasets = [open_dataset(folder, options.split) for folder in folders]
     size, name = _common_size(folders, datasets), options.name or _common_name(folders)
     summaries = list(_read_summaries(folders, datasets, on_progress))
     selected = select(summaries, options)
     facts = _facts(folders, summaries, selected, options)
     known = [read_initial_states(folder, len(dataset)) for folder, dataset in zip(folders, datasets, strict=True)]
-    initial_states = [known[one.dataset][one.index] for one in selected]
     merged = []
     with ThreadPoolExecutor(options.workers) as executor:
         for format_name in options.formats:
+            ordered, episodes = selected, SelectedEpisodes(datasets, selected)
+            format, lengths = None, split_evenly(len(selected), options.shards)
+            if format_name == Hdf5Format.name:
+                episodes = MergedDemos(folders, datasets, selected)
+                ordered, (format, lengths) = episodes.selected, episodes.format()
             merged.append(
                 write_dataset(
                     options.out,
                     name,
-                    SelectedEpisodes(datasets, selected),
-                    encoded_format(format_name, [one.task for one in selected]),
-                    lengths=split_evenly(len(selected), options.shards),
+                    episodes,
+                    format or encoded_format(format_name, [one.task for one in selected]),
+                    lengths=lengths,
                     size=size,
                     version=options.version,
                     description=f"Merged from {', '.join(_title(folder) for folder in folders)}.",
-                    fingerprint=content_hash([f"{one.dataset} {one.index} {one.digest}" for one in selected]),
+                    fingerprint=content_hash([f"{one.dataset} {one.index} {one.digest}" for one in ordered]),
                     overwrite=options.overwrite,
                     inputs=folders,
                     executor=executor,
                     on_progress=lambda done, total, step=f"{name} as {format_name}": on_progress(step, done, total),
-                    finish=lambda folder: _add_card(folder, facts, initial_states),
+                    finish=lambda folder, ordered=ordered: _add_card(
+                        folder, facts, [known[one.dataset][one.index] for one in ordered]
+                    ),
                 )
             )
     return merged
@@ -285,7 +295,14 @@ def _facts(
 
 
 def _common_size(folders: Sequence[Path], datasets: Sequence[Sequence[DatasetEpisode]]) -> int:
-    sizes = [dataset[0].image.shape[1] for dataset in datasets]
+    sizes = []
+    for folder, dataset in zip(folders, datasets, strict=True):
+        if not len(dataset):
+            raise UserError(f"{folder}: no episode in it; leave it out, or name another --split")
+        images = dataset[0].image
+        if images is None:
+            raise UserError(f"{folder}: no image of a fixed camera, which merged datasets have; leave it out")
+        sizes.append(images.shape[1])
     if len(set(sizes)) != 1:
         listed = ", ".join(f"{folder}: {size}" for folder, size in zip(folders, sizes, strict=True))
         raise UserError(f"images of different sizes ({listed}); export them with the same --image-size")
@@ -300,4 +317,4 @@ def _common_name(folders: Sequence[Path]) -> str:
 def _title(folder: Path) -> str:
     manifest = read_manifest(folder)
     folder = folder.absolute()
-    return f"{manifest[0]['name']} {manifest[0]['version']}" if manifest else f"{folder.parent.name} {folder.name}"
+    return f"{manifest[0].name} {manifest[0].version}" if manifest else f"{folder.parent.name} {folder.name}"

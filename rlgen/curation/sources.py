@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
-from rlgen.core.files import read_json
+from rlgen.core.json_parts import open_json
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
 from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action
@@ -81,7 +81,12 @@ def _of_hdf5(path: Path) -> EpisodeFile:
     policy: dict[str, Any] = {"actor": first.source, "file": path.name, "sha256": file_sha256(path)}
     record = path.with_suffix(".json")
     if record.is_file():
-        policy["recorded"] = read_json(record)
+        part = open_json(record, "record the demonstrations again")
+        for name in ("attempts", "demonstrations"):
+            count = part.optional(name)
+            if count is not None:
+                count.plain_integer()
+        policy["recorded"] = part.value
     return EpisodeFile(path, find_task(first.task), policy)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from rlgen.core.actions import binarize_gripper
 from rlgen.core.errors import UserError
+from rlgen.core.files import parse_json
 from rlgen.core.types import Episode
 from rlgen.curation.sources import EpisodeFile
 from rlgen.data.episode import episode_digest
@@ -192,7 +193,7 @@ def _parsed(lines: Sequence[str]) -> Iterator[Validation]:
     """Yields the results of a journal's lines, without those that a kill cut off."""
     for line in lines:
         try:
-            yield Validation(**json.loads(line))
+            yield Validation(**parse_json(line))
         except (ValueError, TypeError):
             continue
 

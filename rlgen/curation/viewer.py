@@ -16,7 +16,7 @@ from rlgen.core.ownership import check_file, only_writer
 from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.index import INDEX, IndexEntry, read_index
+from rlgen.data.index import IndexEntry
 from rlgen.report.pages import episode_link, episode_page, index_page, is_page
 
 MOST_CONNECTIONS = 32
@@ -28,16 +28,15 @@ _FACTS_SHOWN = ("format", "view", "picture_size", "mujoco", "licence")  # keys o
 class Pages:
     """The pages of one dataset, made when they are requested."""
 
-    def __init__(self, directory: Path):
-        """Opens the dataset.
+    def __init__(self, directory: Path, split: str | None = None):
+        """Opens the dataset; `split` as of `open_dataset`.
 
         Raises:
           UserError: there is none.
         """
         directory = Path(directory)
-        self._episodes: Sequence[DatasetEpisode] = open_dataset(directory)
-        indexed = (directory / INDEX).is_file()
-        self.entries = read_index(directory) if indexed else _make_index(self._episodes)
+        self.directory, self._episodes = directory, open_dataset(directory, split)
+        self.entries = self._episodes.entries or _make_index(self._episodes)
         self._facts = {}
         self.name = directory.parent.name
         if (directory / CARD_JSON).is_file():
@@ -50,22 +49,30 @@ class Pages:
             return index_page(self.name, self.entries, self._facts)
         for index, entry in enumerate(self.entries):
             if path == episode_link(index):
-                return episode_page(self.name, index, len(self.entries), entry, self._episodes[index])
+                return self._episode_page(index, entry)
         return None
 
+    def _episode_page(self, index: int, entry: IndexEntry) -> str:
+        episode = self._episodes[index]
+        try:
+            return episode_page(self.name, index, len(self.entries), entry, episode)
+        except UserError as error:  # of an image
+            raise UserError(f"{self.directory}: episode {entry.name}: {error}") from error
 
-def write_pages(directory: Path, out: Path, indices: Sequence[int] | None = None) -> Path:
+
+def write_pages(directory: Path, out: Path, indices: Sequence[int] | None = None, split: str | None = None) -> Path:
     """Writes the list of episodes and their pages, and returns the path of the list.
 
     Args:
       directory: of the dataset.
       out: folder for the pages.
       indices: of the episodes whose pages are written, counted from 0; all by default.
+      split: as of `open_dataset`.
 
     Raises:
       UserError: no dataset there, or no episode with such an index.
     """
-    pages = Pages(directory)
+    pages = Pages(directory, split)
     chosen = range(len(pages.entries)) if indices is None else indices
     for index in chosen:
         if not 0 <= index < len(pages.entries):
@@ -79,14 +86,19 @@ def write_pages(directory: Path, out: Path, indices: Sequence[int] | None = None
     return out / "index.html"
 
 
-def make_server(directory: Path, port: int = 0) -> ThreadingHTTPServer:
-    """Returns a server of a dataset's pages on the loopback address; for port 0 the system chooses one.
+def make_server(directory: Path, port: int = 0, split: str | None = None) -> ThreadingHTTPServer:
+    """Returns a server of a dataset's pages on the loopback address.
+
+    Args:
+      directory: of the dataset.
+      port: to listen on; for 0 the system chooses one.
+      split: as of `open_dataset`.
 
     Raises:
       UserError: no dataset there, or the port is in use.
     """
     require_port(port)
-    pages = Pages(directory)
+    pages = Pages(directory, split)
     try:
         return _Server((LOOPBACK, port), partial(_Handler, pages.page))
     except OSError as error:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
-from rlgen.core.files import disk_errors, read_json, write_bytes, write_json
+from rlgen.core.files import disk_errors, write_bytes, write_json
+from rlgen.core.json_parts import open_json
 from rlgen.data.index import read_index
-from rlgen.data.shards import file_sha256, read_manifest
+from rlgen.data.shards import ADVICE, MANIFEST, MOST_SHARDS, file_sha256, read_manifest
 
 CARD_JSON = "dataset_card.json"
 CARD_TEXT = "DATASET.md"
+MOST_FILES = 2 * MOST_SHARDS
 HEADINGS = {
     "name": "Name",
     "format": "Format",
@@ -75,11 +77,19 @@ def read_card(directory: Path) -> dict[str, Any]:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    try:
-        card = read_json(Path(directory) / CARD_JSON)
-        return {key: card[key] for key in (*HEADINGS, *(key for key in card if key not in HEADINGS))}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{directory}: no readable {CARD_JSON}; export the dataset again") from error
+    card = open_json(Path(directory) / CARD_JSON, ADVICE)
+    members = card.members()
+    for key in HEADINGS:
+        if key not in members:
+            raise card.error(f"an object with {key!r}")
+    for key in ("name", "format"):
+        members[key].text()
+    for key in ("episodes", "steps", "picture_size"):
+        members[key].plain_integer(1)
+    for key in ("shards", "descriptions"):
+        for file in members[key].members(MOST_FILES).values():
+            file.text()
+    return {key: members[key].value for key in (*HEADINGS, *(key for key in members if key not in HEADINGS))}
 
 
 def verify_files(directory: Path, card: Mapping[str, Any]) -> dict[str, str]:
@@ -106,17 +116,17 @@ def _own_facts(directory: Path) -> dict[str, Any]:
     """Returns the values for the keys in `_OWN`."""
     manifest = read_manifest(directory)
     if manifest is None:
-        raise UserError(f"{directory}: no readable export.json; export the dataset first")
+        raise UserError(f"{directory}: no readable {MANIFEST}; export the dataset first")
     plan, shards = manifest
     entries = read_index(directory)
     files = _files(directory)
     own = {shard.file for shard in shards}
     return {
-        "name": f"{plan['name']} {plan['version']}",
-        "format": plan["format"],
+        "name": f"{plan.name} {plan.version}",
+        "format": plan.format,
         "episodes": len(entries),
         "steps": sum(entry.steps for entry in entries),
-        "picture_size": plan["size"],
+        "picture_size": plan.size,
         "shards": {shard.file: shard.sha256 for shard in shards},
         "descriptions": {name: file_sha256(path) for name, path in files.items() if name not in own},
     }

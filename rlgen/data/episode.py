@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rlgen.core.actions import ACTION_SIZE
-from rlgen.core.errors import UserError, first_line
+from rlgen.core.archives import named_damage, read_arrays
+from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path, disk_errors
+from rlgen.core.json_parts import json_text
 from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
 from rlgen.data.images import EncodedFrames
 
 FORMAT = 1
 ACTION_TOLERANCE = 1e-6
-_ARRAYS = ("initial_state", "states", "actions", "rewards")
+_ARRAYS = {"initial_state": (None,), "states": (None, None), "actions": (None, None), "rewards": (None,)}
 _FIELDS = {
     "task": str,
     "prompt": str,
@@ -38,7 +39,9 @@ _FIELDS = {
     "seed": int,
     "success": bool,
 }
-_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
+_ADVICE = "delete it and record it again"
+WIDTHS = {"state": ROBOT_STATE_SIZE, "joint_state": ARM_JOINTS, "action": ACTION_SIZE}
+"""Numbers a step in each column of a `DatasetEpisode`."""
 
 
 def save_episode(path: Path, episode: Episode) -> None:
@@ -63,18 +66,15 @@ def load_episode(path: Path) -> Episode:
       UserError: the file is missing, damaged or of another kind.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            header: dict[str, Any] = json.loads(file["header"].tobytes())
-            arrays = {name: file[name] for name in _ARRAYS}
+    if not path.is_file():
+        raise UserError(f"{path}: no such episode file")
+    with named_damage(path, "episode file", _ADVICE):
+        arrays = read_arrays(path, {"header": (None,), **_ARRAYS})
+        text = arrays.pop("header").astype(np.uint8, copy=False).tobytes()
+        header = {name: part.value for name, part in json_text(text, path, "header", _ADVICE).members().items()}
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}, this version reads {FORMAT}")
         fields = {name: _typed(header, name, kind) for name, kind in _FIELDS.items()}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such episode file") from error
-    except _DAMAGE as error:
-        message = f"{path}: not a readable episode file ({first_line(error)}); delete it and record it again"
-        raise UserError(message) from error
     episode = Episode(**fields, **arrays)
     check_episode(episode, str(path))
     return episode
@@ -117,11 +117,29 @@ def check_episode(episode: Episode, where: str) -> None:
     recorded = states[:-1] if np.isnan(states[-1]).all() else states
     for name, values in (
         ("states", recorded),
-        ("initial_state", episode.initial_state),
+        ("initial_state", np.asarray(episode.initial_state)[None]),
         ("rewards", episode.rewards),
     ):
-        if not np.isfinite(values).all():
-            raise UserError(f"{where}: {name} hold numbers that are not finite; record the episode again")
+        check_finite(values, f"{where}: {name}", "record the episode again")
+
+
+def check_finite(values: Float[np.ndarray, "T ..."], where: str, advice: str) -> None:
+    """Checks that all numbers of T steps are finite.
+
+    Args:
+      values: a row a step.
+      where: file, episode and key.
+      advice: what to do.
+
+    Raises:
+      UserError: one is not; the message names its step and its position in the row.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    step, *position = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
+    number = f"number {position[0]}" if position else "it"
+    raise UserError(f"{where}: not finite at step {step}, {number} is {values[(step, *position)]}; {advice}")
 
 
 def check_actions(actions: np.ndarray, where: str) -> None:
@@ -132,9 +150,7 @@ def check_actions(actions: np.ndarray, where: str) -> None:
     """
     if actions.dtype.kind != "f" or actions.ndim != 2 or actions.shape[1] != ACTION_SIZE or len(actions) == 0:
         raise UserError(f"{where}: shape {actions.shape} of {actions.dtype}, expected (T, {ACTION_SIZE}) of floats")
-    if not np.isfinite(actions).all():
-        step = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
-        raise UserError(f"{where}: not finite at step {step}; record the episode again")
+    check_finite(actions, where, "record the episode again")
     largest = float(np.abs(actions).max())
     if largest > 1 + ACTION_TOLERANCE:
         raise UserError(f"{where}: reach {largest:g}, expected [-1, 1]; clip them or use another file")
@@ -165,6 +181,8 @@ def _typed(header: dict[str, Any], name: str, kind: type) -> Any:
 class DatasetEpisode:
     """T pairs of an observation and the action taken on it.
 
+    Datasets of others may lack one of the cameras and the joints, which are None then.
+
     Attributes:
       image: front camera, in the orientation of datasets (`rlgen.data.images`); encoded if read from a dataset.
       wrist_image: camera at the hand, likewise.
@@ -175,10 +193,10 @@ class DatasetEpisode:
       file_path: identifies the episode it was made from.
     """
 
-    image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames
-    wrist_image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames
+    image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | None
+    wrist_image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | None
     state: Float[np.ndarray, "T 8"]
-    joint_state: Float[np.ndarray, "T 7"]
+    joint_state: Float[np.ndarray, "T 7"] | None
     action: Float[np.ndarray, "T 7"]
     language_instruction: str
     file_path: str
@@ -215,6 +233,71 @@ def pair_episode(
     )
 
 
+def check_vectors(vectors: Mapping[str, np.ndarray | None], steps: int, where: str) -> None:
+    """Checks numbers of a dataset: their widths and lengths, and that they are finite.
+
+    Args:
+      vectors: some of the columns of `WIDTHS`, by name; those that are None are passed over.
+      steps: of the episode.
+      where: file and episode.
+
+    Raises:
+      UserError: they do not fit; the message names column, step and value, or both widths.
+    """
+    for name, values in vectors.items():
+        if values is None:
+            continue
+        if values.dtype.kind not in "fiu" or values.ndim != 2 or len(values) != steps:
+            raise UserError(
+                f"{where}: {name} of shape {values.shape} and {values.dtype}, expected {WIDTHS[name]} numbers for each "
+                f"of {steps} steps; fetch or export the dataset again"
+            )
+        if values.shape[1] != WIDTHS[name]:
+            raise width_error(f"{where}: {name}", values.shape[1], WIDTHS[name])
+        check_finite(values, f"{where}: {name}", "leave the episode out, or export the dataset again")
+
+
+def width_error(where: str, found: int | None, expected: int) -> UserError:
+    """Returns the error for states or actions of another robot.
+
+    Args:
+      where: file and key.
+      found: numbers a step.
+      expected: those of LIBERO's robot.
+    """
+    return UserError(
+        f"{where} has {found} numbers a step, expected {expected}, those of LIBERO's robot; convert the dataset first"
+    )
+
+
+def checked(episode: DatasetEpisode, where: str) -> DatasetEpisode:
+    """Returns an episode that was read from a dataset, if it can be one.
+
+    Args:
+      episode: as it was read.
+      where: file and episode.
+
+    Raises:
+      UserError: its columns have different lengths, other widths, or numbers that are not finite.
+    """
+    steps = len(episode.action)
+    if steps == 0:
+        raise UserError(f"{where}: an episode of no steps; leave it out")
+    for name in ("image", "wrist_image"):
+        images = getattr(episode, name)
+        if images is not None and len(images) != steps:
+            raise UserError(
+                f"{where}: {name} of {len(images)} steps, actions of {steps}; fetch or export the dataset again"
+            )
+        if isinstance(images, EncodedFrames):
+            try:
+                images.check_sizes()
+            except UserError as error:
+                raise UserError(f"{where}: {name}: {error}") from error
+    check_vectors({name: getattr(episode, name) for name in WIDTHS}, steps, where)
+    return episode
+
+
 def check_dataset_episode(episode: DatasetEpisode, size: int) -> None:
     """Checks that an episode fits the schema of datasets, with images of `size` pixels a side.
 
@@ -222,16 +305,19 @@ def check_dataset_episode(episode: DatasetEpisode, size: int) -> None:
       UserError: it does not; the message names the episode.
     """
     where, steps = episode.file_path, len(episode.action)
-    if steps == 0:
-        raise UserError(f"{where}: an episode of no steps; leave it out")
-    for name, width in (("state", ROBOT_STATE_SIZE), ("joint_state", ARM_JOINTS), ("action", ACTION_SIZE)):
-        values = np.asarray(getattr(episode, name))
-        if values.shape != (steps, width) or not np.isfinite(values).all():
-            raise UserError(f"{where}: {name} {values.shape} or a number not finite, expected finite {(steps, width)}")
+    for name in ("image", "wrist_image", "joint_state"):
+        if getattr(episode, name) is None:
+            raise UserError(
+                f"{where}: no {name}, which datasets that are written here have; leave out its dataset, which trains "
+                "as it is"
+            )
+    checked(episode, where)
     for name in ("image", "wrist_image"):
-        shape = getattr(episode, name).shape
-        if shape != (steps, size, size, 3):
-            raise UserError(f"{where}: {name} has shape {shape}, expected {(steps, size, size, 3)}")
+        images = getattr(episode, name)
+        if images.shape != (steps, size, size, 3):
+            raise UserError(f"{where}: {name} has shape {images.shape}, expected {(steps, size, size, 3)}")
+        if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+            raise UserError(f"{where}: {name} is of {images.dtype}, expected uint8 from 0 to 255; convert it first")
     if not np.isin(episode.action[:, -1], (-1, 1)).all():
         raise UserError(f"{where}: a gripper action that is neither -1 nor 1; round it before it is executed")
     if np.abs(episode.action).max() > 1:

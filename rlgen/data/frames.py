@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from rlgen.core.errors import UserError
-from rlgen.data.dataset import dataset_format, open_dataset
+from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.formats.array_record.format import STEPS, read_array_record
+from rlgen.data.formats.array_record.format import ArrayRecordDataset, read_array_record
 from rlgen.data.formats.array_record.record_file import RecordFile
 from rlgen.data.formats.array_record.steps import StepParser
 from rlgen.data.images import EncodedFrames, ImageCache, decode_image
@@ -30,8 +30,9 @@ DECODED_BYTES = 2 << 30
 """Images of a dataset in memory are kept decoded up to this size."""
 
 FrameBatch = dict[str, Any]
-"""B frames: `image` and `wrist_image` (uint8 `[B, h, w, 3]`), `state` `[B, 8]`, `action_chunks` `[B, H, 7]`,
-`chunk_mask` `[B, H]` (False behind the end of the episode), `prompt` (a list of B instructions)."""
+"""B frames: `image` and `wrist_image` (uint8 `[B, h, w, 3]`), `image_mask` and `wrist_image_mask` `[B]` (False where a
+dataset lacks the camera, and its image is black), `state` `[B, 8]`, `action_chunks` `[B, H, 7]`, `chunk_mask` `[B, H]`
+(False behind the end of the episode), `prompt` (a list of B instructions)."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +77,30 @@ class FrameSource(Protocol):
         """Returns the numbers of all frames."""
 
     def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
-        """Returns `image` and `wrist_image` of some frames, in the orientation of datasets."""
+        """Returns `image` and `wrist_image` of some frames, those that it has, in the orientation of datasets."""
 
 
-def open_frames(folder: Path, *, size: int | None = None) -> FrameSource:
+def open_frames(folder: Path, *, size: int | None = None, split: str | None = None) -> FrameSource:
     """Opens a dataset of any format. An array_record dataset stays on the disk; the others are read into memory.
 
     Args:
       folder: of the dataset, `<name>/<version>`.
       size: pixels along a side of the images, which are resized as openpi's clients do; as stored by default.
+      split: as of `open_dataset`.
 
     Raises:
       UserError: no dataset there, an empty one, or a damaged one.
     """
-    if dataset_format(Path(folder)) == "array_record":
+    dataset = open_dataset(Path(folder), split)
+    if isinstance(dataset, ArrayRecordDataset):
         return RecordFrames(Path(folder), size=size, kernel="pillow")
-    return frames_from_episodes(open_dataset(Path(folder)), size=size)
+    if not len(dataset):
+        raise UserError(f"{folder}: no episode in it; export at least one, or name another --split")
+    episodes = list(dataset)
+    try:
+        return frames_from_episodes(episodes, size=size)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
 
 
 def read_frames(source: FrameSource, frames: Int[np.ndarray, " B"], horizon: int) -> FrameBatch:
@@ -107,8 +116,11 @@ def read_frames(source: FrameSource, frames: Int[np.ndarray, " B"], horizon: int
     """
     table = source.table
     chunks, mask = table.chunks(frames, horizon)
+    images = source.images(frames)
+    black = np.zeros_like(next(iter(images.values())))
     return {
-        **source.images(frames),
+        **{name: images.get(name, black) for name in CAMERAS},
+        **{f"{name}_mask": np.full(len(frames), name in images) for name in CAMERAS},
         "state": table.state[frames],
         "action_chunks": chunks,
         "chunk_mask": mask,
@@ -122,19 +134,20 @@ class MemoryFrames:
 
     Attributes:
       table: the numbers of all frames.
-      image: images of the fixed camera, as an array, or encoded and decoded on request.
+      image: images of the fixed camera, as an array, or encoded and decoded on request; None if there are none.
       wrist_image: likewise of the camera at the gripper.
       size: pixels along a side, to which encoded images are resized; None leaves them as they are.
     """
 
     table: FrameTable
-    image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames
-    wrist_image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames
+    image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames | None
+    wrist_image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames | None
     size: int | None = None
 
     def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
-        """Returns `image` and `wrist_image` of some frames, in the orientation of datasets."""
-        return {name: self._take(getattr(self, name), frames) for name in CAMERAS}
+        """Returns `image` and `wrist_image` of some frames, those that it has, in the orientation of datasets."""
+        stored = {name: getattr(self, name) for name in CAMERAS}
+        return {name: self._take(images, frames) for name, images in stored.items() if images is not None}
 
     def _take(self, stored: np.ndarray | EncodedFrames, frames: np.ndarray) -> np.ndarray:
         if isinstance(stored, np.ndarray):
@@ -164,15 +177,25 @@ def frames_from_episodes(episodes: Sequence[DatasetEpisode], *, size: int | None
         instructions=[episode.language_instruction for episode in episodes],
     )
     columns = {name: [getattr(episode, name) for episode in episodes] for name in CAMERAS}
-    height, width = (size, size) if size is not None else columns["image"][0].shape[1:3]
+    present = {name: column for name, column in columns.items() if all(images is not None for images in column)}
+    if not present:
+        raise UserError("the dataset has no camera that all its episodes have; expected image or wrist_image")
+    absent: dict[str, None] = dict.fromkeys(name for name in CAMERAS if name not in present)
+    shapes = {images.shape[1:3] for column in present.values() for images in column}
+    if size is None and len(shapes) > 1:
+        raise UserError(f"images of different sizes {sorted(shapes)}; choose a size to which they are resized")
+    height, width = (size, size) if size is not None else next(iter(shapes))
     is_large = len(CAMERAS) * len(table) * height * width * 3 > DECODED_BYTES
-    if is_large and all(isinstance(images, EncodedFrames) for column in columns.values() for images in column):
-        return MemoryFrames(table, **{name: _joined(column) for name, column in columns.items()}, size=size)
-    decoded = {
-        name: np.concatenate([_resized(np.asarray(images), size) for images in column])
-        for name, column in columns.items()
-    }
-    return MemoryFrames(table, **decoded)
+    if is_large and all(isinstance(images, EncodedFrames) for column in present.values() for images in column):
+        return MemoryFrames(table, **{name: _joined(column) for name, column in present.items()}, **absent, size=size)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in present}
+    for episode in episodes:
+        for name in present:
+            try:
+                parts[name].append(_decoded(getattr(episode, name), size))
+            except UserError as error:
+                raise UserError(f"episode {episode.file_path}: {name}: {error}") from error
+    return MemoryFrames(table, **{name: np.concatenate(part) for name, part in parts.items()}, **absent)
 
 
 def frame_table(
@@ -186,19 +209,26 @@ def frame_table(
       lengths: frames in each episode; they add up to F.
       instructions: one for each episode.
     """
-    prompts = tuple(dict.fromkeys(instructions))
+    position = {prompt: index for index, prompt in enumerate(dict.fromkeys(instructions))}
     return FrameTable(
         state=state,
         action=action,
         episode=np.repeat(np.arange(len(lengths)), lengths),
         end=np.repeat(np.cumsum(lengths), lengths),
-        prompt=np.repeat([prompts.index(instruction) for instruction in instructions], lengths),
-        prompts=prompts,
+        prompt=np.repeat([position[instruction] for instruction in instructions], lengths),
+        prompts=tuple(position),
     )
 
 
 def _joined(parts: Sequence[EncodedFrames]) -> EncodedFrames:
     return EncodedFrames(tuple(data for part in parts for data in part.data), parts[0].size)
+
+
+def _decoded(images: np.ndarray | EncodedFrames, size: int | None) -> UInt8[np.ndarray, "T h w 3"]:
+    """Decodes and resizes the images of an episode, one at a time, for they may be much larger than `size`."""
+    if isinstance(images, np.ndarray):
+        return _resized(images, size)
+    return np.stack([_resized(images[step], size) for step in range(len(images))])
 
 
 def _resized(images: UInt8[np.ndarray, "*B h w 3"], size: int | None) -> UInt8[np.ndarray, "*B h w 3"]:
@@ -220,10 +250,15 @@ class RecordFrames:
 
     def __init__(self, directory: Path, *, size: int | None = None, kernel: Kernel = "linear", cache: int = 1 << 30):
         directory = Path(directory)
-        self.table, self._records = _read_records(directory)
-        self._stored_size = read_array_record(directory).size
+        dataset = read_array_record(directory)
+        self.table, self._records = _read_records(dataset)
+        self._stored_size = dataset.size
         self.size, self.kernel = size or self._stored_size, kernel
         self._files = [RecordFile(directory / name) for name in self._records.files]
+        for index, file in enumerate(self._files):
+            expected = int((self._records.file == index).sum())
+            if len(file) != expected:
+                raise UserError(f"{file.path}: {len(file)} steps, the index has {expected}; export the dataset again")
         self._parser = StepParser()
         self._cache = ImageCache(len(self.table), self.size, cache)
 
@@ -245,10 +280,12 @@ class RecordFrames:
         where = f"{file.path}: episode {entry.name}"
         record = file.read(int(records.record[frame]), entry.name)
         stored = (self._stored_size, self._stored_size)
+        step = frame - int(self.table.end[frame]) + entry.steps
+        images = self._parser.images(record, entry.name, step, where)
         try:
-            decoded = [decode_image(data, stored) for data in self._parser.images(record, where)]
+            decoded = [decode_image(data, stored) for data in images]
         except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+            raise UserError(f"{where}: step {step}: {error}") from error
         for image, target in zip(decoded, out, strict=True):
             resize_image(image, self.size, self.kernel, target)
         self._cache.put(frame, out)
@@ -271,22 +308,16 @@ class _Records:
     entries: tuple[IndexEntry, ...]
 
 
-def _read_records(directory: Path) -> tuple[FrameTable, _Records]:
-    """Reads the numbers of an array_record dataset; `UserError` where a part of it is missing or does not fit."""
-    entries = tuple(read_array_record(directory).entries)
-    try:
-        with np.load(directory / STEPS, allow_pickle=False) as stored:
-            state, action = stored["state"], stored["action"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{directory / STEPS}: not readable; export the dataset again") from error
+def _read_records(dataset: ArrayRecordDataset) -> tuple[FrameTable, _Records]:
+    """Returns the numbers of an array_record dataset, and the positions of its frames."""
+    entries, columns = tuple(dataset.entries), dataset.columns
     lengths = [entry.steps for entry in entries]
-    if len(state) != sum(lengths) or len(action) != sum(lengths):
-        raise UserError(f"{directory / STEPS}: {len(state)} steps, the index has {sum(lengths)}; export it again")
-    table = frame_table(state, action, lengths, [entry.prompt for entry in entries])
+    table = frame_table(columns["state"], columns["action"], lengths, [entry.prompt for entry in entries])
     files = tuple(dict.fromkeys(entry.file for entry in entries))
-    file = np.repeat([files.index(entry.file) for entry in entries], lengths)
+    position = {file: index for index, file in enumerate(files)}
+    file = np.repeat([position[entry.file] for entry in entries], lengths)
     first = np.array([np.argmax(file == index) for index in range(len(files))])
-    return table, _Records(file=file, record=np.arange(len(state)) - first[file], files=files, entries=entries)
+    return table, _Records(file=file, record=np.arange(len(table)) - first[file], files=files, entries=entries)
 
 
 def limit_opencv_threads() -> None:

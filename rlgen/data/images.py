@@ -20,6 +20,13 @@ from jaxtyping import UInt8
 from rlgen.core.errors import UserError
 
 JPEG_QUALITY = 95  # the default of TensorFlow's encoder
+LARGEST_SIDE = 4096
+"""Pixels along a side of an image in a dataset at most: decoded it takes 50 MB."""
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+# Markers of JPEG: frames, which have the size (C4, C8 and CC are none), those without a length, and the image itself.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
+_SCAN, _END = 0xDA, 0xD9
 
 
 def rotate_180(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
@@ -73,29 +80,96 @@ class EncodedFrames:
     def __getitem__(self, index):
         if isinstance(index, slice):
             return EncodedFrames(self.data[index], self.size)
-        return decode_image(self.data[index], self.size)
+        try:
+            return decode_image(self.data[index], self.size)
+        except UserError as error:
+            raise UserError(f"step {index}: {error}") from error
+
+    def check_sizes(self) -> None:
+        """Checks that all images say that they have `size`, without decoding them.
+
+        Raises:
+          UserError: one does not; the message names its step.
+        """
+        for index, data in enumerate(self.data):
+            try:
+                _check_size(image_size(data), self.size)
+            except UserError as error:
+                raise UserError(f"step {index}: {error}") from error
 
     def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, "T h w 3"]:
         if copy is False:
             raise ValueError("encoded images cannot become an array without being decoded")
         images = np.empty(self.shape, np.uint8)
-        for index, data in enumerate(self.data):
-            images[index] = decode_image(data, self.size)
+        for index in range(len(self.data)):
+            images[index] = self[index]
         return images if dtype is None else images.astype(dtype, copy=False)
 
 
 def decode_image(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes one image.
+    """Decodes one image, whose size is read from its header and compared before anything is decoded.
 
     Raises:
       UserError: it cannot be decoded, or its height and width are not `size`.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    _check_size(image_size(data), size)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
     if image is None:
         raise UserError(f"an image of {len(data)} bytes cannot be decoded; fetch or export the dataset again")
-    if image.shape[:2] != size:
-        raise UserError(f"an image of {image.shape[:2]} pixels, expected {size}; export the dataset again")
+    _check_size(image.shape[:2], size)
     return image
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Returns height and width in pixels from the header of a JPEG or PNG.
+
+    Raises:
+      UserError: it is neither, or has more than `LARGEST_SIDE` pixels along a side.
+    """
+    found = _png_size(data) if data[:8] == _PNG else _jpeg_size(data) if data[:3] == _JPEG else None
+    if found is None:
+        raise UserError(
+            f"an image of {len(data)} bytes cannot be decoded: no JPEG or PNG; fetch or export the dataset again"
+        )
+    if not 0 < min(found) <= max(found) <= LARGEST_SIDE:
+        raise UserError(
+            f"an image says that it has {found} pixels, expected 1 to {LARGEST_SIDE} along each side; "
+            "fetch or export the dataset again"
+        )
+    return found
+
+
+def _check_size(found: tuple[int, ...], expected: tuple[int, int]) -> None:
+    if found != expected:
+        raise UserError(f"an image of {found} pixels, expected {expected}; export the dataset again")
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    if len(data) < 24 or data[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    position = 2
+    while position >= 0 and position + 9 <= len(data):
+        if data[position] != 0xFF:  # decoders pass over what is between two markers
+            position = data.find(b"\xff", position)
+            continue
+        marker = data[position + 1]
+        if marker == 0xFF or marker in _ALONE:  # a byte of padding, or a marker without a length
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker in _FRAMES:
+            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        if marker in (_SCAN, _END):
+            return None
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
 
 
 def encode_image(image: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.core.errors import UserError
-from rlgen.core.files import read_json, write_json
-from rlgen.data.episode import DatasetEpisode
-from rlgen.data.shards import DatasetPlan, Shard, read_plan
+from rlgen.core.files import write_json
+from rlgen.core.json_parts import open_json
+from rlgen.data.episode import DatasetEpisode, checked
+from rlgen.data.shards import ADVICE, MANIFEST, MOST_EPISODES, MOST_STEPS, DatasetPlan, Shard, open_manifest
 from rlgen.data.statistics import dataset_statistics
 
 INDEX = "episodes.json"
@@ -83,10 +84,46 @@ def read_index(folder: Path) -> list[IndexEntry]:
     Raises:
       UserError: there is no index, or it is damaged.
     """
-    try:
-        return [IndexEntry(**entry) for entry in read_json(folder / INDEX)]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder}: no readable {INDEX}; export the dataset again") from error
+    return [
+        IndexEntry(
+            file=entry.member("file").path(),
+            record=entry.member("record").plain_integer(0, MOST_EPISODES),
+            name=entry.member("name").text(),
+            prompt=entry.member("prompt").text(),
+            steps=entry.member("steps").plain_integer(1, MOST_STEPS),
+        )
+        for entry in open_json(folder / INDEX, ADVICE).elements(MOST_EPISODES)
+    ]
+
+
+def check_index(folder: Path, entries: Sequence[IndexEntry], shards: Sequence[Shard]) -> None:
+    """Checks that an index lists the episodes of all shards, in their order.
+
+    Args:
+      folder: of the dataset.
+      entries: of the index.
+      shards: of the manifest.
+
+    Raises:
+      UserError: it does not.
+    """
+    steps: dict[str, list[int]] = {}
+    for index, entry in enumerate(entries):
+        of_file = steps.setdefault(entry.file, [])
+        if entry.record != len(of_file):
+            raise UserError(
+                f"{folder / INDEX}: [{index}].record is {entry.record}, expected {len(of_file)}, the next one of "
+                f"{entry.file}; {ADVICE}"
+            )
+        of_file.append(entry.steps)
+    found = {file: (len(of_file), sum(of_file)) for file, of_file in steps.items()}
+    listed = {shard.file: (shard.episodes, shard.steps) for shard in shards}
+    for file in sorted(found.keys() | listed.keys()):
+        if found.get(file) != listed.get(file):
+            raise UserError(
+                f"{folder / INDEX}: {found.get(file, (0, 0))} episodes and steps of {file}, "
+                f"{MANIFEST} lists {listed.get(file, (0, 0))}; {ADVICE}"
+            )
 
 
 @dataclass(frozen=True)
@@ -117,8 +154,10 @@ class IndexedDataset(Sequence[DatasetEpisode]):
           UserError: there is no dataset of this format and project, or its index is damaged.
         """
         directory = Path(directory)
-        plan = read_plan(directory, cls.format, cls.noun)
-        return cls(directory, read_index(directory), int(plan["size"]))
+        plan, shards = open_manifest(directory, cls.format, cls.noun)
+        entries = read_index(directory)
+        check_index(directory, entries, shards)
+        return cls(directory, entries, plan.size)
 
     @abstractmethod
     def read_episode(self, index: int) -> DatasetEpisode:
@@ -134,7 +173,30 @@ class IndexedDataset(Sequence[DatasetEpisode]):
     def __getitem__(self, index: int) -> DatasetEpisode:
         if not 0 <= index < len(self):
             raise IndexError(f"episode {index} of {len(self)}")
-        return self.read_episode(index)
+        entry = self.entries[index]
+        where = f"{self.directory / entry.file}: record {entry.record} (episode {entry.name})"
+        episode = checked(self.read_episode(index), where)
+        check_entry(episode, entry, where)
+        return episode
+
+
+def check_entry(episode: DatasetEpisode, entry: IndexEntry, where: str) -> None:
+    """Checks that an episode is the one that the index lists.
+
+    Args:
+      episode: as it was read.
+      entry: of the index.
+      where: file and episode.
+
+    Raises:
+      UserError: it is another one.
+    """
+    found = (episode.file_path, episode.language_instruction, len(episode))
+    for name, has, listed in zip(
+        ("name", "prompt", "steps"), found, (entry.name, entry.prompt, entry.steps), strict=True
+    ):
+        if has != listed:
+            raise UserError(f"{where}: {name} is {has!r}, not {listed!r} as {INDEX} lists it; {ADVICE}")
 
 
 def damaged_record(path: Path, record: int, episode: str, reason: str) -> UserError:
@@ -174,10 +236,8 @@ def read_initial_states(folder: Path, count: int) -> list[State | None]:
     path = Path(folder) / INITIAL_STATES
     if not path.is_file():
         return [None] * count
-    try:
-        states = [None if state is None else np.array(state, np.float64) for state in read_json(path)]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not readable; export the dataset again") from error
+    parts = open_json(path, ADVICE).elements(MOST_EPISODES)
+    states = [None if part.value is None else np.array(part.numbers(), np.float64) for part in parts]
     if len(states) != count:
         raise UserError(f"{path}: {len(states)} states for {count} episodes; export the dataset again")
     return states

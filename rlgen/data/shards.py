@@ -5,6 +5,7 @@ A shard is one file of a dataset. It appears whole or not at all, and only then 
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +13,14 @@ from typing import Any
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import sync_folder, write_json
-from rlgen.core.ownership import read_record
+from rlgen.core.json_parts import JsonPart, open_json
+from rlgen.data.images import LARGEST_SIDE
 
 MANIFEST = "export.json"
+ADVICE = "export the dataset again"
+# Limits of a dataset: of files, of its episodes in all, and of the steps of one.
+MOST_SHARDS, MOST_EPISODES, MOST_STEPS = 100_000, 1_000_000, 1_000_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -65,17 +71,61 @@ class Shard:
     sha256: str
 
 
-def read_manifest(folder: Path) -> tuple[dict[str, Any], list[Shard]] | None:
-    """Returns the stored plan of `folder` and its finished shards; None if there is no readable manifest."""
-    value = read_record(folder / MANIFEST)
-    try:
-        return value["plan"], [Shard(**shard) for shard in value["finished"]]
-    except (KeyError, TypeError):
+def read_manifest(folder: Path) -> tuple[DatasetPlan, list[Shard]] | None:
+    """Returns the stored plan of `folder` and its finished shards; None if it has no manifest of this project.
+
+    Raises:
+      UserError: the manifest is damaged.
+    """
+    if not (folder / MANIFEST).is_file():
         return None
+    manifest = open_json(folder / MANIFEST, ADVICE)
+    if not isinstance(manifest.value, dict) or not {"plan", "finished"} <= manifest.value.keys():
+        return None
+    plan = _plan(manifest.member("plan"))
+    known = frozenset(plan.files)
+    return plan, [_shard(part, known) for part in manifest.member("finished").elements(MOST_SHARDS)]
 
 
-def read_plan(folder: Path, format: str, noun: str) -> dict[str, Any]:
-    """Returns the stored plan of a dataset that this project wrote in one format.
+def _plan(part: JsonPart) -> DatasetPlan:
+    files = part.member("files").elements(MOST_SHARDS)
+    lengths = part.member("lengths").elements(MOST_SHARDS)
+    if len(files) != len(lengths) or len(set(map(_value, files))) != len(files):
+        raise part.error("as many lengths as files, each file once")
+    return DatasetPlan(
+        format=part.member("format").text(),
+        name=part.member("name").text(),
+        version=part.member("version").text(),
+        size=part.member("size").plain_integer(1, LARGEST_SIDE),
+        description=part.member("description").text(),
+        fingerprint=part.member("fingerprint").text(),
+        files=tuple(file.path() for file in files),
+        lengths=tuple(length.plain_integer(1, MOST_EPISODES) for length in lengths),
+    )
+
+
+def _shard(part: JsonPart, known: frozenset[str]) -> Shard:
+    file = part.member("file")
+    if file.path() not in known:
+        raise file.error("one of the plan's files")
+    digest = part.member("sha256")
+    if not _SHA256.fullmatch(digest.text()):
+        raise digest.error("a SHA-256 in hexadecimal")
+    return Shard(
+        file=file.path(),
+        episodes=part.member("episodes").plain_integer(1, MOST_EPISODES),
+        steps=part.member("steps").plain_integer(1),
+        bytes=part.member("bytes").plain_integer(),
+        sha256=digest.text(),
+    )
+
+
+def _value(part: JsonPart) -> str:
+    return str(part.value)
+
+
+def open_manifest(folder: Path, format: str, noun: str) -> tuple[DatasetPlan, list[Shard]]:
+    """Returns plan and shards of a dataset that this project wrote in one format.
 
     Args:
       folder: of the dataset.
@@ -83,12 +133,12 @@ def read_plan(folder: Path, format: str, noun: str) -> dict[str, Any]:
       noun: what was expected, for the message, such as `an array_record dataset`.
 
     Raises:
-      UserError: there is no manifest, or one of another format.
+      UserError: there is no manifest, one of another format, or a damaged one.
     """
     manifest = read_manifest(folder)
-    if manifest is None or manifest[0].get("format") != format:
+    if manifest is None or manifest[0].format != format:
         raise UserError(f"{folder}: not {noun} of this project; export it again")
-    return manifest[0]
+    return manifest
 
 
 def write_manifest(folder: Path, plan: dict[str, Any], finished: Iterable[Shard]) -> None:

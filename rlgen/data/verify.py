@@ -37,7 +37,7 @@ def verify_dataset(
     card = read_card(directory)
     problems = [f"{name}: {problem}" for name, problem in verify_files(directory, card).items()]
     text = directory / CARD_TEXT
-    if not text.is_file() or text.read_text() != card_text(card):
+    if not text.is_file() or text.read_bytes() != card_text(card).encode():
         problems.append(f"{CARD_TEXT}: differs from the card for programs")
     try:
         entries, episodes = read_index(directory), open_dataset(directory)
@@ -56,6 +56,7 @@ def verify_dataset(
             problems.append(str(error))
     if on_progress is not None:
         on_progress(len(entries), len(entries))
+    problems = list(dict.fromkeys(problems))  # what concerns all episodes is listed once
     return problems + (_compare_figures(directory, card, readable) if len(readable) == len(entries) else [])
 
 

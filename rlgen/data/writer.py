@@ -29,7 +29,7 @@ from rlgen.core.files import disk_errors, sync_folder
 from rlgen.core.ownership import OutputKind, check_replaceable, has_keys, only_writer, read_record, remove
 from rlgen.data.card import CARD_JSON, CARD_TEXT
 from rlgen.data.episode import DatasetEpisode, check_dataset_episode
-from rlgen.data.images import EncodedFrames, encode_frames
+from rlgen.data.images import LARGEST_SIDE, EncodedFrames, encode_frames
 from rlgen.data.index import INDEX, INITIAL_STATES, OPENPI_STATISTICS, OPENVLA_STATISTICS
 from rlgen.data.shards import MANIFEST, DatasetPlan, Shard, intact, read_manifest, write_manifest
 
@@ -201,8 +201,8 @@ def _check_arguments(name: str, version: str, size: int, lengths: Sequence[int])
         raise UserError(f"{name!r} is no dataset name; use lower-case letters, digits and underscores")
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise UserError(f"{version!r} is no version; use three numbers such as 1.0.0")
-    if size < 1:
-        raise UserError(f"images of {size} pixels: expected at least 1")
+    if not 1 <= size <= LARGEST_SIDE:
+        raise UserError(f"images of {size} pixels: expected 1 to {LARGEST_SIDE}")
     if not lengths or min(lengths) < 1:
         raise UserError(f"{name}: no episodes to export; collect some first")
 
@@ -213,9 +213,8 @@ def _is_finished(target: Path, plan: DatasetPlan, overwrite: bool) -> bool:
         old.rename(target)
     if not target.exists():
         return False
-    manifest = read_manifest(target)
-    same = plan.fingerprint and manifest is not None and manifest[0] == plan.to_json()
-    if same and len(intact(target, manifest[1])) == len(plan.lengths):
+    finished = _finished_shards(target, plan) if plan.fingerprint else []
+    if len(intact(target, finished)) == len(plan.lengths):
         return True
     if not overwrite and DATASET.owns(target):
         raise UserError(f"{target}: a dataset exists already; pass --overwrite to replace it or choose another folder")
@@ -252,8 +251,7 @@ def _write_shards(
 
 def _resume(partial: Path, plan: DatasetPlan) -> dict[str, Shard]:
     """Returns the shards that an earlier run with the same plan finished; removes all other files of `partial`."""
-    manifest = read_manifest(partial)
-    finished = intact(partial, manifest[1]) if manifest and manifest[0] == plan.to_json() else {}
+    finished = intact(partial, _finished_shards(partial, plan))
     partial.mkdir(parents=True, exist_ok=True)
     kept = {partial / file for file in finished} | {partial / MANIFEST}
     for path in sorted(partial.rglob("*"), reverse=True):
@@ -263,6 +261,15 @@ def _resume(partial: Path, plan: DatasetPlan) -> dict[str, Shard]:
             path.unlink()
     write_manifest(partial, plan.to_json(), finished.values())
     return finished
+
+
+def _finished_shards(folder: Path, plan: DatasetPlan) -> list[Shard]:
+    """Returns the shards that a folder lists, if it is of the same plan; none if its manifest cannot be read."""
+    try:
+        manifest = read_manifest(folder)
+    except UserError:
+        return []
+    return manifest[1] if manifest is not None and manifest[0] == plan else []
 
 
 def _taker(episodes: Iterable) -> Callable[[int, int], Iterator]:

@@ -227,7 +227,9 @@ def episode_page(name: str, index: int, count: int, entry: IndexEntry, episode: 
     chosen = np.unique(np.linspace(0, len(episode) - 1, IMAGES).round().astype(int))
     cameras = {"Front": episode.image, "Hand": episode.wrist_image}
     strips = {
-        label: [(int(step), image_uri(images, int(step))) for step in chosen] for label, images in cameras.items()
+        label: [(int(step), image_uri(images, int(step))) for step in chosen]
+        for label, images in cameras.items()
+        if images is not None
     }
     actions, states = np.asarray(episode.action).T, np.asarray(episode.state).T[:3]
     template = page_environment().get_template("episode.html.j2")

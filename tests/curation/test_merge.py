@@ -16,9 +16,10 @@ from rlgen.curation.merge import (
 )
 from rlgen.data.card import read_card
 from rlgen.data.dataset import open_dataset
-from rlgen.data.episode import DatasetEpisode
+from rlgen.data.episode import DatasetEpisode, episode_digest
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.rlds.format import RldsFormat
+from rlgen.data.index import read_initial_states, write_initial_states
 from rlgen.data.verify import verify_dataset
 from rlgen.data.writer import write_dataset
 
@@ -141,12 +142,34 @@ def test_hdf5_and_rlds_are_merged(tmp_path):
     assert len(open_dataset(folder)) == len(open_dataset(parts[0]))  # the same episodes in both
 
 
+def test_hdf5_exports_are_merged_as_hdf5_with_their_physics_states(tmp_path):
+    parts = [export("hdf5", tmp_path / name) for name in "ab"]
+    for part in parts:
+        exported = open_dataset(part)
+        starts = [exported.read_demo(index).episode.initial_state for index in range(len(exported))]
+        write_initial_states(part, starts)
+    options = MergeOptions(tmp_path / "out", formats=("hdf5", "rlds"), duplicates=True, keep=3)
+    folder, other = merge_datasets(parts, options, quiet)
+    assert verify_dataset(folder) == [] and folder == tmp_path / "out/hdf5/libero_object"
+    read, given = open_dataset(folder), open_dataset(parts[0])
+    assert len(read) == len(open_dataset(other)) == 3
+    positions = [[one.file_path for one in given].index(one.file_path) for one in read]
+    for index, position in enumerate(positions):
+        got, expected = read.read_demo(index), given.read_demo(position)
+        assert episode_digest(got.episode) == episode_digest(expected.episode)
+        np.testing.assert_array_equal(got.images.agentview, expected.images.agentview)
+    states = read_initial_states(folder, 3)
+    np.testing.assert_array_equal(states, [given.read_demo(position).episode.initial_state for position in positions])
+
+
 def test_datasets_that_do_not_fit_together_are_one_line(tmp_path, two):
     large = write(tmp_path / "large", [episode(0, size=32)])
     with pytest.raises(UserError, match=r"different sizes .*: 16, .*: 32"):
         merge_datasets([two[0], large], MergeOptions(tmp_path / "out"), quiet)
-    with pytest.raises(UserError, match="formats hdf5: expected some of rlds"):
-        MergeOptions(tmp_path, formats=("hdf5",))
+    with pytest.raises(UserError, match="formats zip: expected some of rlds"):
+        MergeOptions(tmp_path, formats=("zip",))
+    with pytest.raises(UserError, match="no HDF5 export, so it has no physics states"):
+        merge_datasets(two, MergeOptions(tmp_path / "out", formats=("hdf5",)), quiet)
 
 
 def test_weights_are_counted_before_anything_is_read(tmp_path):

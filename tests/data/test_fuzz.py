@@ -1,4 +1,4 @@
-"""Two hundred damaged files: no crash, no hang, no traceback, and no good episode lost or altered unnoticed."""
+"""Damaged files of every kind: no crash, no hang, no traceback, and nothing that is lost or altered unnoticed."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlgen.bench.fuzz import KINDS, damage, fuzz
+from rlgen.bench.fuzz.hdf5 import KINDS, damage, fuzz
+from rlgen.bench.fuzz.readers import ReaderProcess
+from rlgen.bench.fuzz.run import MUST_BE_0, Fuzz
+from rlgen.bench.fuzz.sources import SOURCES
 from rlgen.data.formats.hdf5.layout import DemoFileInfo
 from rlgen.data.formats.hdf5.writer import write_demos
 
@@ -48,3 +51,23 @@ def test_damage_is_the_same_for_the_same_seed(ours, tmp_path):
     for name in ("a", "b"):
         damage(ours, tmp_path / name, "bits", np.random.default_rng(1))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != ours.read_bytes()
+
+
+def test_no_reader_of_any_kind_of_file_gives_way(tmp_path):
+    """A sample of `experiments/fuzz_readers.py`."""
+    outcomes = {}
+    with ReaderProcess() as process:
+        for index, (name, (kind, hashed, make)) in enumerate(SOURCES.items()):
+            fuzz = Fuzz(kind, make(tmp_path / str(index)), tmp_path / "scratch", process, hashed)
+            fuzz.run(range(10))
+            assert [example for example in fuzz.examples if example] == []
+            outcomes[name] = fuzz.total()
+    assert all(total["files"] == 10 and not any(total[count] for count in MUST_BE_0) for total in outcomes.values())
+    assert sum(total["refused"] + total["noticed"] for total in outcomes.values()) > 30
+
+
+def test_a_process_that_ends_is_found_out_and_replaced(tmp_path):
+
+    with ReaderProcess() as process:
+        assert process.read("no such kind", tmp_path, 60) == "crashed"
+        assert process.read("episode", tmp_path / "none.npz", 60).refusals["read"].endswith("no such episode file")

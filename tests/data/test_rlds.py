@@ -108,7 +108,7 @@ def test_threads_do_not_change_the_bytes(dataset, tmp_path):
 
 def test_a_dataset_of_another_schema_is_rejected():
     directory = shared_dir() / "golden/rlds/bridge_dataset/1.0.0"
-    with pytest.raises(UserError, match="no image, joint_state, wrist_image"):
+    with pytest.raises(UserError, match=r"steps have no .*image"):
         read_rlds(directory)
     with pytest.raises(UserError, match="no split 'test'; it has train, val"):
         read_rlds(directory, "test")
@@ -136,7 +136,7 @@ def test_a_foreign_record_is_named(dataset):
     for content in (b"\xff not an example", b""):
         header, footer = frame(content)
         path.write_bytes((header + content + footer) * 2)
-        with pytest.raises(UserError, match=r"00000-of-00003: record 0 does not fit"):
+        with pytest.raises(UserError, match=r"00000-of-00003: record 0 .*does not fit"):
             next(iter(read_rlds(directory)))
 
 
@@ -172,11 +172,14 @@ def test_a_folder_without_a_dataset_is_named(tmp_path):
     [
         ({"action": np.full((5, 7), 0.5, np.float32)}, "neither -1 nor 1"),
         ({"action": np.full((5, 7), -1.5, np.float32)}, "neither -1 nor 1"),
-        ({"action": np.full((5, 6), -1, np.float32)}, r"expected finite \(5, 7\)"),
-        ({"state": np.full((5, 8), np.nan, np.float32)}, r"state .* expected finite"),
-        ({"joint_state": np.zeros((4, 7), np.float32)}, r"joint_state \(4, 7\)"),
+        ({"action": np.full((5, 6), -1, np.float32)}, "action has 6 numbers a step, expected 7"),
+        ({"state": np.full((5, 8), np.nan, np.float32)}, "state: not finite at step 0, number 0 is nan"),
+        ({"joint_state": np.zeros((4, 7), np.float32)}, r"joint_state of shape \(4, 7\)"),
+        ({"joint_state": None}, "no joint_state, which datasets that are written here have"),
+        ({"wrist_image": None}, "no wrist_image, which datasets that are written here have"),
+        ({"image": np.full((5, 16, 16, 3), 0.5, np.float32)}, "image is of float32, expected uint8"),
         ({"image": np.zeros((5, 8, 8, 3), np.uint8)}, r"image has shape \(5, 8, 8, 3\)"),
-        ({"wrist_image": np.zeros((4, 16, 16, 3), np.uint8)}, "wrist_image has shape"),
+        ({"wrist_image": np.zeros((4, 16, 16, 3), np.uint8)}, "wrist_image of 4 steps, actions of 5"),
         ({name: np.zeros((0, 7), np.float32) for name in ("action", "joint_state")}, "no steps"),
     ],
 )

@@ -13,10 +13,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Int, UInt8
 
-from rlgen.data.frames import FrameBatch, FrameSource
+from rlgen.data.frames import CAMERAS, FrameBatch, FrameSource
 from rlgen.data.loader import Loader, LoaderOptions, Mixture
 from rlgen.vla.data.images import UNIFORMS
-from rlgen.vla.data.transforms import PROMPT, STATE, Pipeline, Sample
+from rlgen.vla.data.transforms import IMAGE_MASKS, PROMPT, STATE, Pipeline, Sample
 from rlgen.vla.model import pi0
 from rlgen.vla.model.config import VlaConfig
 
@@ -127,6 +127,7 @@ def to_sample(frames: FrameBatch) -> Sample:
         "observation/wrist_image": frames["wrist_image"],
         STATE: frames["state"],
         PROMPT: frames["prompt"],
+        IMAGE_MASKS: {f"observation/{name}": frames[f"{name}_mask"] for name in CAMERAS},
         "actions": frames["action_chunks"],
         "action_mask": frames["chunk_mask"],
     }

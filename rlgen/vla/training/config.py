@@ -113,6 +113,8 @@ class FineTune:
 
     data: tuple[str, ...] = ()
     """Folders of datasets, `<name>/<version>`."""
+    split: str | None = None
+    """Of RLDS datasets of others; train by default, or the only one there is."""
     out: str = "runs/vla"
     """Folder for checkpoints, metrics and the finished model; the same command resumes an interrupted run, also with
     more --train.steps, or with its data moved elsewhere."""

@@ -129,7 +129,7 @@ def read_data(config: FineTune, model: VlaConfig, spec: InputSpec) -> tuple[Mixt
     for index, name in enumerate(config.data):
         semantics = config.actions or read_action_semantics(Path(name))
         check_dataset(spec, semantics, name, double_delta=config.double_delta)
-        frames = open_frames(Path(name), size=model.image_size)
+        frames = open_frames(Path(name), size=model.image_size, split=config.split)
         hashes.append(data_hash(Path(name), frames.table))
         subset, apart = hold_out(frames, config.hold_out, config.train.seed + index)
         kept.append(dataclasses.replace(subset, weight=float(config.mix[index])) if config.mix else subset)

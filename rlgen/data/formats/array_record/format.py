@@ -5,22 +5,26 @@ actions and for statistics, without reading an image.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 
+from rlgen.core.archives import named_damage, read_arrays
+from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path
-from rlgen.data.episode import DatasetEpisode
+from rlgen.data.episode import WIDTHS, DatasetEpisode, check_vectors, width_error
 from rlgen.data.formats.array_record.record_file import RecordFile, write_records
 from rlgen.data.formats.array_record.steps import StepParser, StepSerializer, step_features
 from rlgen.data.formats.rlds.schema import shard_names, write_tfds_info
 from rlgen.data.images import EncodedFrames
 from rlgen.data.index import IndexedDataset, write_index
-from rlgen.data.shards import DatasetPlan, Shard
+from rlgen.data.shards import ADVICE, DatasetPlan, Shard
 from rlgen.data.writer import Format, ShardStart
 
 STEPS = "steps.npz"
-COLUMNS = ("state", "joint_state", "action")
+COLUMNS = tuple(WIDTHS)
 
 
 class ArrayRecordFormat(Format):
@@ -72,13 +76,52 @@ class ArrayRecordDataset(IndexedDataset):
     format = ArrayRecordFormat.name
     noun = "an array_record dataset"
 
+    @cached_property
+    def columns(self) -> dict[str, Float[np.ndarray, "F D"]]:
+        """Returns the numbers of all steps, from `steps.npz`.
+
+        Raises:
+          UserError: it is missing or damaged, or a number is not finite.
+        """
+        path, steps = self.directory / STEPS, sum(entry.steps for entry in self.entries)
+        with named_damage(path, "table of steps", ADVICE):
+            columns = read_arrays(path, {name: (steps, width) for name, width in WIDTHS.items()})
+        if not all(np.isfinite(values).all() for values in columns.values()):
+            for index, entry in enumerate(self.entries):
+                rows = self._rows(index)
+                of_episode = {name: values[rows] for name, values in columns.items()}
+                check_vectors(of_episode, entry.steps, f"{path}: episode {entry.name}")
+        return columns
+
+    @cached_property
+    def _ends(self) -> Int[np.ndarray, " N"]:
+        return np.cumsum([entry.steps for entry in self.entries])
+
+    @cached_property
+    def _firsts(self) -> list[int]:
+        """Returns the position of each episode's first record in its file."""
+        steps: dict[str, int] = {}
+        firsts = []
+        for entry in self.entries:
+            firsts.append(steps.get(entry.file, 0))
+            steps[entry.file] = firsts[-1] + entry.steps
+        return firsts
+
+    def _rows(self, index: int) -> slice:
+        return slice(int(self._ends[index]) - self.entries[index].steps, int(self._ends[index]))
+
     def read_episode(self, index: int) -> DatasetEpisode:
         """Reads all steps of an episode."""
-        entry = self.entries[index]
-        first = sum(e.steps for e in self.entries[:index] if e.file == entry.file)
-        with RecordFile(self.directory / entry.file) as file:
+        entry, columns, rows = self.entries[index], self.columns, self._rows(index)
+        path = self.directory / entry.file
+        first = self._firsts[index]
+        with RecordFile(path) as file:
             records = [file.read(record, entry.name) for record in range(first, first + entry.steps)]
-        return _episode(records, self.size, f"{self.directory / entry.file}: episode {entry.name}")
+        episode = _episode(records, self.size, f"{path}: episode {entry.name}")
+        for name, values in columns.items():
+            if not np.array_equal(getattr(episode, name), values[rows]):
+                raise UserError(f"{path}: {name} of episode {entry.name} is not that in {STEPS}; {ADVICE}")
+        return episode
 
 
 def read_array_record(directory: Path) -> ArrayRecordDataset:
@@ -98,7 +141,7 @@ def _read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[D
             part: list[bytes] = []
             for index in range(len(file)):
                 record = file.read(index)
-                if part and parse.is_first(record):
+                if part and parse.is_first(record, str(folder / shard.file)):
                     yield _episode(part, size, str(folder / shard.file))
                     part = []
                 part.append(record)
@@ -108,6 +151,12 @@ def _read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[D
 def _episode(records: list[bytes], size: int, where: str) -> DatasetEpisode:
     parse = StepParser()
     steps = [parse(record, where) for record in records]
+    for index, step in enumerate(steps):
+        if (step.step_index, step.file_path) != (index, steps[0].file_path):
+            raise UserError(f"{where}: record {index} is step {step.step_index} of {step.file_path}; {ADVICE}")
+        for name, width in WIDTHS.items():
+            if getattr(step, name).shape != (width,):
+                raise width_error(f"{where}: {name} of step {index}", len(getattr(step, name)), width)
     return DatasetEpisode(
         image=EncodedFrames(tuple(step.image for step in steps), (size, size)),
         wrist_image=EncodedFrames(tuple(step.wrist_image for step in steps), (size, size)),

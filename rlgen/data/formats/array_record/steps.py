@@ -7,8 +7,9 @@ dataset as a data source of steps: `tfds.builder_from_directory(...).as_data_sou
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +20,9 @@ from rlgen.data.formats.rlds.schema import libero_features
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
+
+FILE_PATH, STEP_INDEX = "episode_metadata/file_path", "step_index"
+CAMERAS = ("observation/image", "observation/wrist_image")
 
 
 def step_features(size: int) -> FeaturesDict:
@@ -46,6 +50,7 @@ class Step:
     action: Float[np.ndarray, " 7"]
     language_instruction: str
     file_path: str
+    step_index: int
 
 
 class StepSerializer:
@@ -90,15 +95,32 @@ class StepParser:
 
         self._example = tf_example_pb2.Example
 
-    def is_first(self, record: bytes) -> bool:
-        """Returns whether the step is the first of its episode."""
-        return bool(self._example.FromString(record).features.feature["is_first"].int64_list.value[0])
+    def is_first(self, record: bytes, where: str = "") -> bool:
+        """Returns whether the step is the first of its episode; `where` is the beginning of an error's message."""
+        with _named(where):
+            return bool(self._features(record)["is_first"].int64_list.value[0])
 
-    def images(self, record: bytes, where: str = "") -> tuple[bytes, bytes]:
-        """Returns the encoded images of both cameras; `where` is the beginning of an error's message."""
-        feature = self._features(record, where)
-        names = ("observation/image", "observation/wrist_image")
-        return tuple(feature[name].bytes_list.value[0] for name in names)  # type: ignore[return-value]
+    def images(self, record: bytes, episode: str, step: int, where: str = "") -> tuple[bytes, bytes]:
+        """Returns the encoded images of both cameras.
+
+        Args:
+          record: of a step.
+          episode: its name.
+          step: its position in the episode.
+          where: beginning of an error's message.
+
+        Raises:
+          UserError: the record is another one.
+        """
+        with _named(where):
+            feature = self._features(record)
+            found = (_text(feature, FILE_PATH), int(feature[STEP_INDEX].int64_list.value[0]))
+            if found != (episode, step):
+                raise UserError(
+                    f"{where}: the record is step {found[1]} of {found[0]}, expected step {step}; export the dataset "
+                    "again"
+                )
+            return _image(feature, CAMERAS[0]), _image(feature, CAMERAS[1])
 
     def __call__(self, record: bytes, where: str = "") -> Step:
         """Parses a record; `where` is the beginning of an error's message.
@@ -106,31 +128,43 @@ class StepParser:
         Raises:
           UserError: it is no step.
         """
-        feature = self._features(record, where)
-
-        def text(name: str) -> str:
-            return feature[name].bytes_list.value[0].decode()
-
-        def floats(name: str) -> np.ndarray:
-            return np.array(feature[name].float_list.value, np.float32)
-
-        try:
+        with _named(where):
+            feature = self._features(record)
             return Step(
-                image=feature["observation/image"].bytes_list.value[0],
-                wrist_image=feature["observation/wrist_image"].bytes_list.value[0],
-                state=floats("observation/state"),
-                joint_state=floats("observation/joint_state"),
-                action=floats("action"),
-                language_instruction=text("language_instruction"),
-                file_path=text("episode_metadata/file_path"),
+                image=_image(feature, CAMERAS[0]),
+                wrist_image=_image(feature, CAMERAS[1]),
+                state=_floats(feature, "observation/state"),
+                joint_state=_floats(feature, "observation/joint_state"),
+                action=_floats(feature, "action"),
+                language_instruction=_text(feature, "language_instruction"),
+                file_path=_text(feature, FILE_PATH),
+                step_index=int(feature[STEP_INDEX].int64_list.value[0]),
             )
-        except IndexError as error:
-            raise UserError(f"{where}: a record that lacks features of a step; export the dataset again") from error
 
-    def _features(self, record: bytes, where: str):
-        from google.protobuf.message import DecodeError
+    def _features(self, record: bytes) -> Any:
+        return self._example.FromString(record).features.feature
 
-        try:
-            return self._example.FromString(record).features.feature
-        except DecodeError as error:
-            raise UserError(f"{where}: a record that is no step; export the dataset again") from error
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Turns the errors of a record that is no step into a `UserError`."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (DecodeError, LookupError, ValueError) as error:
+        raise UserError(f"{where}: a record that lacks features of a step; export the dataset again") from error
+
+
+def _image(feature: Any, name: str) -> bytes:
+    return feature[name].bytes_list.value[0]
+
+
+def _text(feature: Any, name: str) -> str:
+    return feature[name].bytes_list.value[0].decode()
+
+
+def _floats(feature: Any, name: str) -> Float[np.ndarray, " D"]:
+    return np.array(feature[name].float_list.value, np.float32)

@@ -67,15 +67,31 @@ class Hdf5Dataset(IndexedDataset):
 
     def read_episode(self, index: int) -> DatasetEpisode:
         """Reads an episode and turns its images upright."""
+        demo = self.read_demo(index)
+        assert demo.images is not None
+        images = rotate_180(demo.images.agentview), rotate_180(demo.images.eye_in_hand)
+        return pair_episode(demo.episode, demo.robot, *images, self.entries[index].name)
+
+    def read_demo(self, index: int) -> Demo:
+        """Reads an episode with its physics states and raw images.
+
+        Raises:
+          UserError: as `read_episode`.
+        """
         entry = self.entries[index]
         path, name = self.directory / entry.file, f"demo_{entry.record}"
         try:
             [episode] = read_demos(path, only=(name,))
             [robot] = read_robot_states(path, only=(name,))
             raw = read_images(path, name)
+            shape = (len(episode), self.size, self.size, 3)
+            if not raw.agentview.shape == raw.eye_in_hand.shape == shape:
+                raise UserError(f"{path}: {name}: images {raw.agentview.shape}, expected {shape}; export it again")
         except UserError as error:
             raise UserError(f"{error} (episode {entry.name})") from error
-        return pair_episode(episode, robot, rotate_180(raw.agentview), rotate_180(raw.eye_in_hand), entry.name)
+        if episode_name(episode) != entry.name:
+            raise UserError(f"{path}: name is {episode_name(episode)!r}, not {entry.name!r} as the index lists it")
+        return Demo(episode, robot, raw)
 
 
 def read_hdf5(directory: Path) -> Hdf5Dataset:

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from jaxtyping import UInt8
 
+from rlgen.core.archives import is_bomb
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.types import Episode, RobotState
 
@@ -161,7 +162,7 @@ def array(group: h5py.Group, key: str, path: Path) -> np.ndarray:
     with named_damage(path, dataset.name):
         if dataset.dtype.kind not in "fiu" or dataset.shape in ((), None):
             raise UserError(f"{path}: {dataset.name}: {dataset.dtype} {dataset.shape}, expected an array of numbers")
-        if dataset.nbytes > LARGEST:
+        if dataset.nbytes > LARGEST or is_bomb(dataset.nbytes, dataset.id.get_storage_size()):
             raise UserError(f"{path}: {dataset.name}: claims {dataset.nbytes} bytes, damaged; fetch it again")
         if dataset.external or dataset.is_virtual:
             raise UserError(f"{path}: {dataset.name}: its numbers are in another file; copy them into this one")

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode, RobotState
-from rlgen.data.episode import check_actions, check_episode, episode_digest
+from rlgen.data.episode import check_actions, check_episode, check_finite, episode_digest
 from rlgen.data.formats.hdf5.layout import (
     DIGEST_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
@@ -218,9 +218,9 @@ def _read_robot(group: h5py.Group, path: Path) -> RobotState:
         values = array(obs, key, path)
         if "final_obs" in group:
             values = np.concatenate([values, array(child(group, "final_obs", path), key, path)])
-        if values.ndim != 2 or values.shape[1] != ROBOT_SIZES[name] or not np.isfinite(values).all():
-            raise UserError(f"{path}: {obs.name}/{key}: shape {values.shape} or a number that is not finite, "
-                            f"expected finite (T, {ROBOT_SIZES[name]})")  # fmt: skip
+        if values.ndim != 2 or values.shape[1] != ROBOT_SIZES[name]:
+            raise UserError(f"{path}: {obs.name}/{key}: shape {values.shape}, expected (T, {ROBOT_SIZES[name]})")
+        check_finite(values, f"{path}: {obs.name}/{key}", "fetch or record the file again")
         parts[name] = values
     if len({len(values) for values in parts.values()}) != 1:
         raise UserError(f"{path}: {obs.name}: observations of different lengths; record the file again")

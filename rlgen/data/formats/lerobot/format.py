@@ -5,22 +5,35 @@ Layout and names are those that lerobot 0.4 reads (`LeRobotDataset`, codebase ve
 formats, and not encoded again as video. `joint_state` is not named `observation.*`, so policies do not use it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
-from rlgen.core.errors import first_line
+from rlgen.core.archives import is_bomb
+from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import atomic_path
+from rlgen.core.json_parts import open_json
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.formats.lerobot.meta import write_meta
-from rlgen.data.formats.lerobot.table import IMAGES, episode_table, table_schema
+from rlgen.data.formats.lerobot.meta import VERSION, write_meta
+from rlgen.data.formats.lerobot.table import IMAGES, TEXTS, episode_table, table_schema
 from rlgen.data.images import EncodedFrames
 from rlgen.data.index import IndexedDataset, damaged_record, write_index
-from rlgen.data.shards import DatasetPlan, Shard, file_sha256
+from rlgen.data.shards import ADVICE, DatasetPlan, Shard, file_sha256, read_manifest
 from rlgen.data.writer import Format, ShardStart
 
+if TYPE_CHECKING:
+    import pyarrow
+
 FILES_PER_CHUNK = 1000
+LEROBOT_INFO = "meta/info.json"
+BATCH = 256  # rows that are read at once
+# The columns of an episode's numbers, by the names of its fields.
+COLUMNS = {"state": "observation.state", "joint_state": "joint_state", "action": "action"}
 
 
 class LeRobotFormat(Format):
@@ -81,8 +94,16 @@ def read_lerobot(directory: Path) -> LeRobotDataset:
     """Opens a LeRobot dataset that this project wrote.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: there is none, it is damaged, or it comes from others; the message says in which version.
     """
+    directory = Path(directory)
+    if read_manifest(directory) is None and (directory / LEROBOT_INFO).is_file():
+        version = open_json(directory / LEROBOT_INFO, ADVICE).optional("codebase_version")
+        found = "without a version" if version is None else f"of version {version.text(100)}"
+        raise UserError(
+            f"{directory}: a LeRobot dataset {found} that this project did not write; of LeRobot only its own exports "
+            f"({VERSION}) can be read, of others RLDS in LIBERO's schema; convert it to RLDS"
+        )
     return LeRobotDataset.open(directory)
 
 
@@ -94,27 +115,57 @@ def _read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[D
 
 def _read_group(path: Path, record: int, size: int, name: str = "") -> DatasetEpisode:
     import pyarrow
-    import pyarrow.parquet as parquet
 
     try:
-        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read_row_group(record)
-    except (OSError, pyarrow.ArrowException) as error:
+        table = _read_table(path, record)
+        columns = {field: _floats(table, column) for field, column in COLUMNS.items()}
+        image, wrist_image = (_images(table, column, size) for column in IMAGES)
+        prompt, file_path = (_text(table, column) for column in TEXTS)
+    except UserError:
+        raise
+    except (OSError, pyarrow.ArrowException, LookupError, TypeError, ValueError) as error:
         raise damaged_record(path, record, name, first_line(error)) from error
-
-    def floats(column: str) -> np.ndarray:
-        return np.array(table[column].to_pylist(), np.float32)
-
-    def images(column: str) -> EncodedFrames:
-        return EncodedFrames(tuple(row["bytes"] for row in table[column].to_pylist()), (size, size))
-
-    image, wrist_image = (images(column) for column in IMAGES)
     return DatasetEpisode(
-        image=image,
-        wrist_image=wrist_image,
-        state=floats("observation.state"),
-        joint_state=floats("joint_state"),
-        action=floats("action"),
-        language_instruction=table["prompt"][0].as_py(),
-        file_path=table["file_path"][0].as_py(),
+        image=image, wrist_image=wrist_image, **columns, language_instruction=prompt, file_path=file_path
     )
+
+
+def _read_table(path: Path, record: int) -> pyarrow.Table:
+    """Reads a row group, in parts: what it claims to hold may be far more than what is stored."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    batches, total, stored = [], 0, path.stat().st_size
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        if record >= file.num_row_groups:
+            raise ValueError(f"the file has {file.num_row_groups}")
+        for batch in file.iter_batches(BATCH, row_groups=[record]):
+            total += batch.nbytes
+            if is_bomb(total, stored):
+                raise ValueError(f"more than {total} bytes in a file of {stored}")
+            batches.append(batch)
+    if not batches:
+        raise ValueError("it has no rows")
+    return pyarrow.Table.from_batches(batches)
+
+
+def _floats(table: pyarrow.Table, column: str) -> Float[np.ndarray, "T D"]:
+    rows = table[column].to_pylist()
+    values = np.array(rows, np.float32)
+    if values.ndim != 2:
+        raise ValueError(f"{column} has shape {values.shape}")
+    return values
+
+
+def _images(table: pyarrow.Table, column: str, size: int) -> EncodedFrames:
+    data = tuple(row["bytes"] for row in table[column].to_pylist())
+    if not all(isinstance(part, bytes) for part in data):
+        raise ValueError(f"{column} has rows without an image")
+    return EncodedFrames(data, (size, size))
+
+
+def _text(table: pyarrow.Table, column: str) -> str:
+    text = table[column][0].as_py()
+    if not isinstance(text, str):
+        raise ValueError(f"{column} is {text!r}")
+    return text

@@ -1,171 +1,252 @@
-"""A reader of RLDS datasets in LIBERO's schema, ours or others', without TensorFlow."""
+"""A reader of RLDS datasets in LIBERO's schema, ours or others', without TensorFlow and tensorflow_datasets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from rlgen.core.errors import UserError, first_line
-from rlgen.data.episode import DatasetEpisode
-from rlgen.data.formats.rlds.tfrecord import read_record_at, read_records, record_offsets
-from rlgen.data.images import EncodedFrames
-from rlgen.data.index import episode_of_record
+from rlgen.data.episode import WIDTHS, DatasetEpisode, checked, width_error
+from rlgen.data.formats.rlds.description import (
+    FEATURES,
+    INFO,
+    RldsDescription,
+    image_shape,
+    read_description,
+)
+from rlgen.data.formats.rlds.tfrecord import read_record_at, record_offsets
+from rlgen.data.images import EncodedFrames, image_size
+from rlgen.data.index import INDEX, IndexEntry, check_entry, check_index, read_index
+from rlgen.data.shards import MANIFEST, read_manifest
 
-if TYPE_CHECKING:
-    from tensorflow_datasets.core import DatasetInfo
-    from tensorflow_datasets.core.features import FeatureConnector
+STEPS, OBSERVATION = "steps/", "steps/observation/"
+FILE_PATH = "episode_metadata/file_path"
+INSTRUCTION = f"{STEPS}language_instruction"
+CAMERAS = ("image", "wrist_image")
+COLUMNS = {"state": f"{OBSERVATION}state", "joint_state": f"{OBSERVATION}joint_state", "action": f"{STEPS}action"}
+# A record that is longer has an image, and with it a step.
+_LONGEST_WITHOUT_STEPS = 4096
 
 
 @dataclass(frozen=True)
-class RldsDataset:
+class RldsDataset(Sequence[DatasetEpisode]):
     """The episodes of a dataset in LIBERO's schema, read when they are accessed. Images stay encoded.
 
     Attributes:
       directory: of the shards.
-      info: tensorflow_datasets' description: features, splits, version.
+      description: its features and splits.
       split: name of the split.
+      entries: of the index, for a dataset of this project; None for others', whose episodes of no steps are passed
+        over.
     """
 
     directory: Path
-    info: DatasetInfo
+    description: RldsDescription
     split: str
+    entries: list[IndexEntry] | None = None
     _offsets: dict[Path, list[int]] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def files(self) -> list[Path]:
         """Returns the shards in order."""
-        return [Path(path) for path in self.info.splits[self.split].filepaths]
+        return [self.directory / shard.file for shard in self.description.splits[self.split]]
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
-        """Returns the number of episodes in each shard."""
-        return list(self.info.splits[self.split].shard_lengths)
+        """Returns the number of records in each shard."""
+        return [shard.length for shard in self.description.splits[self.split]]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Returns for each shard the number of records up to its end."""
+        return list(accumulate(self.lengths))
 
     def __len__(self) -> int:
-        return sum(self.lengths)
-
-    def __iter__(self) -> Iterator[DatasetEpisode]:
-        for path, length in zip(self.files, self.lengths, strict=True):
-            found = 0
-            for record in read_records(path):
-                yield self._episode(record, path, found)
-                found += 1
-            _check_length(path, found, length)
+        return len(self._with_steps) if self.entries is None else len(self.entries)
 
     def __getitem__(self, index: int) -> DatasetEpisode:
         if not 0 <= index < len(self):
             raise IndexError(f"episode {index} of {len(self)}")
+        record = index if self.entries is not None else self._with_steps[index]
+        entry = None if self.entries is None else self.entries[index]
+        shard = bisect_right(self._ends, record)
+        path, length = self.files[shard], self.lengths[shard]
+        record -= self._ends[shard] - length
+        where = f"{path}: record {record}" + (f" (episode {entry.name})" if entry else "")
+        episode = self._episode(self._record(path, length, record), where, index)
+        if entry is not None:
+            check_entry(episode, entry, where)
+        return episode
+
+    @cached_property
+    def _with_steps(self) -> list[int]:
+        """Returns the positions of the records that have steps."""
+        chosen, first = [], 0
         for path, length in zip(self.files, self.lengths, strict=True):
-            if index < length:
-                return self._episode(self._record(path, length, index), path, index)
-            index -= length
-        raise AssertionError("unreachable: the lengths sum to len(self)")
+            starts = self._offsets_of(path, length)
+            for index, end in enumerate([*starts[1:], path.stat().st_size][:length]):
+                if end - starts[index] > _LONGEST_WITHOUT_STEPS or self._has_steps(path, length, index):
+                    chosen.append(first + index)
+            first += length
+        return chosen
+
+    def _has_steps(self, path: Path, length: int, index: int) -> bool:
+        features = _parse(self._record(path, length, index), f"{path}: record {index}")
+        return not features or any(len(_values(features, key)) for key in features if key.startswith(STEPS))
 
     def _record(self, path: Path, length: int, index: int) -> bytes:
+        return read_record_at(path, self._offsets_of(path, length)[index], index)
+
+    def _offsets_of(self, path: Path, length: int) -> list[int]:
         if path not in self._offsets:
             offsets = record_offsets(path)
-            _check_length(path, len(offsets), length)
+            if len(offsets) != length:
+                raise UserError(f"{path}: {len(offsets)} records, {INFO} says {length}; fetch or export it again")
             self._offsets[path] = offsets
-        return read_record_at(path, self._offsets[path][index], index)
+        return self._offsets[path]
 
-    def _episode(self, record: bytes, path: Path, index: int) -> DatasetEpisode:
-        example = _parse(record, self.info.features, path, index)
+    def _episode(self, record: bytes, where: str, position: int) -> DatasetEpisode:
+        features = _parse(record, where)
         try:
-            return _libero_episode(example)
-        except (KeyError, TypeError, IndexError) as error:
-            raise UserError(f"{path}: record {index} has no {error}, expected LIBERO's schema") from error
+            episode = self._libero_episode(features, position)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        except ValueError as error:
+            raise _misfit(where, first_line(error)) from error
+        return checked(episode, where if "(episode " in where else f"{where} (episode {episode.file_path})")
+
+    def _libero_episode(self, features: Mapping[str, Any], position: int) -> DatasetEpisode:
+        """Converts a record; `ValueError` where it has not what it should have."""
+        prompts = _values(features, INSTRUCTION)
+        if not len(prompts):
+            raise ValueError(f"it has no {INSTRUCTION}")
+        declared = self.description.features
+        images = {name: self._images(features, name) for name in CAMERAS}
+        columns = {
+            name: _floats(features, key, len(prompts)) if key in declared else None for name, key in COLUMNS.items()
+        }
+        paths = _values(features, FILE_PATH) if FILE_PATH in declared else ()
+        unnamed = f"{self.directory.absolute().parent.name}/{self.split}/{position}"
+        return DatasetEpisode(
+            **images,
+            **columns,
+            language_instruction=_text(prompts[0], INSTRUCTION),
+            file_path=_text(paths[0], FILE_PATH) if len(paths) else unnamed,
+        )
+
+    def _images(self, features: Mapping[str, Any], name: str) -> EncodedFrames | None:
+        key = OBSERVATION + name
+        if key not in self.description.features:
+            return None
+        data = tuple(_values(features, key))
+        if not data or not isinstance(data[0], bytes):
+            raise ValueError(f"it has no {key}")
+        size = image_shape(self.description.features[key], key)
+        return EncodedFrames(data, image_size(data[0]) if size is None else size)
 
 
-def read_rlds(directory: Path, split: str = "train") -> RldsDataset:
+def read_rlds(directory: Path, split: str | None = None) -> RldsDataset:
     """Opens a dataset in LIBERO's schema.
 
     Args:
       directory: `<name>/<version>/`, with `dataset_info.json`.
-      split: name of the split.
+      split: name of the split; by default `train`, or the only one there is.
 
     Raises:
-      UserError: no readable dataset, no such split, or another schema. Damaged records raise when they are read; the
-        message names the file and the record.
+      UserError: no readable dataset, no such split, another schema, or states and actions of other widths. Damaged
+        records raise when they are read; the message names the file and the record.
     """
-    info = _open_info(directory, split)
-    dataset = RldsDataset(Path(directory), info, split)
-    missing = {"image", "wrist_image", "state", "joint_state"} - _observation_names(info.features)
+    directory = Path(directory)
+    if not (directory / INFO).is_file():
+        raise UserError(f"{directory}: no {INFO} there; expected a folder such as <name>/1.0.0")
+    description = read_description(directory)
+    names = sorted(description.splits)
+    chosen = split or ("train" if "train" in names or len(names) != 1 else names[0])
+    if chosen not in names:
+        raise UserError(
+            f"{directory}: no split {chosen!r}; it has {', '.join(names) or 'none'}, of which --split takes one"
+        )
+    _check_schema(directory, description)
+    return RldsDataset(directory, description, chosen, _entries(directory, description))
+
+
+def _entries(directory: Path, description: RldsDescription) -> list[IndexEntry] | None:
+    """Returns the index of a finished dataset of this project; None for others."""
+    manifest = read_manifest(directory)
+    if manifest is None or not (directory / INDEX).is_file():
+        return None
+    entries = read_index(directory)
+    check_index(directory, entries, manifest[1])
+    listed = {shard.file: shard.length for shards in description.splits.values() for shard in shards}
+    if listed != {shard.file: shard.episodes for shard in manifest[1]}:
+        raise UserError(f"{directory / INFO}: not the shards and lengths that {MANIFEST} lists; export it again")
+    return entries
+
+
+def _check_schema(directory: Path, description: RldsDescription) -> None:
+    """Checks that a step has what is used of it, of LIBERO's widths."""
+    features = description.features
+    missing = [key for key in (COLUMNS["state"], COLUMNS["action"], INSTRUCTION) if key not in features]
+    if not any(OBSERVATION + name in features for name in CAMERAS):
+        missing.append(f"{OBSERVATION}image")
     if missing:
-        names = ", ".join(sorted(missing))
-        raise UserError(f"{directory}: observations have no {names}; expected a LIBERO dataset of this schema")
-    return dataset
+        names = ", ".join(sorted(key.rpartition("/")[2] for key in missing))
+        raise UserError(f"{directory}: steps have no {names}; expected a LIBERO dataset of this schema")
+    for name, key in COLUMNS.items():
+        feature = features.get(key)
+        where = f"{directory / FEATURES}: {name}"
+        if feature is None:
+            continue
+        if feature.encoding or feature.kind not in ("Tensor", "Scalar"):
+            stored = f"{feature.kind} {feature.encoding}".strip()
+            raise UserError(f"{where} is stored as {stored}, expected a Tensor of plain numbers; convert the dataset")
+        if len(feature.shape) != 1 or feature.shape[0] not in (None, WIDTHS[name]):
+            found = feature.shape[0] if len(feature.shape) == 1 else list(feature.shape)
+            raise width_error(where, found, WIDTHS[name])
+    for name in CAMERAS:
+        if OBSERVATION + name in features:
+            image_shape(features[OBSERVATION + name], f"{directory / FEATURES}: {name}")
 
 
-def _open_info(directory: Path, split: str) -> DatasetInfo:
-    import tensorflow_datasets as tfds
-
-    if not (Path(directory) / "dataset_info.json").is_file():
-        raise UserError(f"{directory}: no dataset_info.json there; expected a folder such as <name>/1.0.0")
-    try:
-        info = tfds.builder_from_directory(directory).info
-        splits = sorted(info.splits)
-    except Exception as error:  # the library raises many types for a damaged description
-        message = f"{directory}: not a readable dataset ({first_line(error)}); fetch or export it again"
-        raise UserError(message) from error
-    if split not in splits:
-        raise UserError(f"{directory}: no split {split!r}; it has {', '.join(splits) or 'none'}")
-    return info
+def _misfit(where: str, reason: str) -> UserError:
+    return UserError(f"{where} does not fit {FEATURES}: {reason}; fetch or export the dataset again")
 
 
-def _observation_names(features: FeatureConnector) -> set[str]:
-    """Returns the names of a step's observations; none for a dataset whose records are no episodes of steps."""
-    step = getattr(features["steps"], "feature", {}) if "steps" in features else {}
-    return set(step["observation"]) if "observation" in step else set()
-
-
-def _check_length(path: Path, found: int, expected: int) -> None:
-    if found != expected:
-        raise UserError(f"{path}: {found} records, dataset_info.json says {expected}; fetch or export it again")
-
-
-def _parse(record: bytes, features: FeatureConnector, path: Path, index: int) -> dict[str, Any]:
-    """Returns a record as nested dictionaries, named as in the dataset's features."""
-    from tensorflow_datasets.core.example_parser import ExampleParserNp
+def _parse(record: bytes, where: str) -> Mapping[str, Any]:
+    """Returns the features of a record, by their path."""
+    from google.protobuf.message import DecodeError
+    from tensorflow_datasets.proto import tf_example_pb2
 
     try:
-        raw = ExampleParserNp(features.get_serialized_info()).parse_example(record)
-        return _convert(raw, features)
-    except Exception as error:  # protobuf and the parser raise many types for a foreign record
-        episode = episode_of_record(path, index)
-        named = f" (episode {episode})" if episode else ""
-        where = f"{path}: record {index} does not fit features.json{named}"
-        raise UserError(f"{where}: {first_line(error)}; export it again") from error
+        return tf_example_pb2.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise _misfit(where, first_line(error)) from error
 
 
-def _convert(value: Any, feature: FeatureConnector) -> Any:
-    """Returns texts as `str`, images as `EncodedFrames`, and anything else as parsed."""
-    from tensorflow_datasets.core import features as kinds
-
-    if isinstance(feature, kinds.Dataset):
-        return _convert(value, feature.feature)
-    if isinstance(feature, kinds.FeaturesDict):
-        return {name: _convert(value[name], feature[name]) for name in feature}
-    if isinstance(feature, kinds.Image):
-        data = (value,) if isinstance(value, bytes) else tuple(value)
-        return EncodedFrames(data, feature.shape[:2])
-    if isinstance(feature, kinds.Text):
-        return value.decode() if isinstance(value, bytes) else [text.decode() for text in value]
-    return value
+def _values(features: Mapping[str, Any], key: str) -> Any:
+    """Returns the list of values of a feature; empty if a record has none."""
+    if key not in features:  # looking it up would add it
+        return ()
+    kind = features[key].WhichOneof("kind")
+    return () if kind is None else getattr(features[key], kind).value
 
 
-def _libero_episode(example: dict[str, Any]) -> DatasetEpisode:
-    steps = example["steps"]
-    observation = steps["observation"]
-    return DatasetEpisode(
-        image=observation["image"],
-        wrist_image=observation["wrist_image"],
-        state=np.asarray(observation["state"]),
-        joint_state=np.asarray(observation["joint_state"]),
-        action=np.asarray(steps["action"]),
-        language_instruction=steps["language_instruction"][0],
-        file_path=example["episode_metadata"]["file_path"],
-    )
+def _floats(features: Mapping[str, Any], key: str, steps: int) -> Float[np.ndarray, "T D"]:
+    values = _values(features, key)
+    if not len(values) or len(values) % steps or isinstance(values[0], bytes):
+        raise ValueError(f"{key} has {len(values)} values for {steps} steps")
+    return np.array(values, np.float32).reshape(steps, -1)
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, bytes):
+        raise ValueError(f"{key} is {value}, no text")
+    return value.decode()

@@ -7,11 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from rlgen.bench.fuzz.damage import BYTE_KINDS, damage_bytes
 from rlgen.data.episode import episode_digest
 from rlgen.data.formats.hdf5.guard import GuardedReader
 from rlgen.data.formats.hdf5.reader import iterate_demos
 
-KINDS = ("bits", "header bits", "bytes", "truncated", "zeroed", "dtype", "shape", "renamed", "removed", "attribute")
+EDITS = ("dtype", "shape", "renamed", "removed", "attribute")
+KINDS = ("bits", "header bits", "bytes", "truncated", "zeroed", *EDITS)
 
 
 def damage(source: Path, target: Path, kind: str, random: np.random.Generator) -> None:
@@ -23,27 +25,25 @@ def damage(source: Path, target: Path, kind: str, random: np.random.Generator) -
       kind: one of `KINDS`.
       random: draws the position.
     """
-    data = bytearray(source.read_bytes())
+    data = source.read_bytes()
     if kind in ("bits", "header bits"):
-        positions = range(len(data)) if kind == "bits" else _outside_arrays(source)
-        for position in random.choice(positions, random.integers(1, 9)):
-            data[position] ^= 1 << int(random.integers(8))
-    elif kind == "bytes":
-        start = int(random.integers(len(data)))
-        data[start : start + 64] = random.bytes(len(data[start : start + 64]))
-    elif kind == "truncated":
-        del data[int(random.integers(len(data))) :]
-    elif kind == "zeroed":
-        start, size = int(random.integers(len(data))), int(2 ** random.integers(4, 16))
-        data[start : start + size] = bytes(len(data[start : start + size]))
+        data = damage_bytes(data, "bits", random, _outside_arrays(source) if kind == "header bits" else None)
+    elif kind in BYTE_KINDS:
+        data = damage_bytes(data, kind, random)
     target.write_bytes(data)
-    if kind in ("dtype", "shape", "renamed", "removed", "attribute"):
+    if kind in EDITS:
         with h5py.File(target, "r+") as file:
-            _edit(file["data"], kind, random)
+            edit(file["data"], kind, random)
 
 
-def _edit(data: h5py.Group, kind: str, random: np.random.Generator) -> None:
-    """Makes a change that leaves a valid HDF5 file."""
+def edit(data: h5py.Group, kind: str, random: np.random.Generator) -> None:
+    """Makes a change that leaves a valid HDF5 file.
+
+    Args:
+      data: the group `data` of the file.
+      kind: one of `EDITS`.
+      random: draws the place.
+    """
     demo = data[str(random.choice(list(data)))]
     key = str(random.choice([name for name in demo if isinstance(demo[name], h5py.Dataset)]))
     if kind == "attribute":

@@ -1,0 +1,1 @@
+"""Damage to files of every kind, and whether their readers notice."""
