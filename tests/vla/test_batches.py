@@ -38,6 +38,16 @@ def test_columns_of_a_batch_belong_to_the_same_frames(data):
     np.testing.assert_allclose(actions[:, 0, 0], frames, atol=1e-3)
 
 
+def test_a_camera_that_a_dataset_lacks_is_masked_in_its_rows():
+    """One of two datasets of a mixture has no camera at the hand."""
+    frames = numbered_frames([5, 9, 6])
+    mixture = mix([frames, dataclasses.replace(frames, wrist_image=None)])
+    batch = make((mixture, pipeline_for(SIDE8, mixture)), 0, batch=16)
+    lacking = ~batch.image_mask["left_wrist_0_rgb"]
+    assert 0 < lacking.sum() < 16 and batch.image_mask["base_0_rgb"].all()
+    np.testing.assert_array_equal(batch.images["left_wrist_0_rgb"].any(axis=(1, 2, 3)), ~lacking)
+
+
 def test_no_two_steps_seeds_or_draws_share_their_noise(data):
     made = [make(data, step, batch=4, seed=seed) for step in (0, 1) for seed in (0, 1)]
     noise = np.concatenate([b.noise[..., 0, 0].ravel() for b in made] + [b.state_noise[:, 0] for b in made])

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, UInt8
 from rlgen.data.frames import CAMERAS, FrameBatch, FrameSource
 from rlgen.data.loader import Loader, LoaderOptions, Mixture
 from rlgen.vla.data.images import UNIFORMS
-from rlgen.vla.data.transforms import IMAGE_MASKS, PROMPT, STATE, Pipeline, Sample
+from rlgen.vla.data.transforms import LIBERO_CAMERAS, PROMPT, STATE, Pipeline, Sample
 from rlgen.vla.model import pi0
 from rlgen.vla.model.config import VlaConfig
 
@@ -101,9 +101,11 @@ def make_batch(config: VlaConfig, pipeline: Pipeline, options: BatchOptions, fra
     augment = _per_camera(config, options.augment, lambda: random.random((count, UNIFORMS), np.float32))
     sample = pipeline.inputs(to_sample(frames))
     images = sample["images"]
+    # Of a camera that a dataset lacks, whose images are black.
+    there = {LIBERO_CAMERAS[f"observation/{name}"]: frames[f"{name}_mask"] for name in CAMERAS}
     return Batch(
         images={name: shift_images(x, moves[name][rows]) if moves else x for name, x in images.items()},
-        image_mask=sample["image_mask"],
+        image_mask={name: mask & there.get(name, True) for name, mask in sample["image_mask"].items()},
         state=sample["state"],
         actions=sample["actions"],
         chunk_mask=sample["action_mask"],
@@ -127,7 +129,6 @@ def to_sample(frames: FrameBatch) -> Sample:
         "observation/wrist_image": frames["wrist_image"],
         STATE: frames["state"],
         PROMPT: frames["prompt"],
-        IMAGE_MASKS: {f"observation/{name}": frames[f"{name}_mask"] for name in CAMERAS},
         "actions": frames["action_chunks"],
         "action_mask": frames["chunk_mask"],
     }

@@ -22,8 +22,6 @@ from rlgen.vla.model.config import NormalizationKind
 Sample = dict[str, Any]
 LIBERO_CAMERAS = {"observation/image": "base_0_rgb", "observation/wrist_image": "left_wrist_0_rgb"}
 STATE, PROMPT = "observation/state", "prompt"
-IMAGE_MASKS = "image_masks"
-"""Of datasets: for each key of an image which samples have it; by default all that are there."""
 
 
 class Transform(Protocol):
@@ -62,10 +60,9 @@ class Repack:
         state = as_vector(STATE, sample[STATE])
         batch = state.shape[:-1]
         black = np.zeros_like(next(iter(given.values())))
-        masks = {self.cameras[key]: mask for key, mask in sample.get(IMAGE_MASKS, {}).items() if key in self.cameras}
         packed = {
             "images": {camera: given.get(camera, black) for camera in self.model_cameras},
-            "image_mask": {camera: masks.get(camera, np.full(batch, camera in given)) for camera in self.model_cameras},
+            "image_mask": {camera: np.full(batch, camera in given) for camera in self.model_cameras},
             "state": state,
             "prompt": as_prompt(sample[PROMPT], batch),
         }
