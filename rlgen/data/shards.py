@@ -141,6 +141,15 @@ def open_manifest(folder: Path, format: str, noun: str) -> tuple[DatasetPlan, li
     return manifest
 
 
+def finished_shards(folder: Path, plan: DatasetPlan) -> list[Shard]:
+    """Returns the shards that a folder lists, if it is of the same plan; none if its manifest cannot be read."""
+    try:
+        manifest = read_manifest(folder)
+    except UserError:
+        return []
+    return manifest[1] if manifest is not None and manifest[0] == plan else []
+
+
 def write_manifest(folder: Path, plan: dict[str, Any], finished: Iterable[Shard]) -> None:
     """Writes the manifest, after the shards themselves have reached the disk.
 

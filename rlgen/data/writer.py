@@ -31,7 +31,7 @@ from rlgen.data.card import CARD_JSON, CARD_TEXT
 from rlgen.data.episode import DatasetEpisode, check_dataset_episode
 from rlgen.data.images import LARGEST_SIDE, EncodedFrames, encode_frames
 from rlgen.data.index import INDEX, INITIAL_STATES, OPENPI_STATISTICS, OPENVLA_STATISTICS
-from rlgen.data.shards import MANIFEST, DatasetPlan, Shard, intact, read_manifest, write_manifest
+from rlgen.data.shards import MANIFEST, DatasetPlan, Shard, finished_shards, intact, write_manifest
 
 OnProgress = Callable[[int, int], None]
 _DESCRIPTIONS = (INDEX, OPENVLA_STATISTICS, OPENPI_STATISTICS, INITIAL_STATES, CARD_JSON, CARD_TEXT)
@@ -213,7 +213,7 @@ def _is_finished(target: Path, plan: DatasetPlan, overwrite: bool) -> bool:
         old.rename(target)
     if not target.exists():
         return False
-    finished = _finished_shards(target, plan) if plan.fingerprint else []
+    finished = finished_shards(target, plan) if plan.fingerprint else []
     if len(intact(target, finished)) == len(plan.lengths):
         return True
     if not overwrite and DATASET.owns(target):
@@ -251,7 +251,7 @@ def _write_shards(
 
 def _resume(partial: Path, plan: DatasetPlan) -> dict[str, Shard]:
     """Returns the shards that an earlier run with the same plan finished; removes all other files of `partial`."""
-    finished = intact(partial, _finished_shards(partial, plan))
+    finished = intact(partial, finished_shards(partial, plan))
     partial.mkdir(parents=True, exist_ok=True)
     kept = {partial / file for file in finished} | {partial / MANIFEST}
     for path in sorted(partial.rglob("*"), reverse=True):
@@ -261,15 +261,6 @@ def _resume(partial: Path, plan: DatasetPlan) -> dict[str, Shard]:
             path.unlink()
     write_manifest(partial, plan.to_json(), finished.values())
     return finished
-
-
-def _finished_shards(folder: Path, plan: DatasetPlan) -> list[Shard]:
-    """Returns the shards that a folder lists, if it is of the same plan; none if its manifest cannot be read."""
-    try:
-        manifest = read_manifest(folder)
-    except UserError:
-        return []
-    return manifest[1] if manifest is not None and manifest[0] == plan else []
 
 
 def _taker(episodes: Iterable) -> Callable[[int, int], Iterator]:
