@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
-from rlgen.core.json_parts import JsonPart
+from rlgen.core.foreign.json_parts import JsonPart
 from rlgen.core.ownership import OutputKind, check_names, has_keys, only_writer
 from rlgen.core.stats import SuccessRate
 from rlgen.curation.render import SceneOf

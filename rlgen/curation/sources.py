@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError
-from rlgen.core.json_parts import open_json
+from rlgen.core.foreign.json_parts import open_json
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
 from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action

@@ -10,7 +10,7 @@ from typing import Any
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import disk_errors, write_bytes, write_json
-from rlgen.core.json_parts import open_json
+from rlgen.core.foreign.json_parts import open_json
 from rlgen.data.index import read_index
 from rlgen.data.shards import ADVICE, MANIFEST, MOST_SHARDS, file_sha256, read_manifest
 

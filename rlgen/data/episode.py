@@ -20,10 +20,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rlgen.core.actions import ACTION_SIZE
-from rlgen.core.archives import named_damage, read_arrays
 from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path, disk_errors
-from rlgen.core.json_parts import json_text
+from rlgen.core.foreign.archives import named_damage, read_arrays
+from rlgen.core.foreign.json_parts import json_text
 from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
 from rlgen.data.images import EncodedFrames
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
-from rlgen.core.json_parts import open_json
+from rlgen.core.foreign.json_parts import open_json
 from rlgen.data.episode import DatasetEpisode, checked
 from rlgen.data.shards import ADVICE, MANIFEST, MOST_EPISODES, MOST_STEPS, DatasetPlan, Shard, open_manifest
 from rlgen.data.statistics import dataset_statistics

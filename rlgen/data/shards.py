@@ -13,7 +13,7 @@ from typing import Any
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import sync_folder, write_json
-from rlgen.core.json_parts import JsonPart, open_json
+from rlgen.core.foreign.json_parts import JsonPart, open_json
 from rlgen.data.images import LARGEST_SIDE
 
 MANIFEST = "export.json"

@@ -6,7 +6,7 @@ import pytest
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import LARGEST_JSON, MOST_CONTAINERS, read_json
-from rlgen.core.json_parts import JsonPart, json_text, open_json
+from rlgen.core.foreign.json_parts import JsonPart, json_text, open_json
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from rlgen.core.archives import named_damage, read_arrays
 from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path
+from rlgen.core.foreign.archives import named_damage, read_arrays
 from rlgen.data.episode import WIDTHS, DatasetEpisode, check_vectors, width_error
 from rlgen.data.formats.array_record.record_file import RecordFile, write_records
 from rlgen.data.formats.array_record.steps import StepParser, StepSerializer, step_features

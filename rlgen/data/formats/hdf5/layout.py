@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 from jaxtyping import UInt8
 
-from rlgen.core.archives import is_bomb
 from rlgen.core.errors import UserError, first_line
+from rlgen.core.foreign.archives import is_bomb
 from rlgen.core.types import Episode, RobotState
 
 OBSERVATION_ATTRIBUTE = "rlgen_observation"

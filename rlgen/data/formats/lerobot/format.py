@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.core.archives import is_bomb
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import atomic_path
-from rlgen.core.json_parts import open_json
+from rlgen.core.foreign.archives import is_bomb
+from rlgen.core.foreign.json_parts import open_json
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.lerobot.meta import VERSION, write_meta
 from rlgen.data.formats.lerobot.table import IMAGES, TEXTS, episode_table, table_schema

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlgen.core.errors import UserError
-from rlgen.core.json_parts import JsonPart, json_text, open_json
+from rlgen.core.foreign.json_parts import JsonPart, json_text, open_json
 from rlgen.data.images import LARGEST_SIDE
 from rlgen.data.shards import MOST_EPISODES, MOST_SHARDS
 

@@ -1,0 +1,1 @@
+"""Files that others may have written, checked before their contents are used."""
