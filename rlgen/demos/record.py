@@ -45,7 +45,7 @@ class Job:
 
     Attributes:
       bundle: folder of the scene bundle.
-      split: initial states: `train` (sampled placements) or `heldout` (stored states), taken in order.
+      split: initial states: `train` (sampled reset states) or `heldout` (stored states), taken in order.
       seed: of the recording; a trial's own seed is derived from it and the trial's index.
       physics: simulation mode, `exact` or `fast`.
       clean: straight and steady instead of human-like.

@@ -13,7 +13,7 @@ from rlgen.pipeline.policy import gather, make_actor
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Gathers `collect.episodes` successes from sampled placements; the stored initial states stay held out.
+    """Gathers `collect.episodes` successes from training reset states; the stored initial states stay held out.
 
     Raises:
       UserError: no episode succeeded.

@@ -30,7 +30,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
 
 
 def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
-    """Records as `rlgen demos record TASK --seed SEED` does: from sampled placements, in `exact` physics."""
+    """Records as `rlgen demos record TASK --seed SEED` does: from training reset states, in `exact` physics."""
     work.progress.log("loading the task and compiling the control step (up to 30 s the first time)")
     scene, config, folder = context.scene, context.run.config, work.folder / "trials"
     job = Job(scene.folder, "train", config.seed, "exact", config.demos.clean)

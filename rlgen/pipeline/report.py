@@ -33,7 +33,7 @@ CONTROL_HZ = 20.0
 NOTES = (
     "The expert observes the physics state (the robot and the poses of the goal's object and region); the VLA observes "
     "two images, the robot's own state and the instruction.",
-    "No actor was trained on the benchmark's stored initial states; training used placements sampled from the "
+    "No actor was trained on the benchmark's stored initial states; training used reset states sampled from the "
     "task's BDDL regions by the benchmark's own samplers.",
     "One task, one seed: an interval says how certain the success rate of this run is, not how much runs differ.",
 )
@@ -75,7 +75,7 @@ def make_summary(context: Context) -> dict[str, Any]:
         "versions": package_versions(),
         "assets": run.assets["label"],
         "initial_states": {
-            "train": f"{len(scene.training_states)} placements sampled from the BDDL regions",
+            "train": f"{len(scene.training_states)} reset states sampled from the BDDL regions",
             "heldout": f"stored states 0-{len(scene.stored_states) - 1}",
         },
         "machine": machine(),
@@ -155,7 +155,7 @@ def _learning_curve(stage: Path) -> plots.LearningCurve:
         clip_fraction=np.array([line["clip_fraction"] for line in lines]),
         test_steps=np.array([line["control_steps"] for line in evaluated]),
         test_rates=[SuccessRate.from_json(line["test"]) for line in evaluated],
-        test_label="deterministic chain, training placements",
+        test_label="without noise, training reset states",
     )
 
 

@@ -213,9 +213,9 @@ def _profile_panel(axes: Axes, style: Appearance, profile: ActionProfile) -> Non
     axes.fill_between(time, low, high, color=style.color, alpha=0.25, linewidth=0)
     axes.plot(time, profile.mean, color=style.color)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("share of the episode")
+    axes.set_xlabel("fraction of the episode")
     width = number(float(np.mean(profile.std)), 2)
-    axes.set_title(f"{style.data_name}, {profile.episodes}: spread ±{width}")
+    axes.set_title(f"{style.data_name}, {profile.episodes}: std {width}")
     plain_numbers(axes.yaxis)
 
 

@@ -29,7 +29,7 @@ class InitialStates:
     """Initial states of episodes, in words.
 
     Attributes:
-      train: such as `sampled placements, seeds 0 to 319`.
+      train: such as `256 reset states sampled from the regions of the BDDL file`.
       heldout: such as `stored states 0 to 49`.
     """
 

@@ -53,7 +53,7 @@ def appearance(key: str) -> Appearance:
     """
     match key:
         case "demonstrator" | "demonstrations" | "demos" | "scripted":
-            return Appearance("Demonstrator", "Demonstrations", "#E69F00")  # codespell:ignore
+            return Appearance("Scripted expert", "Demonstrations", "#E69F00")
         case "bc":
             return Appearance("BC", "BC data", "#56B4E9")
         case "ppo" | "rl":

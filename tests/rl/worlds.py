@@ -24,10 +24,10 @@ class PointEnv:
     The observation is the position, and two numbers that never change.
     """
 
-    def __init__(self, count: int, *, horizon: int = 8, placements: int = 16):
-        grid = np.linspace(-0.5, 0.5, placements)
-        states = np.stack([np.zeros(placements), grid, np.ones(placements)], axis=1)
-        self.scenes = tuple(PointScene(states) for _ in range(count))
+    def __init__(self, count: int, *, horizon: int = 8, states: int = 16):
+        grid = np.linspace(-0.5, 0.5, states)
+        table = np.stack([np.zeros(states), grid, np.ones(states)], axis=1)
+        self.scenes = tuple(PointScene(table) for _ in range(count))
         self.num_envs, self._horizon = count, horizon
         self._state, self._steps = np.zeros((count, SIZE)), np.zeros(count, int)
 
