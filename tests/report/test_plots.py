@@ -141,7 +141,7 @@ def test_the_shade_is_one_standard_deviation_to_each_side():
         at = edge[edge[:, 0] == time][:, 1]
         assert (at.min(), at.max()) == (pytest.approx(low), pytest.approx(high))
     assert one.get_ylim() == other.get_ylim()
-    assert "±0.20" in one.get_title(loc="left")
+    assert "std 0.20" in one.get_title(loc="left")
 
 
 def test_paths_are_plotted_on_equal_scales_and_kept_in_the_table(tmp_path):
