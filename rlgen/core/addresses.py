@@ -39,7 +39,9 @@ def refusal(listening: str, hosts: Sequence[str], origins: Sequence[str]) -> str
         return f"a request of the page {origins[0][:100]}; pages of other sites are not answered"
     if is_loopback(listening):
         for host in hosts:
-            if not is_loopback(_without_port(host)):
+            name = _without_port(host)
+            # The latter are how openpi's client calls its own machine.
+            if not is_loopback(name) and name not in ("0.0.0.0", "[::]"):
                 return f"a request to {host[:100]}; this server is called localhost, or {LOOPBACK}"
     return None
 

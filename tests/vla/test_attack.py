@@ -102,7 +102,7 @@ def test_pages_of_other_sites_are_not_answered(address, good, headers, host):
         urllib.request.urlopen(request, timeout=10)
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]:80"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]:80", "0.0.0.0:8000"])
 def test_this_machine_may_call_itself_by_any_of_its_names(address, good, host):
     assert ask(address, wire.pack(good), host=host) == "answered"
 

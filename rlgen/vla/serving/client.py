@@ -4,7 +4,7 @@ import math
 import socket
 import struct
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,9 @@ def _connect(stack: ExitStack, address: str, deadline: float, timeout_s: float) 
                 raise UserError(f"no policy server at {address} ({first_line(error)}); {advice}") from error
             time.sleep(0.2)
         else:
-            # A server that has stopped reading is as silent as one that does not answer.
+            # A server that has stopped reading is as silent as one that does not answer. One that has left already is
+            # noticed by the first message that does not come.
             limit = struct.pack("ll", max(1, math.ceil(timeout_s)), 0)
-            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            with suppress(OSError):
+                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             return connection
