@@ -36,6 +36,7 @@ from rlgen.vla.data.spec import InputSpec
 from rlgen.vla.model import pi0
 from rlgen.vla.model.presets import preset
 from rlgen.vla.serving import wire
+from rlgen.vla.serving.client import PolicyClient
 from rlgen.vla.serving.policy import open_policy
 
 CLIENTS = 8
@@ -77,6 +78,7 @@ def measure(folder: Path, name: str, seconds: float) -> dict[str, Any]:
         ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool,
     ):
         try:
+            PolicyClient(address, patience_s=600).close()
             pool.submit(load, address, requests, expected, clients=CLIENTS, count=200).result()
             # The attackers' process imports jax first.
             pool.submit(besiege, address, requests[0], 0.1, ["other protocols"]).result()

@@ -15,6 +15,7 @@ from rlgen.vla.serving.client import PolicyClient
 from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.serving.server import stack
 
+LONGEST_NAME = 1000  # characters of what a server says of itself
 Render = Callable[[Float[np.ndarray, "N D"]], UInt8[np.ndarray, "N cameras h w 3"]]
 
 
@@ -113,7 +114,8 @@ class ServerBackend:
 
 
 def _describe(metadata: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in metadata.items()) if isinstance(metadata, dict) else str(metadata)
+    text = ", ".join(f"{k} {v}" for k, v in metadata.items()) if isinstance(metadata, dict) else str(metadata)
+    return " ".join(text.split())[:LONGEST_NAME]
 
 
 class BackendActor:
@@ -147,6 +149,8 @@ class BackendActor:
         if len(rows):
             samples = self._samples(observation, rows)
             actions = self._backend(samples, [self._noise_seed(row) for row in rows])
+            if not np.isfinite(actions).all():
+                raise UserError(f"{self._backend.name} answers actions that are not finite")
             if actions.shape[1] < self._replan:
                 raise UserError(f"{self._backend.name} answers {actions.shape[1]} actions, --replan is {self._replan}")
             out[rows] = legal_actions(actions[:, : self._replan])

@@ -71,6 +71,17 @@ def test_chunks_shorter_than_replan_are_refused():
         actor(make_observation([0], np.zeros((1, 8))))
 
 
+def test_actions_that_are_not_finite_are_refused():
+    class Broken(Stub):
+        def __call__(self, samples, seeds):
+            return np.full((len(samples), self.horizon, 7), np.nan)
+
+    actor = BackendActor(Broken(), "open it", render, replan=5)
+    actor.reset(np.array([0]))
+    with pytest.raises(UserError, match="stub answers actions that are not finite"):
+        actor(make_observation([0], np.zeros((1, 8))))
+
+
 def test_an_interrupted_evaluation_resumes_to_the_same_results(placeholder_scene, tmp_path, monkeypatch):
     monkeypatch.setitem(HORIZONS, placeholder_scene.task.suite, 24)
     tasks = [placeholder_scene.task]
