@@ -121,13 +121,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/interruption"))
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--share", type=float, default=1.0, help="of the tries, to try")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="whose tries are made")
     arguments = parser.parse_args()
     base = arguments.out.resolve()
     base.mkdir(parents=True, exist_ok=True)
     references = {name: reference(base, name) for name in JOBS}
     report: dict[str, Any] = {"machine": machine() | {"jax": jax.__version__}, "limit_seconds": LIMIT}
     report |= {"interruptions": {}, "kills": {}, "failures": []}
-    for name, job in JOBS.items():
+    for name, job in ((name, JOBS[name]) for name in arguments.jobs):
         tries = {"interruptions": job.interruptions, "compiling": job.compiling, "kills": job.kills}
         for kind, count in tries.items():
             chains = make_chains(base, name, kind, round(arguments.share * count), references[name])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
+from rlgen.libero.scenes import bundles
 from rlgen.libero.scenes.scene import load_scene_bundle
 
 # Loads a scene bundle and runs a chunk where the benchmark is not installed.
@@ -72,3 +73,12 @@ def test_what_is_no_bundle_of_this_version_is_refused(placeholder_scene, tmp_pat
     path.write_text(path.read_text()[:50])
     with pytest.raises(UserError, match="is not a scene bundle"):
         load_scene_bundle(tmp_path / "old")
+
+
+def test_a_builder_that_the_system_killed_is_not_taken_for_a_mistake_in_the_assets(
+    placeholder_assets, placeholder_scene, tmp_path, monkeypatch
+):
+    killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    monkeypatch.setattr(bundles, "start_child", lambda command, **options: subprocess.Popen(killed, **options))
+    with pytest.raises(UserError, match=r"killed by the system.*memory"):
+        bundles.build_scene_bundles([placeholder_scene.task], placeholder_assets, tmp_path)
