@@ -75,9 +75,7 @@ def _hidden(file: Path, root: Path) -> bool:
 
 
 def _of_hdf5(path: Path) -> EpisodeFile:
-    _, first = next(iterate_demos(path, only=("demo_0",)), (None, None))
-    if first is None:
-        raise UserError(f"{path}: no episode demo_0 in it; record it again")
+    _, first = next(iterate_demos(path))
     policy: dict[str, Any] = {"actor": first.source, "file": path.name, "sha256": file_sha256(path)}
     record = path.with_suffix(".json")
     if record.is_file():

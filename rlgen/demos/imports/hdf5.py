@@ -17,12 +17,13 @@ from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.demos.imports.manifest import ImportResult
 from rlgen.demos.imports.options import ImportOptions, SceneLoader
 from rlgen.demos.imports.replay import ReplayOutcome, check_state_size, replay_episodes
-from rlgen.demos.imports.sources import Source, find_demo_task
+from rlgen.demos.imports.sources import Source
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import fixture_offset
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.scenes.scene import Scene
+from rlgen.libero.tasks.suites import find_demo_task
 
 WHOLE_FILE = "file"  # stands for the whole file among bad episodes
 FIXTURE_TOLERANCE = 0.001  # offset of a fixture from which a failure mentions it, metres

@@ -17,10 +17,10 @@ from rlgen.demos.imports.manifest import ImportManifest, ImportResult, totals
 from rlgen.demos.imports.options import ImportOptions, SceneLoader
 from rlgen.demos.imports.replay import check_state_size
 from rlgen.demos.imports.rlds import episodes_by_task, import_rlds_task
-from rlgen.demos.imports.sources import Source, find_demo_task, find_sources
+from rlgen.demos.imports.sources import Source, find_sources
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.tasks.suites import Task
+from rlgen.libero.tasks.suites import Task, find_demo_task
 
 
 def import_demonstrations(

@@ -19,13 +19,13 @@ from rlgen.data.images import rotate_180
 from rlgen.demos.imports.hdf5 import write_successes
 from rlgen.demos.imports.manifest import ImportResult
 from rlgen.demos.imports.options import ImportOptions, SceneLoader
-from rlgen.demos.imports.sources import Source, find_demo_task
+from rlgen.demos.imports.sources import Source
 from rlgen.libero.envs.environment import DivergedError
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.tasks.suites import Task, all_tasks
+from rlgen.libero.tasks.suites import Task, all_tasks, find_demo_task
 
 # `file_path` of an episode that this project exported.
 _EXPORTED = re.compile(r"(?P<task>[^/]+/[^/]+)/(?P<source>[^/]+)/(?P<split>train|heldout)-(?P<index>\d+)-(?P<seed>\d+)")

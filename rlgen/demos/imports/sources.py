@@ -1,14 +1,12 @@
-"""Sources of an import at a path, and the task that a file of demonstrations is of."""
+"""Sources of an import at a path."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from rlgen.core.errors import UserError
-from rlgen.libero.tasks.suites import Task, all_tasks
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
-_DEMO_ENDING = "_demo"
 
 
 @dataclass(frozen=True)
@@ -55,25 +53,3 @@ def find_sources(path: Path) -> list[Source]:
 
 def _is_rlds(folder: Path) -> bool:
     return (folder / "dataset_info.json").is_file()
-
-
-def find_demo_task(recorded: str, path: PurePosixPath | Path) -> Task | None:
-    """Returns the task of a file of demonstrations, or None.
-
-    Human demonstrations record paths of the machine that they were made on, some with the name of another suite. The
-    task is looked up by the recorded id, then by the suite and name of the file, then by either name alone.
-
-    Args:
-      recorded: `<suite>/<name>` as the file has it, perhaps empty.
-      path: of the file.
-    """
-    own = path.stem.removesuffix(_DEMO_ENDING)
-    by_id = {task.id: task for task in all_tasks()}
-    for task_id in (recorded, f"{path.parent.name}/{own}"):
-        if task_id in by_id:
-            return by_id[task_id]
-    for name in (recorded.rpartition("/")[2], own):
-        named = [task for task in all_tasks() if task.name == name]
-        if len(named) == 1:
-            return named[0]
-    return None

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rlgen.core.errors import UserError
 
@@ -114,6 +114,29 @@ def find_tasks(text: str) -> list[Task]:
     if query == "all":
         return list(all_tasks())
     return [task for task in all_tasks() if task.suite == query] or [find_task(text)]
+
+
+def find_demo_task(recorded: str, path: PurePosixPath | Path) -> Task | None:
+    """Returns the task of a file of demonstrations, or None.
+
+    Human demonstrations record paths of the machine that they were made on, some with the name of another suite. The
+    task is looked up by the recorded id, then by the suite and name of the file, then by either name alone.
+
+    Args:
+      recorded: `<suite>/<name>` as the file has it, perhaps empty.
+      path: of the file; its folder is named by the suite, perhaps with an ending such as `_no_noops`.
+    """
+    own = path.stem.removesuffix("_demo")
+    by_id = {task.id: task for task in all_tasks()}
+    suites = [suite for suite in HORIZONS if re.fullmatch(rf"{suite}(_\D.*)?", path.parent.name)]
+    for task_id in (recorded, *(f"{suite}/{own}" for suite in suites)):
+        if task_id in by_id:
+            return by_id[task_id]
+    for name in (recorded.rpartition("/")[2], own):
+        named = [task for task in all_tasks() if task.name == name]
+        if len(named) == 1:
+            return named[0]
+    return None
 
 
 def _nearest(name: str, tasks: tuple[Task, ...], count: int = 3) -> list[Task]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import h5py
@@ -26,8 +27,9 @@ from rlgen.data.formats.hdf5.layout import (
     named_damage,
     opened,
 )
+from rlgen.libero.tasks.suites import find_demo_task
 
-MAX_DEMOS = 100_000  # a damaged count may be anything
+MAX_MISSING = 1000  # demonstrations that are named as missing; a damaged count may be anything
 OnBad = Callable[[str, UserError], None]
 _SCENE_PREFIX = re.compile(r"^[A-Z_]*SCENE\d+_")
 
@@ -37,8 +39,9 @@ def read_demos(path: Path, *, clip: bool = False, only: Container[str] | None = 
 
     In a file that this project did not write, the source is `human`, the seed and the initial index are -1,
     the split is `train`, and the state after the last action, which was not recorded, is all NaN. Without
-    `rewards` the episode counts as a failure. Episodes of robosuite's own files (without `bddl_file_name`) have the
-    task `robosuite/<env>`. States have no columns in episodes made from a dataset without physics.
+    `rewards` the episode counts as a failure. Files that do not say their task have that of their name and folder;
+    episodes of robosuite's and robomimic's files have the task `robosuite/<env>`. States have no columns in episodes
+    made from a dataset without physics.
 
     Args:
       path: the HDF5 file.
@@ -228,17 +231,37 @@ def _read_robot(group: h5py.Group, path: Path) -> RobotState:
 
 
 def _task(data: h5py.Group, path: Path) -> tuple[str, str]:
-    """Returns task and prompt: as this project stored them, otherwise from the name of the BDDL file."""
+    """Returns task and prompt.
+
+    They are what this project stored, or follow from the name of the BDDL file, of robosuite's environment, or of the
+    file itself: regenerated files have no attributes.
+    """
     if "rlgen_task" in data.attrs:
         return str(data.attrs["rlgen_task"]), attribute(data, "rlgen_prompt", path)
-    if "bddl_file_name" in data.attrs:
-        bddl = PurePosixPath(str(data.attrs["bddl_file_name"]))
+    environment = _environment(data)
+    written = data.attrs.get("bddl_file_name", environment.get("bddl_file"))
+    if written is not None:
+        bddl = PurePosixPath(str(written))
         return f"{bddl.parent.name or path.parent.name}/{bddl.stem}", prompt_from_name(bddl.stem)
     if "env" in data.attrs:
         return f"robosuite/{data.attrs['env']}", ""
+    named = find_demo_task("", path.absolute())
+    if named is not None:
+        return named.id, named.prompt
+    if environment.get("env_name"):
+        return f"robosuite/{environment['env_name']}", ""
     raise UserError(
-        f"{path}: data has no attribute 'bddl_file_name'; expected a LIBERO or robosuite demonstration file"
+        f"{path}: nothing in it says its task, and its name is none of LIBERO's; name it <suite>/<task>_demo.hdf5"
     )
+
+
+def _environment(data: h5py.Group) -> dict[str, str]:
+    """Returns the texts in `env_args`, which is all that robomimic's processed files say of their task."""
+    try:
+        stored = json.loads(data.attrs.get("env_args", "{}"))
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return {key: text for key, text in stored.items() if isinstance(text, str)} if isinstance(stored, dict) else {}
 
 
 def _demo_names(data: h5py.Group, path: Path) -> list[str]:
@@ -251,14 +274,14 @@ def _demo_names(data: h5py.Group, path: Path) -> list[str]:
 def _expected_names(data: h5py.Group, present: set[str]) -> list[str]:
     """Returns the names of the demonstrations that the file has or should have.
 
-    That is up to its own count or its highest number, and whatever looks like a demonstration under another name.
+    Numbers have holes where failures were taken out: only the file's own count says that one is missing. Whatever looks
+    like a demonstration under another name is one as well.
     """
     declared = int(data.attrs.get("num_demos", 0))
-    first = 0 if "demo_0" in present or declared else 1
-    last = declared or 1 + max(map(_demo_number, present))
-    numbered = present | {f"demo_{index}" for index in range(first, min(last, MAX_DEMOS))}
+    absent = (name for name in map("demo_{}".format, range(declared)) if name not in present)
+    missing = set(islice(absent, min(max(0, declared - len(present)), MAX_MISSING)))
     renamed = [name for name in data if name not in present and "actions" in (data.get(name) or ())]
-    return sorted(numbered, key=_demo_number) + renamed
+    return sorted(present | missing, key=_demo_number) + renamed
 
 
 def _demo_number(name: str) -> int:
@@ -267,6 +290,7 @@ def _demo_number(name: str) -> int:
 
 def _demo(data: h5py.Group, name: str, present: set[str], path: Path) -> h5py.Group:
     if name not in present:
-        reason = "not a demonstration's name" if name in data else "missing, though the file should have it"
+        count = f"missing, num_demos says {data.attrs.get('num_demos')} and there are {len(present)}"
+        reason = "not a demonstration's name" if name in data else count
         raise UserError(f"{path}: /data/{name}: {reason}; fetch the file again")
     return child(data, name, path)
