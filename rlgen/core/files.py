@@ -68,6 +68,11 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def expanded(path: str | Path) -> Path:
+    """Returns a path with `~` replaced by the home folder; where there is no home it stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 # Limits of a JSON file, in bytes, and in objects and lists: parsed, these take up to 30 times as many bytes.
 LARGEST_JSON = 64_000_000
 MOST_CONTAINERS = 2_000_000

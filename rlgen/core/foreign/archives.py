@@ -95,6 +95,25 @@ def read_arrays(path: Path, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray
         return arrays
 
 
+def read_member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
+    """Reads a file of a zip archive that says before it is unpacked that it is not too large.
+
+    Args:
+      archive: the open archive.
+      name: of the file in it.
+      largest: bytes.
+
+    Raises:
+      UserError: the file is larger.
+    """
+    size = archive.getinfo(name).file_size
+    if size > largest:
+        raise UserError(f"{archive.filename}: {name} unpacks to {size} bytes, expected at most {largest}")
+    with archive.open(name) as file:
+        # Never more than was said: without a count all that is packed is unpacked at once.
+        return file.read(size)
+
+
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Reads shape and type from the beginning of an array in NumPy's format.
 

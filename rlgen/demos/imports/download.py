@@ -4,12 +4,13 @@ import itertools
 import json
 import os
 import re
+import shutil
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rlgen.core.errors import UserError
+from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import disk_errors, sync_folder
 from rlgen.core.ownership import only_writer
 from rlgen.data.shards import file_sha256
@@ -21,6 +22,9 @@ REVISION = "main"
 SUITES = tuple(HORIZONS)
 # Fetches of a file whose hash is wrong, each from its beginning.
 MAX_FETCHES = 2
+# Pages of a suite's list, and files in it. The hub sends a thousand entries a page, the largest suite has 90 files.
+MAX_PAGES, MAX_FILES = 50, 10_000
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def download(
     total = sum(file.size for file in files)
     log(f"{len(files)} files, {total / 1e9:.1f} GB, from {endpoint}")
     with disk_errors(out), only_writer(out):
+        _check_room(out, files)
         return [_fetch(client, endpoint, file, out, log) for file in files]
 
 
@@ -99,40 +104,64 @@ def list_files(client: HttpClient, endpoint: str, suite: str) -> list[HubFile]:
     Raises:
       UserError: the hub cannot be reached, or its answer cannot be used.
     """
-    url: str | None = f"{endpoint}/api/datasets/{DATASET}/tree/{REVISION}/{suite}?recursive=true"
-    entries: list = []
-    while url:
+    url = f"{endpoint}/api/datasets/{DATASET}/tree/{REVISION}/{suite}?recursive=true"
+    files: list[HubFile] = []
+    for _ in range(MAX_PAGES):
         response = client.get(url)
-        try:
-            entries += json.loads(response.body)
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{url}: not a list of files ({error}); try again later") from error
+        files += _listed_files(response.body, url, suite)
+        if len(files) > MAX_FILES:
+            break
         following = re.search(r'<([^>]+)>;\s*rel="next"', response.headers.get("Link", ""))
-        url = urllib.parse.urljoin(url, following[1]) if following else None
-        if url and not url.startswith(f"{endpoint}/"):
+        if following is None:
+            if not files:
+                raise UserError(f"{endpoint}: {DATASET} has no HDF5 file in {suite}; try again later")
+            return files
+        url = urllib.parse.urljoin(url, following[1])
+        if not url.startswith(f"{endpoint}/"):
             raise UserError(f"{endpoint}: its list of {suite} continues at {url}; try again later")
-    try:
-        files = [_hub_file(entry, suite) for entry in entries if str(entry["path"]).endswith(".hdf5")]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{endpoint}: the list of {suite} lacks {error}; try again later") from error
-    if not files:
-        raise UserError(f"{endpoint}: {DATASET} has no HDF5 file in {suite}; try again later")
-    return files
+    raise UserError(f"{endpoint}: its list of {suite} does not end after {len(files)} files; check the address")
 
 
 def _file_url(endpoint: str, file: HubFile) -> str:
     return f"{endpoint}/datasets/{DATASET}/resolve/{REVISION}/{urllib.parse.quote(str(file.name))}"
 
 
+def _listed_files(body: bytes, url: str, suite: str) -> list[HubFile]:
+    """Returns the HDF5 files on a page of the hub's list."""
+    try:
+        entries = json.loads(body)
+        if not isinstance(entries, list):
+            raise ValueError(f"{type(entries).__name__} instead of a list")
+        return [_hub_file(entry, suite) for entry in entries if str(entry["path"]).endswith(".hdf5")]
+    except UserError:
+        raise
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{url}: not a list of files ({first_line(error)}); try again later") from error
+    except KeyError as error:
+        raise UserError(f"{url}: an entry of the list lacks {error}; try again later") from error
+
+
 def _hub_file(entry: dict, suite: str) -> HubFile:
     """Returns the file of an entry of the hub's list; refuses names outside the suite's folder."""
     name = PurePosixPath(str(entry["path"]))
-    if name.parts[0] != suite or ".." in name.parts or name.is_absolute():
-        raise UserError(f"the hub lists {str(name)!r} in {suite}, which is not a file of that suite; try again later")
-    sha256 = str(entry["lfs"]["oid"])
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise ValueError(f"a SHA-256 of {name}")
-    return HubFile(name, int(entry["lfs"]["size"]), sha256)
+    if name.parts[0] != suite or not all(map(_FILE_NAME.fullmatch, name.parts)):
+        raise UserError(
+            f"the hub lists {str(name)!r:.80} in {suite}, which is not a file of that suite; try again later"
+        )
+    sha256, size = entry["lfs"]["oid"], entry["lfs"]["size"]
+    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise UserError(f"the hub lists {name} with the SHA-256 {sha256!r:.80}; try again later")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise UserError(f"the hub lists {name} with the size {size!r:.80}, expected bytes; try again later")
+    return HubFile(name, size, sha256)
+
+
+def _check_room(out: Path, files: list[HubFile]) -> None:
+    """Raises `UserError` where the disk has no room for what is not there yet."""
+    needed = sum(file.size for file in files if not (out / file.name).is_file())
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise UserError(f"{out}: {needed / 1e9:.1f} GB to fetch, {free / 1e9:.1f} GB free; free some space")
 
 
 def _fetch(client: HttpClient, endpoint: str, file: HubFile, out: Path, log: Callable[[str], None]) -> Path:

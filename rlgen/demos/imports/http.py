@@ -13,6 +13,10 @@ from pathlib import Path
 from rlgen.core.errors import UserError
 
 _BLOCK = 1 << 20
+# Bytes of a response that is read as a whole; a page of the hub's list has some hundred thousand.
+LARGEST_RESPONSE = 16 << 20
+# Times the timeout in which such a response must have come.
+_PATIENCE = 4
 # Statuses from 400 to 499 that another try may change: request timeout, too many requests.
 _RETRY_STATUSES = (408, 429)
 
@@ -47,12 +51,12 @@ class HttpClient:
         """Returns a small response as a whole.
 
         Raises:
-          UserError: the server refuses, or cannot be reached.
+          UserError: the server refuses, cannot be reached, or sends more than `LARGEST_RESPONSE`.
         """
         for trial in range(self.tries):
             try:
                 with _open(url, self.timeout) as response:
-                    return Response(_read(response), response.headers)
+                    return Response(self._read_small(response), response.headers)
             except _LostConnectionError as error:
                 self._wait(url, error, trial)
         raise AssertionError("unreachable: the last try raises")
@@ -79,6 +83,18 @@ class HttpClient:
                 failures = 0 if _size(part) > have else failures
                 self._wait(url, error, failures)
                 failures += 1
+
+    def _read_small(self, response: http.client.HTTPResponse) -> bytes:
+        body, deadline = bytearray(), time.monotonic() + _PATIENCE * self.timeout
+        while block := _read(response, _BLOCK, partial=True):
+            body += block
+            if len(body) > LARGEST_RESPONSE:
+                raise UserError(f"{response.url}: sends more than {LARGEST_RESPONSE} bytes; check the address")
+            if time.monotonic() > deadline:
+                raise _LostConnectionError(f"not complete after {_PATIENCE * self.timeout:g} s")
+        if response.length:
+            raise _LostConnectionError("the response ended early")
+        return bytes(body)
 
     def _append(self, url: str, part: Path, have: int, size: int) -> None:
         with _open(url, self.timeout, start=have) as response:
@@ -111,9 +127,10 @@ def _open(url: str, timeout: float, *, start: int = 0) -> Iterator[http.client.H
         yield response
 
 
-def _read(response: http.client.HTTPResponse, count: int | None = None) -> bytes:
+def _read(response: http.client.HTTPResponse, count: int, *, partial: bool = False) -> bytes:
+    """Reads up to `count` bytes; `partial` returns as soon as there are some."""
     with _network_errors(response.url):
-        return response.read(count)
+        return response.read1(count) if partial else response.read(count)
 
 
 @contextmanager

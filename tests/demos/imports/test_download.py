@@ -1,5 +1,6 @@
 """Downloads from a hub on this machine: complete, resumed, and never with another hash than the hub lists."""
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -10,8 +11,8 @@ import pytest
 
 from rlgen.cli.main import main
 from rlgen.core.errors import UserError
-from rlgen.demos.imports.download import DATASET, download, list_files
-from rlgen.demos.imports.http import HttpClient
+from rlgen.demos.imports.download import DATASET, MAX_PAGES, download, list_files
+from rlgen.demos.imports.http import LARGEST_RESPONSE, HttpClient
 
 SUITE = "libero_object"
 PATIENT = HttpClient(timeout=5.0, tries=3, pause=0.01)
@@ -26,6 +27,8 @@ class Hub:
       breaks_after: bytes after which each response with a file breaks off; None for never.
       ranges: whether it supports ranges.
       status: of every response, if not 200.
+      page: body of every page of the list, in place of the files'.
+      endless: whether every page is followed by another.
       requests: the path and the range of every request for a file.
     """
 
@@ -37,6 +40,9 @@ class Hub:
         self.breaks_after: int | None = None
         self.ranges = True
         self.status = 200
+        self.page: bytes | None = None
+        self.endless = False
+        self.pages = 0
         self.requests: list[tuple[str, str | None]] = []
         self.address = ""
 
@@ -61,6 +67,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _list(self):
         """Sends one entry per page, as a hub may."""
+        self.hub.pages += 1
+        if self.hub.page is not None:
+            self._send_page(self.hub.page, f"{self.hub.address}{self.path}" if self.hub.endless else None)
+            return
         names = sorted(name for name in self.hub.files if name.startswith(SUITE))
         page = int(self.path.partition("page=")[2] or 0)
         name = names[page]
@@ -68,13 +78,17 @@ class Handler(BaseHTTPRequestHandler):
         sha256 = self.hub.listed.get(name, hashlib.sha256(data).hexdigest())
         entry = {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
         body = json.dumps([entry | {"lfs": {"oid": sha256, "size": len(data), "pointerSize": 1}}]).encode()
+        following = f"{self.hub.address}{self.path.partition('?')[0]}?page={page + 1}"
+        self._send_page(body, following if page + 1 < len(names) else None)
+
+    def _send_page(self, body, following):
         self.send_response(200)
-        if page + 1 < len(names):
-            following = f"{self.hub.address}{self.path.partition('?')[0]}?page={page + 1}"
+        if following is not None:
             self.send_header("Link", f'<{following}>; rel="next"')
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
 
     def _file(self, name):
         wanted = self.headers.get("Range")
@@ -187,10 +201,72 @@ def test_a_server_that_refuses(hub, tmp_path, status, message):
         download(SUITE, tmp_path, hub.address, client=PATIENT)
 
 
-def test_names_that_lead_out_of_the_folder_are_refused(hub):
-    hub.files[f"{SUITE}/../../elsewhere_demo.hdf5"] = b"x"
-    with pytest.raises(UserError, match="not a file of that suite"):
+@pytest.mark.parametrize("entry", [[], [{"path": f"{SUITE}/README.md"}]], ids=["empty", "other files"])
+def test_a_list_that_never_ends_is_left_after_some_pages(hub, entry):
+    hub.page, hub.endless = json.dumps(entry).encode(), True
+    with pytest.raises(UserError, match=r"its list of libero_object does not end"):
         list_files(PATIENT, hub.address, SUITE)
+    assert hub.pages == MAX_PAGES
+
+
+def test_a_list_of_endless_files_is_left_after_some(hub):
+    entry = {"path": f"{SUITE}/a_demo.hdf5", "lfs": {"oid": "0" * 64, "size": 1}}
+    hub.page, hub.endless = json.dumps([entry] * 6_000).encode(), True
+    with pytest.raises(UserError, match="does not end after 12000 files"):
+        list_files(PATIENT, hub.address, SUITE)
+
+
+def listed(**changes) -> bytes:
+    entry = {"path": f"{SUITE}/a_demo.hdf5", "lfs": {"oid": "0" * 64, "size": 300}}
+    return json.dumps([{**entry, **changes}]).encode()
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (b"[" * 100_000, "not a list of files"),
+        (b'{"error": "x"}', "not a list of files"),
+        (b"null", "not a list of files"),
+        (b"[5]", "not a list of files"),
+        (b"\xff\xfe", "not a list of files"),
+        (b'[{"size": 5}]', "lacks 'path'"),
+        (listed(lfs={"size": 5}), "lacks 'oid'"),
+        (listed(lfs=None), "not a list of files"),
+        *[(listed(lfs={"oid": "0" * 64, "size": size}), "expected bytes") for size in (-1, 0, 1e400, "5", None, True)],
+        *[(listed(lfs={"oid": oid, "size": 5}), "with the SHA-256") for oid in ("x", 5, "0" * 63, None)],
+        *[
+            (listed(path=name), "not a file of that suite")
+            for name in (
+                f"{SUITE}/../../elsewhere_demo.hdf5",
+                f"{SUITE}/a\0b_demo.hdf5",
+                f"{SUITE}/a\nb_demo.hdf5",
+                f"/{SUITE}/a_demo.hdf5",
+                f"{SUITE}/.ssh/a_demo.hdf5",
+                "libero_goal/a_demo.hdf5",
+                "a_demo.hdf5",
+            )
+        ],
+    ],
+)
+def test_a_page_that_is_no_list_of_files_is_refused_in_one_line(hub, tmp_path, page, message):
+    hub.page = page
+    with pytest.raises(UserError, match=message) as caught:
+        download(SUITE, tmp_path / "out", hub.address, client=PATIENT)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_that_is_too_large_is_not_read_to_its_end(hub):
+    hub.page = b" " * (LARGEST_RESPONSE + 2)
+    with pytest.raises(UserError, match="sends more than 16777216 bytes"):
+        list_files(PATIENT, hub.address, SUITE)
+
+
+def test_a_disk_without_room_is_named_before_anything_is_fetched(hub, tmp_path):
+    hub.page = listed(lfs={"oid": "0" * 64, "size": 10**16})
+    with pytest.raises(UserError, match=r"10000000\.0 GB to fetch, .* GB free; free some space"):
+        download(SUITE, tmp_path, hub.address, client=PATIENT)
+    assert not hub.requests
 
 
 def test_no_network_is_one_line(tmp_path, capsys, monkeypatch):
