@@ -18,16 +18,16 @@ from rlgen.cli.common import (
     cores,
     log,
     parse,
-    require_positive,
 )
 from rlgen.cli.vla import ModelOptions
+from rlgen.configs.ranges import Chunk, Count, Environments, Natural, Pixels, Seconds, Seed, Settings, Workers
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
 from rlgen.core.process import cache_folder, prepare_process
 
 
 @dataclass(frozen=True)
-class EvalArguments:
+class EvalArguments(Settings):
     """Options of `rlgen eval`."""
 
     tasks: tyro.conf.Positional[tuple[str, ...]]
@@ -38,34 +38,35 @@ class EvalArguments:
     """host:port of a policy server, ours or openpi's, instead."""
     out: Path = Path("runs/evaluation")
     """Folder; an interrupted evaluation resumes with the same command."""
-    episodes: int = 50
+    episodes: Count = 50
     """Episodes of each task, from its stored initial states in order."""
-    replan: int = 5
+    replan: Chunk = 5
     """Actions that are executed before the policy is asked again."""
-    image_size: int = 256
+    image_size: Pixels = 256
     """Height and width of the rendered images, pixels."""
     renderer: Renderer = "fast"
     """fast needs no GL library; benchmark renders the official pixels."""
     physics: Physics = "exact"
     """exact equals the benchmark's environment."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the noise."""
-    environments: int = 25
+    environments: Environments = 25
     """Environments that are stepped together."""
-    connections: int = 8
+    connections: Workers = 8
     """Connections to a server."""
-    server_patience: float = 30.0
+    server_patience: Seconds = 30.0
     """Seconds to wait until a server that is starting, or busy, greets."""
-    server_timeout: float = 300.0
+    server_timeout: Seconds = 300.0
     """Seconds to wait for an answer of a server; its first one may need minutes."""
-    videos: int = 3
+    videos: Natural = 3
     """Failures of each task that are kept as GIFs."""
-    workers: int = field(default_factory=cores)
+    workers: Workers = field(default_factory=cores)
     """Threads that step environments and render images."""
     objects: AssetGroup = field(default_factory=AssetOptions)
     model: Annotated[ModelOptions, Inline] = field(default_factory=ModelOptions)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.policy is not None and self.server is not None:
             raise UserError("--policy and --server: give one of them")
 
@@ -80,7 +81,6 @@ def evaluate(argv: Sequence[str]) -> None:
         raise UserError("no task: name one or more, such as libero_goal/7, a suite, or all")
     if arguments.policy is None and arguments.server is None:
         raise UserError("no policy: give --policy MODEL or --server HOST:PORT")
-    require_positive(environments=arguments.environments, connections=arguments.connections, workers=arguments.workers)
     prepare_process()
     from rlgen.evaluation.backends import InProcessBackend, ServerBackend
     from rlgen.evaluation.evaluate import evaluate as run_evaluation
@@ -102,7 +102,11 @@ def evaluate(argv: Sequence[str]) -> None:
         limits = {"patience_s": arguments.server_patience, "timeout_s": arguments.server_timeout}
         backend = ServerBackend(arguments.server, arguments.connections, **limits)
     else:
-        backend = InProcessBackend(arguments.model.open(arguments.policy, buckets=False), str(arguments.policy))
+        policy = arguments.model.open(arguments.policy, buckets=False)
+        cut = policy.pipeline.describe_cut(task.prompt for task in tasks)
+        if cut is not None:
+            log(cut)
+        backend = InProcessBackend(policy, str(arguments.policy))
     with only_writer(arguments.out):
         report = run_evaluation(
             backend,

@@ -208,6 +208,11 @@ class Mixture:
     def __len__(self) -> int:
         return sum(len(subset) for subset in self.subsets)
 
+    @property
+    def prompts(self) -> list[str]:
+        """Returns the different instructions of the datasets."""
+        return list(dict.fromkeys(prompt for subset in self.subsets for prompt in subset.frames.table.prompts))
+
     def select(self, batch: int, seed: int, step: int) -> list[tuple[int, int]]:
         """Selects the frames of a step.
 

@@ -1,9 +1,12 @@
 import io
 
+import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.vla.data.tokens import BOS, NEWLINE, hashed_words, sentencepiece, tokenize
+from rlgen.libero.tasks.suites import all_tasks
+from rlgen.vla.data.tokens import BOS, NEWLINE, describe_cut, hashed_words, sentencepiece, tokenize
+from rlgen.vla.model.presets import preset
 
 
 def test_hashed_words_distinguish_instructions_and_stay_the_same():
@@ -20,6 +23,17 @@ def test_hashed_words_distinguish_instructions_and_stay_the_same():
 def test_a_vocabulary_without_room_for_words_is_refused():
     with pytest.raises(ValueError, match="vocabulary 3"):
         hashed_words(3)
+
+
+def test_prompts_that_are_cut_are_counted():
+    prompts, encode, model = sorted({task.prompt for task in all_tasks()}), hashed_words(2048), preset("small")
+    line = describe_cut(prompts, encode, model.prompt_length)
+    # The beginning and the end are a token each.
+    assert sum(len(prompt.split()) + 2 > 16 for prompt in prompts) == 14
+    assert line.startswith("14 of 112 instructions are longer than the 16 tokens") and "\n" not in line
+    assert describe_cut([p for p in prompts if len(p.split()) <= 14], encode, model.prompt_length) is None
+    with_state = describe_cut(["open the drawer"], encode, 11, np.zeros(8))
+    assert with_state is not None and describe_cut(["open the drawer"], encode, 20, np.zeros(8)) is None
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,6 @@ def make_pipeline(config: VlaConfig, spec: InputSpec, stats: NormStats, encode: 
     Raises:
       UserError: the file of the tokenizer cannot be read.
     """
-    encode = encode or make_encoder(spec, config)
     delta = [DeltaActions(LIBERO_DELTA)] if spec.delta else []
     return Pipeline(
         (
@@ -74,10 +73,24 @@ def make_pipeline(config: VlaConfig, spec: InputSpec, stats: NormStats, encode: 
             *delta,
             Normalize(stats, spec.normalization, config.state_limit),
             Resize(config.image_size),
-            Tokenize(encode, config.prompt_length, config.state_in_prompt),
+            make_tokenizer(spec, config, encode),
             Pad(config.action_size, len(np.asarray(stats.state.mean))),
         )
     )
+
+
+def make_tokenizer(spec: InputSpec, config: VlaConfig, encode: Encode | None = None) -> Tokenize:
+    """Makes the transform of prompts.
+
+    Args:
+      spec: transforms of a model.
+      config: the model.
+      encode: the tokenizer; by default the one that `spec` names.
+
+    Raises:
+      UserError: the file of the tokenizer cannot be read.
+    """
+    return Tokenize(encode or make_encoder(spec, config), config.prompt_length, config.state_in_prompt)
 
 
 def make_encoder(spec: InputSpec, config: VlaConfig) -> Encode:

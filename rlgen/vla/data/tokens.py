@@ -1,13 +1,14 @@
 """Tokenizers, and the prompts of pi0 and pi0.5 as token ids."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlgen.core.errors import UserError
+from rlgen.core.files import expanded
 
 Encode = Callable[[str, bool], list[int]]
 """(text, whether to put BOS first) -> ids."""
@@ -48,7 +49,7 @@ def sentencepiece(path: Path, vocabulary: int) -> Encode:
     from sentencepiece import SentencePieceProcessor
 
     try:
-        model = SentencePieceProcessor(model_proto=Path(path).expanduser().read_bytes())
+        model = SentencePieceProcessor(model_proto=expanded(path).read_bytes())
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path}: not a readable SentencePiece model; pass paligemma_tokenizer.model") from error
     if model.vocab_size() > vocabulary:
@@ -88,6 +89,29 @@ def prompt_ids(prompt: str, encode: Encode, state: Float[np.ndarray, " S"] | Non
         return encode(clean(prompt), True) + encode("\n", False)
     bins = " ".join(map(str, state_bins(state)))
     return encode(f"Task: {clean(prompt)}, State: {bins};\nAction: ", True)
+
+
+def describe_cut(
+    prompts: Iterable[str], encode: Encode, length: int, state: Float[np.ndarray, " S"] | None = None
+) -> str | None:
+    """Returns a line about the prompts of which a model reads only the beginning, or None where it reads all.
+
+    Args:
+      prompts: instructions.
+      encode: the tokenizer.
+      length: tokens that the model reads.
+      state: any normalized one, where the prompt contains it.
+    """
+    distinct = list(dict.fromkeys(prompts))
+    counts = {prompt: len(prompt_ids(prompt, encode, state)) for prompt in distinct}
+    longest = max(counts, key=lambda prompt: counts[prompt], default="")
+    cut = sum(count > length for count in counts.values())
+    if not cut:
+        return None
+    return (
+        f"{cut} of {len(distinct)} instructions are longer than the {length} tokens that the model reads, and what is "
+        f"behind is cut; the longest has {counts[longest]}: {longest!r}"
+    )
 
 
 def clean(prompt: str) -> str:

@@ -6,17 +6,18 @@ turns it into what the model reads, `outputs` turns the model's actions into the
 the transforms of a model together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from rlgen.core.errors import UserError
+from rlgen.core.types import ROBOT_STATE_SIZE
 from rlgen.data.resize import resize_with_pad
 from rlgen.vla.data.inputs import as_image, as_prompt, as_vector
 from rlgen.vla.data.normalize import NormStats, add_state, normalize, pad_last, subtract_state, unnormalize
-from rlgen.vla.data.tokens import Encode, tokenize
+from rlgen.vla.data.tokens import Encode, describe_cut, tokenize
 from rlgen.vla.model.config import NormalizationKind
 
 Sample = dict[str, Any]
@@ -163,6 +164,11 @@ class Tokenize:
         """Changes nothing."""
         return sample
 
+    def describe_cut(self, prompts: Iterable[str]) -> str | None:
+        """Returns a line about the prompts that are cut, or None, as `tokens.describe_cut`."""
+        state = np.zeros(ROBOT_STATE_SIZE) if self.with_state else None
+        return describe_cut(prompts, self.encode, self.length, state)
+
 
 @dataclass(frozen=True)
 class Pad:
@@ -199,6 +205,11 @@ class Pipeline:
         for transform in reversed(self.transforms):
             sample = transform.outputs(sample)
         return sample
+
+    def describe_cut(self, prompts: Iterable[str]) -> str | None:
+        """Returns a line about the prompts that are cut, or None, as `tokens.describe_cut`."""
+        tokenizers = [transform for transform in self.transforms if isinstance(transform, Tokenize)]
+        return tokenizers[0].describe_cut(prompts) if tokenizers else None
 
     @property
     def names(self) -> list[str]:

@@ -14,7 +14,14 @@ from rlgen.core.ownership import only_writer
 from rlgen.data.frames import open_frames
 from rlgen.data.loader import Mixture, hold_out
 from rlgen.training.sharding import make_mesh
-from rlgen.vla.data.spec import HASHED_WORDS, InputSpec, check_dataset, default_normalization, read_action_semantics
+from rlgen.vla.data.spec import (
+    HASHED_WORDS,
+    InputSpec,
+    check_dataset,
+    default_normalization,
+    make_tokenizer,
+    read_action_semantics,
+)
 from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.training.config import FineTune
@@ -44,6 +51,9 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
     mesh = make_mesh(config.fsdp)
     log_memory_plan(config, model, mesh.size, log)
     kept, held_out, hashes = read_data(config, model, spec)
+    cut = make_tokenizer(spec, model).describe_cut(kept.prompts)
+    if cut is not None:
+        log(cut)
     if config.dry_run:
         return None
     out = Path(config.out)
