@@ -19,6 +19,7 @@ ROOT = TESTS.parent
 KEPT = ROOT / ".pytest_cache"
 # Before jax is imported, here and in the processes that tests start: what one of them compiled the others load.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(KEPT / "jax"))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(KEPT / "numba"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # Nor does every process that a test starts compile all its Python sources: that takes longer than importing them.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

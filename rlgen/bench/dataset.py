@@ -58,7 +58,7 @@ class Process:
           folder: of its datasets; its log lies beside them.
           setup: as `SETUP`.
         """
-        command = [sys.executable, "-m", "rlgen.bench.dataset_side", name, str(folder), json.dumps(setup)]
+        command = [sys.executable, "-P", "-m", "rlgen.bench.dataset_side", name, str(folder), json.dumps(setup)]
         log = open(folder / f"{name}.log", "w")  # noqa: SIM115 - lives as long as the process
         self._log = folder / f"{name}.log"
         pipe = subprocess.PIPE

@@ -1,4 +1,4 @@
-"""This process and its workers.
+"""This process and its workers, and the cache that they share.
 
 `prepare_process` sets what must be set before jax is imported: the folder of compiled programs, and the level of
 libraries' messages.
@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,19 +20,65 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from rlgen.core.errors import UserError
+from rlgen.core.errors import UserError, first_line
+from rlgen.core.files import expanded
+
+CACHE_VARIABLE = "RLGEN_CACHE"
 
 
 def cache_folder() -> Path:
-    """Returns the folder of scenes, placeholder assets and compiled programs: `RLGEN_CACHE`, or `~/.cache/rlgen`."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("RLGEN_CACHE") or f"{home}/rlgen").expanduser()
+    """Returns the folder of scenes, placeholder assets and compiled programs: `RLGEN_CACHE`, or `~/.cache/rlgen`.
+
+    Raises:
+      UserError: the variable is not set, and this user has no home.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = expanded(os.environ.get(CACHE_VARIABLE) or f"{caches}/rlgen")
+    if str(folder).startswith("~"):
+        raise UserError(f"no home folder, so that there is no {folder}; set {CACHE_VARIABLE} to a folder for the cache")
+    return folder.absolute()
+
+
+@contextmanager
+def cache_errors(folder: Path) -> Iterator[None]:
+    """Turns an `OSError` raised while the cache is written into a `UserError` that names its folder and variable."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise UserError(
+            f"the cache {folder} cannot be written: {reason}; set {CACHE_VARIABLE} to a folder with room that can"
+        ) from error
+
+
+def name_compile_cache(variable: str, name: str) -> None:
+    """Sets the variable of a library that keeps what it compiles, unless the user did or the cache cannot be written.
+
+    Without it the library compiles anew in every process.
+
+    Args:
+      variable: such as `NUMBA_CACHE_DIR`.
+      name: of the library's folder in the cache.
+    """
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, UserError):
+        return
+    os.environ.setdefault(variable, str(folder / name))
+
+
+def name_numba_cache() -> None:
+    """Sets Numba's variable, as `name_compile_cache` does."""
+    name_compile_cache("NUMBA_CACHE_DIR", "numba")
 
 
 def prepare_process() -> None:
     """Sets the environment variables that libraries read when they are imported; those that the user set stay."""
+    name_numba_cache()
+    name_compile_cache("JAX_COMPILATION_CACHE_DIR", "jax")
     defaults = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "ABSL_MIN_LOG_LEVEL": "2",

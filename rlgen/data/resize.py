@@ -12,10 +12,11 @@ import functools
 from typing import Literal
 
 import cv2
-import numba
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
+
+from rlgen.core.compiled import compiled
 
 Kernel = Literal["linear", "lanczos3", "pillow"]
 _RADIUS = {"linear": 1, "lanczos3": 3}
@@ -110,7 +111,7 @@ def _lanczos3(distance: Float[np.ndarray, "new taps"]) -> Float[np.ndarray, "new
     return np.where(distance < 3, np.sinc(distance) * np.sinc(distance / 3), 0.0)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _blend_rows(source, first, weights, scale, offset, highest, out):
     """Computes each row of `out` as `offset + scale * sum of weights * neighboring rows of source`, in [0, highest]."""
     line = np.empty(source.shape[1], np.float32)
@@ -121,13 +122,13 @@ def _blend_rows(source, first, weights, scale, offset, highest, out):
         _clip(line, np.float32(highest), out[row])
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _add(line, weight, row):
     for index in range(len(line)):
         line[index] += weight * np.float32(row[index])
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _clip(line, highest, row):
     for index in range(len(line)):
         row[index] = np.int32(min(max(line[index], np.float32(0)), highest))

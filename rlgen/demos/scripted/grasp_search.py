@@ -5,7 +5,8 @@ can enclose.
 """
 
 import numpy as np
-from numba import njit
+
+from rlgen.core.compiled import compiled
 
 # The Panda's hand in the grip site's frame, metres: half the width of a finger, its thickness a centimetre above
 # the tip, distance of the tip beyond the site and of the palm before it, and the palm's half width and half length.
@@ -28,7 +29,7 @@ MIN_GRIPPABLE, CLEARANCE = 4, 0.006
 MIN_FACE, MAX_SLANT = 0.7, 0.009
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def search(height, target, tips, cell, opening, found, values):
     """Finds grasps that close along the first axis, level by level, column by column.
 
@@ -87,7 +88,7 @@ def search(height, target, tips, cell, opening, found, values):
     return count
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _any_grippable(height, target, tip):
     for i in range(height.shape[0]):
         for j in range(height.shape[1]):
@@ -96,7 +97,7 @@ def _any_grippable(height, target, tip):
     return False
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _mark_solid(height, tip, cell, solid, blocked):
     """Marks cells as high as the fingertips, and cells that the middle of a finger cannot enter because of them."""
     rows, columns = height.shape
@@ -113,7 +114,7 @@ def _mark_solid(height, tip, cell, solid, blocked):
             blocked[i, j] = blocked[i, j] or clear <= half
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _count_above(height, limit, counts):
     """Writes the summed-area table of the cells that are higher than a limit."""
     for i in range(height.shape[0]):
@@ -123,7 +124,7 @@ def _count_above(height, limit, counts):
             counts[i + 1, j + 1] = counts[i, j + 1] + row
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _mark_grippable(height, target, tip, column, grippable):
     """Marks rows where most of the five cells across the fingers are target, high enough for the pads."""
     rows, columns = height.shape
@@ -140,7 +141,7 @@ def _mark_grippable(height, target, tip, column, grippable):
     return anything
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _other_between(solid, target, start, end, column, cell):
     """Returns whether something other than the target would be between the fingers."""
     half = round(FINGER_HALF_WIDTH / cell)
@@ -151,7 +152,7 @@ def _other_between(solid, target, start, end, column, cell):
     return False
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _half_even(value):
     """Rounds to the nearest integer, halves to the even one."""
     below = int(np.floor(value))
@@ -160,7 +161,7 @@ def _half_even(value):
     return int(np.floor(value + 0.5))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _palm_collides(counts, row, column, cell):
     """Returns whether the palm would touch something."""
     half = (round(PALM_HALF_LENGTH / cell), round(PALM_HALF_WIDTH / cell))
@@ -169,7 +170,7 @@ def _palm_collides(counts, row, column, cell):
     return counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left] > 0
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _fingers_fit(blocked, column, middle, cell, opening):
     """Returns whether both open fingers have room; cells beyond the map count as free."""
     for side in (-1, 1):
@@ -182,7 +183,7 @@ def _fingers_fit(blocked, column, middle, cell, opening):
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _slant(solid, start, end, column, cell):
     """Returns the slant of the faces across a finger's width, metres; infinite where too little of a face exists."""
     half = round(STRIP / 2 / cell)
@@ -203,7 +204,7 @@ def _slant(solid, start, end, column, cell):
     return max(nearest[1] - nearest[0], furthest[1] - furthest[0]) * cell
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _depth(height, target, start, end, column, tip):
     """Returns the height of the run's top above the fingertips, metres.
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numba import njit, types
+from numba import types
 from numba.core.typing.templates import Signature
 
+from rlgen.core.compiled import compiled
 from rlgen.demos.scripted.geometry import Pose, SceneState, robot_bodies, set_body_pose
 from rlgen.libero.physics import kernel
 
@@ -17,7 +18,7 @@ _RAY = Signature(types.float64, (types.uintp,) * 5 + (types.int32, types.int32) 
 _mj_ray = types.ExternalFunction("mj_ray", _RAY)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def cast_grid(model, data, corner, first, second, along, distance, geom):
     """Casts `distance.shape` rays; `rlgen.libero.physics.kernel.link_mujoco` must have been called.
 

@@ -6,9 +6,9 @@ from itertools import islice
 import mujoco
 import numpy as np
 from jaxtyping import Float
-from numba import njit
 from scipy.spatial.transform import Rotation
 
+from rlgen.core.compiled import compiled
 from rlgen.demos.scripted.geometry import Pose, SceneState, set_body_pose
 from rlgen.demos.scripted.height_maps import HeightMapper, downward_frame, turned_map
 from rlgen.libero.physics import kernel, kernel_arrays
@@ -116,7 +116,7 @@ def _offsets(half: np.ndarray, count: int = 3) -> list[np.ndarray]:
     return [np.array([x, y]) for x in steps * half[0] for y in steps * half[1]]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def rest(floor, lower, row, column):
     """Returns the height of an object's origin at rest, metres, and the distance of its middle from its support, cells.
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 from jaxtyping import Float
-from numba import njit
 
+from rlgen.core.compiled import compiled
 from rlgen.libero.scenes.scene import Scene
 
 
@@ -66,7 +66,7 @@ def _xyzw(quaternion: Float[np.ndarray, "4"]) -> Float[np.ndarray, "4"]:
     return quaternion[[1, 2, 3, 0]]
 
 
-@njit(cache=True)
+@compiled()
 def _matrix(position, quaternion):
     """Returns a homogeneous matrix in single precision."""
     q = quaternion.astype(np.float32)
@@ -83,7 +83,7 @@ def _matrix(position, quaternion):
     return out
 
 
-@njit(cache=True)
+@compiled()
 def _quaternion(matrix):
     """Returns the quaternion (x, y, z, w), w >= 0, of a rotation matrix, in single precision (Bar-Itzhack, 2000)."""
     m = matrix.astype(np.float32)

@@ -24,9 +24,10 @@ from pathlib import Path
 import llvmlite.binding
 import mujoco
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core.typing.templates import Signature
 
+from rlgen.core.compiled import compiled
 from rlgen.libero.scenes.goals import CONTAIN, STACKED, UNDER
 
 _STEP = Signature(types.void, (types.uintp, types.uintp), recvr=None)
@@ -57,7 +58,7 @@ def _ignore(warning: str) -> None:
     pass
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def rotate_goal(delta, current, goal):
     """Sets the goal orientation to `current` rotated by an axis-angle vector.
 
@@ -90,7 +91,7 @@ def rotate_goal(delta, current, goal):
             )
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def arm_jacobian(position, axes, anchors, joints, jacobian):
     """Computes the Jacobian of a point that the arm's hinges move.
 
@@ -110,7 +111,7 @@ def arm_jacobian(position, axes, anchors, joints, jacobian):
             jacobian[3 + row, column] = axis[row]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def arm_mass_matrix(sparse, addresses, parents, dofs, mass):
     """Copies the arm's block out of MuJoCo's sparse mass matrix `qM`.
 
@@ -132,7 +133,7 @@ def arm_mass_matrix(sparse, addresses, parents, dofs, mass):
             dof = parents[dof]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def cholesky(matrix, size, factor):
     """Computes the lower Cholesky factor of a symmetric positive definite matrix.
 
@@ -149,7 +150,7 @@ def cholesky(matrix, size, factor):
             factor[i, j] = math.sqrt(max(total, 1e-300)) if i == j else total / factor[j, j]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def cholesky_solve(factor, size, vector):
     """Solves a linear system in place, given the Cholesky factor of its matrix.
 
@@ -168,7 +169,7 @@ def cholesky_solve(factor, size, vector):
         vector[i] /= factor[i, i]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def operational_inertia(jacobian, inverse, first, size, matrix):
     """Computes the block J M^-1 J^T of some rows, the inverse of the operational-space inertia.
 
@@ -186,7 +187,7 @@ def operational_inertia(jacobian, inverse, first, size, matrix):
             matrix[i, j] = total
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def arm_torque(
     goal_position,
     goal_rotation,
@@ -265,7 +266,7 @@ def arm_torque(
         torque[k] = total
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _contains(position, center, rotation, size):
     """Returns whether a point is in a site's box, rotated as the benchmark rotates it."""
     for axis in range(3):
@@ -276,7 +277,7 @@ def _contains(position, center, rotation, size):
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _lies_on(position, center, rotation, size):
     """Returns whether a point is above a site's box."""
     # Multiplied by the rotation, where its inverse would be expected, as in the benchmark.
@@ -289,14 +290,14 @@ def _lies_on(position, center, rotation, size):
     return low < way[2] < high and abs(way[0]) < size[0] and abs(way[1]) < size[1]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _stacked(position, below):
     """Returns whether a point is not lower than the one at `below`, and near it seen from above."""
     x, y = below[0] - position[0], below[1] - position[1]
     return below[2] <= position[2] and math.sqrt(x * x + y * y) < STACKED_REACH
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _joints_meet(qpos, addresses, threshold, above, inclusive, every):
     """Returns whether one joint meets a condition, or all do where `every` is set."""
     for address in addresses:
@@ -309,7 +310,7 @@ def _joints_meet(qpos, addresses, threshold, above, inclusive, every):
     return every
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def goal_reached(arrays, goal):
     """Returns whether a goal's atoms hold, contacts aside, as the benchmark checks them.
 
@@ -340,7 +341,7 @@ def goal_reached(arrays, goal):
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _set_gripper(arrays, constants, controller, command):
     """Moves the internal command towards the sign of the action, and scales it to the range of each finger."""
     sign = np.sign(command)
@@ -353,7 +354,7 @@ def _set_gripper(arrays, constants, controller, command):
         arrays.ctrl[actuator] = 0.5 * (high + low) + 0.5 * (high - low) * controller.gripper[finger]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def control_step(arrays, constants, controller, action):
     """Runs one control step (50 ms): sets the goal once, and the torque at every substep.
 
@@ -407,7 +408,7 @@ def control_step(arrays, constants, controller, action):
             controller.sensed_qvel[:] = arrays.qvel
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def run_chunk(arrays, constants, controller, actions, until_goal, time, states):
     """Runs the control steps of a chunk, optionally until the goal is reached (contacts aside).
 

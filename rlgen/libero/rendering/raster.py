@@ -14,12 +14,12 @@ costs Numba a pair of atomic operations each time, which doubled the time per im
 
 import math
 
-from numba import njit
+from rlgen.core.compiled import compiled
 
 _WIDE = 16  # samples; a wider row of a triangle is narrowed to its span first
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def transform_vertices(vertices, normals, geoms, positions, rotations, lights, world_points, world_normals, received):
     """Moves vertices into the world and lights them with the scene's own lights (Lambert, spot cones).
 
@@ -57,7 +57,7 @@ def transform_vertices(vertices, normals, geoms, positions, rotations, lights, w
         received[v] = total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _bounds(a, az, b, bz, c, cz, near):
     """Returns the range of one coordinate, one metre ahead, over the part of a triangle beyond `near`."""
     low, high = 1e30, -1e30
@@ -70,7 +70,7 @@ def _bounds(a, az, b, bz, c, cz, near):
     return low, high
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _sample_range(low, high, step, size):
     """Returns the samples whose centers lie between two coordinates: the first, and one past the last."""
     first = math.ceil(min(max(low / step + 0.5 * size - 0.5, 0.0), size))
@@ -78,7 +78,7 @@ def _sample_range(low, high, step, size):
     return first, last
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def project(
     world_points,
     world_normals,
@@ -147,7 +147,7 @@ def project(
         edges[f, 8] = (ax * by - ay * bx) * scale
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _narrow_span(a, k, first, last, step, half):
     """Narrows a span to where a * x + k >= 0, with a sample to spare on either side."""
     if a > 1e-12:
@@ -157,7 +157,7 @@ def _narrow_span(a, k, first, last, step, half):
     return first, last
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def rasterize(edges, spans, step, near, depth, owner):
     """Finds the nearest triangle of every sample.
 

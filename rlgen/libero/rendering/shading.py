@@ -6,10 +6,11 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from rlgen.core.compiled import compiled
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def list_fragments(owner, step, faces, rays, pixels):
     """Lists the triangles that each pixel's 2 x 2 samples show, each once.
 
@@ -46,7 +47,7 @@ def list_fragments(owner, step, faces, rays, pixels):
     return n
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def shade(
     count,
     owners,
@@ -111,7 +112,7 @@ def shade(
         sums[pixels[n], 3] += fraction
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def to_bytes(sums, background, image):
     """Adds the background where nothing covers it, and rounds to bytes.
 

@@ -14,6 +14,8 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from rlgen.core.errors import UserError
+from rlgen.core.files import expanded
+from rlgen.core.process import cache_errors
 from rlgen.libero.placeholders.tree import MARKER, content_key, placeholder_files, write_placeholders
 from rlgen.libero.scenes.hub import HUB_DATASET, hub_assets
 
@@ -71,7 +73,7 @@ def find_assets(
     required = required_files() if needed is None else tuple(needed)
     given = folder or os.environ.get(FOLDER_VARIABLE)
     if given and not placeholders:
-        path = Path(given).expanduser().absolute()
+        path = expanded(given).absolute()
         check_assets(path, required)
         return _source("folder", path)
     if not placeholders:
@@ -82,13 +84,8 @@ def find_assets(
         if path is not None:
             return _source("hub", path)
     path = Path(cache).absolute() / f"placeholders-{content_key()}"
-    try:
+    with cache_errors(path):
         write_placeholders(path)
-    except OSError as error:
-        raise UserError(
-            f"the built-in placeholder assets cannot be written to {path}: {error.strerror or error}; "
-            "make room there or choose another folder"
-        ) from error
     return _source("placeholder", path)
 
 
@@ -164,7 +161,7 @@ def _usable(path: Path, needed: Iterable[str]) -> bool:
 def _installed() -> Iterator[Path]:
     """Yields the trees of an installed LIBERO: that of its configuration, then that inside the package."""
     folder = os.environ.get("LIBERO_CONFIG_PATH") or "~/.libero"
-    configured = _configured_assets(Path(folder).expanduser() / "config.yaml")
+    configured = _configured_assets(expanded(folder) / "config.yaml")
     if configured is not None:
         yield configured
     spec = importlib.util.find_spec("libero")
@@ -180,7 +177,7 @@ def _configured_assets(file: Path) -> Path | None:
     except (OSError, UnicodeError, yaml.YAMLError):
         return None
     folder = settings.get("assets") if isinstance(settings, dict) else None
-    return Path(folder).expanduser().absolute() if isinstance(folder, str) and folder else None
+    return expanded(folder).absolute() if isinstance(folder, str) and folder else None
 
 
 def fingerprint(path: Path) -> str:

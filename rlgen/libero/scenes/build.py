@@ -34,7 +34,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
-from rlgen.core.process import end_with_parent
+from rlgen.core.process import end_with_parent, name_numba_cache
 from rlgen.libero.scenes.build_goal import goal_atoms, reset_condition_atoms
 from rlgen.libero.scenes.build_reset_states import fixture_poses, sample_reset_states
 from rlgen.libero.scenes.indicators import add_indicators
@@ -103,6 +103,7 @@ def prepare(assets: str, configuration: Path, gl: str = "disable") -> None:
       configuration: an empty folder that lives as long as the process needs the benchmark.
       gl: the GL library that it renders with, or `disable`.
     """
+    name_numba_cache()
     os.environ["LIBERO_CONFIG_PATH"] = str(configuration)
     os.environ["MUJOCO_GL"] = gl
     root = package_folder()

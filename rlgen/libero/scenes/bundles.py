@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlgen.core.errors import UserError
-from rlgen.core.process import killed, start_child
+from rlgen.core.process import cache_errors, killed, start_child
 from rlgen.libero.scenes.assets import AssetSource, fingerprint
 from rlgen.libero.scenes.scene import SCENE_BUNDLE_FORMAT, Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task, find_task
@@ -66,7 +66,10 @@ def build_scene_bundles(
     content = fingerprint(assets.path)
     folders = {task: cache / "scenes" / scene_bundle_key(task, content) for task in tasks}
     missing = [task for task, folder in folders.items() if not folder.is_dir()]
-    (cache / "scenes").mkdir(parents=True, exist_ok=True)
+    if missing:
+        with cache_errors(cache):
+            (cache / "scenes").mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=cache / "scenes").close()
     with tempfile.TemporaryDirectory() as logs:
         jobs = [missing[worker::workers] for worker in range(workers)]
         running = [
@@ -89,7 +92,17 @@ def build_scene_bundles(
 
 def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) -> subprocess.Popen:
     command = [
-        *(sys.executable, "-m", "rlgen.libero.scenes.build", "--assets", str(assets.path), "--label", assets.label),
+        # -P: modules are not looked for in the working directory, which may be full of foreign files.
+        *(
+            sys.executable,
+            "-P",
+            "-m",
+            "rlgen.libero.scenes.build",
+            "--assets",
+            str(assets.path),
+            "--label",
+            assets.label,
+        ),
         *("--training-states", str(TRAINING_STATES), "--seed", str(TRAINING_SEED)),
         *("--format", str(SCENE_BUNDLE_FORMAT)),
         *(f"{task.id}={folder}" for task, folder in folders.items()),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rlgen.core.files import expanded
+
 HUB_DATASET = "lerobot/libero-assets"
 OFFLINE_VARIABLES = ("RLGEN_OFFLINE", "HF_HUB_OFFLINE")
 TIMEOUT = 4.0  # seconds to wait for the hub's first answer
@@ -22,7 +24,7 @@ def hub_assets(usable: Callable[[Path], bool], *, download: bool, log: Callable[
     Returns:
       The tree's root, or None where there is none; without a network that takes about `TIMEOUT`.
     """
-    stored = Path("~/.cache/libero/assets").expanduser()
+    stored = expanded("~/.cache/libero/assets")
     if usable(stored):
         return stored
     try:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from rlgen.core.errors import UserError
-from rlgen.core.files import read_json, write_bytes, write_json
+from rlgen.core.files import expanded, read_json, write_bytes, write_json
 from rlgen.vla.checkpoints.openpi import write_params
 from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.normalize import NormStats
@@ -46,7 +46,7 @@ def write_model(
     assets = folder / "assets" / asset
     write_json(assets / STATS, stats.to_json())
     if spec.tokenizer != HASHED_WORDS:
-        write_bytes(assets / TOKENIZER, Path(spec.tokenizer).expanduser().read_bytes())
+        write_bytes(assets / TOKENIZER, expanded(spec.tokenizer).read_bytes())
         spec = dataclasses.replace(spec, tokenizer=f"assets/{asset}/{TOKENIZER}")
     write_json(folder / DESCRIPTION, to_json(config, spec) | {"asset": asset})
 
@@ -57,7 +57,7 @@ def read_description(folder: Path) -> tuple[VlaConfig, InputSpec, NormStats]:
     Raises:
       UserError: it is no model folder, or damaged.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     if not (folder / DESCRIPTION).is_file():
         raise UserError(f"{folder}: no {DESCRIPTION} there; pass a model folder, or --preset with an openpi checkpoint")
     try:
@@ -85,7 +85,7 @@ def find_stats(checkpoint: Path) -> Path:
     Raises:
       UserError: there is none, or more than one.
     """
-    found = sorted((Path(checkpoint).expanduser() / "assets").rglob(STATS))
+    found = sorted((expanded(checkpoint) / "assets").rglob(STATS))
     if len(found) != 1:
         names = ", ".join(str(path) for path in found) or "none"
         raise UserError(f"{checkpoint}: expected one {STATS} below assets, found {names}; pass it as --norm-stats")

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from rlgen.core.errors import UserError
+from rlgen.core.files import expanded
 from rlgen.vla.model.parameters import compare, flat_names, nested, tree_shapes
 
 ROOT, VALUE, FOLDER = "params", "value", "params"
@@ -25,7 +26,7 @@ def params_folder(path: Path) -> Path:
     Raises:
       UserError: there is none.
     """
-    path = Path(path).expanduser().absolute()
+    path = expanded(path).absolute()
     for folder in (path / FOLDER, path):
         if (folder / "_METADATA").is_file():
             return folder

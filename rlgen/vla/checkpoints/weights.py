@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from rlgen.core.errors import UserError
+from rlgen.core.files import expanded
 from rlgen.vla.checkpoints.openpi import read_params
 from rlgen.vla.model import pi0
 from rlgen.vla.model.config import VlaConfig
@@ -79,7 +80,7 @@ def read_paligemma(path: Path, expected: PyTree) -> PyTree:
     Raises:
       UserError: no such file, another model, or damaged data; names the leaves.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         with zipfile.ZipFile(path) as archive:
             found = {info.filename.removesuffix(".npy"): _shape(archive, info) for info in archive.infolist()}

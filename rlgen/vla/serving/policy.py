@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from rlgen.core.errors import UserError
+from rlgen.core.files import expanded
 from rlgen.vla.checkpoints.model_folder import DESCRIPTION, find_stats, read_model, read_stats
 from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.images import to_floats
@@ -122,7 +123,7 @@ def open_policy(
     Raises:
       UserError: nothing that can be read, or something is missing for a checkpoint of openpi's.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     if (folder / DESCRIPTION).is_file():
         if preset is not None or tokenizer is not None or norm_stats is not None:
             raise UserError(f"{folder} says what it is; leave out --preset, --tokenizer and --norm-stats")

@@ -20,7 +20,8 @@ from rlgen.core.errors import UserError
 from rlgen.core.process import end_with_parent, start_child
 from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action, read_info, read_model_files
 
-COMMAND = (sys.executable, "-m", "rlgen.data.formats.hdf5.guard")
+# -P: the working directory may be full of foreign files, and modules are not looked for in it.
+COMMAND = (sys.executable, "-P", "-m", "rlgen.data.formats.hdf5.guard")
 TIMEOUT = 120.0  # seconds for one file; the public ones take less than one
 
 

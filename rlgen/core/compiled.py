@@ -1,0 +1,31 @@
+"""Functions compiled by Numba, kept in the cache where there is one."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from rlgen.core.process import name_numba_cache
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Returns a decorator that compiles a function with Numba when it is first called, to run without Python's lock.
+
+    What is compiled is kept below the cache folder. Where neither that nor any other folder that Numba looks for can be
+    written, every process compiles anew.
+
+    Args:
+      **options: of `numba.njit`.
+    """
+    name_numba_cache()
+    from numba import config, njit
+
+    # Whoever has imported Numba before has made it read its variables before.
+    config.CACHE_DIR = config.CACHE_DIR or os.environ.get("NUMBA_CACHE_DIR", "")
+
+    def compile_function(function: Callable[..., Any]) -> Any:
+        try:
+            return njit(function, nogil=True, cache=True, **options)
+        except RuntimeError:  # "no locator available": it cannot write anywhere
+            return njit(function, nogil=True, **options)
+
+    return compile_function
