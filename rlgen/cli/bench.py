@@ -14,19 +14,19 @@ from rlgen.cli.common import (
     log,
     parse,
     print_report,
-    require_positive,
 )
+from rlgen.configs.ranges import Batch, Count, Settings, Workers
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder, prepare_process
 
 
 @dataclass(frozen=True)
-class EnvArguments:
+class EnvArguments(Settings):
     """Options of `rlgen bench env`."""
 
     json: Path | None = None
     """File for the report."""
-    workers: int = field(default_factory=cores)
+    workers: Workers = field(default_factory=cores)
     """Threads that step environments."""
     objects: AssetGroup = field(default_factory=AssetOptions)
 
@@ -42,12 +42,12 @@ def bench_env(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class RepeatedArguments:
+class RepeatedArguments(Settings):
     """Options of benchmarks that repeat small cases."""
 
     json: Path | None = None
     """File for the report."""
-    repetitions: int = 10
+    repetitions: Count = 10
     """Timed runs of each case."""
     quick: bool = False
     """The smallest cases, to try."""
@@ -56,7 +56,6 @@ class RepeatedArguments:
 def bench_sampler(argv: Sequence[str]) -> None:
     """Measures the seconds of every sampler, by steps, batch and chunk."""
     arguments = parse(RepeatedArguments, argv, "rlgen bench sampler", bench_sampler.__doc__ or "")
-    require_positive(repetitions=arguments.repetitions)
     check_report(arguments.json, "device", "rows", "ddim5_over_ddpm100")
     prepare_process()
     from rlgen.bench import samplers
@@ -68,7 +67,6 @@ def bench_sampler(argv: Sequence[str]) -> None:
 def bench_update(argv: Sequence[str]) -> None:
     """Measures the seconds of PPO's loss and gradient, and the memory of an update on images."""
     arguments = parse(RepeatedArguments, argv, "rlgen bench update", bench_update.__doc__ or "")
-    require_positive(repetitions=arguments.repetitions)
     check_report(arguments.json, "device", "rows", "reference_case")
     prepare_process()
     from rlgen.bench import updates
@@ -98,7 +96,7 @@ def bench_dataset(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class VlaArguments:
+class VlaArguments(Settings):
     """Options of `rlgen bench vla`."""
 
     preset: str = "small"
@@ -107,9 +105,9 @@ class VlaArguments:
     """File for the report."""
     data: Path | None = None
     """Dataset folder; synthetic JPEGs by default."""
-    batch: int | None = None
+    batch: Batch | None = None
     """Frames a step; the recipe's by default."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Parts of a batch."""
     trainable: Literal["all", "lora", "expert"] | None = None
     """Parameters that are trained; the recipe's by default."""
@@ -121,11 +119,11 @@ class VlaArguments:
     """Compute activations again in the backward pass, where the model is not small."""
     augment: bool = True
     """Augment images where the recipe does."""
-    optimizer_steps: int = 20
+    optimizer_steps: Count = 20
     """Optimizer steps of a block."""
-    fsdp: int = 1
+    fsdp: Count = 1
     """Devices that share each parameter."""
-    workers: int = field(default_factory=cores)
+    workers: Workers = field(default_factory=cores)
     """Threads that decode."""
 
 
@@ -155,25 +153,24 @@ def bench_vla(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class BenchServeArguments:
+class BenchServeArguments(Settings):
     """Options of `rlgen bench serve`."""
 
     preset: str = "tiny"
     """Model, with fresh parameters."""
     json: Path | None = None
     """File for the report."""
-    clients: int = 8
+    clients: Workers = 8
     """Clients at once."""
-    requests: int = 1000
+    requests: Count = 1000
     """Requests of all clients."""
-    batch: int = 8
+    batch: Batch = 8
     """Observations in a call of the model at most."""
 
 
 def bench_serve(argv: Sequence[str]) -> None:
     """Measures a policy server under load: answers and latencies, while one more client sends garbage."""
     arguments = parse(BenchServeArguments, argv, "rlgen bench serve", bench_serve.__doc__ or "")
-    require_positive(clients=arguments.clients, requests=arguments.requests, batch=arguments.batch)
     check_report(arguments.json, "preset", "device", "requests")
     prepare_process()
     from rlgen.bench.serve import run_preset

@@ -1,6 +1,7 @@
 """Options and parsing that all commands share."""
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import itertools
@@ -11,11 +12,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 from rlgen.configs.aliases import renamed_options
+from rlgen.configs.ranges import NumberError, describe, number_fields
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import check_file, has_keys, read_record
 from rlgen.core.process import cache_folder
@@ -106,7 +108,8 @@ def parse(
             with contextlib.redirect_stderr(captured):
                 return tyro.cli(
                     kind,
-                    args=list(argv),
+                    # Whoever asks for help need not have the other words right.
+                    args=["--help"] if wants_help(argv) else list(argv),
                     default=default,
                     prog=prog,
                     description=inspect.cleandoc(description),
@@ -115,14 +118,65 @@ def parse(
         except SystemExit as stopped:
             if not stopped.code:
                 raise
-    raise UserError(f"{_message(captured.getvalue())}{_new_names(argv, captured.getvalue())}; see `{prog} --help`")
+            refusal = _refusal(stopped)
+    message = refusal or _unreadable_number(kind, argv, captured.getvalue()) or _message(captured.getvalue())
+    raise UserError(f"{message}{_new_names(argv, captured.getvalue())}; see `{prog} --help`")
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """Returns whether help is asked for."""
+    return bool({"-h", "--help"} & set(argv))
+
+
+def given(argv: Sequence[str], option: str) -> str | None:
+    """Returns the last value of an option among words that are not parsed yet; None where it is not given."""
+    value = None
+    for word, following in itertools.zip_longest(argv, argv[1:]):
+        name, equals, attached = word.partition("=")
+        if name.replace("_", "-") == option:
+            value = attached if equals else following
+    return value
+
+
+def number_options(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Returns the annotations of a class's options that take numbers, by the options' names.
+
+    Args:
+      kind: dataclass whose fields are options, or groups of these.
+      prefix: of the names.
+    """
+    options = {f"--{prefix}{name}".replace("_", "-"): hint for name, hint in number_fields(kind).items()}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        group, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if dataclasses.is_dataclass(group) and isinstance(group, type):
+            options |= number_options(group, prefix if Inline in notes else f"{prefix}{name}.")
+    return options
+
+
+def _refusal(stopped: SystemExit) -> str | None:
+    """Returns what a class of options said of its values, which the parser has put into a box."""
+    error: BaseException | None = stopped
+    while error is not None:
+        if isinstance(error, UserError):
+            return f"--{error}" if isinstance(error, NumberError) else str(error)
+        error = error.__context__
+    return None
+
+
+def _unreadable_number(kind: type, argv: Sequence[str], box: str) -> str | None:
+    """Returns what an option expects that was given something else than a number; None if that is not the mistake."""
+    parsing = re.search(r"Error parsing (--[\w.-]+):", box)
+    annotation = number_options(kind).get(parsing[1]) if parsing else None
+    if parsing is None or annotation is None:
+        return None
+    return f"{parsing[1]} {given(argv, parsing[1])}: expected {describe(annotation)}"
 
 
 @contextlib.contextmanager
 def _wide_terminal(argv: Sequence[str]) -> Iterator[None]:
     """Keeps messages on one line each, but leaves `--help` to the width of the terminal."""
     before = os.environ.get("COLUMNS")
-    if not {"-h", "--help"} & set(argv):
+    if not wants_help(argv):
         os.environ["COLUMNS"] = "2000"
     try:
         yield
@@ -139,7 +193,7 @@ def _message(box: str) -> str:
     _title, *lines = [line for line in lines if line] or [""]
     advice = ("For full helptext", "Argument helptext", "Perhaps you meant")
     text = " ".join(itertools.takewhile(lambda line: not line.startswith(advice), lines))
-    text = re.sub(r"^Error parsing \w+Arguments: ", "", text).strip().rstrip(".")
+    text = text.strip().rstrip(".")
     return text or "the options cannot be read"
 
 
@@ -150,13 +204,6 @@ def _new_names(argv: Sequence[str], message: str) -> str:
     named = "Unrecognized" in message
     found = [f"{word} is now {renamed[word]}" for word in words if word in renamed and (word in message or not named)]
     return f" ({', '.join(dict.fromkeys(found))})" if found else ""
-
-
-def require_positive(**values: int | None) -> None:
-    """Raises `UserError` for the first option that is given and below 1; names as of keyword arguments."""
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
 
 
 def log(line: str) -> None:

@@ -16,8 +16,8 @@ from rlgen.cli.common import (
     cores,
     log,
     parse,
-    require_positive,
 )
+from rlgen.configs.ranges import Count, Natural, Pixels, Port, Positive, Settings, Shards, Workers
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder
 
@@ -25,7 +25,7 @@ Format = Literal["rlds", "array_record", "lerobot", "hdf5"]
 
 
 @dataclass(frozen=True)
-class ExportArguments:
+class ExportArguments(Settings):
     """Options of `rlgen data export`."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
@@ -34,19 +34,19 @@ class ExportArguments:
     """Folder for the datasets."""
     format: tuple[Format, ...] = ("rlds",)
     """One or several formats; images are rendered once."""
-    image_size: int = 256
+    image_size: Pixels = 256
     """Height and width of the images, pixels."""
     renderer: Renderer = "fast"
     """fast needs no GL library; benchmark renders the official pixels and needs EGL or OSMesa."""
     version: str = "1.0.0"
     """Of the datasets."""
-    shards: int = 8
+    shards: Shards = 8
     """Files of a dataset; HDF5 has one for each task."""
     replay: Literal["drop", "label", "off"] = "drop"
     """Leave out episodes whose replay fails, keep them and list them on the card, or do not replay."""
     keep_noops: bool = False
     """Leave no-ops in; the dataset is then named by the suite alone."""
-    workers: int = field(default_factory=cores)
+    workers: Workers = field(default_factory=cores)
     """Threads."""
     overwrite: bool = False
     """Replace datasets that are there."""
@@ -61,7 +61,6 @@ def export(argv: Sequence[str]) -> None:
     arguments = parse(ExportArguments, argv, "rlgen data export", export.__doc__ or "")
     if not arguments.paths:
         raise UserError("nothing to export: name HDF5 files, folders of them, or runs")
-    require_positive(image_size=arguments.image_size, shards=arguments.shards, workers=arguments.workers)
     from rlgen.curation.export import ExportOptions, export_paths
     from rlgen.curation.render import RenderOptions
     from rlgen.curation.validate import Validator
@@ -117,7 +116,7 @@ def verify(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class ShowArguments:
+class ShowArguments(Settings):
     """Options of `rlgen data show`."""
 
     path: tyro.conf.Positional[Path]
@@ -126,12 +125,13 @@ class ShowArguments:
     """Of an RLDS dataset of others; train by default, or the only one there is."""
     out: Path | None = None
     """Folder to write the pages to, instead of serving them."""
-    episode: tuple[int, ...] = ()
+    episode: tuple[Natural, ...] = ()
     """With --out: of these episodes alone."""
-    port: int = 0
+    port: Port = 0
     """Of the loopback address; any free one by default."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.episode and self.out is None:
             raise UserError("--episode without --out: give --out DIR as well, or open the episode in the browser")
 
@@ -154,7 +154,7 @@ def show(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class MergeArguments:
+class MergeArguments(Settings):
     """Options of `rlgen data merge`."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
@@ -167,24 +167,25 @@ class MergeArguments:
     """Of the result; that of the datasets by default."""
     format: tuple[Format, ...] = ("rlds",)
     """One or several formats; hdf5 out of HDF5 exports alone, which have physics states."""
-    weights: tuple[float, ...] = ()
+    weights: tuple[Positive, ...] = ()
     """Shares of the datasets in the episodes, such as 3 1; all episodes by default."""
-    smoothest: int | None = None
+    smoothest: Count | None = None
     """Keep so many episodes of each task, those with the least jerk."""
-    shortest: int | None = None
+    shortest: Count | None = None
     """Keep so many episodes of each task, the shortest."""
     keep_duplicates: bool = False
     """Keep episodes that are the same."""
     version: str = "1.0.0"
     """Of the result."""
-    shards: int = 8
+    shards: Shards = 8
     """Files of the result."""
-    workers: int = field(default_factory=cores)
+    workers: Workers = field(default_factory=cores)
     """Threads."""
     overwrite: bool = False
     """Replace a dataset that is there."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.smoothest is not None and self.shortest is not None:
             raise UserError("--smoothest and --shortest: give one of them")
 
@@ -192,7 +193,6 @@ class MergeArguments:
 def merge(argv: Sequence[str]) -> None:
     """Merges several datasets into one; images are taken over as they are."""
     arguments = parse(MergeArguments, argv, "rlgen data merge", merge.__doc__ or "")
-    require_positive(shards=arguments.shards, workers=arguments.workers)
     from rlgen.curation.merge import MergeOptions, merge_datasets
 
     shortest = arguments.shortest is not None
@@ -218,7 +218,7 @@ def merge(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class QualityArguments:
+class QualityArguments(Settings):
     """Options of `rlgen data quality`."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
@@ -235,7 +235,7 @@ class QualityArguments:
     """Action that is shown over time: x, y, z, rx, ry, rz, gripper."""
     replay: bool = False
     """Replay every episode whose initial state is known."""
-    workers: int = field(default_factory=cores)
+    workers: Workers = field(default_factory=cores)
     """Threads."""
     objects: AssetGroup = field(default_factory=AssetOptions)
 

@@ -15,33 +15,33 @@ from rlgen.cli.common import (
     cores,
     log,
     parse,
-    require_positive,
 )
+from rlgen.configs.ranges import Count, Seed, Settings, Workers
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder
 
 
 @dataclass(frozen=True)
-class RecordArguments:
+class RecordArguments(Settings):
     """Options of `rlgen demos record`."""
 
     tasks: tyro.conf.Positional[tuple[str, ...]]
     """Suite and index (libero_goal/7), name, instruction, a whole suite, or all."""
-    episodes: int = 50
+    episodes: Count = 50
     """Demonstrations of each task."""
     out: Path = Path("runs/demos")
     """Folder for the files, <suite>/<name>_demo.hdf5."""
     clean: bool = False
     """Straight and steady instead of human-like."""
-    seed: int = 0
+    seed: Seed = 0
     """Of styles and trials."""
     split: Literal["train", "heldout"] = "train"
     """Reset states for training, or the benchmark's stored initial states."""
     physics: Physics = "exact"
     """exact equals the benchmark's environment; fast lets resting objects sleep."""
-    max_trials: int | None = None
+    max_trials: Count | None = None
     """Trials of a task at most; 4 x episodes + 20 by default."""
-    workers: int = field(default_factory=cores)
+    workers: Workers = field(default_factory=cores)
     """Processes."""
     overwrite: bool = False
     """Record again what --out holds already."""
@@ -54,7 +54,6 @@ def record(argv: Sequence[str]) -> None:
     An interrupted recording resumes with the same command.
     """
     arguments = parse(RecordArguments, argv, "rlgen demos record", record.__doc__ or "")
-    require_positive(episodes=arguments.episodes, workers=arguments.workers, max_trials=arguments.max_trials)
     if not arguments.tasks:
         raise UserError("no task: name one or more, such as libero_goal/7, a suite, or all")
     from rlgen.demos.record import Recorder
@@ -77,14 +76,14 @@ def record(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class ImportArguments:
+class ImportArguments(Settings):
     """Options of `rlgen demos import`."""
 
     path: tyro.conf.Positional[Path]
     """An HDF5 file, a folder of them, or an RLDS dataset."""
     out: Path = Path("runs/demos")
     """Folder for the result."""
-    episodes: int | None = None
+    episodes: Count | None = None
     """Episodes of a file to keep at most."""
     skip_bad: bool = False
     """Keep the good episodes of damaged files."""
@@ -98,7 +97,7 @@ class ImportArguments:
     """Store images of both cameras, 256 x 256."""
     renderer: Renderer = "fast"
     """fast needs no GL library; benchmark renders the official pixels."""
-    workers: int = field(default_factory=cores)
+    workers: Workers = field(default_factory=cores)
     """Threads that replay and render."""
     overwrite: bool = False
     """Begin anew where --out holds another import."""

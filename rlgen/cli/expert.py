@@ -1,6 +1,5 @@
 """`rlgen expert TASK`: an expert for one task, from demonstrations over cloning to PPO."""
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from rlgen.cli.common import AssetGroup, AssetOptions, Inline, parse
+from rlgen.cli.common import AssetGroup, AssetOptions, Inline, given, parse, wants_help
 from rlgen.cli.run import run_stages_of
 from rlgen.configs.presets import expert_presets, fit_to
 from rlgen.configs.schema import Config
@@ -43,7 +42,7 @@ def expert(argv: Sequence[str]) -> None:
     """
     default = ExpertArguments(name=tyro.MISSING, config=_base(argv))
     arguments = parse(ExpertArguments, argv, "rlgen expert", expert.__doc__ or "", default)
-    if _given(argv, "--task"):
+    if given(argv, "--task") is not None:
         raise UserError(f"--task beside {arguments.name!r}: name the task once, as `rlgen expert TASK`")
     from rlgen.libero.tasks.suites import find_task
     from rlgen.training.run import is_run
@@ -58,8 +57,8 @@ def expert(argv: Sequence[str]) -> None:
             stored = dataclasses.replace(default, config=_stored(folder))
             config = parse(ExpertArguments, argv, "rlgen expert", "", stored).config
     if not is_run(folder) or arguments.overwrite:
-        config = config if _given(argv, "--ppo.chunks") else fit_to(config, task.horizon)
-    elif arguments.preset is not None and not _given(argv, "--ppo.chunks"):
+        config = config if given(argv, "--ppo.chunks") is not None else fit_to(config, task.horizon)
+    elif arguments.preset is not None and given(argv, "--ppo.chunks") is None:
         config = fit_to(config, task.horizon)
     run = run_stages_of(folder, EXPERT_STAGES, config, arguments.objects, may_create=True, anew=arguments.overwrite)
     print(json.dumps(run.result("ppo")))
@@ -67,26 +66,20 @@ def expert(argv: Sequence[str]) -> None:
 
 def _base(argv: Sequence[str]) -> Config:
     """Returns the configuration that options override: that of `--preset`, else the stored one, else `state`."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--run", type=Path)
-    early.add_argument("--preset")
-    known, _ = early.parse_known_args(list(argv))
-    presets = expert_presets()
-    if known.preset is not None and known.preset not in presets:
-        raise UserError(f"unknown preset {known.preset!r}: expected one of {', '.join(presets)}")
-    if known.preset is None and known.run is not None and "--overwrite" not in argv:
+    presets, preset, run = expert_presets(), given(argv, "--preset"), given(argv, "--run")
+    if wants_help(argv):
+        return presets.get(preset or "", presets["state"])
+    if preset is not None and preset not in presets:
+        raise UserError(f"unknown preset {preset!r}: expected one of {', '.join(presets)}")
+    if preset is None and run is not None and "--overwrite" not in argv:
         from rlgen.training.run import is_run
 
-        if is_run(known.run):
-            return _stored(known.run)
-    return presets[known.preset or "state"]
+        if is_run(Path(run)):
+            return _stored(Path(run))
+    return presets[preset or "state"]
 
 
 def _stored(folder: Path) -> Config:
     from rlgen.training.run import open_run
 
     return open_run(folder).config
-
-
-def _given(argv: Sequence[str], option: str) -> bool:
-    return any(word.split("=")[0] == option for word in argv)

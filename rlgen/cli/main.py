@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rlgen.cli.bench import bench_dataset, bench_env, bench_sampler, bench_serve, bench_update, bench_vla
+from rlgen.cli.common import wants_help
 from rlgen.cli.data import export, merge, quality, show, verify
 from rlgen.cli.demos import download, import_demos, record
 from rlgen.cli.eval import evaluate
@@ -95,7 +96,7 @@ def dispatch(argv: Sequence[str]) -> None:
     command = COMMANDS[noun]
     if callable(command):
         command(rest)
-    elif not rest or rest[0] in ("-h", "--help"):
+    elif not rest or (rest[0] not in command and wants_help(rest)):
         print(help_text(command, f"rlgen {noun}", ""))
     elif rest[0] not in command:
         raise UserError(f"unknown command 'rlgen {noun} {rest[0]}': {_expected(noun, rest[0], command)}")

@@ -1,6 +1,5 @@
 """`rlgen run STAGE`: one stage of a run; and the steps that all commands on runs share."""
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rlgen.cli.common import AssetGroup, AssetOptions, Inline, parse
+from rlgen.cli.common import AssetGroup, AssetOptions, Inline, given, parse, wants_help
 from rlgen.configs.presets import run_presets
 from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
@@ -72,15 +71,15 @@ def stored_or_preset(argv: Sequence[str], default_run: Path, *, anew: bool = Fal
     """
     from rlgen.training.run import is_run, open_run
 
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--run", type=Path, default=default_run)
-    early.add_argument("--preset")
-    known, _ = early.parse_known_args(list(argv))
-    if known.preset is not None and known.preset not in run_presets():
-        raise UserError(f"unknown preset {known.preset!r}: expected one of {', '.join(run_presets())}")
-    if known.preset is None and not anew and is_run(known.run):
-        return open_run(known.run).config
-    return run_presets()[known.preset or "quickstart"]
+    presets, preset = run_presets(), given(argv, "--preset")
+    if wants_help(argv):
+        return presets.get(preset or "", presets["quickstart"])
+    if preset is not None and preset not in presets:
+        raise UserError(f"unknown preset {preset!r}: expected one of {', '.join(presets)}")
+    folder = Path(given(argv, "--run") or default_run)
+    if preset is None and not anew and is_run(folder):
+        return open_run(folder).config
+    return presets[preset or "quickstart"]
 
 
 def run_stages_of(

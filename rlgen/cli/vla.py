@@ -1,6 +1,5 @@
 """`rlgen vla`: fine-tuning, serving and merging of flow VLAs."""
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from rlgen.cli.common import Inline, log, parse, require_positive
-from rlgen.core.addresses import require_port
+from rlgen.cli.common import Inline, given, log, parse
+from rlgen.configs.ranges import Batch, Chunk, Megabytes, Port, Seed, Settings, Workers
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.ownership import is_vacant
 from rlgen.core.process import prepare_process
@@ -27,9 +26,7 @@ def train(argv: Sequence[str]) -> None:
     """
     from rlgen.vla.training.config import FineTune, recipe
 
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--model", default=FineTune.model)
-    model = early.parse_known_args(list(argv))[0].model
+    model = given(argv, "--model") or FineTune.model
     default = dataclasses.replace(FineTune(model=model), train=recipe(model))
     config = parse(FineTune, argv, "rlgen vla train", train.__doc__ or "", default)
     prepare_process()
@@ -39,7 +36,7 @@ def train(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(Settings):
     """Options of how a policy is opened."""
 
     preset: str | None = None
@@ -48,9 +45,9 @@ class ModelOptions:
     """Its SentencePiece model, paligemma_tokenizer.model."""
     norm_stats: Path | None = None
     """Its norm_stats.json, where its assets hold none or several."""
-    sampling_steps: int = 10
+    sampling_steps: Chunk = 10
     """Euler steps of sampling."""
-    batch: int = 8
+    batch: Batch = 8
     """Observations in a call of the model at most."""
 
     def open(self, folder: Path, *, buckets: bool) -> "VlaPolicy":
@@ -60,7 +57,6 @@ class ModelOptions:
           folder: model folder, or an openpi checkpoint with `preset`.
           buckets: compile batches of 1, 2, 4, ... instead of every size.
         """
-        require_positive(sampling_steps=self.sampling_steps, batch=self.batch)
         from rlgen.vla.serving.policy import open_policy
 
         return open_policy(
@@ -75,20 +71,20 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class ServeArguments:
+class ServeArguments(Settings):
     """Options of `rlgen vla serve`."""
 
     policy: tyro.conf.Positional[Path]
     """Model folder, or an openpi checkpoint with --preset."""
     host: str = "127.0.0.1"
     """Address to listen on; only this machine by default."""
-    port: int = 8000
+    port: Port = 8000
     """Port to listen on; 0 for any free one."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the noise."""
-    message_mb: int = 64
+    message_mb: Megabytes = 64
     """Largest message of a client, MB; what all clients send takes twice as much memory at most."""
-    connections: int = 64
+    connections: Workers = 64
     """Clients at once."""
     tracebacks: bool = False
     """Send clients tracebacks of errors, with paths of this machine, instead of one line."""
@@ -98,8 +94,6 @@ class ServeArguments:
 def serve(argv: Sequence[str]) -> None:
     """Serves a policy to openpi's clients; /healthz and /metrics by HTTP."""
     arguments = parse(ServeArguments, argv, "rlgen vla serve", serve.__doc__ or "")
-    require_port(arguments.port)
-    require_positive(message_mb=arguments.message_mb, connections=arguments.connections)
     prepare_process()
     from rlgen.vla.serving.connections import Limits
     from rlgen.vla.serving.server import PolicyServer, serve_until_signal, warm_up

@@ -7,17 +7,41 @@ again (`from_json`). Imports nothing heavy, so that `--help` answers at once.
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
+from rlgen.configs.ranges import (
+    Batch,
+    Chunk,
+    Count,
+    Environments,
+    Fraction,
+    LearningRate,
+    Natural,
+    Pixels,
+    Positive,
+    PositiveFraction,
+    Range,
+    Seed,
+    Settings,
+    Shards,
+    Shift,
+    Weight,
+    Width,
+    Workers,
+    is_one_of,
+    number_fields,
+)
 from rlgen.core.errors import UserError
+from rlgen.core.files import expanded
 
 
 @dataclass(frozen=True)
-class DemosConfig:
+class DemosConfig(Settings):
     """Demonstrations: scripted, or from a file."""
 
-    episodes: int = 40
+    section: ClassVar[str] = "demos."
+
+    episodes: Count = 40
     """Successful episodes to record, or to take from the file at most."""
     clean: bool = False
     """Straight and steady instead of human-like."""
@@ -25,77 +49,87 @@ class DemosConfig:
     """HDF5 file of demonstrations of the task, human or recorded by rlgen, in place of scripted ones."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.file is not None:
             # A run may be resumed from another folder.
-            object.__setattr__(self, "file", str(Path(self.file).expanduser().absolute()))
+            object.__setattr__(self, "file", str(expanded(self.file).absolute()))
 
 
 @dataclass(frozen=True)
-class ImageEncoderConfig:
+class ImageEncoderConfig(Settings):
     """The encoder of a policy that observes images."""
 
-    image_size: int = 128
+    section: ClassVar[str] = "policy.image_encoder."
+
+    image_size: Pixels = 128
     """Height and width of the images of all cameras, pixels."""
-    cameras: int = 2
+    cameras: Annotated[int, Range(1, 2)] = 2
     """Number of cameras: the front camera, then the one in the hand."""
     backbone: Literal["resnet", "vit"] = "resnet"
     """Residual network, or vision transformer, the paper's ablation."""
-    widths: tuple[int, ...] = (64, 128, 256, 512)
+    widths: tuple[Width, ...] = (64, 128, 256, 512)
     """Channels of the residual network's stages."""
-    blocks: int = 1
+    blocks: Width = 1
     """Residual blocks of each stage."""
-    keypoints: int = 32
+    keypoints: Width = 32
     """Features of each camera whose positions in the image the residual network reads (spatial softmax)."""
-    token_size: int = 128
+    token_size: Width = 128
     """Width of a token of the vision transformer."""
-    depth: int = 1
+    depth: Width = 1
     """Layers of the vision transformer."""
-    heads: int = 4
+    heads: Width = 4
     """Heads of its attention."""
-    embedding_size: int = 128
+    embedding_size: Width = 128
     """Width of each camera's embedding behind the vision transformer."""
-    robot_state_size: int = 8
+    robot_state_size: Width = 8
     """Leading numbers of the observation vector that a policy with images reads: the robot's own state."""
-    random_shift: int = 4
+    random_shift: Shift = 4
     """Largest random shift of images in behavior cloning, pixels."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.backbone not in ("resnet", "vit"):
             raise UserError(f"image encoder backbone {self.backbone!r}: expected 'resnet' or 'vit'")
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
+class DiffusionConfig(Settings):
     """The denoising chain of a diffusion policy."""
+
+    section: ClassVar[str] = "policy.diffusion."
 
     prediction: Literal["eps", "x0", "v"] = "eps"
     """What the network predicts: the noise, the clean chunk, or the velocity between them."""
-    train_timesteps: int = 100
+    train_timesteps: Annotated[int, Range(1, 10_000)] = 100
     """Length of the noise schedule that cloning trains on."""
     sampler: Literal["ddim", "ddpm"] = "ddim"
     """DDIM of `denoising_steps` steps, or DDPM, which takes all `train_timesteps`."""
-    denoising_steps: int = 5
+    denoising_steps: Chunk = 5
     """Steps of the DDIM chain in rollouts, updates and evaluation."""
-    num_finetuned_steps: int | None = None
+    num_finetuned_steps: Chunk | None = None
     """Last steps of the chain that PPO trains, K; the cloned network takes those before. None for all."""
-    eta_train: float = 1.0
+    eta_train: Fraction = 1.0
     """DDIM's eta in rollouts and in the likelihood; 0 is deterministic, 1 has DDPM's variance."""
-    eta_act: float = 1.0
+    eta_act: Fraction = 1.0
     """DDIM's eta in evaluation and collection, which add no noise: 0, or `eta_train` for the means of that chain."""
     act_sampler: Literal["dpm"] | None = None
     """DPM-Solver++ in evaluation and collection in place of the trained chain."""
-    sigma_min_sample: float = 0.05
+    sigma_min_sample: Weight = 0.05
     """Smallest standard deviation of a denoising step in rollouts, in units of normalized actions."""
-    sigma_min_logprob: float = 0.05
+    sigma_min_logprob: Positive = 0.05
     """Smallest standard deviation of a denoising step in the likelihood, likewise."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.sampler not in ("ddim", "ddpm"):
             raise UserError(f"sampler {self.sampler!r}: expected 'ddim' or 'ddpm'")
         if self.act_sampler not in (None, "dpm"):
             raise UserError(f"act_sampler {self.act_sampler!r}: expected None or 'dpm'")
-        if self.sigma_min_logprob <= 0:
-            raise UserError(f"sigma_min_logprob {self.sigma_min_logprob}: expected more than 0")
+        if self.num_steps > self.train_timesteps:
+            raise UserError(
+                f"policy.diffusion.denoising-steps {self.denoising_steps}: expected at most "
+                f"{self.train_timesteps}, the steps of the schedule"
+            )
         chosen, steps = self.num_finetuned_steps, self.num_steps
         if chosen is not None and not 1 <= chosen <= steps:
             raise UserError(f"num_finetuned_steps {chosen}: expected 1 to {steps}, the steps of the chain")
@@ -107,33 +141,38 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
-class GaussianConfig:
+class GaussianConfig(Settings):
     """The distribution of the Gaussian baseline, in units of normalized actions."""
 
-    std: float = 0.1
+    section: ClassVar[str] = "policy.gaussian."
+
+    std: Positive = 0.1
     """Standard deviation at the start, or for good where it is fixed."""
     std_kind: Literal["learned", "state", "fixed"] = "learned"
     """One log variance for every dimension of an action, a second output of the MLP, or a constant."""
-    std_range: tuple[float, float] = (0.01, 0.2)
+    std_range: tuple[Positive, Positive] = (0.01, 0.2)
     """Range of a standard deviation that is learned."""
     residual: bool = True
     """Residual blocks in the MLP."""
-    bc_entropy_weight: float = 0.0
+    bc_entropy_weight: Weight = 0.0
     """Weight of the entropy in behavior cloning."""
-    clip_noise: float = 3.0
+    clip_noise: Positive = 3.0
     """Draws are clamped to this many standard deviations."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         low, high = self.std_range
-        if not 0 < low < high or self.std <= 0:
-            raise UserError(f"std {self.std} in {self.std_range}: expected more than 0, and a range that rises")
+        if not low < high:
+            raise UserError(f"policy.gaussian.std-range {low} {high}: expected a range that rises")
 
 
 @dataclass(frozen=True)
-class CriticConfig:
+class CriticConfig(Settings):
     """The critic beside the policy."""
 
-    widths: tuple[int, ...] = (256, 256, 256)
+    section: ClassVar[str] = "policy.critic."
+
+    widths: tuple[Width, ...] = (256, 256, 256)
     """Hidden widths of a residual MLP."""
     activation: Literal["mish", "relu"] = "mish"
     """Its activation."""
@@ -142,26 +181,28 @@ class CriticConfig:
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
+class PolicyConfig(Settings):
     """The policy and its critic."""
+
+    section: ClassVar[str] = "policy."
 
     algorithm: Literal["diffusion", "gaussian"] = "diffusion"
     """What PPO trains: a denoising chain, or the baseline's single Gaussian on the same network."""
     observation: Literal["state", "images"] = "state"
     """Proprioception and object poses, or images of both cameras and proprioception."""
-    horizon: int = 8
+    horizon: Chunk = 8
     """H, actions in a chunk; all are executed unless `ppo.action_steps` is set."""
     network: Literal["unet", "mlp"] = "unet"
     """1-D U-Net over the chunk, or an MLP, the paper's ablation."""
-    dim: int = 32
+    dim: Width = 32
     """Channels of the U-Net's finest level."""
-    dim_mults: tuple[int, ...] = (1, 2)
+    dim_mults: tuple[Width, ...] = (1, 2)
     """Channels of each level of the U-Net as multiples of `dim`."""
     film_deep: bool = False
     """Three-layer FiLM encoders in the U-Net."""
-    mlp_widths: tuple[int, ...] = (384, 384, 384)
+    mlp_widths: tuple[Width, ...] = (384, 384, 384)
     """Hidden widths of the MLP."""
-    time_embedding_size: int = 16
+    time_embedding_size: Width = 16
     """Width of the timestep's embedding."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of activations; parameters, log-probabilities and losses stay float32."""
@@ -171,6 +212,7 @@ class PolicyConfig:
     critic: CriticConfig = field(default_factory=CriticConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.network not in ("unet", "mlp"):
             raise UserError(f"network {self.network!r}: expected 'unet' or 'mlp'")
         if self.compute_dtype not in ("float32", "bfloat16"):
@@ -190,189 +232,189 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
-class BCConfig:
+class BCConfig(Settings):
     """Behavior cloning."""
 
-    episodes: int = 3
+    section: ClassVar[str] = "bc."
+
+    episodes: Count = 3
     """Demonstrations to clone, the longest quarter left out; PPO does the rest."""
-    optimizer_steps: int = 2000
+    optimizer_steps: Count = 2000
     """Optimizer steps; the learning rate ends there."""
-    batch: int = 128
+    batch: Batch = 128
     """Chunks a step."""
-    learning_rate: float = 1e-3
+    learning_rate: LearningRate = 1e-3
     """Peak of the cosine."""
-    learning_rate_end: float = 1e-5
+    learning_rate_end: LearningRate = 1e-5
     """End of the cosine."""
-    warmup: int = 100
+    warmup: Natural = 100
     """Optimizer steps of warm-up."""
-    weight_decay: float = 1e-6
+    weight_decay: Weight = 1e-6
     """Of AdamW."""
-    ema_decay: float = 0.995
+    ema_decay: Fraction = 0.995
     """Fraction of the averaged parameters that is kept at a step."""
-    max_grad_norm: float | None = 1.0
+    max_grad_norm: Positive | None = 1.0
     """Gradients with a larger global norm are scaled down to it; None leaves them."""
-    action_floor: float | None = 0.05
+    action_floor: Positive | None = 0.05
     """Smallest half range of an action in the normalizer; None leaves actions as they are."""
-    stop_success: float | None = None
+    stop_success: PositiveFraction | None = None
     """Cloning ends where the policy succeeds this often from training reset states; None goes on to the last step."""
-    check_every: int = 500
+    check_every: Count = 500
     """Optimizer steps between two such checks."""
-    check_episodes: int = 50
+    check_episodes: Count = 50
     """Episodes of a check."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup < self.optimizer_steps:
+        super().__post_init__()
+        if self.warmup >= self.optimizer_steps:
             raise UserError(f"bc.warmup {self.warmup} of {self.optimizer_steps} optimizer steps: expected fewer")
-        if self.batch < 1:
-            raise UserError(f"bc.batch {self.batch}: expected 1 or more")
-        if self.episodes < 1:
-            raise UserError(f"bc.episodes {self.episodes}: expected 1 or more demonstrations to clone")
-        if self.stop_success is not None and not 0 < self.stop_success <= 1:
-            raise UserError(f"bc.stop-success {self.stop_success}: expected a fraction above 0, at most 1")
-        if self.check_every < 1 or self.check_episodes < 1:
-            raise UserError(
-                f"bc.check-every {self.check_every}, bc.check-episodes {self.check_episodes}: expected 1 or more"
-            )
 
 
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(Settings):
     """PPO over the denoising chain."""
 
-    iterations: int = 26
+    section: ClassVar[str] = "ppo."
+
+    iterations: Count = 26
     """Rounds of collection and update."""
-    environments: int = 40
+    environments: Environments = 40
     """Parallel environments."""
-    groups: int = 1
+    groups: Environments = 1
     """Groups of environments that take turns: one is stepped and rendered while another's chunks are sampled."""
-    chunks: int = 35
+    chunks: Count = 35
     """Action chunks that each environment executes in an iteration; every iteration begins with new episodes."""
-    epochs: int = 5
+    epochs: Count = 5
     """Passes over an iteration's data."""
-    batch: int = 1750
+    batch: Batch = 1750
     """(chunk, denoising step) pairs in a minibatch."""
-    actor_learning_rate: float = 1e-4
+    actor_learning_rate: LearningRate = 1e-4
     """Peak learning rate of the policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: LearningRate = 1e-3
     """Peak learning rate of the critic."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning-rate schedule over the run; constant is the paper's ablation."""
-    critic_warmup: int = 1
+    critic_warmup: Natural = 1
     """First iterations, in which only the critic learns."""
-    gamma: float = 0.95
+    gamma: Fraction = 0.95
     """Discount of a chunk."""
-    gae_lambda: float = 0.95
+    gae_lambda: Fraction = 0.95
     """Trace decay of generalized advantage estimation."""
-    gamma_denoise: float = 0.99
+    gamma_denoise: Fraction = 0.99
     """Discount along the denoising chain, from the clean end."""
-    clip: float = 0.015
+    clip: Positive = 0.015
     """Clip width of the ratio at the last denoising step."""
-    clip_base: float = 0.0015
+    clip_base: Positive = 0.0015
     """Clip width at the first denoising step."""
-    clip_rate: float = 3.0
+    clip_rate: Weight = 3.0
     """How steeply the width grows along the chain; 0 is linear."""
     normalize_advantage: bool = True
     """Advantages have mean 0 and standard deviation 1 within a minibatch."""
-    advantage_quantiles: tuple[float, float] | None = None
+    advantage_quantiles: tuple[Fraction, Fraction] | None = None
     """Advantages are clamped to these quantiles of the minibatch; None leaves them."""
-    value_clip: float | None = None
+    value_clip: Positive | None = None
     """How far a value may move in an update before it stops counting; None for any."""
-    value_weight: float = 1.0
+    value_weight: Weight = 1.0
     """Weight of the value loss, half the mean squared error."""
-    bc_weight: float = 0.0
+    bc_weight: Weight = 0.0
     """Weight of the loss towards the cloned policy; 0 for none."""
-    entropy_weight: float = 0.0
+    entropy_weight: Weight = 0.0
     """Weight of a Gaussian policy's entropy."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """Gradients with a larger global norm are scaled down to it."""
-    weight_decay: float = 0.0
+    weight_decay: Weight = 0.0
     """Of AdamW, policy and critic."""
-    target_kl: float | None = 1.0
+    target_kl: Weight | None = 1.0
     """An update stops for this iteration above this approximate KL divergence; None never stops."""
-    action_steps: int | None = None
+    action_steps: Chunk | None = None
     """Leading actions of a chunk that are executed and count; None for all."""
-    random_shift: int = 4
+    random_shift: Shift = 4
     """Largest random shift of images, pixels."""
-    microbatch: int | None = None
+    microbatch: Batch | None = None
     """Pairs whose gradient is computed at a time; those of a minibatch are averaged. None for all."""
-    evaluate_every: int = 13
+    evaluate_every: Count = 13
     """Iterations between two evaluations of the deterministic policy."""
-    evaluate_episodes: int = 25
+    evaluate_episodes: Count = 25
     """Episodes of such an evaluation."""
     evaluate_split: Literal["train", "heldout"] = "train"
     """Training reset states in fast physics, or the benchmark's stored initial states in exact physics."""
-    target: float | None = None
+    target: PositiveFraction | None = None
     """Training ends where an evaluation reaches this success rate; None goes on to the last iteration."""
-    target_low: float = 0.0
+    target_low: Fraction = 0.0
     """And where the lower end of its 95 % interval reaches this."""
 
     def __post_init__(self) -> None:
-        if self.target is not None and not 0 < self.target <= 1:
-            raise UserError(f"ppo.target {self.target}: expected a fraction above 0, at most 1")
-        if self.action_steps is not None and self.action_steps < 1:
-            raise UserError(f"ppo.action-steps {self.action_steps}: expected 1 or more")
-        for name in ("iterations", "environments", "chunks", "batch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"ppo.{name} {getattr(self, name)}: expected 1 or more")
-        if self.groups < 1 or self.environments % self.groups:
+        super().__post_init__()
+        low, high = self.advantage_quantiles or (0.0, 1.0)
+        if not low < high:
+            raise UserError(f"ppo.advantage-quantiles {low} {high}: expected two that rise")
+        if self.environments % self.groups:
             raise UserError(f"ppo.groups {self.groups} of {self.environments} environments: expected a divisor")
 
 
 @dataclass(frozen=True)
-class CollectConfig:
+class CollectConfig(Settings):
     """Successes of the finished expert."""
 
-    episodes: int = 50
+    section: ClassVar[str] = "collect."
+
+    episodes: Count = 50
     """Successful episodes to keep."""
-    max_trials: int = 200
+    max_trials: Count = 200
     """Episodes after which collection gives up."""
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(Settings):
     """The RLDS dataset."""
 
-    image_size: int = 128
+    section: ClassVar[str] = "export."
+
+    image_size: Pixels = 128
     """Height and width of the images, pixels."""
     renderer: Literal["fast", "benchmark"] = "fast"
     """`fast` needs no GL library; `benchmark` renders the official pixels and needs EGL or OSMesa."""
-    shards: int = 4
+    shards: Shards = 4
     """Files of the dataset."""
 
 
 @dataclass(frozen=True)
-class VlaStageConfig:
+class VlaStageConfig(Settings):
     """The flow VLA of a run."""
+
+    section: ClassVar[str] = "vla."
 
     model: Literal["tiny", "small"] = "small"
     """Preset of the model."""
-    optimizer_steps: int = 600
+    optimizer_steps: Count = 600
     """Optimizer steps."""
-    batch: int = 32
+    batch: Batch = 32
     """Frames a step."""
-    checkpoint_every: int = 150
+    checkpoint_every: Count = 150
     """Optimizer steps between two checkpoints."""
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Settings):
     """The final evaluation, on the benchmark's stored initial states."""
 
-    episodes: int = 50
+    section: ClassVar[str] = "evaluate."
+
+    episodes: Count = 50
     """Episodes of each actor; the stored states in order."""
-    vla_episodes: int = 50
+    vla_episodes: Count = 50
     """Episodes of the VLA."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """One run: one task, from demonstrations to the report."""
 
     task: str = "libero_object/pick_up_the_butter_and_place_it_in_the_basket"
     """`<suite>/<name>`, `<suite>/<index>`, a name or an instruction."""
-    seed: int = 0
+    seed: Seed = 0
     """Root of all randomness."""
-    workers: int = 2
+    workers: Workers = 2
     """Threads that step environments and render images; processes that record demonstrations."""
     wandb: str | None = None
     """Project of Weights & Biases that PPO's metrics go to as well; needs the extra `wandb`."""
@@ -386,8 +428,7 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError(f"workers {self.workers}: expected 1 or more")
+        super().__post_init__()
         if self.ppo.action_steps is not None and self.ppo.action_steps > self.policy.horizon:
             raise UserError(
                 f"ppo.action-steps {self.ppo.action_steps} of a chunk of {self.policy.horizon}: expected no more"
@@ -410,16 +451,21 @@ def from_json(value: dict[str, Any]) -> Config:
 
 def _build(kind: type, value: dict[str, Any], name: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(kind)}
+    if not isinstance(value, dict):
+        raise UserError(f"{name} is {type(value).__name__}, expected its settings by name")
     unknown = sorted(set(value) - set(fields))
     if unknown:
         raise UserError(f"{name} has unknown keys {unknown}; it was written by another version")
-    built = {}
+    hints, built = get_type_hints(kind), {}
     for key, entry in value.items():
         default = fields[key].default_factory
         if isinstance(default, type) and dataclasses.is_dataclass(default):
             built[key] = _build(default, entry, f"{name}.{key}")
-        else:
-            built[key] = tuple(entry) if isinstance(entry, list) else entry
+            continue
+        built[key] = tuple(entry) if isinstance(entry, list) else entry
+        # Numbers are checked by the class itself.
+        if key not in number_fields(kind) and not is_one_of(hints[key], entry):
+            raise UserError(f"{name}.{key} is {entry!r:.60}, which is none of its values")
     return kind(**built)
 
 

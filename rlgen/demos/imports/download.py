@@ -1,7 +1,6 @@
 """Downloads of the public LIBERO demonstrations, checked against the sizes and SHA-256 that their hub lists."""
 
 import itertools
-import json
 import os
 import re
 import shutil
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rlgen.core.errors import UserError, first_line
-from rlgen.core.files import disk_errors, sync_folder
+from rlgen.core.files import disk_errors, parse_json, sync_folder
 from rlgen.core.ownership import only_writer
 from rlgen.data.shards import file_sha256
 from rlgen.demos.imports.http import HttpClient
@@ -129,13 +128,13 @@ def _file_url(endpoint: str, file: HubFile) -> str:
 def _listed_files(body: bytes, url: str, suite: str) -> list[HubFile]:
     """Returns the HDF5 files on a page of the hub's list."""
     try:
-        entries = json.loads(body)
+        entries = parse_json(body)
         if not isinstance(entries, list):
             raise ValueError(f"{type(entries).__name__} instead of a list")
         return [_hub_file(entry, suite) for entry in entries if str(entry["path"]).endswith(".hdf5")]
     except UserError:
         raise
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{url}: not a list of files ({first_line(error)}); try again later") from error
     except KeyError as error:
         raise UserError(f"{url}: an entry of the list lacks {error}; try again later") from error

@@ -2,15 +2,31 @@
 
 import dataclasses
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from rlgen.configs.ranges import (
+    Batch,
+    Chunk,
+    Count,
+    FractionBelowOne,
+    LearningRate,
+    Natural,
+    Pixels,
+    Positive,
+    Range,
+    Seed,
+    Settings,
+    Shift,
+    Weight,
+    Workers,
+)
 from rlgen.core.errors import UserError
 from rlgen.vla.model.config import STORED_AS, NormalizationKind, Trainable
 from rlgen.vla.model.presets import SMALL
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """The settings of a training; the defaults are pi0's recipe.
 
     Attributes:
@@ -41,40 +57,39 @@ class TrainConfig:
       seed: of the parameters, the order of the data and all noise.
     """
 
-    steps: int = 30_000
-    batch: int = 32
-    accumulate: int = 1
-    draws: int = 1
+    section: ClassVar[str] = "train."
+
+    steps: Count = 30_000
+    batch: Batch = 32
+    accumulate: Count = 1
+    draws: Annotated[int, Range(1, 1000)] = 1
     schedule: Literal["cosine", "rsqrt", "constant"] = "cosine"
-    peak_rate: float = 2.5e-5
-    end_rate: float = 2.5e-6
-    decay_steps: int | None = None
-    timescale: int = 10_000
-    warmup: int = 1_000
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 1e-10
-    clip: float = 1.0
+    peak_rate: LearningRate = 2.5e-5
+    end_rate: LearningRate = 2.5e-6
+    decay_steps: Count | None = None
+    timescale: Count = 10_000
+    warmup: Natural = 1_000
+    beta1: FractionBelowOne = 0.9
+    beta2: FractionBelowOne = 0.95
+    eps: Positive = 1e-8
+    weight_decay: Weight = 1e-10
+    clip: Positive = 1.0
     moments: Literal["float32", "bfloat16"] = "float32"
-    ema: float | None = 0.99
+    ema: FractionBelowOne | None = 0.99
     trainable: Trainable = "all"
     freeze_vision: bool = False
-    shift: int = 0
+    shift: Shift = 0
     augment: bool = False
-    state_noise: float = 0.0
+    state_noise: Weight = 0.0
     mask_padding: bool = False
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.warmup >= self.steps:
-            raise ValueError(f"warmup {self.warmup} must end before the last of {self.steps} steps")
-        if min(self.batch, self.draws, self.accumulate) < 1:
-            raise ValueError(f"batch {self.batch}, draws {self.draws}, accumulate {self.accumulate} must be 1 or more")
+            raise UserError(f"train.warmup {self.warmup}: it must end before the last of {self.steps} steps")
         if self.batch % self.accumulate:
-            raise ValueError(f"accumulate {self.accumulate} does not divide the batch of {self.batch}")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"ema {self.ema} must lie in [0, 1)")
+            raise UserError(f"train.accumulate {self.accumulate}: it does not divide the batch of {self.batch}")
 
 
 def quickstart() -> TrainConfig:
@@ -108,7 +123,7 @@ MAY_DIFFER = ("fsdp", "workers", "coordinator", "processes", "process", "overwri
 
 
 @dataclass(frozen=True)
-class FineTune:
+class FineTune(Settings):
     """The settings of a fine-tuning of a flow VLA on exported datasets."""
 
     data: tuple[str, ...] = ()
@@ -122,7 +137,7 @@ class FineTune:
     """pi0, pi05, pi0_lora, pi05_lora, pi0_libero, pi05_libero, pi0_libero_lora, small or tiny."""
     weights: str | None = None
     """openpi checkpoint folder, or PaliGemma's npz; fresh parameters by default."""
-    mix: tuple[float, ...] = ()
+    mix: tuple[Positive, ...] = ()
     """Weight of each dataset; by default its number of steps."""
     tokenizer: str = "words"
     """SentencePiece model file (paligemma_tokenizer.model); `words` needs none, for models trained from scratch."""
@@ -136,35 +151,35 @@ class FineTune:
     """Learn actions minus the state; only for absolute actions."""
     double_delta: bool = False
     """Subtract the state from relative actions on purpose, as openpi's released pi0 for LIBERO."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Pixels along a side; by default the model's."""
-    horizon: int | None = None
+    horizon: Chunk | None = None
     """Actions in a chunk; by default the model's."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of activations; by default the model's."""
     remat: bool | None = None
     """Recompute activations in the backward pass; by default for all but the small models."""
-    hold_out: float = 0.05
+    hold_out: FractionBelowOne = 0.05
     """Fraction of the episodes of each dataset to validate on, 0 for none."""
-    validate_every: int = 1000
+    validate_every: Count = 1000
     """Steps between two validations."""
-    validate_frames: int = 512
+    validate_frames: Count = 512
     """Frames of a validation."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Steps between two checkpoints."""
-    log_every: int = 10
+    log_every: Count = 10
     """Steps between two lines of metrics."""
-    keep: int = 2
+    keep: Count = 2
     """Checkpoints to keep."""
-    fsdp: int = 1
+    fsdp: Count = 1
     """Devices that share each parameter."""
-    workers: int = 2
+    workers: Workers = 2
     """Threads that read and decode batches."""
     coordinator: str | None = None
     """host:port of the first process, where there are several."""
-    processes: int = 1
+    processes: Count = 1
     """Number of processes."""
-    process: int = 0
+    process: Natural = 0
     """Index of this process."""
     overwrite: bool = False
     """Remove the fine-tuning that is in `out` and start anew."""
@@ -173,10 +188,11 @@ class FineTune:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.mix and len(self.mix) != len(self.data):
             raise UserError(f"{len(self.mix)} weights in --mix for {len(self.data)} datasets; give one for each")
-        if min(self.validate_every, self.checkpoint_every, self.log_every, self.keep) < 1:
-            raise UserError("--validate-every, --checkpoint-every, --log-every and --keep must be 1 or more")
+        if self.process >= self.processes:
+            raise UserError(f"--process {self.process}: expected 0 to {self.processes - 1}, as --processes says")
         if self.processes > 1 and self.coordinator is None:
             raise UserError(f"{self.processes} processes need --coordinator host:port of the first")
 

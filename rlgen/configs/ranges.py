@@ -1,0 +1,173 @@
+"""Ranges of the numbers in settings: annotations of fields, and the check that every value passes.
+
+    @dataclass(frozen=True)
+    class Options(Settings):
+        port: Port = 8000
+
+A class of settings checks its numbers when it is made, so that the command line, stored JSON and Python have one rule.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from numbers import Integral, Real
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from rlgen.core.errors import UserError
+
+LARGEST = 1_000_000_000
+"""The largest of any count: a few digits too many are a mistake, and would take all memory."""
+
+
+class NumberError(UserError):
+    """A number outside of its range. The message begins with the setting's name."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`.
+
+    Attributes:
+      low: the smallest.
+      high: the largest.
+      above: `low` itself is not one of them.
+      below: `high` itself is not one of them.
+    """
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        # NaN fails every comparison.
+        excluded = (self.above and value == self.low) or (self.below and value == self.high)
+        return self.low <= value <= self.high and not excluded
+
+    def expected(self, value: object = None) -> str:
+        """Returns what is expected in place of `value`, such as `1 to 512`, or `1 or more` for a count."""
+        low = f"more than {self.low:.12g}" if self.above else f"{self.low:.12g}"
+        if self.high == LARGEST and not (isinstance(value, Real) and value > self.high):
+            return low if self.above else f"{low} or more"
+        high = f"{self.high:.12g}"
+        if self.below:
+            return f"{low} or more, less than {high}"
+        return f"{low}, at most {high}" if self.above else f"{low} to {high}"
+
+
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Port = Annotated[int, Range(0, 65535)]
+Natural = Annotated[int, Range(0, LARGEST)]
+Count = Annotated[int, Range(1, LARGEST)]
+Workers = Annotated[int, Range(1, 1024)]
+"""Threads, processes, connections."""
+Environments = Annotated[int, Range(1, 65536)]
+Batch = Annotated[int, Range(1, 10_000_000)]
+Shards = Annotated[int, Range(1, 100_000)]
+Pixels = Annotated[int, Range(1, 4096)]
+Shift = Annotated[int, Range(0, 4096)]
+Width = Annotated[int, Range(1, 65536)]
+"""Of a layer, and the number of layers."""
+Chunk = Annotated[int, Range(1, 1000)]
+"""Actions in a chunk, and denoising steps."""
+Seconds = Annotated[float, Range(0, 86_400, above=True)]
+Megabytes = Annotated[int, Range(1, 100_000)]
+Fraction = Annotated[float, Range(0, 1)]
+FractionBelowOne = Annotated[float, Range(0, 1, below=True)]
+PositiveSeconds = Annotated[float, Range(0, 86_400, above=True)]
+Megabytes = Annotated[int, Range(1, 100_000)]
+Fraction = Annotated[float, Range(0, 1, above=True)]
+LearningRate = Annotated[float, Range(0, 1)]
+Weight = Annotated[float, Range(0, LARGEST)]
+Positive = Annotated[float, Range(0, LARGEST, above=True)]
+
+
+class Settings:
+    """A dataclass whose numbers are checked when it is made.
+
+    Attributes:
+      section: what precedes the names of its fields in messages, such as `ppo.`.
+    """
+
+    section: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for name, annotation in number_fields(type(self)).items():
+            check_numbers(f"{self.section}{name}".replace("_", "-"), annotation, getattr(self, name))
+
+
+@cache
+def number_fields(kind: type) -> Mapping[str, Any]:
+    """Returns the annotations of a dataclass's fields that hold numbers, by the fields' names."""
+    hints = get_type_hints(kind, include_extras=True)
+    named = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return {name: annotation for name, annotation in named.items() if next(numbers_of(annotation), None)}
+
+
+def numbers_of(annotation: Any) -> Iterator[tuple[type, Range | None]]:
+    """Yields type and range of the numbers in an annotation, such as `tuple[Count, ...] | None`."""
+    if annotation in (int, float):
+        yield annotation, None
+    elif get_origin(annotation) is Annotated:
+        base, *notes = get_args(annotation)
+        ranges = [note for note in notes if isinstance(note, Range)]
+        if ranges:
+            yield base, ranges[0]
+        else:
+            yield from numbers_of(base)
+    elif get_origin(annotation) in (Union, UnionType, tuple):
+        for part in get_args(annotation):
+            yield from numbers_of(part)
+
+
+def check_numbers(name: str, annotation: Any, value: Any) -> None:
+    """Checks that a value is what its annotation says, as far as that are numbers.
+
+    Args:
+      name: of the setting, for the message.
+      annotation: a number with a `Range`, or tuples of these, or None beside them.
+      value: any.
+
+    Raises:
+      NumberError: a number is of another type, not finite or outside of its range.
+    """
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    if value is None and type(None) in choices:
+        return
+    [choice] = [choice for choice in choices if choice is not type(None)]
+    if get_origin(choice) is tuple:
+        _check_tuple(name, get_args(choice), value)
+        return
+    [(kind, allowed)] = numbers_of(choice)
+    fits = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if not fits or (allowed is not None and value not in allowed):
+        raise NumberError(f"{name} {value}: expected {describe(choice, value)}")
+
+
+def describe(annotation: Any, value: object = None) -> str:
+    """Returns what an annotation expects in place of a value that does not fit, in words."""
+    kind, allowed = next(numbers_of(annotation))
+    whole = kind is int and not isinstance(value, Integral)
+    words = ["a whole number"] if whole else [] if isinstance(value, Real) else ["a number"]
+    return ", ".join(words + ([] if allowed is None else [allowed.expected(value)]))
+
+
+def is_one_of(annotation: Any, value: Any) -> bool:
+    """Returns whether a value is of an annotated type: a class, literals, or a union of these."""
+    if get_origin(annotation) in (Union, UnionType):
+        return any(is_one_of(part, value) for part in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return value in get_args(annotation)
+    return isinstance(value, annotation)
+
+
+def _check_tuple(name: str, parts: tuple[Any, ...], value: Any) -> None:
+    if not isinstance(value, tuple):
+        raise NumberError(f"{name} {value}: expected several numbers")
+    kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+    if len(kinds) != len(value):
+        raise NumberError(f"{name} {' '.join(map(str, value))}: expected {len(kinds)} numbers")
+    for kind, entry in zip(kinds, value, strict=True):
+        check_numbers(name, kind, entry)
