@@ -115,8 +115,8 @@ def parse(
                     description=inspect.cleandoc(description),
                     config=(tyro.conf.FlagCreatePairsOff,),
                 )
-        except SystemExit as stopped:
-            if not stopped.code:
+        except (SystemExit, UserError) as stopped:
+            if isinstance(stopped, SystemExit) and not stopped.code:
                 raise
             refusal = _refusal(stopped)
     message = refusal or _unreadable_number(kind, argv, captured.getvalue()) or _message(captured.getvalue())
@@ -153,8 +153,8 @@ def number_options(kind: type, prefix: str = "") -> dict[str, Any]:
     return options
 
 
-def _refusal(stopped: SystemExit) -> str | None:
-    """Returns what a class of options said of its values, which the parser has put into a box."""
+def _refusal(stopped: SystemExit | UserError) -> str | None:
+    """Returns what a class of options said of its values; the parser puts most of it into a box and exits."""
     error: BaseException | None = stopped
     while error is not None:
         if isinstance(error, UserError):

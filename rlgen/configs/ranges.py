@@ -141,17 +141,20 @@ def check_numbers(name: str, annotation: Any, value: Any) -> None:
         _check_tuple(name, get_args(choice), value)
         return
     [(kind, allowed)] = numbers_of(choice)
-    fits = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    if not fits or (allowed is not None and value not in allowed):
+    if not _is_number(kind, value) or (allowed is not None and value not in allowed):
         raise NumberError(f"{name} {value}: expected {describe(choice, value)}")
 
 
 def describe(annotation: Any, value: object = None) -> str:
     """Returns what an annotation expects in place of a value that does not fit, in words."""
-    kind, allowed = next(numbers_of(annotation))
-    whole = kind is int and not isinstance(value, Integral)
-    words = ["a whole number"] if whole else [] if isinstance(value, Real) else ["a number"]
+    (kind, allowed), *others = numbers_of(annotation)
+    one = "a whole number" if kind is int else "a number"
+    words = [] if _is_number(kind, value) else [f"{1 + len(others)} numbers" if others else one]
     return ", ".join(words + ([] if allowed is None else [allowed.expected(value)]))
+
+
+def _is_number(kind: type, value: object) -> bool:
+    return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
 
 
 def is_one_of(annotation: Any, value: Any) -> bool:

@@ -18,9 +18,9 @@ import os
 import numpy as np
 import rlgen.libero.physics.kernel
 from rlgen.core.process import prepare_process
-from rlgen.data.resize import resize_with_pad
+from rlgen.data.resize import resize_image
 prepare_process()
-assert resize_with_pad(np.zeros((1, 8, 8, 3), np.uint8), 4).shape == (1, 4, 4, 3)
+assert resize_image(np.zeros((8, 8, 3), np.uint8), 4).shape == (4, 4, 3)
 print(os.environ.get("JAX_COMPILATION_CACHE_DIR"), os.environ.get("NUMBA_CACHE_DIR"))
 """
 NO_HOME = "import pwd\ndef getpwuid(uid): raise KeyError(uid)\npwd.getpwuid = getpwuid\n"

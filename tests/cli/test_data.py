@@ -73,7 +73,7 @@ def test_merge_and_show_and_quality(capsys, tmp_path, dataset):
         (["data", "quality", "nowhere"], "nowhere: no such file or folder"),
         (["data", "export", "nowhere"], "nowhere: no such file or folder"),
         (["data", "export", "nowhere", "--format", "rlds", "zip"], "zip"),
-        (["data", "export", "nowhere", "--image-size", "0"], "--image-size 0: expected 1 or more"),
+        (["data", "export", "nowhere", "--image-size", "0"], "--image-size 0: expected 1 to 4096"),
         (["data", "export", "nowhere", "--resolution", "64"], "--resolution is now --image-size"),
     ],
 )

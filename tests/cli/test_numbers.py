@@ -1,16 +1,26 @@
 """Numbers on the command line, and help: every option that takes a number, in every command, found in its help."""
 
+import dataclasses
 import re
 import time
 
 import pytest
 
+from rlgen.cli.common import number_options, parse
 from rlgen.cli.main import COMMANDS, main
+from rlgen.configs.schema import Config
+from rlgen.core.errors import UserError
 
-NUMBER = re.compile(r"^\W*(--[\w.-]+) (?=\S*(?:INT|FLOAT))", re.MULTILINE)
+NUMBER = re.compile(r"(--[\w.-]+) (?:\{None\}\|)?[\[{]?(?:INT|FLOAT)\b")
 WRONG = ("-1", "nan", "inf", "1e30", "many", "-99999999999999999999")
-# Settings of a run are options of three commands; the parser is the same, so one of them tries them all.
-RUNS = (["run"], ["expert"])
+# Words without which a command says that they are missing.
+REQUIRED = {
+    "run": "bc", "expert": "x", "demos import": "x", "demos download": "x", "data show": "x", "vla serve": "x"
+}  # fmt: skip
+OF_RUNS = (["quickstart"], ["run"], ["expert"])
+# Their parser takes a third of a second: each option is given a third of the wrong values.
+LARGE = (*OF_RUNS, ["vla", "train"])
+PAIRS = ("--policy.gaussian.std-range",)
 
 
 def every_command() -> list[list[str]]:
@@ -31,31 +41,54 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-def number_options(capsys, monkeypatch, command: list[str]) -> list[str]:
+def numbers(capsys, monkeypatch, command: list[str]) -> list[str]:
+    """The options of a command that take numbers, by its help."""
     monkeypatch.setenv("COLUMNS", "400")
     return NUMBER.findall(run(capsys, *command, "--help")[1])
 
 
 def test_the_options_that_take_numbers_are_found(capsys, monkeypatch):
-    found = {option for command in every_command() for option in number_options(capsys, monkeypatch, command)}
+    found = {option for command in every_command() for option in numbers(capsys, monkeypatch, command)}
     assert {"--port", "--seed", "--ppo.gamma", "--policy.image-encoder.widths", "--train.ema", "--mix"} <= found
     assert len(found) > 110
+
+
+def check_refused(option: str, value: str, code: int, out: str, err: str) -> None:
+    assert (code, out) == (2, ""), (option, value, err)
+    assert err.startswith(f"rlgen: {option} ") and err.count("\n") == 1, (option, value, err)
+    assert re.search(r": expected .*\d", err), err
 
 
 @pytest.mark.parametrize("command", every_command(), ids=" ".join)
 def test_every_number_is_checked_before_work_begins(capsys, monkeypatch, tmp_path, command):
     monkeypatch.chdir(tmp_path)
-    options = number_options(capsys, monkeypatch, command)
-    options = [option for option in options if command not in RUNS or "." not in option]
-    for option in options:
-        for value in WRONG:
+    options, words = numbers(capsys, monkeypatch, command), REQUIRED.get(" ".join(command), "").split()
+    if command in OF_RUNS:
+        options = [option for option in options if "." not in option]
+    for number, option in enumerate(options):
+        for value in WRONG[number % 3 :: 3] if command in LARGE else WRONG:
             start = time.monotonic()
-            code, out, err = run(capsys, *command, option, value)
-            assert (code, out) == (2, ""), (option, value, err)
-            assert err.startswith(f"rlgen: {option} ") and err.count("\n") == 1, (option, value, err)
-            assert re.search(r": expected .*\d", err), err
+            check_refused(option, value, *run(capsys, *command, *words, option, value))
             assert time.monotonic() - start < 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_so_is_every_setting_of_a_run(capsys, monkeypatch, tmp_path):
+    found = {option for option in numbers(capsys, monkeypatch, ["quickstart"]) if "." in option}
+    sections = [field for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.default_factory)]
+    settings = [(field, option) for field in sections for option in number_options(section(field))]
+    assert {option for _, option in settings} == found
+    for number, (field, option) in enumerate(settings):
+        for value in WRONG[number % 6 :: 6]:
+            with pytest.raises(UserError) as caught:
+                parse(section(field), [option, value, *([value] if option in PAIRS else [])], "rlgen", "")
+            check_refused(option, value, 2, "", f"rlgen: {caught.value}\n")
+
+
+def section(field: dataclasses.Field) -> type:
+    """A command with the settings of one section of a run."""
+    settings = dataclasses.field(default_factory=field.default_factory)
+    return dataclasses.make_dataclass("Section", [(field.name, field.default_factory, settings)], frozen=True)
 
 
 @pytest.mark.parametrize("command", every_command(), ids=" ".join)

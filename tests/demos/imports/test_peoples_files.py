@@ -49,7 +49,7 @@ def write(path, attributes, numbers, steps=5):
             random, demo = np.random.default_rng(number), data.create_group(f"demo_{number}")
             demo["actions"] = random.uniform(-0.9, 0.9, (steps, 7))
             demo["states"] = random.normal(size=(steps, 21))
-            demo["rewards"] = np.arange(steps) == steps - 1
+            demo["rewards"] = (np.arange(steps) == steps - 1).astype(np.uint8)
     return path
 
 
