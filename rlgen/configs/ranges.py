@@ -41,7 +41,8 @@ class Range:
     above: bool = False
     below: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def has(self, value: Any) -> bool:
+        """Returns whether a number is one of them."""
         # NaN fails every comparison.
         excluded = (self.above and value == self.low) or (self.below and value == self.high)
         return self.low <= value <= self.high and not excluded
@@ -49,7 +50,7 @@ class Range:
     def expected(self, value: object = None) -> str:
         """Returns what is expected in place of `value`, such as `1 to 512`, or `1 or more` for a count."""
         low = f"more than {self.low:.12g}" if self.above else f"{self.low:.12g}"
-        if self.high == LARGEST and not (isinstance(value, Real) and value > self.high):
+        if self.high == LARGEST and not (isinstance(value, int | float) and value > self.high):
             return low if self.above else f"{low} or more"
         high = f"{self.high:.12g}"
         if self.below:
@@ -141,7 +142,7 @@ def check_numbers(name: str, annotation: Any, value: Any) -> None:
         _check_tuple(name, get_args(choice), value)
         return
     [(kind, allowed)] = numbers_of(choice)
-    if not _is_number(kind, value) or (allowed is not None and value not in allowed):
+    if not _is_number(kind, value) or not (allowed is None or allowed.has(value)):
         raise NumberError(f"{name} {value}: expected {describe(choice, value)}")
 
 
@@ -167,7 +168,7 @@ def is_one_of(annotation: Any, value: Any) -> bool:
 
 
 def _check_tuple(name: str, parts: tuple[Any, ...], value: Any) -> None:
-    if not isinstance(value, tuple):
+    if not isinstance(value, tuple | list):
         raise NumberError(f"{name} {value}: expected several numbers")
     kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
     if len(kinds) != len(value):

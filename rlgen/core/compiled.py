@@ -20,7 +20,8 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     from numba import config, njit
 
     # Whoever has imported Numba before has made it read its variables before.
-    config.CACHE_DIR = config.CACHE_DIR or os.environ.get("NUMBA_CACHE_DIR", "")
+    settings: Any = config
+    settings.CACHE_DIR = settings.CACHE_DIR or os.environ.get("NUMBA_CACHE_DIR", "")
 
     def compile_function(function: Callable[..., Any]) -> Any:
         try:

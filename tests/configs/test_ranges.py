@@ -76,7 +76,7 @@ def test_what_is_outside_is_refused_by_name_and_range(values, message):
 def test_what_is_inside_is_taken():
     Example(count=LARGEST, share=1, sizes=(1, 2), pair=(0.1, 1.0))
     Example()
-    assert 1.0 not in Range(0, 1, below=True) and 0 in Range(0, 1, below=True)
+    assert Range(0, 1, below=True).has(0) and not Range(0, 1, below=True).has(1.0)
 
 
 @pytest.mark.parametrize("wrong", [-1, math.nan, math.inf, 1e30, "many", None, [1], {"a": 1}, True])

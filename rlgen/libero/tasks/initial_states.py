@@ -18,7 +18,7 @@ LARGEST = 64 << 20
 
 
 class _Parts:
-    """A stand-in for an array or its type while a file is read: what it was to be made from."""
+    """The parts of an array or of its type, as a file names them."""
 
     def __init__(self, *arguments: Any):
         self.arguments, self.state = arguments, ()
@@ -28,7 +28,7 @@ class _Parts:
 
 
 class _ArrayClass:
-    """A stand-in for the class of arrays, which a file only names."""
+    """The class of arrays in a file, which can make none."""
 
 
 def _encode(text: str, _encoding: str) -> bytes:
@@ -37,7 +37,7 @@ def _encode(text: str, _encoding: str) -> bytes:
 
 # Everything that a pickled float array names; `numpy.core` is its module in NumPy 1. The file gets none of the real
 # ones: of an array's size or type it could ask for any.
-_STAND_INS = {
+_KNOWN = {
     ("numpy", "ndarray"): _ArrayClass,
     ("numpy", "dtype"): _Parts,
     ("_codecs", "encode"): _encode,
@@ -51,7 +51,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _STAND_INS[module, name]
+            return _KNOWN[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name} is not part of an array") from None
 
