@@ -67,9 +67,9 @@ def test_every_number_is_checked_before_work_begins(capsys, monkeypatch, tmp_pat
         options = [option for option in options if "." not in option]
     for number, option in enumerate(options):
         for value in WRONG[number % 3 :: 3] if command in LARGE else WRONG:
-            start = time.monotonic()
+            start = time.process_time()
             check_refused(option, value, *run(capsys, *command, *words, option, value))
-            assert time.monotonic() - start < 2
+            assert time.process_time() - start < 2
     assert list(tmp_path.iterdir()) == []
 
 
