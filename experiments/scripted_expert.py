@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = cache_folder()
     assets = find_assets(arguments.assets, cache=cache)
-    tasks = [task for name in arguments.tasks for task in find_tasks(name)]
+    tasks = find_tasks(*arguments.tasks)
     bundles = build_scene_bundles(tasks, assets, cache, workers=arguments.workers)
     with worker_pool(arguments.workers) as pool:
         for task, bundle in zip(tasks, bundles, strict=True):

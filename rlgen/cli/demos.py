@@ -59,7 +59,7 @@ def record(argv: Sequence[str]) -> None:
     from rlgen.demos.record import Recorder
     from rlgen.libero.tasks.suites import find_tasks
 
-    tasks = [task for name in arguments.tasks for task in find_tasks(name)]
+    tasks = find_tasks(*arguments.tasks)
     recorder = Recorder(
         arguments.out,
         arguments.episodes,

@@ -96,7 +96,7 @@ def evaluate(argv: Sequence[str]) -> None:
         physics=arguments.physics,
         seed=arguments.seed,
     )
-    tasks = list(dict.fromkeys(task for name in arguments.tasks for task in find_tasks(name)))
+    tasks = find_tasks(*arguments.tasks)
     assets, cache = arguments.objects.find(), cache_folder()
     if arguments.server is not None:
         limits = {"patience_s": arguments.server_patience, "timeout_s": arguments.server_timeout}

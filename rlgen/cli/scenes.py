@@ -47,7 +47,7 @@ class CheckArguments:
     """Options of `rlgen scenes check`."""
 
     tasks: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Suite and index, name, or instruction; all by default."""
+    """Suites, suite and index, names, or instructions; all by default."""
     json: Path | None = None
     """File for the list."""
     objects: AssetGroup = field(default_factory=AssetOptions)
@@ -63,9 +63,9 @@ def check(argv: Sequence[str]) -> None:
     from rlgen.libero.envs.reset_check import check_reset_states
     from rlgen.libero.scenes.bundles import build_scene_bundles
     from rlgen.libero.scenes.scene import load_scene_bundle
-    from rlgen.libero.tasks.suites import all_tasks, find_task
+    from rlgen.libero.tasks.suites import find_tasks
 
-    tasks = [find_task(name) for name in arguments.tasks] or all_tasks()
+    tasks = find_tasks(*(arguments.tasks or ("all",)))
     assets, found = arguments.objects.find(), {}
     for task, folder in zip(tasks, build_scene_bundles(tasks, assets, cache_folder(), workers=cores()), strict=True):
         failed = check_reset_states(load_scene_bundle(folder), threads=cores())

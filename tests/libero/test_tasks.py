@@ -1,7 +1,7 @@
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.libero.tasks.suites import all_tasks, find_task
+from rlgen.libero.tasks.suites import all_tasks, find_task, find_tasks
 
 
 def test_the_benchmark_has_130_tasks_with_files():
@@ -49,3 +49,11 @@ def test_similar_names_are_of_the_given_suite_even_for_the_beginning_of_a_name()
 def test_a_part_of_several_names_is_not_unique():
     with pytest.raises(UserError, match="not unique"):
         find_task("black_bowl")
+
+
+def test_suites_and_tasks_are_found_together_and_each_task_once():
+    found = find_tasks("libero_goal/7", "libero_goal", "LIBERO_GOAL/7")
+    assert found[0] == find_task("libero_goal/7") and len(found) == len(set(found)) == 10
+    assert find_tasks("all") == list(all_tasks()) and find_tasks() == []
+    with pytest.raises(UserError, match="is not unique"):
+        find_tasks("libero_spatial", "the_black_bowl")

@@ -104,16 +104,17 @@ def find_task(text: str) -> Task:
     raise UserError(f"unknown task {text!r}; the nearest are: {shown}; `rlgen scenes list` lists all")
 
 
-def find_tasks(text: str) -> list[Task]:
-    """Finds the tasks of a suite by its name, all tasks by `all`, or one task as `find_task` does.
+def find_tasks(*texts: str) -> list[Task]:
+    """Finds the tasks of suites by their names, all tasks by `all`, and others as `find_task` does; each task once.
 
     Raises:
       UserError: as `find_task`.
     """
-    query = text.strip().lower()
-    if query == "all":
-        return list(all_tasks())
-    return [task for task in all_tasks() if task.suite == query] or [find_task(text)]
+    found: list[Task] = []
+    for text in texts:
+        query = text.strip().lower()
+        found += [task for task in all_tasks() if query in ("all", task.suite)] or [find_task(text)]
+    return list(dict.fromkeys(found))
 
 
 def find_demo_task(recorded: str, path: PurePosixPath | Path) -> Task | None:
