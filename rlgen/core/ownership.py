@@ -36,7 +36,7 @@ class OutputKind:
       option: of the command line that names the folder.
       record: name of the JSON file that makes a folder one of this kind.
       recognize: returns whether the value of such a file is this program's.
-      entries: patterns of the names of everything else that such a folder holds.
+      entries: patterns of the paths of all other files that such a folder holds; `*` stands for folders as well.
     """
 
     noun: str
@@ -82,7 +82,7 @@ def check_replaceable(
       folder: that may be removed; nothing may be there.
       kind: what it has to be.
       inputs: files and folders that the command reads; None is none.
-      entries: names in the folder beside those of the kind.
+      entries: patterns beside those of the kind.
     """
     if is_vacant(folder):
         return
@@ -92,10 +92,27 @@ def check_replaceable(
     if not kind.owns(folder):
         raise UserError(f"{folder} is there and is not {kind.noun} that rlgen wrote; {advice}")
     check_unneeded(folder, inputs, option=kind.option)
-    known = (kind.record, *kind.entries, *entries, *_LEFTOVERS)
-    for path in sorted(folder.iterdir()):
-        if not _matches(path.name, known):
-            raise UserError(f"{path} is not part of {kind.noun} and would be removed; {advice}")
+    check_contents(folder, kind, entries=entries)
+
+
+def check_contents(folder: Path, kind: OutputKind, *, part: str = "", entries: Iterable[str] = ()) -> None:
+    """Raises `UserError` for the first file in a folder, at any depth, that its kind does not have.
+
+    Args:
+      folder: of the kind.
+      kind: what it is.
+      part: path of a folder below it to look into; all of it by default.
+      entries: patterns beside those of the kind.
+    """
+    known = (kind.record, *kind.entries, *entries)
+    for path in _files_and_links(folder / part):
+        name = path.relative_to(folder).as_posix()
+        is_link_of_ours = path.is_symlink() and any(pattern.startswith(f"{name}/") for pattern in known)
+        is_leftover = any(_matches(part_of_name, _LEFTOVERS) for part_of_name in name.split("/"))
+        if not (_matches(name, known) or is_link_of_ours or is_leftover):
+            raise UserError(
+                f"{path} is not part of {kind.noun} and would be removed; move it away or choose another {kind.option}"
+            )
 
 
 def check_unneeded(path: Path, inputs: Iterable[Path | str | None], *, option: str) -> None:
@@ -233,6 +250,13 @@ def _try_lock(handle: int, folder: Path, option: str) -> bool:
         line = f"{folder}: another process is writing here; wait for it or choose another {option}"
         raise UserError(line) from error
     return True
+
+
+def _files_and_links(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        yield from (Path(root) / name for name in sorted([*files, *links]))
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -36,7 +36,7 @@ from rlgen.data.shards import MANIFEST, DatasetPlan, Shard, finished_shards, int
 OnProgress = Callable[[int, int], None]
 _DESCRIPTIONS = (INDEX, OPENVLA_STATISTICS, OPENPI_STATISTICS, INITIAL_STATES, CARD_JSON, CARD_TEXT)
 # Of single formats.
-_OWN_DESCRIPTIONS = ("dataset_info.json", "features.json", "steps.npz", "meta")
+_OWN_DESCRIPTIONS = ("dataset_info.json", "features.json", "steps.npz", "meta/*")
 
 
 def is_manifest(value: Any) -> bool:
@@ -179,7 +179,7 @@ def check_dataset_replaceable(target: Path, inputs: Sequence[Path] = ()) -> None
     for folder in (target, _partial(target), _old(target)):
         manifest = read_record(folder / MANIFEST)
         files = manifest["plan"]["files"] if is_manifest(manifest) else ()
-        check_replaceable(folder, DATASET, inputs=inputs, entries=[str(file).partition("/")[0] for file in files])
+        check_replaceable(folder, DATASET, inputs=inputs, entries=map(str, files))
 
 
 def _partial(target: Path) -> Path:

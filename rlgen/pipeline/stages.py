@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlgen.configs.schema import Config, differences, to_json
 from rlgen.core.errors import UserError
-from rlgen.core.ownership import OutputKind, check_unneeded
+from rlgen.core.ownership import OutputKind, check_contents, check_unneeded
 from rlgen.training.run import RECORD, Run, change_config, is_run_record
 
 if TYPE_CHECKING:
@@ -103,7 +103,16 @@ STAGES = {
 }
 
 
-RUN = OutputKind("a run", "--run", RECORD, is_run_record, (*STAGES, "report.html", "summary.json"))
+# What stages leave in their folders, in this version and before.
+_RESULTS = ("*.json", "*.jsonl", "*.npz", "*.png", "*.csv", "*.gif", "*.tfrecord-*", "*/DATASET.md", "demos.hdf5")
+_RESULTS += ("checkpoints/*", "tensorboard/*", "model/*")
+RUN = OutputKind(
+    "a run",
+    "--run",
+    RECORD,
+    is_run_record,
+    ("report.html", "summary.json", *(f"{stage}/{pattern}" for stage in STAGES for pattern in _RESULTS)),
+)
 
 
 def is_finished(run: Run) -> bool:
@@ -123,11 +132,13 @@ def clear_from(run: Run, name: str, inputs: Iterable[Path | str | None] = ()) ->
       Names of the stages that had results.
 
     Raises:
-      UserError: an input, the working directory or the home directory is among the results; nothing is removed.
+      UserError: an input, a file of somebody, the working directory or the home directory is among the results;
+        nothing is removed.
     """
     cleared, inputs = [stage for stage in stages_from(name) if run.started(stage)], tuple(inputs)
     for stage in cleared:
-        check_unneeded(run.folder / stage, inputs, option="--run")
+        check_unneeded(run.folder / stage, inputs, option=RUN.option)
+        check_contents(run.folder, RUN, part=stage)
     for stage in cleared:
         run.clear(stage)
     return cleared

@@ -93,7 +93,12 @@ def test_what_a_run_must_not_lose_is_named(capsys, tmp_path, stages, placeholder
     monkeypatch.setenv("HOME", str(tmp_path))
     (run.folder / "notes.txt").write_text("x")
     assert "notes.txt is not part of a run" in fails(capsys, *again)
-    (run.folder / "notes.txt").unlink()
+    (run.folder / "notes.txt").rename(run.folder / "ppo" / "notes.txt")
+    given.rename(tmp_path / "away")
+    assert "ppo/notes.txt is not part of a run" in fails(capsys, *again)
+    assert "ppo/notes.txt is not part of a run" in fails(capsys, "run", "bc", "--overwrite", "--run", run.folder)
+    (run.folder / "ppo" / "notes.txt").unlink()
+    (tmp_path / "away").rename(given)
     assert contents(tmp_path) == before and not stages
 
 

@@ -15,6 +15,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_folder
 from rlgen.core.ownership import (
     OutputKind,
+    check_contents,
     check_file,
     check_names,
     check_replaceable,
@@ -27,7 +28,7 @@ from rlgen.core.ownership import (
     remove,
 )
 
-SOUP = OutputKind("a soup", "--out", "soup.json", lambda value: has_keys(value, "salt"), ("bowl", "spoon.*"))
+SOUP = OutputKind("a soup", "--out", "soup.json", lambda value: has_keys(value, "salt"), ("bowl/*", "spoon.*"))
 
 
 def cook(folder, record='{"salt": 1}'):
@@ -74,8 +75,17 @@ def test_a_folder_without_a_record_and_a_file_are_not_removed(tmp_path):
 def test_a_file_of_somebody_in_a_recognized_folder_is_named(tmp_path):
     folder = cook(tmp_path / "soup")
     (folder / "notes.txt").write_text("mine")
-    refused(folder, r"notes\.txt is not part of a soup and would be removed")
+    refused(folder, r"notes\.txt is not part of a soup and would be removed; move it away or choose another --out")
     check_replaceable(folder, SOUP, entries=["notes.txt"])
+    (folder / "notes.txt").unlink()
+    (folder / "pot" / "deep").mkdir(parents=True)
+    check_replaceable(folder, SOUP)
+    (folder / "pot" / "deep" / "notes.txt").write_text("mine")
+    refused(folder, r"pot/deep/notes\.txt is not part of a soup")
+    check_contents(folder, SOUP, part="bowl")
+    (folder / "pot" / "deep" / "notes.txt").unlink()
+    (folder / "cupboard").symlink_to(tmp_path)
+    refused(folder, "cupboard is not part of a soup")
 
 
 def test_inputs_the_working_directory_and_the_home_stay(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from pipeline.test_expert import run, scores, start
 from rlgen.cli.main import main
 from rlgen.configs.schema import CollectConfig, ExportConfig
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import check_contents
 from rlgen.core.stats import SuccessRate
 from rlgen.curation import validate
 from rlgen.curation.sources import find_episode_files
@@ -25,9 +26,10 @@ from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.pipeline import bc, collect, ppo
 from rlgen.pipeline.context import Context
 from rlgen.pipeline.export import dataset_folder
+from rlgen.pipeline.stages import RUN
 from rlgen.rl import ppo as rl_ppo
 from rlgen.rl.numerics import NonFiniteError
-from rlgen.training.metrics import read_metrics
+from rlgen.training.metrics import Metrics, read_metrics
 from rlgen.training.run import change_config, open_run
 
 CONFIG = replace(EXPERT, collect=CollectConfig(episodes=2), export=ExportConfig(image_size=16, shards=2))
@@ -126,11 +128,29 @@ def test_without_an_iteration_the_policy_is_the_cloned_one(tmp_path, placeholder
     jax.tree.map(np.testing.assert_array_equal, trained["net"], cloned["net"])
     # As runs of earlier versions are, which left no checkpoint then.
     shutil.rmtree(context.run.folder / "ppo" / "checkpoints")
+    assert context.run.result("ppo")["control_steps"] == 0
     again = ppo.load_policy(context)[1]
     jax.tree.map(np.testing.assert_array_equal, again, trained)
     check_dataset(context, 2)
     [source] = find_episode_files(context.run.folder)
     assert source.policy["checkpoint"] == "bc/checkpoints/4"
+
+
+def test_a_run_without_an_iteration_of_ppo_has_its_report(tmp_path, placeholder_scene, monkeypatch, successes):
+    scores(monkeypatch, [NOT_REACHED, REACHED])
+    expert_runs(monkeypatch, successes)
+    context = start(tmp_path / "run", placeholder_scene, CONFIG)
+    context.run.finish("demos", {"episodes": 2, "tried": 2, "mean_length": 20.0})
+    run(context, "bc", "ppo", "collect", "export", "quality")
+    # As after the two stages that do not read what PPO decided.
+    Metrics(context.run.stage_folder("vla-train") / "metrics.jsonl", keep=0).write(1, loss=0.5)
+    context.run.finish("vla-train", {"steps": 1, "parameters": 1})
+    rates = {name: SuccessRate(1, 2).to_json() for name in ("bc", "ppo", "vla")}
+    context.run.stage_folder("evaluate")
+    context.run.finish("evaluate", {"rates": rates, "protocol": {}})
+    run(context, "report")
+    assert "0 iterations, 0 control steps" in (context.run.folder / "report.html").read_text()
+    check_contents(context.run.folder, RUN)
 
 
 def test_a_lost_checkpoint_of_a_trained_policy_is_not_taken_for_the_cloned_one(
@@ -194,6 +214,8 @@ def test_fewer_successes_than_wanted_make_a_smaller_dataset(tmp_path, placeholde
     run(context, "bc", "ppo")
     check_dataset(context, 1)
     assert context.run.result("collect")["tried"] == 2
+    run(context, "quality")
+    assert context.run.result("quality")["ppo"]["episodes"] == 1
 
 
 def test_no_success_at_all_is_one_line_that_says_how_it_goes_on(tmp_path, placeholder_scene, monkeypatch, successes):

@@ -31,7 +31,9 @@ def is_record(value: Any) -> bool:
     return has_keys(value, "data", "model", "train") and has_keys(value["train"], "steps", "batch", "seed")
 
 
-FINE_TUNING = OutputKind("a fine-tuning", "--out", RECORD, is_record, ("checkpoints", "metrics.jsonl", STATS, "model"))
+FINE_TUNING = OutputKind(
+    "a fine-tuning", "--out", RECORD, is_record, ("checkpoints/*", "metrics.jsonl", STATS, "model/*")
+)
 
 
 def data_hash(folder: Path, table: FrameTable) -> str:
