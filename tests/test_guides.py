@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import io
 import re
+import shlex
 import textwrap
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlgen.cli.main import COMMANDS, dispatch
+from rlgen.libero.tasks.suites import find_task, find_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = sorted(path.parent for path in (ROOT / "rlgen").glob("*/__init__.py"))
@@ -109,6 +111,18 @@ def test_commands_and_options_exist(document):
         shown = help_of(*words[: 2 if nested else 1])
         for option in re.findall(r"(?<=\s)--[a-z][a-z.-]*", " ".join(words)):
             assert f"{option} " in shown, f"{option} of rlgen {command}"
+
+
+@every_document
+def test_tasks_that_commands_name_are_found(document):
+    """Words before the first option are tasks, but for those in capitals or angle brackets, which readers replace."""
+    finders = {"expert": find_task, "demos record": find_tasks, "scenes check": find_tasks, "eval": find_tasks}
+    for command in commands(document):
+        words = shlex.split(command.split(" --")[0])
+        for verb, find in finders.items():
+            if words[: len(verb.split())] == verb.split():
+                for name in words[len(verb.split()) :]:
+                    assert name.isupper() or "<" in name or find(name), command
 
 
 @every_document
