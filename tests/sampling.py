@@ -29,7 +29,7 @@ UNIT = (
     *(f"nets/test_{name}.py" for name in ("conv1d", "mlp", "random_shift")),
     *(f"rl/test_{name}.py" for name in ("accumulate", "losses", "returns", "scaling", "schedules")),
     *(f"policies/test_{name}.py" for name in ("critic", "gaussian_golden", "normalizer")),
-    *(f"vla/test_{name}.py" for name in ("augment", "batches", "flow", "tokens", "transforms")),
+    *(f"vla/test_{name}.py" for name in ("augment", "batches", "flow", "tokens", "training_statistics", "transforms")),
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
     "evaluation/test_records.py",

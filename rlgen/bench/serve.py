@@ -166,11 +166,11 @@ def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[st
       The report, as JSON values.
     """
     config = preset(name)
-    ones = Statistics(*(np.full(8, value, np.float32) for value in (0, 1, -1, 1)))
+    ones = [Statistics(*(np.full(size, value, np.float32) for value in (0, 1, -1, 1))) for size in (8, 7)]
     policy = VlaPolicy(
         config,
         pi0.init(config, jax.random.key(0)),
-        make_pipeline(config, InputSpec(), NormStats(ones, ones)),
+        make_pipeline(config, InputSpec(), NormStats(*ones)),
         batch=batch,
         buckets=True,
     )

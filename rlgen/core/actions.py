@@ -7,6 +7,8 @@ number the environment reads the sign alone.
 import numpy as np
 from jaxtyping import Float
 
+from rlgen.core.errors import UserError
+
 ACTION_SIZE = 7
 # Gripper commands.
 OPEN, CLOSE = -1.0, 1.0
@@ -22,7 +24,12 @@ def binarize_gripper(actions: Float[np.ndarray, "*B T A"]) -> Float[np.ndarray, 
 
     Args:
       actions: along consecutive control steps; at least one.
+
+    Raises:
+      UserError: an action is not finite.
     """
+    if not np.isfinite(actions).all():
+        raise UserError("actions are not finite; are the parameters of the policy that gave them damaged?")
     sign = np.sign(actions[..., -1])
     steps = np.arange(sign.shape[-1])
     latest = np.maximum.accumulate(np.where(sign == 0, 0, steps), axis=-1)

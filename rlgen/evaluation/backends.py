@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
 from rlgen.core.types import Observation
 from rlgen.vla.data.transforms import Sample
-from rlgen.vla.serving.actor import legal_actions, robot_sample
+from rlgen.vla.serving.actor import check_for_environment, legal_actions, robot_sample
 from rlgen.vla.serving.client import PolicyClient
 from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.serving.server import stack
@@ -44,6 +45,7 @@ class InProcessBackend:
     """A policy of ours, asked for all observations in as few calls as its batch allows."""
 
     def __init__(self, policy: VlaPolicy, name: str):
+        check_for_environment(policy, name)
         self._policy, self.name = policy, name
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:
@@ -96,10 +98,10 @@ class ServerBackend:
             self._abort()
             raise
         shapes = {chunk.shape for chunk in answers}
-        if len(shapes) > 1 or min(shapes)[1] < 7 or not all(np.isfinite(chunk).all() for chunk in answers):
+        if len(shapes) > 1 or min(shapes)[1] != ACTION_SIZE or not all(np.isfinite(chunk).all() for chunk in answers):
             found = " and ".join(str(list(shape)) for shape in sorted(shapes))
-            raise UserError(f"{self.name} answers actions {found}, expected finite ones of 7 numbers")
-        return np.stack(answers)[..., :7]
+            raise UserError(f"{self.name} answers actions {found}, expected finite ones of {ACTION_SIZE} numbers")
+        return np.stack(answers)
 
     def close(self) -> None:
         """Closes the connections."""

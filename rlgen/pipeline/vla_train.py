@@ -18,7 +18,8 @@ from rlgen.training.checkpoints import Checkpoints
 from rlgen.vla.checkpoints.model_folder import DESCRIPTION, STATS
 from rlgen.vla.checkpoints.weights import expected_params
 from rlgen.vla.data.normalize import NormStats
-from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline, make_tokenizer, read_action_semantics
+from rlgen.vla.data.spec import InputSpec, check_dataset, make_pipeline, read_action_semantics
+from rlgen.vla.data.training_statistics import training_statistics
 from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.serving.actor import VlaActor
@@ -52,9 +53,9 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     # A run exports what its environments execute; cards of older runs do not say so.
     check_dataset(SPEC, read_action_semantics(folder) or SPEC.actions, str(folder))
     mixture = mix([open_frames(folder, size=model.image_size)])
-    cut = make_tokenizer(SPEC, model).describe_cut(mixture.prompts)
-    if cut is not None:
-        work.progress.log(cut)
+    stats, notes = training_statistics(model, SPEC, mixture)
+    for note in notes:
+        work.progress.log(note)
     work.progress.total = train.steps
     work.progress.log("compiling the training step (about 40 s)")
 
@@ -68,7 +69,17 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     options = LoopOptions(
         log_every=10, checkpoint_every=config.vla.checkpoint_every, keep=1, metrics=("loss", "grad_norm")
     )
-    train_model(work.folder, model, SPEC, train, mixture, workers=config.workers, options=options, on_block=on_block)
+    train_model(
+        work.folder,
+        model,
+        SPEC,
+        train,
+        mixture,
+        stats,
+        workers=config.workers,
+        options=options,
+        on_block=on_block,
+    )
     return {"steps": train.steps, "parameters": count_parameters(expected_params(model)), "frames": len(mixture)}
 
 

@@ -61,8 +61,10 @@ def fit_normalizer(
     for name, values in (("observations", observation), ("actions", action)):
         if len(values) == 0:
             raise UserError(f"0 {name} to fit a normalizer on: expected one or more; collect demonstrations first")
-        if not np.isfinite(values).all():
-            column = int(np.argwhere(~np.isfinite(values))[0, 1])
+        # In float32, in which they are normalized.
+        bad = ~(np.abs(values) <= np.finfo(np.float32).max)
+        if bad.any():
+            column = int(np.argwhere(bad)[0, 1])
             raise UserError(f"{name} with a value that is not finite in column {column}: repair the data first")
     offset, scale = np.zeros(action.shape[1]), np.ones(action.shape[1])
     if action_floor is not None:

@@ -18,8 +18,8 @@ from rlgen.vla.serving.server import warm_up
 def policy() -> VlaPolicy:
     """A toy policy with fresh parameters, compiled."""
     config = dataclasses.replace(CONFIG, prompt_length=6)
-    stats = Statistics(*(np.full(8, x, np.float32) for x in (0, 1, -1, 1)))
-    pipeline = make_pipeline(config, InputSpec(), NormStats(stats, stats))
+    stats = [Statistics(*(np.full(size, x, np.float32) for x in (0, 1, -1, 1))) for size in (8, 7)]
+    pipeline = make_pipeline(config, InputSpec(), NormStats(*stats))
     policy = VlaPolicy(config, pi0.init(config, jax.random.key(0)), pipeline, sampling_steps=2, batch=4)
     warm_up(policy)
     return policy

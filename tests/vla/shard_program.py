@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from rlgen.training import sharding
+from rlgen.vla.data.normalize import mixture_statistics
 from rlgen.vla.data.spec import InputSpec
 from rlgen.vla.training.train import LoopOptions, train_model
 
@@ -44,6 +45,7 @@ def main(out: Path, fsdp: int, stop: int, coordinator: str | None, processes: in
         InputSpec(),
         train,
         Mixture((kept,)),
+        mixture_statistics(Mixture((kept,)), CONFIG.horizon, delta=False),
         held_out=Mixture((held,)),
         mesh=sharding.make_mesh(fsdp),
         workers=1,

@@ -26,8 +26,8 @@ def observe(state: np.ndarray) -> Observation:
 def policy():
     params = jax.tree.map(lambda x: 1.5 * x, pi0.init(SIZES, jax.random.key(0)))
     # Wide enough apart for the whole range of actions, so that clipping does not hide what changes.
-    stats = Statistics(*(np.full(8, x, np.float32) for x in (0, 0.1, -1, 1)))
-    pipeline = make_pipeline(SIZES, InputSpec(), NormStats(stats, stats))
+    stats = [Statistics(*(np.full(size, x, np.float32) for x in (0, 0.1, -1, 1))) for size in (8, 7)]
+    pipeline = make_pipeline(SIZES, InputSpec(), NormStats(*stats))
     return VlaPolicy(SIZES, params, pipeline, sampling_steps=2, batch=4)
 
 

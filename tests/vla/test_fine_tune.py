@@ -8,16 +8,17 @@ import jax
 import numpy as np
 import pytest
 from dataset_tools import write_rlds
-from vla.toy import dot_episodes
+from vla.toy import dot_episodes, numbered_frames
 
 from rlgen.cli.main import main
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
 from rlgen.data.card import CARD_JSON
 from rlgen.data.episode import DatasetEpisode
+from rlgen.data.loader import Mixture, hold_out
 from rlgen.vla.checkpoints.model_folder import read_description, write_model
 from rlgen.vla.checkpoints.weights import expected_params, load_params
-from rlgen.vla.data.normalize import NormStats
+from rlgen.vla.data.normalize import FIELDS, NormStats
 from rlgen.vla.data.spec import InputSpec
 from rlgen.vla.model import presets
 from rlgen.vla.model.lora import merge_lora
@@ -26,23 +27,26 @@ from rlgen.vla.serving.policy import open_policy
 from rlgen.vla.training.config import FineTune, smoke
 from rlgen.vla.training.fine_tune import fine_tune
 from rlgen.vla.training.record import open_out
+from rlgen.vla.training.train import stored_statistics
 
 SIDE = 32
 
 
-def export(folder, name, seed):
-    episodes = [
-        DatasetEpisode(
-            image=e.image,
-            wrist_image=e.wrist_image,
-            state=e.state.astype(np.float32),
-            joint_state=np.zeros((3, 7), np.float32),
-            action=e.action.astype(np.float32),
-            language_instruction=e.language_instruction,
-            file_path=f"{name}/{index}",
+def export(folder, name, seed, count=12, change=lambda index, values: None):
+    episodes = []
+    for index, e in enumerate(dot_episodes(count, seed, prompt=f"touch the {name}")):
+        values = {"state": e.state.astype(np.float32), "action": e.action.astype(np.float32)}
+        change(index, values)
+        episodes.append(
+            DatasetEpisode(
+                image=e.image,
+                wrist_image=e.wrist_image,
+                joint_state=np.zeros((3, 7), np.float32),
+                language_instruction=e.language_instruction,
+                file_path=f"{name}/{index}",
+                **values,
+            )
         )
-        for index, e in enumerate(dot_episodes(12, seed, prompt=f"touch the {name}"))
-    ]
     directory = write_rlds(folder, name, episodes, size=SIDE, shards=1)
     (directory / CARD_JSON).write_text(json.dumps({"action_semantics": "relative"}))
     return directory
@@ -310,6 +314,50 @@ def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
 def test_mixing_weights_must_fit_the_datasets(data, tmp_path):
     with pytest.raises(UserError, match="2 weights in --mix for 1 datasets"):
         settings(data[:1], tmp_path)
+
+
+def test_a_number_that_hardly_ever_moves_does_not_blow_up_the_loss(tmp_path):
+    """In an episode to train on, or in one that is held out; it is named before anything is trained."""
+    parts = hold_out(numbered_frames([3] * 50), 0.2, seed=0)
+    # Of the episodes that the first batches take.
+    firsts = [Mixture((part,)).select(4, 0, 0)[0][1] for part in parts]
+    moving = dict(zip((first // 3 for first in firsts), (4, 2), strict=True))
+
+    def change(index, values):
+        if index in moving:
+            values["action"][1, moving[index]] = 0.3
+
+    folder = export(tmp_path, "rare", 0, 50, change)
+    options = {"mix": (), "normalization": "quantile"}
+    notes = []
+    fine_tune(settings([folder], tmp_path / "run", dry_run=True, **options), notes.append)
+    assert not (tmp_path / "run").exists()
+    named = {note.split(":")[0]: note for note in notes if "too close together" in note}
+    assert {"actions[2]", "actions[4]"} <= set(named) and all("0 to 0.3" in named[f"actions[{i}]"] for i in (2, 4))
+    model = fine_tune(settings([folder], tmp_path / "run", **options), notes.append)
+    lines = metrics(tmp_path / "run")
+    assert max(line["loss"] for line in lines) < 20
+    assert max(line["validation_loss"] for line in lines if "validation_loss" in line) < 20
+    # Serving has the ranges that were trained on.
+    _, _, stored = read_description(model)
+    assert (stored.actions.q99 - stored.actions.q01)[[2, 4]].min() >= 0.019
+    assert json.loads((tmp_path / "run" / "norm_stats.json").read_text()) == stored.to_json()
+
+
+def test_statistics_of_another_robot_are_refused_before_the_run_is_touched(data, tmp_path):
+    path = tmp_path / "norm_stats.json"
+    path.write_text(json.dumps({"norm_stats": {k: {f: [0.5] * 14 for f in FIELDS} for k in ("state", "actions")}}))
+    with pytest.raises(UserError, match=f"{path}: states of 14 numbers and actions of 14, expected 8") as error:
+        fine_tune(settings(data, tmp_path / "run", norm_stats=str(path)), lambda line: None)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_keeps_the_statistics_that_it_began_with(unbroken, tmp_path):
+    """As a version had them that widened no ranges."""
+    *_, stats = read_description(unbroken[1])
+    first = stored_statistics(tmp_path, stats)
+    other = stats.replace(actions=stats.actions.replace(std=stats.actions.std + 1))
+    jax.tree.map(np.testing.assert_array_equal, stored_statistics(tmp_path, other), first)
 
 
 def test_adapters_are_merged_from_the_command_line(tmp_path, capsys):

@@ -9,16 +9,13 @@ rlgen.json                   model and transforms; openpi does not read it
 import dataclasses
 from pathlib import Path
 
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from rlgen.core.errors import UserError
+from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import expanded, read_json, write_bytes, write_json
 from rlgen.vla.checkpoints.openpi import write_params
-from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.normalize import NormStats
-from rlgen.vla.data.spec import HASHED_WORDS, InputSpec, from_json, make_pipeline, to_json
-from rlgen.vla.data.transforms import Pipeline
+from rlgen.vla.data.spec import HASHED_WORDS, InputSpec, from_json, of_robot, to_json
 from rlgen.vla.model.config import VlaConfig
 
 ASSET = "libero"
@@ -62,9 +59,10 @@ def read_description(folder: Path) -> tuple[VlaConfig, InputSpec, NormStats]:
         raise UserError(f"{folder}: no {DESCRIPTION} there; pass a model folder, or --preset with an openpi checkpoint")
     try:
         value = read_json(folder / DESCRIPTION)
-    except ValueError as error:
-        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); write the model again") from error
-    config, spec = from_json(value)
+        config, spec = from_json(value)
+    except (ValueError, RecursionError) as error:
+        path = folder / DESCRIPTION
+        raise UserError(f"{path} is damaged ({first_line(error)}); write the model again") from error
     stats = read_stats(folder / "assets" / str(value.get("asset", ASSET)) / STATS)
     if spec.tokenizer != HASHED_WORDS:
         spec = dataclasses.replace(spec, tokenizer=str(folder / spec.tokenizer))
@@ -72,11 +70,12 @@ def read_description(folder: Path) -> tuple[VlaConfig, InputSpec, NormStats]:
 
 
 def read_stats(path: Path) -> NormStats:
-    """Reads openpi's `norm_stats.json`; `UserError` where it is missing or damaged."""
+    """Reads openpi's `norm_stats.json`; `UserError` where it is missing, damaged or of another robot."""
     try:
-        return NormStats.from_json(read_json(path))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no readable statistics ({error})") from error
+        stats = NormStats.from_json(read_json(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no readable statistics ({first_line(error)})") from error
+    return of_robot(stats, str(path))
 
 
 def find_stats(checkpoint: Path) -> Path:
@@ -90,12 +89,3 @@ def find_stats(checkpoint: Path) -> Path:
         names = ", ".join(str(path) for path in found) or "none"
         raise UserError(f"{checkpoint}: expected one {STATS} below assets, found {names}; pass it as --norm-stats")
     return found[0]
-
-
-def read_model(folder: Path) -> tuple[VlaConfig, PyTree, Pipeline]:
-    """Reads the model, parameters and transforms of a folder of ours.
-
-    Parameters have the type in which the model computes, as openpi serves them.
-    """
-    config, spec, stats = read_description(folder)
-    return config, load_params(config, folder, dtype=jnp.dtype(config.dtype)), make_pipeline(config, spec, stats)

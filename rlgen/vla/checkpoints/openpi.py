@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
@@ -59,12 +60,32 @@ def read_params(
     difference = compare(shapes, wanted)
     if difference:
         raise UserError(f"{folder} is not a checkpoint of this model: {difference}")
+    for name, leaf in stored.leaves.items():
+        check_type(leaf.dtype, f"{folder}: {name}")
     arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype) for name in shapes}
     try:
         flat = stored.restore(arguments)
     except Exception as error:
         raise _named(stored, arguments) or _damaged(folder, None, error) from error
+    for name, leaf in flat.items():
+        check_leaf(leaf, f"{folder}: {name}")
     return nested(flat)
+
+
+def check_type(dtype: Any, where: str) -> None:
+    """Raises `UserError` for integers, which a quantized checkpoint has, and whatever else is no float."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise UserError(f"{where} is of {dtype}, expected floats; fetch the checkpoint in float32 or bfloat16")
+
+
+def check_leaf(leaf: np.ndarray, where: str) -> None:
+    """Raises `UserError` where a parameter is no finite floats; the message begins with `where`."""
+    check_type(leaf.dtype, where)
+    # The extremes, as they need no array of the parameter's size; NaN is the extreme of whatever holds it.
+    with np.errstate(invalid="ignore"):
+        is_finite = leaf.size == 0 or (np.isfinite(leaf.min()) and np.isfinite(leaf.max()))
+    if not is_finite:
+        raise UserError(f"{where} holds numbers that are not finite; fetch the checkpoint again, or use an earlier one")
 
 
 def write_params(folder: Path, params: PyTree) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import expanded
-from rlgen.vla.checkpoints.openpi import read_params
+from rlgen.vla.checkpoints.openpi import check_leaf, read_params
 from rlgen.vla.model import pi0
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.model.parameters import compare, flat_names, is_action_expert, is_lora, nested, tree_shapes
@@ -97,6 +97,7 @@ def read_paligemma(path: Path, expected: PyTree) -> PyTree:
                 flat[ours] = archive[theirs]
             except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
                 raise UserError(f"{path}: {theirs} cannot be read ({error}); fetch the file again") from error
+            check_leaf(flat[ours], f"{path}: {theirs}")
     return nested(flat)
 
 

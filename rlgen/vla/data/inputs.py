@@ -63,12 +63,12 @@ def as_vector(key: str, value: Any) -> Float[np.ndarray, "*B n"]:
     return vector
 
 
-def as_noise(value: Any, shape: tuple[int, int]) -> Float[np.ndarray, "H A"]:
-    """Returns the noise that an answer starts from as float32.
+def as_noise(value: Any, shape: tuple[int, ...]) -> Float[np.ndarray, "*B H A"]:
+    """Returns the noise that answers start from as float32.
 
     Args:
       value: an array of numbers, or lists of them.
-      shape: horizon and action size of the model.
+      shape: horizon and action size of the model, behind the number of answers if it is for several.
 
     Raises:
       UserError: it has another shape, or is nothing that a normal distribution gives.
@@ -115,10 +115,11 @@ def describe(value: Any) -> str:
 def is_numeric(value: Any) -> bool:
     """Returns whether a value is a number, an array of numbers, or lists of them."""
     if _is_array(value):
-        return np.asarray(value).dtype.kind in "biuf"
+        return np.asarray(value).dtype.kind in "iuf"
     if isinstance(value, list | tuple):
         return all(map(is_numeric, value))
-    return isinstance(value, int | float)
+    # A truth value is an integer to Python.
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_array(value: Any) -> bool:

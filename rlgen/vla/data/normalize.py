@@ -16,6 +16,7 @@ from rlgen.vla.model.config import NormalizationKind
 FIELDS = ("mean", "std", "q01", "q99")
 BINS = 5000
 EPSILON = 1e-6
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 LIBERO_DELTA = (True,) * 6 + (False,)
 """The action dimensions from which the state is subtracted: the arm's six, not the gripper, which is absolute."""
 
@@ -44,22 +45,44 @@ class NormStats:
         return {"norm_stats": lists}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "NormStats":
+    def from_json(cls, value: Any) -> "NormStats":
         """Reads what `to_json` returns.
 
         Raises:
-          UserError: something is missing or is not a list of finite numbers.
+          UserError: something is missing, is not a list of finite numbers, or cannot be a statistic.
         """
-        try:
-            lists = [{f: value["norm_stats"][name][f] for f in FIELDS} for name in ("state", "actions")]
-            vectors = [{f: np.asarray(x, np.float32) for f, x in fields.items()} for fields in lists]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"normalization statistics are damaged ({error!r}); train the model again") from error
-        for fields in vectors:
-            shapes = {x.shape for x in fields.values()}
-            if len(shapes) != 1 or len(shapes.pop()) != 1 or not all(np.isfinite(x).all() for x in fields.values()):
-                raise UserError("normalization statistics must be lists of finite numbers of one length")
-        return cls(*(Statistics(**fields) for fields in vectors))
+        found = value.get("norm_stats") if isinstance(value, dict) else None
+        if not isinstance(found, dict):
+            raise UserError("normalization statistics have no 'norm_stats' that holds 'state' and 'actions'")
+        return cls(_statistics_of(found, "state"), _statistics_of(found, "actions"))
+
+
+def _statistics_of(found: dict[str, Any], name: str) -> Statistics:
+    """Reads the statistics of a vector, `state` or `actions`."""
+    lists, where = found.get(name), f"normalization statistics: {name}"
+    if not isinstance(lists, dict) or not set(FIELDS) <= set(lists):
+        raise UserError(f"{where} does not hold {', '.join(FIELDS)}")
+    fields = {field: _numbers(lists[field], f"{where}.{field}") for field in FIELDS}
+    lengths = {field: len(x) for field, x in fields.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"{where} has lists of {lengths}, expected one length")
+    stats = Statistics(**fields)
+    if (stats.std < 0).any():
+        raise UserError(f"{where}.std[{int(np.argmin(stats.std))}] is below 0, which no standard deviation is")
+    if (stats.q01 > stats.q99).any():
+        raise UserError(f"{where}.q01[{int(np.argmax(stats.q01 > stats.q99))}] is above q99 there")
+    return stats
+
+
+def _numbers(values: Any, where: str) -> Float[np.ndarray, " D"]:
+    """Returns a list of finite numbers as an array."""
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{where} is {'empty' if values == [] else type(values).__name__}, expected a list of numbers")
+    for i, number in enumerate(values):
+        # As float32, which is what the model computes with.
+        if type(number) not in (int, float) or not abs(number) <= LARGEST_FLOAT:
+            raise UserError(f"{where}[{i}] is {str(number)[:20]}, expected a finite number")
+    return np.asarray(values, np.float32)
 
 
 def normalize(stats: Statistics, x: Float[Array, "*B D"], kind: NormalizationKind = "zscore") -> Float[Array, "*B D"]:

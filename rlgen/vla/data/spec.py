@@ -3,15 +3,16 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
 from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json
+from rlgen.core.types import ROBOT_STATE_SIZE
 from rlgen.data.card import CARD_JSON
-from rlgen.vla.data.normalize import LIBERO_DELTA, NormStats
+from rlgen.vla.data.normalize import FIELDS, LIBERO_DELTA, NormStats, Statistics
 from rlgen.vla.data.tokens import Encode, hashed_words, sentencepiece
 from rlgen.vla.data.transforms import DeltaActions, Normalize, Pad, Pipeline, Repack, Resize, Tokenize
 from rlgen.vla.model.config import STORED_AS, ExpertConfig, LoraConfig, NormalizationKind, VisionConfig, VlaConfig
@@ -19,6 +20,10 @@ from rlgen.vla.model.config import STORED_AS, ExpertConfig, LoraConfig, Normaliz
 Semantics = Literal["relative", "absolute"]
 HASHED_WORDS = "words"
 """The name of the tokenizer that needs no file."""
+PADDING = 1e-6
+"""Statistics below this are of vectors that were padded with zeros; openpi's quantiles of zeros are some 1e-10."""
+LARGEST_SIZE, LARGEST_INPUT = 1 << 20, 4096
+"""The largest sizes that the description of a model may have: any, and those that no parameter has."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,14 @@ def make_pipeline(config: VlaConfig, spec: InputSpec, stats: NormStats, encode: 
       encode: the tokenizer; by default the one that `spec` names.
 
     Raises:
-      UserError: the file of the tokenizer cannot be read.
+      UserError: the file of the tokenizer cannot be read, or statistics or model are of other widths than the robot.
     """
+    stats = of_robot(stats, "the statistics")
+    if config.action_size < ROBOT_STATE_SIZE:
+        raise UserError(
+            f"a model of action_size {config.action_size} has no room for states of {ROBOT_STATE_SIZE} numbers; "
+            f"expected {ROBOT_STATE_SIZE} or more"
+        )
     delta = [DeltaActions(LIBERO_DELTA)] if spec.delta else []
     return Pipeline(
         (
@@ -98,6 +109,53 @@ def make_encoder(spec: InputSpec, config: VlaConfig) -> Encode:
     if spec.tokenizer == HASHED_WORDS:
         return hashed_words(config.vocabulary)
     return sentencepiece(Path(spec.tokenizer), config.vocabulary)
+
+
+def of_robot(stats: NormStats, where: str) -> NormStats:
+    """Returns statistics of as many numbers as the robot has.
+
+    openpi's older files go on behind them with the zeros to which the vectors had been padded; these are left out.
+
+    Args:
+      stats: of states and actions.
+      where: beginning of the message, such as the file's path.
+
+    Raises:
+      UserError: they are of other states or actions.
+    """
+    sizes = {"state": ROBOT_STATE_SIZE, "actions": ACTION_SIZE}
+    cut = {name: _without_padding(getattr(stats, name), size) for name, size in sizes.items()}
+    check_widths(len(cut["state"].mean), len(cut["actions"].mean), where)
+    return NormStats(**cut)
+
+
+def _without_padding(stats: Statistics, size: int) -> Statistics:
+    fields = {field: np.asarray(getattr(stats, field)) for field in FIELDS}
+    is_padded = all(np.abs(x[size:]).max(initial=0) < PADDING for x in fields.values())
+    return Statistics(**{field: x[:size] for field, x in fields.items()}) if is_padded else stats
+
+
+def check_widths(state: int, action: int, where: str) -> None:
+    """Checks that states and actions are the robot's.
+
+    Args:
+      state: numbers in a state.
+      action: numbers in an action.
+      where: beginning of the message, such as a dataset.
+
+    Raises:
+      UserError: they are not; nothing is cut or padded to fit, as the last number is the gripper's.
+    """
+    if (state, action) != (ROBOT_STATE_SIZE, ACTION_SIZE):
+        raise UserError(
+            f"{where}: states of {state} numbers and actions of {action}, expected {ROBOT_STATE_SIZE} (position, "
+            f"axis-angle, fingers) and {ACTION_SIZE} (movement, gripper); bring the data into this form first"
+        )
+
+
+def has_other_gripper(low: float, high: float) -> bool:
+    """Returns whether gripper commands from `low` to `high` go from 0 to 1, which LIBERO's, -1 and 1, do not."""
+    return low >= 0 and high - low > 0.5 and high <= 1
 
 
 def read_action_semantics(folder: Path) -> Any:
@@ -169,9 +227,31 @@ def from_json(value: dict[str, Any]) -> tuple[VlaConfig, InputSpec]:
             vision=vision, **experts, state_limit=float("inf") if limit is None else float(limit), **sizes
         )
         names = {stored: name for name, stored in STORED_AS.items()}
-        return config, InputSpec(**{names.get(key, key): field for key, field in value["inputs"].items()})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        spec = InputSpec(**{names.get(key, key): field for key, field in value["inputs"].items()})
+        for part in (config, config.vision, config.language, config.action, spec):
+            _check_fields(part)
+        inputs = (config.image_size, config.horizon, config.prompt_length)
+        if not all(1 <= size <= LARGEST_INPUT for size in inputs):
+            raise ValueError(f"image_size, horizon and prompt_length are {inputs}, at most {LARGEST_INPUT}")
+        return config, spec
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"the model's description is damaged or of another version ({error})") from error
+
+
+def _check_fields(part: Any) -> None:
+    """Raises `ValueError` where a field has another type than it is declared with, or is far too large."""
+    for field in dataclasses.fields(part):
+        value, kind = getattr(part, field.name), field.type
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        fits = {
+            # Of all sizes only the number of blocks may be 0.
+            int: type(value) is int and (field.name != "depth") <= value <= LARGEST_SIZE,
+            bool: type(value) is bool,
+            str: isinstance(value, str),
+            float: isinstance(value, float) and value > 0,
+        }.get(kind, value in choices if choices else True)
+        if not fits:
+            raise ValueError(f"{field.name} is {str(value)[:40]!r}")
 
 
 def _expert(value: dict[str, Any]) -> ExpertConfig:

@@ -16,7 +16,15 @@ from rlgen.core.errors import UserError
 from rlgen.core.types import ROBOT_STATE_SIZE
 from rlgen.data.resize import resize_with_pad
 from rlgen.vla.data.inputs import as_image, as_prompt, as_vector
-from rlgen.vla.data.normalize import NormStats, add_state, normalize, pad_last, subtract_state, unnormalize
+from rlgen.vla.data.normalize import (
+    NormStats,
+    Statistics,
+    add_state,
+    normalize,
+    pad_last,
+    subtract_state,
+    unnormalize,
+)
 from rlgen.vla.data.tokens import Encode, describe_cut, tokenize
 from rlgen.vla.model.config import NormalizationKind
 
@@ -106,23 +114,33 @@ class Normalize:
     limit: float = float("inf")
 
     def inputs(self, sample: Sample) -> Sample:
-        """Normalizes state and actions."""
-        size = len(self.stats.state.mean)
-        if sample["state"].shape[-1] != size:
-            raise UserError(f"the state has {sample['state'].shape[-1]} dimensions, the model was trained with {size}")
-        state = np.clip(normalize(self.stats.state, sample["state"], self.kind), -self.limit, self.limit)
-        out = {**sample, "state": np.asarray(state, np.float32)}
+        """Normalizes state and actions; where states are clipped, `whole_state` keeps the one that was not."""
+        _check_width("the state has", sample["state"], self.stats.state)
+        with np.errstate(over="ignore"):
+            whole = np.asarray(normalize(self.stats.state, sample["state"], self.kind), np.float32)
+        state = np.clip(whole, -self.limit, self.limit)
+        if not np.isfinite(state).all():
+            raise UserError(f"{STATE} is {np.abs(sample['state']).max():g} at its largest, too large to be normalized")
+        out = {**sample, "state": state}
+        if np.isfinite(self.limit):
+            out["whole_state"] = whole
         if "actions" in sample:
+            _check_width("actions have", sample["actions"], self.stats.actions)
             out["actions"] = np.asarray(normalize(self.stats.actions, sample["actions"], self.kind), np.float32)
         return out
 
     def outputs(self, sample: Sample) -> Sample:
-        """Returns state and actions in the robot's units."""
+        """Returns state and actions in the robot's units; the state as it was before it was clipped."""
         return {
             **sample,
-            "state": unnormalize(self.stats.state, sample["state"], self.kind),
+            "state": unnormalize(self.stats.state, sample.get("whole_state", sample["state"]), self.kind),
             "actions": unnormalize(self.stats.actions, sample["actions"], self.kind),
         }
+
+
+def _check_width(what: str, vector: np.ndarray, stats: Statistics) -> None:
+    if vector.shape[-1] != len(stats.mean):
+        raise UserError(f"{what} {vector.shape[-1]} dimensions, the model was trained with {len(stats.mean)}")
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from rlgen.core.actions import binarize_gripper
+from rlgen.core.errors import UserError
 from rlgen.core.types import Observation
 from rlgen.data.images import rotate_180
 from rlgen.libero.rendering.pool import RenderPool
-from rlgen.vla.data.transforms import PROMPT, STATE, Sample
+from rlgen.vla.data.spec import has_other_gripper
+from rlgen.vla.data.transforms import PROMPT, STATE, Normalize, Sample
 from rlgen.vla.serving.policy import VlaPolicy
 
 CAMERA_KEYS = ("observation/image", "observation/wrist_image")
@@ -25,6 +27,7 @@ class VlaActor:
     """
 
     def __init__(self, policy: VlaPolicy, prompt: str, renderers: RenderPool, *, chunk: int = 8):
+        check_for_environment(policy, "the model")
         if not 1 <= chunk <= policy.config.horizon:
             raise ValueError(f"chunk {chunk} must lie in 1..{policy.config.horizon}, the model's horizon")
         self._policy, self._prompt, self._renderers, self._chunk = policy, prompt, renderers, chunk
@@ -75,6 +78,28 @@ def robot_sample(
     """
     named = {key: rotate_180(images[..., camera, :, :, :]) for camera, key in enumerate(CAMERA_KEYS)}
     return {**named, STATE: np.asarray(state, np.float32), PROMPT: prompt}
+
+
+def check_for_environment(policy: VlaPolicy, name: str) -> None:
+    """Checks that the environment executes a model's actions as they are meant.
+
+    Args:
+      policy: the model and its transforms.
+      name: of the model, for messages.
+
+    Raises:
+      UserError: they are absolute poses, or their gripper goes from 0 to 1.
+    """
+    if policy.spec.actions != "relative":
+        raise UserError(f"{name} was trained on {policy.spec.actions} actions, the environment executes relative ones")
+    for transform in policy.pipeline.transforms:
+        if isinstance(transform, Normalize):
+            stats = transform.stats.actions
+            if has_other_gripper(float(stats.q01[-1]), float(stats.q99[-1])):
+                raise UserError(
+                    f"{name} was trained with a gripper from {stats.q01[-1]:g} to {stats.q99[-1]:g}; the environment's "
+                    "goes from -1 (open) to 1 (close): convert the data and train again"
+                )
 
 
 def legal_actions(actions: Float[np.ndarray, "*B H 7"]) -> Float[np.ndarray, "*B H 7"]:

@@ -5,7 +5,7 @@ prepared = policy.prepare(sample)  # by the keys of openpi's LIBERO clients, wit
 actions = policy.act(prepared, policy.sample_noise([0]))  # [1, H, 7]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -15,10 +15,11 @@ from jaxtyping import Float, PyTree
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import expanded
-from rlgen.vla.checkpoints.model_folder import DESCRIPTION, find_stats, read_model, read_stats
+from rlgen.vla.checkpoints.model_folder import DESCRIPTION, find_stats, read_description, read_stats
 from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.images import to_floats
-from rlgen.vla.data.spec import HASHED_WORDS, make_pipeline, released_spec
+from rlgen.vla.data.inputs import as_noise
+from rlgen.vla.data.spec import HASHED_WORDS, InputSpec, make_pipeline, released_spec
 from rlgen.vla.data.transforms import Pipeline, Sample
 from rlgen.vla.model import pi0, presets
 from rlgen.vla.model.config import VlaConfig
@@ -38,6 +39,7 @@ class VlaPolicy:
       sampling_steps: Euler steps of sampling.
       batch: observations in a call of the network; fewer are padded to it, so that it is compiled once.
       buckets: pad to the next power of two instead: more programs to compile, less to compute.
+      spec: describes the transforms.
     """
 
     config: VlaConfig
@@ -46,6 +48,7 @@ class VlaPolicy:
     sampling_steps: int = 10
     batch: int = 8
     buckets: bool = False
+    spec: InputSpec = field(default_factory=InputSpec)
 
     def prepare(self, sample: Sample) -> Sample:
         """Returns a sample, with or without a batch axis, as the model reads it.
@@ -59,15 +62,16 @@ class VlaPolicy:
         """Samples actions for N prepared samples, from given noise, as the robot executes them.
 
         Raises:
-          UserError: they are not finite.
+          UserError: the noise is none that a normal distribution gives; an action is not finite.
         """
+        noise = as_noise(noise, (len(noise), self.config.horizon, self.config.action_size))
         actions = self.sample_actions(prepared, noise)
         if not np.isfinite(actions).all():
             raise UserError(NOT_FINITE)
         return actions
 
     def sample_actions(self, prepared: Sample, noise: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H 7"]:
-        """Samples actions that may not be finite; arguments as of `act`."""
+        """Samples actions that may not be finite, each by itself; arguments as of `act`."""
         count, out = len(noise), []
         for start in range(0, count, self.batch):
             # Row 0 pads the last call; its result is dropped.
@@ -75,9 +79,7 @@ class VlaPolicy:
             rows = np.where(rows < count, rows, 0)
             out.append(np.asarray(self._sample(jax.tree.map(lambda x, rows=rows: x[rows], prepared), noise[rows])))
         actions = np.concatenate(out)[:count]
-        return np.asarray(
-            self.pipeline.outputs({"state": prepared["state"], "actions": actions})["actions"], np.float32
-        )
+        return np.asarray(self.pipeline.outputs({**prepared, "actions": actions})["actions"], np.float32)
 
     def call_size(self, count: int) -> int:
         """Returns the rows of the network's call for `count` observations or more."""
@@ -127,8 +129,11 @@ def open_policy(
     if (folder / DESCRIPTION).is_file():
         if preset is not None or tokenizer is not None or norm_stats is not None:
             raise UserError(f"{folder} says what it is; leave out --preset, --tokenizer and --norm-stats")
-        config, params, pipeline = read_model(folder)
-        return VlaPolicy(config, jax.tree.map(jnp.asarray, params), pipeline, sampling_steps, batch, buckets)
+        config, spec, stats = read_description(folder)
+        # In the type in which the model computes, as openpi serves them.
+        params = load_params(config, folder, dtype=jnp.dtype(config.dtype))
+        pipeline = make_pipeline(config, spec, stats)
+        return VlaPolicy(config, jax.tree.map(jnp.asarray, params), pipeline, sampling_steps, batch, buckets, spec)
     if preset is None or tokenizer is None:
         raise UserError(
             f"{folder} has no {DESCRIPTION}; for an openpi checkpoint pass --preset (such as pi05_libero) and "
@@ -139,4 +144,4 @@ def open_policy(
         raise UserError("hashed words are not what a published model was trained with; pass its SentencePiece model")
     stats = read_stats(norm_stats or find_stats(folder))
     params = jax.tree.map(jnp.asarray, load_params(config, folder, dtype=jnp.dtype(config.dtype)))
-    return VlaPolicy(config, params, make_pipeline(config, spec, stats), sampling_steps, batch, buckets)
+    return VlaPolicy(config, params, make_pipeline(config, spec, stats), sampling_steps, batch, buckets, spec)

@@ -14,14 +14,15 @@ from rlgen.core.ownership import only_writer
 from rlgen.data.frames import open_frames
 from rlgen.data.loader import Mixture, hold_out
 from rlgen.training.sharding import make_mesh
+from rlgen.vla.checkpoints.model_folder import read_stats
 from rlgen.vla.data.spec import (
     HASHED_WORDS,
     InputSpec,
     check_dataset,
     default_normalization,
-    make_tokenizer,
     read_action_semantics,
 )
+from rlgen.vla.data.training_statistics import training_statistics
 from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.training.config import FineTune
@@ -51,9 +52,10 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
     mesh = make_mesh(config.fsdp)
     log_memory_plan(config, model, mesh.size, log)
     kept, held_out, hashes = read_data(config, model, spec)
-    cut = make_tokenizer(spec, model).describe_cut(kept.prompts)
-    if cut is not None:
-        log(cut)
+    given = None if config.norm_stats is None else read_stats(Path(config.norm_stats))
+    stats, notes = training_statistics(model, spec, kept, held_out, given)
+    for note in notes:
+        log(note)
     if config.dry_run:
         return None
     out = Path(config.out)
@@ -67,9 +69,9 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
             spec,
             train,
             kept,
+            stats,
             held_out=held_out,
             weights=None if config.weights is None else Path(config.weights),
-            norm_stats=None if config.norm_stats is None else Path(config.norm_stats),
             mesh=mesh,
             workers=config.workers,
             options=LoopOptions(

@@ -113,7 +113,7 @@ def run_blocks(
       shardings: of the state; None is for one device.
 
     Raises:
-      UserError: the loss is not finite.
+      UserError: loss, gradient or parameters are not finite.
     """
     steps, done = trainer.train.steps, int(state.step)
     step = compile_step(trainer.config, trainer.train, shardings)
@@ -124,11 +124,6 @@ def run_blocks(
         count = min(block, until - done)
         state, values = run_steps(step, state, islice(batches, count), mesh=trainer.mesh)
         done += count
-        if not np.isfinite(values["loss"]):
-            raise UserError(
-                f"the VLA's loss is {values['loss']} at step {done}; lower the learning rate, --train.peak-rate of "
-                "`rlgen vla train`, which trains on the dataset of a run as well"
-            )
         yield StepBlock(state, done, values, done == until)
 
 
@@ -146,8 +141,11 @@ def run_steps(
     Returns:
       The new state, and averages over these steps: `loss`, `grad_norm`, `param_norm`, `step_s`, and
       `data_wait_share`, the fraction of the time in which the next batch was not ready.
+
+    Raises:
+      UserError: a value of a step is not finite.
     """
-    history, waited = [], 0.0
+    first, history, waited = int(state.step), [], 0.0
     start = time.perf_counter()
     iterator = iter(batches)
     while True:
@@ -158,9 +156,21 @@ def run_steps(
             break
         state, metrics = step(state, batch if mesh is None else shard_batch(mesh, batch))
         history.append(metrics)
+    for index, metrics in enumerate(history):
+        check_finite(first + index + 1, **{key: float(value) for key, value in metrics.items()})
     means = {key: float(np.mean([float(metrics[key]) for metrics in history])) for key in history[0]}
     seconds = time.perf_counter() - start
     return state, {**means, "step_s": seconds / len(history), "data_wait_share": waited / seconds}
+
+
+def check_finite(step: int, **values: float) -> None:
+    """Raises `UserError` for the first value of an optimizer step that is not finite."""
+    for name, value in values.items():
+        if not np.isfinite(value):
+            raise UserError(
+                f"the VLA's {name} is {value} at step {step}; lower the learning rate, --train.peak-rate of "
+                "`rlgen vla train`, which trains on the dataset of a run as well"
+            )
 
 
 def compile_step(config: VlaConfig, train: TrainConfig, shardings: PyTree | None = None) -> Step:

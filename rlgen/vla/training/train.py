@@ -28,11 +28,11 @@ from rlgen.training.metrics import Metrics
 from rlgen.training.sharding import abstract_state, make_mesh, state_shardings
 from rlgen.vla.checkpoints.model_folder import DESCRIPTION, STATS, read_stats, write_model
 from rlgen.vla.checkpoints.weights import start_params
-from rlgen.vla.data.normalize import NormStats, mixture_statistics
+from rlgen.vla.data.normalize import NormStats
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.training.config import TrainConfig
-from rlgen.vla.training.loop import HeldOutLoss, StepBlock, Trainer, init_state, run_blocks
+from rlgen.vla.training.loop import HeldOutLoss, StepBlock, Trainer, check_finite, init_state, run_blocks
 from rlgen.vla.training.optimizer import TrainState
 
 Log = Callable[[str], None]
@@ -65,10 +65,10 @@ def train_model(
     spec: InputSpec,
     train: TrainConfig,
     mixture: Mixture,
+    stats: NormStats,
     *,
     held_out: Mixture | None = None,
     weights: Path | None = None,
-    norm_stats: Path | None = None,
     mesh: Mesh | None = None,
     workers: int = 2,
     options: LoopOptions = LoopOptions(),
@@ -83,9 +83,9 @@ def train_model(
       spec: its transforms.
       train: how to train.
       mixture: the data.
+      stats: to normalize with, from `rlgen.vla.data.training_statistics`; a training that is resumed keeps its own.
       held_out: data to validate on.
       weights: openpi checkpoint folder, or PaliGemma's npz, to start from; fresh parameters by default.
-      norm_stats: openpi's norm_stats.json to normalize with; by default computed from the data.
       mesh: devices; one by default.
       workers: threads that read and decode batches.
       options: intervals of logging, checkpoints and validation.
@@ -99,7 +99,7 @@ def train_model(
       UserError: data, weights or checkpoints that do not fit; a loss that is not finite; a disk that refuses.
     """
     mesh = make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
-    stats = _statistics(folder, config, spec, mixture, norm_stats)
+    stats = stored_statistics(folder, stats)
     trainer = Trainer(config, train, make_pipeline(config, spec, stats), mixture, mesh, workers)
     for line in describe_inputs(trainer):
         log(line)
@@ -114,14 +114,12 @@ def train_model(
     return finished
 
 
-def _statistics(
-    folder: Path, config: VlaConfig, spec: InputSpec, mixture: Mixture, norm_stats: Path | None
-) -> NormStats:
-    """Returns the statistics to normalize with, given or computed, and writes them to the folder."""
-    if norm_stats is not None:
-        stats = read_stats(norm_stats)
-    else:
-        stats = mixture_statistics(mixture, config.horizon, delta=spec.delta)
+def stored_statistics(folder: Path, stats: NormStats) -> NormStats:
+    """Returns the statistics that a training began with, which are these where it begins now."""
+    is_stored = (folder / STATS).is_file()
+    wait_for_all("statistics")
+    if is_stored:
+        return read_stats(folder / STATS)
     if jax.process_index() == 0:
         write_json(folder / STATS, stats.to_json())
     # As the file gives it back, so that the model is served with exactly what it was trained with.
@@ -180,6 +178,7 @@ def _train(
             done = block.step
             if validate is not None and (is_due or done == steps):
                 loss = validate(state.inference_params)
+                check_finite(done, validation_loss=loss)
                 block = replace(block, values={**block.values, "validation_loss": loss})
             if metrics is not None:
                 names = block.values if options.metrics is None else options.metrics
