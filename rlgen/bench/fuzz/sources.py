@@ -19,8 +19,8 @@ from rlgen.data.shards import MANIFEST
 from rlgen.data.writer import write_dataset
 from rlgen.training.run import create_run
 
-NAME, PROMPT, TASK, SIZE, STEPS = "libero_object_no_noops", "push", "libero_object/push", 16, 4
-LENGTHS = (3, 2)
+NAME, PROMPT, TASK, SIZE, STEPS = "libero_object_no_noops", "push", "libero_object/push", 16, 3
+LENGTHS = (2, 1)
 _OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
 _INFO = DemoFileInfo("Libero_X", f"{TASK}.bddl", PROMPT, "<mujoco/>" * 100)
 
