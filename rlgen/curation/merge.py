@@ -21,7 +21,7 @@ from rlgen.curation.merge_hdf5 import MergedDemos
 from rlgen.curation.validate import content_hash
 from rlgen.data.card import CARD_JSON, read_card, write_card
 from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
-from rlgen.data.episode import DatasetEpisode
+from rlgen.data.episode import DatasetEpisode, check_complete
 from rlgen.data.formats.hdf5.format import Hdf5Format
 from rlgen.data.index import State, read_initial_states, write_initial_states
 from rlgen.data.metrics.smoothness import mean_squared_jerk
@@ -299,10 +299,9 @@ def _common_size(folders: Sequence[Path], datasets: Sequence[Sequence[DatasetEpi
     for folder, dataset in zip(folders, datasets, strict=True):
         if not len(dataset):
             raise UserError(f"{folder}: no episode in it; leave it out, or name another --split")
-        images = dataset[0].image
-        if images is None:
-            raise UserError(f"{folder}: no image of a fixed camera, which merged datasets have; leave it out")
-        sizes.append(images.shape[1])
+        first = dataset[0]
+        check_complete(first, f"{folder}: episode {first.file_path}")
+        sizes.append(first.image.shape[1])
     if len(set(sizes)) != 1:
         listed = ", ".join(f"{folder}: {size}" for folder, size in zip(folders, sizes, strict=True))
         raise UserError(f"images of different sizes ({listed}); export them with the same --image-size")

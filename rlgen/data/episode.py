@@ -298,6 +298,21 @@ def checked(episode: DatasetEpisode, where: str) -> DatasetEpisode:
     return episode
 
 
+def check_complete(episode: DatasetEpisode, where: str) -> None:
+    """Checks that an episode has both cameras and the joints, as what is written here has.
+
+    Args:
+      episode: of a dataset of others.
+      where: file and episode.
+
+    Raises:
+      UserError: it has not.
+    """
+    for name in ("image", "wrist_image", "joint_state"):
+        if getattr(episode, name) is None:
+            raise UserError(f"{where}: no {name}, which what is written here has; leave it out: it trains as it is")
+
+
 def check_dataset_episode(episode: DatasetEpisode, size: int) -> None:
     """Checks that an episode fits the schema of datasets, with images of `size` pixels a side.
 
@@ -305,12 +320,7 @@ def check_dataset_episode(episode: DatasetEpisode, size: int) -> None:
       UserError: it does not; the message names the episode.
     """
     where, steps = episode.file_path, len(episode.action)
-    for name in ("image", "wrist_image", "joint_state"):
-        if getattr(episode, name) is None:
-            raise UserError(
-                f"{where}: no {name}, which datasets that are written here have; leave out its dataset, which trains "
-                "as it is"
-            )
+    check_complete(episode, where)
     checked(episode, where)
     for name in ("image", "wrist_image"):
         images = getattr(episode, name)

@@ -11,7 +11,7 @@ import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.types import Episode, RobotState
-from rlgen.data.episode import DatasetEpisode, check_actions
+from rlgen.data.episode import DatasetEpisode, check_actions, check_complete
 from rlgen.data.formats.hdf5.layout import Demo, DemoImages
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.formats.rlds.reader import RldsDataset, read_rlds
@@ -230,6 +230,4 @@ def _actions(recorded: DatasetEpisode, options: ImportOptions) -> np.ndarray:
 
 def _check(episode: DatasetEpisode, options: ImportOptions, where: str) -> None:
     check_actions(_actions(episode, options), f"{where}: action")
-    for name in ("joint_state", "image", "wrist_image"):
-        if getattr(episode, name) is None:
-            raise UserError(f"{where}: no {name}, which files of demonstrations have; train on the dataset as it is")
+    check_complete(episode, where)
