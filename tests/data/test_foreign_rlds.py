@@ -120,7 +120,8 @@ def test_no_module_of_the_dataset_is_imported(tmp_path):
     dataset = Foreign()
     dataset.step["language_instruction"]["pythonClassName"] = "set_code.Text"
     folder = dataset.write(tmp_path)
-    (folder / "set_code.py").write_text("open('IT_RAN', 'w')\n")
+    for name in ("set_code", "tyro", "numpy", "signal", "tensorflow"):
+        (folder / f"{name}.py").write_text("open('IT_RAN', 'w')\n")
     # With -m the working directory is the first place where Python looks for modules.
     command = [sys.executable, "-m", "rlgen", "data", "show", ".", "--out", "p"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
