@@ -70,7 +70,8 @@ class Run:
         """Returns the seconds that a stage has worked, interruptions left out."""
         record = read_record(self.folder / stage / "clock.json")
         seconds = record.get("seconds") if isinstance(record, dict) else None
-        return float(seconds) if isinstance(seconds, int | float) else 0.0
+        # Damaged JSON may hold any number: not finite, or of more digits than a float can hold.
+        return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e12 else 0.0
 
     def started(self, stage: str) -> bool:
         """Returns whether a stage has left anything."""

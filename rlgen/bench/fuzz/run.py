@@ -83,9 +83,10 @@ class Fuzz:
         return whole
 
     def _one(self, seed: int, whole: Reading) -> None:
-        target = self.scratch / self.source.name
+        # A dataset of others is named by the folder that it is in.
+        target = self.scratch / self.source.parent.name / self.source.name
         shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
+        target.parent.mkdir(parents=True)
         shutil.copytree(self.source, target) if self.source.is_dir() else shutil.copy(self.source, target)
         damage = damage_at_random(target, np.random.default_rng(seed))
         before, found = _files(self.scratch), Counter(files=1)
