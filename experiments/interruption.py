@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -228,7 +229,7 @@ def commands(base: Path) -> dict[str, Any]:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for name, command in other_commands(base, silent.getsockname()[1]).items():
             ending: Ending | None = None
-            latest = 8.0
+            latest = 20.0
             # Some are done within a second or two.
             while ending is None:
                 shutil.rmtree(base / "command", ignore_errors=True)
@@ -263,7 +264,7 @@ def other_commands(base: Path, port: int) -> dict[str, list[str]]:
         "scenes list",
         "scenes check --placeholders",
     ]
-    return {" ".join(line.split()[:2]): [*RLGEN, *line.split()] for line in lines}
+    return {re.split(r" -| /|/", line)[0]: [*RLGEN, *line.split()] for line in lines}
 
 
 def summary(chains: list[dict[str, Any]]) -> dict[str, Any]:
