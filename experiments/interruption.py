@@ -264,7 +264,8 @@ def other_commands(base: Path, port: int) -> dict[str, list[str]]:
         "scenes list",
         "scenes check --placeholders",
     ]
-    return {re.split(r" -| /|/", line)[0]: [*RLGEN, *line.split()] for line in lines}
+    pattern = re.compile(r"quickstart|expert|eval|\w+ \w+")
+    return {name[0]: [*RLGEN, *line.split()] for line in lines if (name := pattern.match(line))}
 
 
 def summary(chains: list[dict[str, Any]]) -> dict[str, Any]:
