@@ -39,9 +39,11 @@ def test_an_interrupted_recording_ends_with_one_line_and_leaves_no_process(tmp_p
 
 def test_a_recording_whose_worker_was_killed_ends_with_one_line(tmp_path, environment):
     process = start(recording(tmp_path / "demos", 500), subprocess.PIPE, subprocess.PIPE, environment)
-    deadline = time.monotonic() + 60
+    # The workers may have to compile the control step first.
+    deadline = time.monotonic() + 300
     while not list((tmp_path / "demos").rglob("0*.json")):
-        assert time.monotonic() < deadline and process.poll() is None
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     # The first is the tracker of multiprocessing, the others are workers.
     worker = sorted(descendants(process.pid))[-1][0]
