@@ -294,18 +294,12 @@ def mean_success_length(results: Sequence[TrialResult]) -> float:
 
 def _claim(job: Job, folder: Path) -> None:
     """Records the folder's job; raises where it is another one's."""
-    settings = {
-        "bundle": job.bundle.name,
-        "split": job.split,
-        "seed": job.seed,
-        "mode": job.physics,
-        "clean": job.clean,
-    }
+    settings = {"bundle": job.bundle.name, "split": job.split, "seed": job.seed}
+    settings |= {"mode": job.physics, "clean": job.clean}
     record = folder / JOB
-    if record.is_file() and read_record(record) != settings:
-        raise UserError(
-            f"{folder} holds trials with other settings: {read_record(record)}; remove it or choose another --out"
-        )
+    stored = read_record(record) if record.is_file() else settings
+    if stored != settings:
+        raise UserError(f"{folder} holds trials with other settings: {stored}; remove it or choose another --out")
     if not record.is_file() and any(not path.stem.isdigit() and path.name[0] != "." for path in folder.glob("*")):
         raise UserError(f"{folder} is there and holds no trials; move it away or choose another --out")
     write_json(record, settings)
