@@ -57,13 +57,18 @@ RENAMED = {
     "tasks": "`rlgen scenes list`",
     "premises": "`rlgen scenes check`",
 }
-DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG)
+# What a disk or a path may answer to the user's words.
+DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command; a mistake of the user's exits."""
     try:
         dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # here, where a full disk is one line
     except UserError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -72,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        _fail(f"{error.filename or 'the disk'}: {error.strerror}; free space or choose another folder")
+        _fail(f"{error.filename or 'the disk'}: {error.strerror}; make room, or choose another path")
 
 
 def _fail(message: str) -> None:

@@ -136,3 +136,14 @@ def test_a_full_disk_is_one_line_that_names_the_cache(tmp_path):
     with no_space as caught, cache_errors(tmp_path), open("/dev/full", "w") as file:
         file.write("x" * 100_000)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_benchmark_writes_no_log_that_may_be_another_users(tmp_path):
+    code = (
+        "import logging, pathlib, sys\nfrom rlgen.libero.scenes.build import prepare\n"
+        "prepare(sys.argv[1], pathlib.Path(sys.argv[1]))\nimport robosuite\n"
+        "handlers = logging.getLogger('robosuite_logs').handlers\n"
+        "assert not any(isinstance(one, logging.FileHandler) for one in handlers), handlers\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -89,6 +89,8 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
         (["eval", "libero_goal/7"], "no policy"),
         (["eval", "libero_goal/7", "--policy", "a", "--server", "b"], "give one of them"),
         (["vla", "train", "--model", "nope"], "unknown model 'nope'"),
+        (["data", "verify", "n" * 300], "File name too long"),
+        (["demos", "import", "n" * 300, "--placeholders"], "File name too long"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, argv, message):
@@ -98,6 +100,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, ar
     code, error = run_cli(capsys, *argv, *run)
     assert code == 2 and message in error and one_line(error)
     assert not (tmp_path / "run").exists() and not (tmp_path / "runs").exists()
+
+
+def test_a_listing_to_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "rlgen", "scenes", "list"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2 and one_line(done.stderr.decode()) and b"No space left" in done.stderr
 
 
 def test_a_folder_of_something_else_is_left_alone(capsys, tmp_path, monkeypatch):

@@ -120,6 +120,10 @@ def prepare(assets: str, configuration: Path, gl: str = "disable") -> None:
         no_gl = types.ModuleType("robosuite.renderers.context.egl_context")
         no_gl.EGLGLContext = None
         sys.modules[no_gl.__name__] = no_gl
+    # robosuite would log to /tmp/robosuite.log, which may be another user's.
+    macros = types.ModuleType("robosuite.macros_private")
+    macros.FILE_LOGGING_LEVEL = None
+    sys.modules[macros.__name__] = macros
     import libero.libero
 
     # The package looks for assets beside itself and at the hub only; this is where it stores what it found.
