@@ -2,7 +2,7 @@
 
 Command:  uv run python experiments/fuzz_readers.py [--json experiments/results/fuzz_readers.json]; interrupted, it goes
           on with the kinds of files that are missing, and `--kinds` repeats some
-Cost:     half an hour on one core.
+Cost:     a quarter of an hour on a free core.
 Expected: no traceback, crash or hang (10 s), no more than 1 GB, nothing written or read outside of the data, and
           nothing that changed unnoticed where there is a hash: it is refused, named by the check against the card, or
           unharmed.

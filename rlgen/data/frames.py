@@ -76,8 +76,12 @@ class FrameSource(Protocol):
     def table(self) -> FrameTable:
         """Returns the numbers of all frames."""
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Returns those of `CAMERAS` that it has."""
+
     def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
-        """Returns `image` and `wrist_image` of some frames, those that it has, in the orientation of datasets."""
+        """Returns the images of its cameras for some frames, in the orientation of datasets."""
 
 
 def open_frames(folder: Path, *, size: int | None = None, split: str | None = None) -> FrameSource:
@@ -144,10 +148,14 @@ class MemoryFrames:
     wrist_image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames | None
     size: int | None = None
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Returns those of `CAMERAS` that it has."""
+        return tuple(name for name in CAMERAS if getattr(self, name) is not None)
+
     def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
-        """Returns `image` and `wrist_image` of some frames, those that it has, in the orientation of datasets."""
-        stored = {name: getattr(self, name) for name in CAMERAS}
-        return {name: self._take(images, frames) for name, images in stored.items() if images is not None}
+        """Returns the images of its cameras for some frames, in the orientation of datasets."""
+        return {name: self._take(getattr(self, name), frames) for name in self.cameras}
 
     def _take(self, stored: np.ndarray | EncodedFrames, frames: np.ndarray) -> np.ndarray:
         if isinstance(stored, np.ndarray):
@@ -261,6 +269,11 @@ class RecordFrames:
                 raise UserError(f"{file.path}: {len(file)} steps, the index has {expected}; export the dataset again")
         self._parser = StepParser()
         self._cache = ImageCache(len(self.table), self.size, cache)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Returns both: this project's datasets have them."""
+        return CAMERAS
 
     def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """Returns `image` and `wrist_image` of some frames; each image is copied no more than once."""

@@ -231,3 +231,10 @@ def test_a_split_that_is_named_is_the_one_that_is_read(tmp_path):
     assert len(open_dataset(folder, "val")) == len(open_dataset(folder)) == 3
     with pytest.raises(UserError, match="no split 'train'; it has val"):
         open_dataset(folder, "train")
+
+
+def test_training_says_which_camera_it_lacks(capsys, tmp_path):
+    folder = without("steps/observation/wrist_image").write(tmp_path)
+    THROUGH["train"](folder, tmp_path / "out")
+    printed = capsys.readouterr()
+    assert f"{folder}: no wrist_image; the model is trained without" in printed.out + printed.err

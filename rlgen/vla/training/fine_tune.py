@@ -11,7 +11,7 @@ import jax
 
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
-from rlgen.data.frames import open_frames
+from rlgen.data.frames import CAMERAS, open_frames
 from rlgen.data.loader import Mixture, hold_out
 from rlgen.training.sharding import make_mesh
 from rlgen.vla.checkpoints.model_folder import read_stats
@@ -54,7 +54,7 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
     kept, held_out, hashes = read_data(config, model, spec)
     given = None if config.norm_stats is None else read_stats(Path(config.norm_stats))
     stats, notes = training_statistics(model, spec, kept, held_out, given)
-    for note in notes:
+    for note in [*missing_cameras(config, kept), *notes]:
         log(note)
     if config.dry_run:
         return None
@@ -122,6 +122,19 @@ def log_memory_plan(config: FineTune, model: VlaConfig, devices: int, log: Log) 
         log(f"a device has {limit / GIB:.1f} GiB: this will probably not fit. Single changes that help:")
         for line in advice(model, config.train, limit, devices=devices, fsdp=config.fsdp):
             log(f"  {line}")
+
+
+def missing_cameras(config: FineTune, data: Mixture) -> list[str]:
+    """Returns a line for each dataset that lacks a camera of the robot."""
+    absent = [
+        (set(CAMERAS) - set(subset.frames.cameras), name)
+        for subset, name in zip(data.subsets, config.data, strict=True)
+    ]
+    return [
+        f"{name}: no {', '.join(sorted(cameras))}; the model is trained without, and will have it when it acts"
+        for cameras, name in absent
+        if cameras
+    ]
 
 
 def read_data(config: FineTune, model: VlaConfig, spec: InputSpec) -> tuple[Mixture, Mixture | None, list[str]]:
