@@ -126,11 +126,15 @@ def read_run(folder: Path) -> str:
 
 
 def read_demos(path: Path) -> str:
-    """Returns a digest of all demonstrations of an HDF5 file, as commands read it that do not skip bad ones."""
+    """Returns a digest of all demonstrations of an HDF5 file, whatever their numbers.
+
+    They are read as commands read them that do not skip bad ones.
+    """
     from rlgen.data.episode import episode_digest
     from rlgen.data.formats.hdf5.reader import iterate_demos
 
-    return hashlib.sha256("".join(episode_digest(one) for _, one in iterate_demos(path)).encode()).hexdigest()
+    digests = sorted(episode_digest(episode) for _, episode in iterate_demos(path))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 DOORS: dict[str, dict[str, Callable[[Path], str]]] = {
