@@ -276,7 +276,7 @@ def test_a_fine_tuning_is_replaced_but_not_with_what_it_reads(unbroken, tmp_path
         ({"double_delta": True, "delta": True}, None),
         ({"delta": True}, "once more"),
         ({"fsdp": 3}, "--fsdp 3 does not divide"),
-        ({"hold_out": 1.0}, "none to train on"),
+        ({"hold_out": 0.99}, "none to train on"),
         ({"weights": "/nowhere", "model": "pi0", "image_size": None}, "need its --tokenizer"),
         ({"image_size": 33}, "33 pixels do not divide"),
     ],
