@@ -75,16 +75,18 @@ def measure(folder: Path, name: str, seconds: float) -> dict[str, Any]:
         open(folder / "log", "w") as log,
         subprocess.Popen(command, stdout=log, stderr=log) as server,
         # Attackers and clients must not wait for each other's interpreter.
-        ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as clients,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as attackers,
     ):
         try:
             PolicyClient(address, patience_s=600).close()
-            pool.submit(load, address, requests, expected, clients=CLIENTS, count=200).result()
-            # The attackers' process imports jax first.
-            pool.submit(besiege, address, requests[0], 0.1, ["other protocols"]).result()
+            # Both import jax first.
+            warm = attackers.submit(besiege, address, requests[0], 0.1, ["other protocols"])
+            clients.submit(load, address, requests, expected, clients=CLIENTS, count=200).result()
+            warm.result()
             lines_before = (folder / "log").read_text()
             report = {"machine": machine(), "versions": {each: version(each) for each in LIBRARIES}, "preset": name}
-            report |= attack(pool, server.pid, address, requests, expected, seconds)
+            report |= attack(clients, attackers, server.pid, address, requests, expected, seconds)
             message = wire.pack(requests[0])
             ends = ask_until_closed(address, message, clients=4, stop=lambda: server.send_signal(signal.SIGTERM))
             report["stop"] = {
@@ -100,7 +102,8 @@ def measure(folder: Path, name: str, seconds: float) -> dict[str, Any]:
 
 
 def attack(
-    pool: ProcessPoolExecutor,
+    clients: ProcessPoolExecutor,
+    attackers: ProcessPoolExecutor,
     pid: int,
     address: str,
     requests: list[dict[str, Any]],
@@ -110,7 +113,8 @@ def attack(
     """Attacks with each kind alone and then with all, and returns what happened meanwhile.
 
     Args:
-      pool: two processes: for the good clients and for the attackers.
+      clients: a process for the good clients.
+      attackers: a process for the attackers.
       pid: the server's process.
       address: `host:port`.
       requests: of the good clients.
@@ -120,13 +124,13 @@ def attack(
     kinds = Siege(address, requests[0]).kinds
     plan = [*([kind] for kind in kinds), kinds]
     total = seconds * (len(plan) + 1)
-    clients = pool.submit(load_for, total, address, requests, expected)
+    asking = clients.submit(load_for, total, address, requests, expected)
     rows: dict[str, Any] = {}
     start = None
     for chosen in plan:
         last = len(chosen) > 1
         with Watch(address, pid) as watch:
-            tries, answered = pool.submit(
+            tries, answered = attackers.submit(
                 besiege, address, requests[0], 2 * seconds if last else seconds, chosen
             ).result()
         start = watch.start_mb if start is None else start
@@ -139,7 +143,7 @@ def attack(
         }
         rows["all at once" if last else chosen[0]] = row
         print(chosen if not last else "all at once", row, flush=True)
-    served = clients.result()
+    served = asking.result()
     return {"memory_start_mb": start, "attacks": rows, "good_clients": served}
 
 

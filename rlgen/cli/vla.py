@@ -98,6 +98,8 @@ def serve(argv: Sequence[str]) -> None:
     from rlgen.vla.serving.connections import Limits
     from rlgen.vla.serving.server import PolicyServer, serve_until_signal, warm_up
 
+    # The event loop waits less long for the threads that read messages.
+    sys.setswitchinterval(0.001)
     policy = arguments.model.open(arguments.policy, buckets=True)
     log("compiling")
     warm_up(policy)

@@ -18,11 +18,11 @@ from websockets.protocol import Event, State
 
 from rlgen.core.errors import UserError
 
-PIECE = 2**14
+PIECE = 2**12
 """Bytes that are parsed at once."""
-MOST_FRAMES = 32
+MOST_FRAMES = 16
 """Frames in a piece. One of a few bytes costs as much time as a large one, and others wait meanwhile."""
-LARGEST_HEAD = PIECE
+LARGEST_HEAD = 2**14
 """Bytes of a connection's HTTP request."""
 MOST_HANDSHAKES = 256
 """Connections whose HTTP request has not arrived."""
@@ -202,6 +202,9 @@ class LimitedConnection(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         """Parses data piece by piece, and stops where there are too many frames in one."""
+        if self.protocol.eof_sent:
+            # Refused; what the client goes on sending is of no interest.
+            return
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE]
             self._frames = 0
