@@ -13,6 +13,7 @@ the good clients, and one more that sends garbage, ask all the time.
 import argparse
 import json
 import multiprocessing
+import os
 import signal
 import socket
 import subprocess
@@ -86,6 +87,7 @@ def measure(folder: Path, name: str, seconds: float) -> dict[str, Any]:
             warm.result()
             lines_before = (folder / "log").read_text()
             report = {"machine": machine(), "versions": {each: version(each) for each in LIBRARIES}, "preset": name}
+            report |= {"load_of_the_machine": os.getloadavg()[0], "seconds": seconds}
             report |= attack(clients, attackers, server.pid, address, requests, expected, seconds)
             message = wire.pack(requests[0])
             ends = ask_until_closed(address, message, clients=4, stop=lambda: server.send_signal(signal.SIGTERM))

@@ -68,6 +68,7 @@ def all_tables() -> dict[str, str]:
         "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),
         "vla-success": vla_table(),
         "vla-training-speed": vla_speed_table(),
+        "vla-attack": attack_table(),
     }
 
 
@@ -326,6 +327,16 @@ def vla_speed_table() -> str:
             numbers = f"{report['step_s']:.3f} | {report['tokens_per_s']:.0f} | {report['mfu']:.2f}"
             waiting = f"{100 * report['data_wait_share']:.0f} %"
             rows.append(f"| {report['preset']} | {report['batch']} | {numbers} | {waiting} |")
+    return "\n".join(rows)
+
+
+def attack_table() -> str:
+    """Returns health and memory of a policy server during each kind of attack."""
+    report = json.loads((RESULTS / "vla" / "attack_server.json").read_text())
+    rows = ["| attack | tries | slowest `/healthz`, s | memory above the start, MB |", "| --- | --- | --- | --- |"]
+    for name, row in report["attacks"].items():
+        memory = row["memory_most_mb_above_start"]
+        rows.append(f"| {name} | {row['tries']} | {row['health_most_s']:.2f} | {memory:.0f} |")
     return "\n".join(rows)
 
 
