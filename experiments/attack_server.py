@@ -173,9 +173,9 @@ def besiege(address: str, good: dict[str, Any], seconds: float, kinds: list[str]
 def write_fresh_model(folder: Path, name: str) -> None:
     """Writes a model of a preset with fresh parameters."""
     config = preset(name)
-    ones = Statistics(*(np.full(8, value, np.float32) for value in (0, 1, -1, 1)))
+    ones = [Statistics(*(np.full(size, value, np.float32) for value in (0, 1, -1, 1))) for size in (8, 7)]
     params = pi0.init(config, jax.random.key(0))
-    write_model(folder, config, InputSpec(), NormStats(ones, ones), jax.tree.map(np.asarray, params))
+    write_model(folder, config, InputSpec(), NormStats(*ones), jax.tree.map(np.asarray, params))
 
 
 if __name__ == "__main__":
