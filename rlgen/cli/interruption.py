@@ -1,12 +1,13 @@
 """The end of a command by a signal: one line and exit code 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP), at any moment.
 
 Python's own way out is an exception in the main thread, then the end of the interpreter. It does not suffice:
-  - The end of the interpreter destroys XLA's client, and crashes where a thread of XLA still compiles.
+  - XLA compiles in threads of its own. An exception that leaves the wait for them frees what they go on using, as does
+    the end of the interpreter: either may crash.
   - An exception that is raised in a callback of the garbage collector is dropped.
   - Code that computes for minutes without returning to the interpreter learns of no signal.
-So a signal raises `KeyboardInterrupt`, whose `with` and `finally` clean up, and the process then ends without the end
-of the interpreter; a thread ends it after some seconds whatever the main thread does. What is on the disk allows for
-that: it has to survive SIGKILL.
+So a signal raises `KeyboardInterrupt`, whose `with` and `finally` clean up, but not while XLA compiles; the process
+ends without the end of the interpreter; and a thread ends it after some seconds whatever the main thread does. What is
+on the disk allows for that: it has to survive SIGKILL.
 """
 
 import contextlib
@@ -24,9 +25,13 @@ ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SI
 # it is the same one, sent by the terminal and by a program in between.
 PATIENCE = 5.0
 SAME = 0.5
-SHOW_CURSOR = b"\x1b[?25h"
-# Bytes in the pipe beside the numbers of signals: the handler has raised; what it raised was dropped.
-_RAISED, _DROPPED = 0, 255
+# Shows a terminal's cursor, and clears its line.
+RESTORE = b"\x1b[?25h\r\x1b[K"
+# Modules of jax: in one XLA compiles; in the other a compiled program is written to the cache, in a moment, and half of
+# one would stay there for good.
+COMPILING, STORING = "jax._src.compiler", "jax._src.lru_cache"
+# Bytes in the pipe beside the numbers of signals: the handler has raised; the signal is to come again.
+_RAISED, _AGAIN = 0, 255
 
 
 def run_interruptible(command: Callable[[], object], patience: float = PATIENCE) -> None:
@@ -100,16 +105,24 @@ class _Interruption:
         with contextlib.suppress(OSError):
             for stream in (1, 2):
                 if os.isatty(stream):
-                    os.write(stream, SHOW_CURSOR)
+                    os.write(stream, RESTORE)
             os.write(2, f"{ENDINGS[number]}; the same command resumes where it was\n".encode())
         os._exit(128 + number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal in the main thread."""
         self.number = self.number or number
+        modules = _modules(frame)
+        if self._ending.locked() or self._raised:
+            # This thread may be what the signal has interrupted on its way out.
+            return
         if not self.is_running:
             self._end_now()
-        elif not self._raised:
+        elif STORING in modules:
+            self._notify(_AGAIN)
+        elif COMPILING in modules:
+            self.end()
+        else:
             self._raised = True
             self._notify(_RAISED)
             raise KeyboardInterrupt
@@ -118,7 +131,7 @@ class _Interruption:
         """Notices that what the handler raised was dropped; other exceptions are reported as ever."""
         if self._raised and issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._raised = False
-            self._notify(_DROPPED)
+            self._notify(_AGAIN)
         else:
             sys.__unraisablehook__(unraisable)
 
@@ -129,22 +142,35 @@ class _Interruption:
     def _watch(self, pipe: int) -> None:
         """Ends the process when its time is up, or at a second signal. Runs in a thread."""
         first: float | None = None
+        repeated = 0
         while True:
             left = None if first is None else max(0.0, first + self._patience - time.monotonic())
             if not select.select([pipe], [], [], left)[0]:
                 self._end_now()
                 return
             [byte] = os.read(pipe, 1)
-            if byte == _DROPPED:
-                # The callback that dropped it has to return first.
+            if byte == _AGAIN:
+                # What was in the way has to be over first.
                 time.sleep(0.05)
+                repeated += 1
                 os.kill(os.getpid(), self.number or signal.SIGINT)
             elif byte == _RAISED or self._is_ours(byte):
                 self.number = self.number or byte
                 if first is None:
                     first = time.monotonic()
+                elif byte != _RAISED and repeated:
+                    repeated -= 1
                 elif byte != _RAISED and time.monotonic() - first > SAME:
                     self._end_now()
 
     def _is_ours(self, number: int) -> bool:
         return number in ENDINGS and signal.getsignal(number) == self._handle
+
+
+def _modules(frame: FrameType | None) -> set[str]:
+    """Returns the names of the modules whose functions are running, from a frame outwards."""
+    found: set[str] = set()
+    while frame is not None:
+        found.add(frame.f_globals.get("__name__", ""))
+        frame = frame.f_back
+    return found

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib import import_module
 
 import pytest
 
 from rlgen.bench.interruption import LINES, start
+from rlgen.cli.interruption import COMPILING, STORING
 
 PROGRAM = """
 import asyncio, atexit, gc, hashlib, os, signal, sys, threading, time
@@ -132,6 +134,34 @@ def test_an_exception_that_is_dropped_comes_again_and_nothing_is_said_of_it(tmp_
     code, output, errors, seconds = ended(tmp_path, body, signal.SIGINT, patience=20)
     assert (code, output, errors) == (130, "clean\n", line())
     assert seconds < 5
+
+
+FROM_JAX = """
+code = "def work():\\n    try:\\n        time.sleep({seconds})\\n    finally:\\n        print('over', flush=True)"
+module = dict(__name__={name!r}, time=time)
+exec(code, module)
+module["work"]()
+time.sleep(60)
+"""
+
+
+def test_no_exception_leaves_the_wait_for_xla(tmp_path):
+    body = FROM_JAX.format(name=COMPILING, seconds=60)
+    code, output, errors, seconds = ended(tmp_path, body, signal.SIGINT, patience=20)
+    assert (code, output, errors) == (130, "", line())
+    assert seconds < 5
+
+
+def test_a_compiled_program_is_written_to_its_end(tmp_path):
+    body = FROM_JAX.format(name=STORING, seconds=1.5)
+    code, output, errors, seconds = ended(tmp_path, body, signal.SIGINT, patience=20)
+    assert (code, output, errors) == (130, "over\n", line())
+    assert seconds < 5
+
+
+def test_jax_compiles_and_stores_in_the_modules_that_are_watched():
+    assert hasattr(import_module(COMPILING), "backend_compile_and_load")
+    assert hasattr(import_module(STORING).LRUCache, "put")
 
 
 ENDS = {
