@@ -23,7 +23,7 @@ from types import FrameType
 ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminated"}
 # Seconds in which the main thread may clean up. A second signal ends the process at once, unless it comes so soon that
 # it is the same one, sent by the terminal and by a program in between.
-PATIENCE = 5.0
+PATIENCE = 3.0
 SAME = 0.5
 # Shows a terminal's cursor, and clears its line.
 RESTORE = b"\x1b[?25h\r\x1b[K"
