@@ -1,9 +1,9 @@
 """The quickstart with several seeds, with the benchmark's own assets and with placeholder assets.
 
 Command:  uv run python experiments/quickstart_seeds.py --assets DIR [--seeds 0 1 2] [--out runs/seeds]
-Cost:     about 15 minutes a run on 2 cores, 90 minutes for all six.
+Cost:     about 10 minutes a run on 2 cores, an hour for all six.
 Expected: BC between 20 and 80 % on the stored initial states, PPO at least 20 points above it, RL data
-          without no-ops and shorter than the demonstrations.
+          without no-ops and with less jerk than the demonstrations.
 
 Runs that are finished are kept; summaries and success plots are copied to experiments/results/quickstart/.
 """
