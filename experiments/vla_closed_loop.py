@@ -40,7 +40,8 @@ def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:
     assets = ["--assets", str(arguments.assets)] if arguments.assets else ["--placeholders"]
     evaluate = ["eval", *arguments.tasks, "--policy", str(model), "--out", str(out / "evaluation")]
     evaluate += ["--episodes", str(arguments.trials), "--image-size", str(arguments.image_size), "--replan", "8"]
-    rlgen([*evaluate, *assets, "--workers", str(arguments.threads)])
+    # As in the committed results.
+    rlgen([*evaluate, *assets, "--workers", str(arguments.threads), "--fixtures", "fixed"])
     report = read_json(out / "evaluation" / "report.json")
     lines = read_metrics(out / "train" / "metrics.jsonl")
     return {

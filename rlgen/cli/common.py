@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Arguments = TypeVar("Arguments")
 Renderer = Literal["fast", "benchmark"]
 Physics = Literal["exact", "fast"]
+Fixtures = Literal["fixed", "redraw"]
 # Options that version 0.1.0 called otherwise, on all commands.
 _RENAMED = {
     "--standins": "--placeholders",

@@ -10,6 +10,7 @@ import tyro
 from rlgen.cli.common import (
     AssetGroup,
     AssetOptions,
+    Fixtures,
     Physics,
     Renderer,
     cores,
@@ -39,6 +40,8 @@ class RecordArguments(Settings):
     """Reset states for training, or the benchmark's stored initial states."""
     physics: Physics = "exact"
     """exact equals the benchmark's environment; fast lets resting objects sleep."""
+    fixtures: Fixtures = "fixed"
+    """fixed leaves cabinets, stoves and racks where the scene has them; redraw places them anew in every trial."""
     max_trials: Count | None = None
     """Trials of a task at most; 4 x episodes + 20 by default."""
     workers: Workers = field(default_factory=cores)
@@ -68,6 +71,7 @@ def record(argv: Sequence[str]) -> None:
         split=arguments.split,
         seed=arguments.seed,
         physics=arguments.physics,
+        fixtures=arguments.fixtures,
         clean=arguments.clean,
     )
     short = recorder.record(tasks, arguments.objects.find(), cache_folder(), overwrite=arguments.overwrite, log=log)

@@ -12,6 +12,7 @@ import tyro
 from rlgen.cli.common import (
     AssetGroup,
     AssetOptions,
+    Fixtures,
     Inline,
     Physics,
     Renderer,
@@ -48,8 +49,10 @@ class EvalArguments(Settings):
     """fast needs no GL library; benchmark renders the official pixels."""
     physics: Physics = "exact"
     """exact equals the benchmark's environment."""
+    fixtures: Fixtures = "redraw"
+    """redraw places cabinets, stoves and racks anew in every episode, as the benchmark does; fixed does not."""
     seed: Seed = 0
-    """Of the noise."""
+    """Of the fixtures and the noise."""
     environments: Environments = 25
     """Environments that are stepped together."""
     connections: Workers = 8
@@ -94,6 +97,7 @@ def evaluate(argv: Sequence[str]) -> None:
         image_size=arguments.image_size,
         renderer=arguments.renderer,
         physics=arguments.physics,
+        fixtures=arguments.fixtures,
         seed=arguments.seed,
     )
     tasks = find_tasks(*arguments.tasks)

@@ -404,6 +404,9 @@ class EvaluateConfig(Settings):
     """Episodes of each actor; the stored states in order."""
     vla_episodes: Count = 50
     """Episodes of the VLA."""
+    fixtures: Literal["fixed", "redraw"] = "redraw"
+    """`redraw` places cabinets, stoves and racks anew in every episode, as the benchmark does at every reset; `fixed`
+    leaves them where they stood in all training."""
 
 
 @dataclass(frozen=True)

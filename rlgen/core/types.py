@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+# Position (m) and quaternion (w, x, y, z) of each fixture of a scene: cabinets, stoves, racks, in the model's order.
+FixturePoses = Float[np.ndarray, "F 7"]
 ROBOT_STATE_SIZE = 8  # `RobotState.vla_state`: position 3, axis-angle 3, finger joints 2
 ARM_JOINTS = 7
 
@@ -33,6 +35,7 @@ class Episode:
       actions: as commanded, in [-1, 1]; the last one is the gripper's, -1 opens, +1 closes.
       rewards: 1 if the goal held after the action, else 0.
       success: whether the goal was reached.
+      fixtures: where the fixtures stood, if they were drawn for this episode; None where the scene's own draw was used.
     """
 
     task: str
@@ -46,6 +49,7 @@ class Episode:
     actions: Float[np.ndarray, "T 7"]
     rewards: Float[np.ndarray, " T"]
     success: bool
+    fixtures: FixturePoses | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -93,12 +97,18 @@ class Observation:
       physics: time, qpos, qvel; images are rendered from it.
       robot: the robot's own state.
       step: control steps since the start of the episode.
+      fixtures: where the fixtures of each environment stand, None for the scene's own draw; None for that in all.
     """
 
     vector: Float[np.ndarray, "N O"]
     physics: Float[np.ndarray, "N D"]
     robot: RobotState
     step: Int[np.ndarray, " N"]
+    fixtures: Sequence[FixturePoses | None] | None = None
+
+    def fixtures_of(self, rows: Int[np.ndarray, " M"]) -> Sequence[FixturePoses | None] | None:
+        """Returns where the fixtures of some environments stand."""
+        return None if self.fixtures is None else [self.fixtures[row] for row in rows]
 
 
 class ImageObservation(NamedTuple):

@@ -11,9 +11,11 @@ from typing import Any
 import mujoco
 
 from rlgen.core.stats import SuccessRate
+from rlgen.core.types import FixturePoses
 from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Candidate, ReplayMode
 from rlgen.data.dataset import open_dataset
+from rlgen.data.index import FIXTURES
 from rlgen.data.metrics.quality import dataset_quality
 
 LICENCE = "CC BY 4.0 (LIBERO's scenes and objects are CC BY 4.0)"
@@ -47,6 +49,12 @@ def source_facts(candidates: Sequence[Candidate]) -> dict[str, Any]:
         "initial_states": {name: ranges(indices) for name, indices in states.items()},
         "seeds": {"episodes": ranges(seeds)},
     }
+
+
+def fixture_facts(fixtures: Sequence[FixturePoses | None]) -> dict[str, Any]:
+    """Returns in how many episodes the fixtures were redrawn; nothing on cards where they were fixed in all."""
+    redrawn = sum(poses is not None for poses in fixtures)
+    return {"fixtures": f"redrawn in {redrawn} of {len(fixtures)} episodes; {FIXTURES}"} if redrawn else {}
 
 
 def replay_facts(candidates: Sequence[Candidate], exported: Sequence[Candidate], mode: ReplayMode) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from rlgen.core.files import write_json
 from rlgen.core.foreign.json_parts import JsonPart
 from rlgen.core.ownership import OutputKind, check_names, has_keys, only_writer
 from rlgen.core.stats import SuccessRate
+from rlgen.core.types import FixturePoses
 from rlgen.curation.render import SceneOf
 from rlgen.curation.sources import find_episode_files
 from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import dataset_folders, open_dataset
 from rlgen.data.formats.hdf5.reader import iterate_demos, read_robot_states
-from rlgen.data.index import read_initial_states
+from rlgen.data.index import read_fixtures, read_initial_states
 from rlgen.data.metrics.quality import DatasetQuality, Trace, dataset_traces, traces_quality
 from rlgen.data.shards import ADVICE, read_manifest
 from rlgen.demos.imports.sources import HDF5_SUFFIXES
@@ -46,7 +47,8 @@ AXES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
 MAX_PATHS = 40  # in the figure, for each source
 PAGE, FIGURES_JSON, EPISODES = "quality.html", "quality.json", "episodes.csv"
 FIGURES = ("figure6", "figure7", "totals", "paths")
-Start = tuple[Task, Float[np.ndarray, " D"]]
+# Task, state before settling, and where the fixtures stood.
+Start = tuple[Task, Float[np.ndarray, " D"], FixturePoses | None]
 # The trace of an episode, its suite, and its initial state where that is known.
 Part = tuple[Trace, str, Start | None]
 
@@ -179,7 +181,7 @@ def _run_parts(path: Path, scene_of: SceneOf) -> list[Part]:
         (
             Trace(episode.actions, observer(episode.states).robot.position, episode.prompt),
             file.task.suite,
-            (file.task, episode.initial_state),
+            (file.task, episode.initial_state, episode.fixtures),
         )
         for _, episode in file.read()
     ]
@@ -192,7 +194,11 @@ def _dataset_parts(folder: Path, with_starts: bool, split: str | None) -> list[P
     suite = (manifest[0].name if manifest else folder.parent.name).removesuffix("_no_noops")
     states = read_initial_states(folder, len(traces)) if with_starts else [None] * len(traces)
     tasks = ("/".join(episode.file_path.split("/")[:2]) for episode in episodes)
-    starts = [None if state is None else (find_task(task), state) for task, state in zip(tasks, states, strict=True)]
+    fixtures = read_fixtures(folder, len(traces))
+    starts = [
+        None if state is None else (find_task(task), state, poses)
+        for task, state, poses in zip(tasks, states, fixtures, strict=True)
+    ]
     return [(trace, suite, start) for trace, start in zip(traces, starts, strict=True)]
 
 
@@ -201,7 +207,7 @@ def _hdf5_parts(path: Path, with_starts: bool) -> Iterator[Part]:
     for file in files:
         for (_, episode), robot in zip(iterate_demos(file), read_robot_states(file), strict=True):
             known = with_starts and episode.has_physics
-            start = (find_task(episode.task), episode.initial_state) if known else None
+            start = (find_task(episode.task), episode.initial_state, episode.fixtures) if known else None
             yield Trace(episode.actions, robot.position, episode.prompt), episode.task.split("/")[0], start
 
 
@@ -212,8 +218,8 @@ def _replay_rate(
     known = [(trace, start) for trace, start in zip(traces, starts, strict=True) if start is not None]
 
     def succeeds(pair: tuple[Trace, Start]) -> bool:
-        trace, (task, state) = pair
-        return bool(replay(scene_of(task), state, trace.actions)[1].any())
+        trace, (task, state, fixtures) = pair
+        return bool(replay(scene_of(task).placed(fixtures), state, trace.actions)[1].any())
 
     results = list(map_ahead(succeeds, known, threads))
     return SuccessRate(sum(results), len(results)) if results else None

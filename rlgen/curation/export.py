@@ -13,7 +13,7 @@ from typing import Any
 
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
-from rlgen.curation.card import RENDERER_NOTES, origin_facts, quality_facts, replay_facts, source_facts
+from rlgen.curation.card import RENDERER_NOTES, fixture_facts, origin_facts, quality_facts, replay_facts, source_facts
 from rlgen.curation.render import (
     DemosWithStoredImages,
     PreparedEpisodes,
@@ -29,7 +29,7 @@ from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.hdf5.format import Hdf5Format
 from rlgen.data.formats.hdf5.layout import Demo
-from rlgen.data.index import write_initial_states
+from rlgen.data.index import write_starts
 from rlgen.data.writer import Format, split_evenly, write_dataset
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.tasks.suites import find_task
@@ -177,8 +177,9 @@ class SuiteExport:
         format, lengths = self._format(format_name, exported)
 
         def finish(folder: Path) -> None:
-            write_initial_states(folder, [candidate.initial_state for candidate in exported])
-            facts = source_facts(exported) | origin_facts(self._assets, rendering)
+            fixtures = [candidate.fixtures for candidate in exported]
+            write_starts(folder, [candidate.initial_state for candidate in exported], fixtures)
+            facts = source_facts(exported) | origin_facts(self._assets, rendering) | fixture_facts(fixtures)
             facts |= {"replay": replay_facts(candidates, exported, options.validator.mode)}
             write_card(folder, facts | {"quality": quality_facts(folder)})
 

@@ -16,14 +16,14 @@ from typing import Any, Literal
 import numpy as np
 
 from rlgen.core.errors import UserError
-from rlgen.curation.card import quality_facts
+from rlgen.curation.card import fixture_facts, quality_facts
 from rlgen.curation.merge_hdf5 import MergedDemos
 from rlgen.curation.validate import content_hash
 from rlgen.data.card import CARD_JSON, read_card, write_card
 from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
 from rlgen.data.episode import DatasetEpisode, check_complete
 from rlgen.data.formats.hdf5.format import Hdf5Format
-from rlgen.data.index import State, read_initial_states, write_initial_states
+from rlgen.data.index import read_fixtures, read_initial_states, write_starts
 from rlgen.data.metrics.smoothness import mean_squared_jerk
 from rlgen.data.shards import file_sha256, read_manifest
 from rlgen.data.writer import split_evenly, write_dataset
@@ -113,7 +113,16 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, on_progress: 
     summaries = list(_read_summaries(folders, datasets, on_progress))
     selected = select(summaries, options)
     facts = _facts(folders, summaries, selected, options)
-    known = [read_initial_states(folder, len(dataset)) for folder, dataset in zip(folders, datasets, strict=True)]
+    states, fixtures = (
+        [read(folder, len(dataset)) for folder, dataset in zip(folders, datasets, strict=True)]
+        for read in (read_initial_states, read_fixtures)
+    )
+
+    def finish(folder: Path, ordered: Sequence[EpisodeSummary]) -> None:
+        starts, poses = ([known[one.dataset][one.index] for one in ordered] for known in (states, fixtures))
+        write_starts(folder, starts, poses)
+        write_card(folder, facts | fixture_facts(poses) | {"quality": quality_facts(folder)})
+
     merged = []
     with ThreadPoolExecutor(options.workers) as executor:
         for format_name in options.formats:
@@ -137,9 +146,7 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, on_progress: 
                     inputs=folders,
                     executor=executor,
                     on_progress=lambda done, total, step=f"{name} as {format_name}": on_progress(step, done, total),
-                    finish=lambda folder, ordered=ordered: _add_card(
-                        folder, facts, [known[one.dataset][one.index] for one in ordered]
-                    ),
+                    finish=lambda folder, ordered=ordered: finish(folder, ordered),
                 )
             )
     return merged
@@ -247,11 +254,6 @@ def _summary(dataset: int, index: int, episode: DatasetEpisode) -> EpisodeSummar
         digest.update(np.ascontiguousarray(values, np.float32).tobytes())
     jerk = mean_squared_jerk(np.asarray(episode.state[:, :3], float))
     return EpisodeSummary(dataset, index, episode.language_instruction, len(episode), jerk, digest.hexdigest())
-
-
-def _add_card(folder: Path, facts: dict[str, Any], initial_states: Sequence[State | None]) -> None:
-    write_initial_states(folder, initial_states)
-    write_card(folder, facts | {"quality": quality_facts(folder)})
 
 
 def _facts(

@@ -123,7 +123,8 @@ class RenderedEpisodes(Sequence[DatasetEpisode]):
         scene = self._episodes.scene(index)
         pool = self._pool_of(self._episodes.task(index), scene)
         episode = self._episodes[index]
-        return episode, Observer(scene)(episode.states).robot, pool.render(episode.states[:-1])
+        images = pool.render(episode.states[:-1], fixtures=episode.fixtures)
+        return episode, Observer(scene)(episode.states).robot, images
 
     def _pool_of(self, task: Task, scene: Scene) -> RenderPool:
         if self._pool is None or self._pool_task != task:

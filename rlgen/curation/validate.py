@@ -16,7 +16,7 @@ from jaxtyping import Float
 from rlgen.core.actions import binarize_gripper
 from rlgen.core.errors import UserError
 from rlgen.core.files import parse_json
-from rlgen.core.types import Episode
+from rlgen.core.types import Episode, FixturePoses
 from rlgen.curation.sources import EpisodeFile
 from rlgen.data.episode import episode_digest
 from rlgen.data.metrics.smoothness import noop_mask
@@ -57,7 +57,7 @@ class Candidate:
     Attributes:
       file: in which it is stored.
       name: in that file.
-      split, initial_index, seed, initial_state: as of `Episode`.
+      split, initial_index, seed, initial_state, fixtures: as of `Episode`.
       validation: its result.
     """
 
@@ -67,6 +67,7 @@ class Candidate:
     initial_index: int
     seed: int
     initial_state: Float[np.ndarray, " D"]
+    fixtures: FixturePoses | None
     validation: Validation
 
 
@@ -108,7 +109,7 @@ class Validator:
             name, episode = pair
             digest = episode_digest(episode)
             validation = known.get(digest) or self._validate(scene, episode, digest)
-            start = (episode.split, episode.initial_index, episode.seed, episode.initial_state)
+            start = (episode.split, episode.initial_index, episode.seed, episode.initial_state, episode.fixtures)
             return Candidate(file, name, *start, validation)
 
         for candidate in map_ahead(validated, file.read(), self.threads):
@@ -135,7 +136,7 @@ class Validator:
         episode = replace(episode, actions=actions)
         if self.mode == "off" or validation.same_states:
             return episode
-        states, rewards = replay(scene, episode.initial_state, actions)
+        states, rewards = replay(scene.placed(episode.fixtures), episode.initial_state, actions)
         return replace(episode, states=states, rewards=rewards.astype(np.float32))
 
     def _validate(self, scene: Scene, episode: Episode, digest: str) -> Validation:
@@ -150,7 +151,7 @@ class Validator:
         if self.mode == "off":
             return validation
         try:
-            states, rewards = replay(scene, episode.initial_state, actions)
+            states, rewards = replay(scene.placed(episode.fixtures), episode.initial_state, actions)
         except DivergedError as error:
             return replace(validation, problem=str(error), usable=False)
         same_states = states.shape == episode.states.shape and np.array_equal(states, episode.states)

@@ -27,7 +27,8 @@ from rlgen.core.foreign.json_parts import json_text
 from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
 from rlgen.data.images import EncodedFrames
 
-FORMAT = 1
+# Files of episodes whose fixtures were drawn have the second format, as they must not be read without the draw.
+FORMAT, FORMAT_WITH_FIXTURES = 1, 2
 ACTION_TOLERANCE = 1e-6
 _ARRAYS = {"initial_state": (None,), "states": (None, None), "actions": (None, None), "rewards": (None,)}
 _FIELDS = {
@@ -53,8 +54,10 @@ def save_episode(path: Path, episode: Episode) -> None:
     path = Path(path)
     check_episode(episode, str(path))
     fields = {name: kind(getattr(episode, name)) for name, kind in _FIELDS.items()}
-    header = json.dumps({"format": FORMAT, **fields}).encode()
-    arrays = {name: np.asarray(getattr(episode, name)) for name in _ARRAYS}
+    drawn = episode.fixtures is not None
+    header = json.dumps({"format": FORMAT_WITH_FIXTURES if drawn else FORMAT, **fields}).encode()
+    names = (*_ARRAYS, "fixtures") if drawn else _ARRAYS
+    arrays = {name: np.asarray(getattr(episode, name)) for name in names}
     with disk_errors(path), atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
 
@@ -69,11 +72,12 @@ def load_episode(path: Path) -> Episode:
     if not path.is_file():
         raise UserError(f"{path}: no such episode file")
     with named_damage(path, "episode file", _ADVICE):
-        arrays = read_arrays(path, {"header": (None,), **_ARRAYS})
-        text = arrays.pop("header").astype(np.uint8, copy=False).tobytes()
+        text = read_arrays(path, {"header": (None,)})["header"].astype(np.uint8, copy=False).tobytes()
         header = {name: part.value for name, part in json_text(text, path, "header", _ADVICE).members().items()}
-        if header["format"] != FORMAT:
-            raise ValueError(f"format {header['format']}, this version reads {FORMAT}")
+        if header["format"] not in (FORMAT, FORMAT_WITH_FIXTURES):
+            raise ValueError(f"format {header['format']}, this version reads {FORMAT_WITH_FIXTURES}")
+        drawn = {"fixtures": (None, None)} if header["format"] == FORMAT_WITH_FIXTURES else {}
+        arrays = read_arrays(path, {**_ARRAYS, **drawn})
         fields = {name: _typed(header, name, kind) for name, kind in _FIELDS.items()}
     episode = Episode(**fields, **arrays)
     check_episode(episode, str(path))
@@ -121,6 +125,8 @@ def check_episode(episode: Episode, where: str) -> None:
         ("rewards", episode.rewards),
     ):
         check_finite(values, f"{where}: {name}", "record the episode again")
+    if episode.fixtures is not None:
+        check_fixtures(np.asarray(episode.fixtures), where)
 
 
 def check_finite(values: Float[np.ndarray, "T ..."], where: str, advice: str) -> None:
@@ -140,6 +146,18 @@ def check_finite(values: Float[np.ndarray, "T ..."], where: str, advice: str) ->
     step, *position = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
     number = f"number {position[0]}" if position else "it"
     raise UserError(f"{where}: not finite at step {step}, {number} is {values[(step, *position)]}; {advice}")
+
+
+def check_fixtures(poses: np.ndarray, where: str) -> None:
+    """Checks that poses of fixtures have shape `[F, 7]`, and that they are finite with quaternions of length 1.
+
+    Raises:
+      UserError: beginning with `where`, if they are not.
+    """
+    if poses.dtype.kind != "f" or poses.ndim != 2 or poses.shape[1] != 7 or len(poses) == 0:
+        raise UserError(f"{where}: fixtures of shape {poses.shape} and {poses.dtype}, expected (F, 7) of floats")
+    if not np.isfinite(poses).all() or not np.allclose(np.linalg.norm(poses[:, 3:], axis=1), 1.0, atol=1e-6):
+        raise UserError(f"{where}: fixtures hold numbers that are no positions and unit quaternions; record it again")
 
 
 def check_actions(actions: np.ndarray, where: str) -> None:
@@ -164,6 +182,8 @@ def episode_digest(episode: Episode) -> str:
     """
     total = hashlib.sha256()
     for field in fields(episode):
+        if getattr(episode, field.name) is None:  # episodes whose fixtures were not drawn keep their digest
+            continue
         value = np.asarray(getattr(episode, field.name))
         total.update(f"{field.name} {value.dtype.str} {value.shape}".encode())
         total.update(np.ascontiguousarray(value).tobytes())

@@ -3,6 +3,7 @@
   episodes.json: for each episode its shard, its name, its prompt and its number of steps (`IndexEntry`).
   dataset_statistics.json, norm_stats.json: statistics of states and actions, as OpenVLA and openpi read them.
   initial_states.json: the physics state at the start of each episode, where it is known.
+  fixtures.json: where the fixtures stood in each episode, if they were drawn for any.
 
 `IndexedDataset` is the base of the formats that find their episodes by the index.
 """
@@ -18,15 +19,16 @@ from jaxtyping import Float
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
-from rlgen.core.foreign.json_parts import open_json
-from rlgen.data.episode import DatasetEpisode, checked
+from rlgen.core.foreign.json_parts import JsonPart, open_json
+from rlgen.core.types import FixturePoses
+from rlgen.data.episode import DatasetEpisode, check_fixtures, checked
 from rlgen.data.shards import ADVICE, MANIFEST, MOST_EPISODES, MOST_STEPS, DatasetPlan, Shard, open_manifest
 from rlgen.data.statistics import dataset_statistics
 
 INDEX = "episodes.json"
 OPENVLA_STATISTICS = "dataset_statistics.json"
 OPENPI_STATISTICS = "norm_stats.json"
-INITIAL_STATES = "initial_states.json"
+INITIAL_STATES, FIXTURES = "initial_states.json", "fixtures.json"
 State = Float[np.ndarray, " D"]
 
 
@@ -222,9 +224,19 @@ def episode_of_record(path: Path, record: int) -> str:
     return next(names, "")
 
 
-def write_initial_states(folder: Path, states: Sequence[State | None]) -> None:
-    """Writes the physics state (time, qpos, qvel) at the start of each episode, exactly; None if it is not known."""
-    write_json(folder / INITIAL_STATES, [None if state is None else np.asarray(state).tolist() for state in states])
+def write_starts(
+    folder: Path, states: Sequence[State | None], fixtures: Sequence[FixturePoses | None] | None = None
+) -> None:
+    """Writes how each episode starts, exactly.
+
+    Args:
+      folder: of the dataset.
+      states: physics state (time, qpos, qvel) at the start of each episode; None if it is not known.
+      fixtures: where the fixtures stood in each episode, None if the scene's own draw was used; by default in all.
+    """
+    for file, arrays in ((INITIAL_STATES, states), (FIXTURES, fixtures or ())):
+        if file == INITIAL_STATES or any(array is not None for array in arrays):
+            write_json(folder / file, [None if array is None else np.asarray(array).tolist() for array in arrays])
 
 
 def read_initial_states(folder: Path, count: int) -> list[State | None]:
@@ -233,11 +245,34 @@ def read_initial_states(folder: Path, count: int) -> list[State | None]:
     Raises:
       UserError: the file is damaged.
     """
-    path = Path(folder) / INITIAL_STATES
+    parts = _starts(Path(folder) / INITIAL_STATES, "states", count)
+    return [None if part is None else np.array(part.numbers(), np.float64) for part in parts]
+
+
+def read_fixtures(folder: Path, count: int) -> list[FixturePoses | None]:
+    """Reads where the fixtures stood in each of `count` episodes; None where the scene's own draw was used.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = Path(folder) / FIXTURES
+    return [None if part is None else _poses(part) for part in _starts(path, "poses of fixtures", count)]
+
+
+def _poses(part: JsonPart) -> FixturePoses:
+    rows = [row.numbers() for row in part.elements(MOST_EPISODES)]
+    if any(len(row) != 7 for row in rows):
+        raise part.error("rows of seven numbers")
+    poses = np.array(rows, np.float64)
+    check_fixtures(poses, f"{part.file}: {part.place}")
+    return poses
+
+
+def _starts(path: Path, noun: str, count: int) -> list[JsonPart | None]:
+    """Returns the entry of each episode, None where it is null or there is no such file."""
     if not path.is_file():
         return [None] * count
     parts = open_json(path, ADVICE).elements(MOST_EPISODES)
-    states = [None if part.value is None else np.array(part.numbers(), np.float64) for part in parts]
-    if len(states) != count:
-        raise UserError(f"{path}: {len(states)} states for {count} episodes; export the dataset again")
-    return states
+    if len(parts) != count:
+        raise UserError(f"{path}: {len(parts)} {noun} for {count} episodes; export the dataset again")
+    return [None if part.value is None else part for part in parts]

@@ -29,6 +29,7 @@ from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.scenes.assets import AssetSource
 from rlgen.libero.scenes.bundles import build_scene_bundles
 from rlgen.libero.scenes.demo_info import demo_file_info
+from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.scenes.scene import Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task
 
@@ -49,6 +50,7 @@ class Job:
       seed: of the recording; a trial's own seed is derived from it and the trial's index.
       physics: simulation mode, `exact` or `fast`.
       clean: straight and steady instead of human-like.
+      fixtures: `fixed`, or `redraw` for a draw in every trial.
     """
 
     bundle: Path
@@ -56,6 +58,7 @@ class Job:
     seed: int
     physics: Physics
     clean: bool
+    fixtures: Fixtures = "fixed"
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,7 @@ class TrialResult:
 
     def to_json(self) -> dict[str, object]:
         """Returns the trial's record."""
-        return {
-            "number": self.index,
-            "success": self.success,
-            "steps": self.control_steps,
-            "seconds": self.seconds,
-        }
+        return {"number": self.index, "success": self.success, "steps": self.control_steps, "seconds": self.seconds}
 
     @classmethod
     def from_json(cls, record: dict[str, object]) -> "TrialResult":
@@ -98,7 +96,7 @@ class Recorder:
       count: demonstrations of each task.
       limit: most trials of each task.
       workers: processes.
-      split, seed, physics, clean: as in `Job`.
+      split, seed, physics, clean, fixtures: as in `Job`.
     """
 
     out: Path
@@ -109,6 +107,7 @@ class Recorder:
     seed: int
     physics: Physics
     clean: bool
+    fixtures: Fixtures = "fixed"
 
     def record(
         self,
@@ -143,7 +142,7 @@ class Recorder:
                 if not overwrite and self._is_recorded(task):
                     log(f"{task.id}: done before")
                     continue
-                job = Job(bundle, self.split, self.seed, self.physics, self.clean)
+                job = Job(bundle, self.split, self.seed, self.physics, self.clean, self.fixtures)
                 results = self._record_task(job, pool, log)
                 short += [task.id] if count_successes(results) < self.count else []
         return short
@@ -153,9 +152,8 @@ class Recorder:
         file = demonstration_file(self.out, scene.task)
         folder = _trials_folder(file)
         results: list[TrialResult] = []
-        for result in run_trials(
-            job, folder, enough=self._is_enough, limit=self.limit, pool=pool, workers=self.workers
-        ):
+        trials = run_trials(job, folder, enough=self._is_enough, limit=self.limit, pool=pool, workers=self.workers)
+        for result in trials:
             results.append(result)
             if len(results) % LOG_EVERY == 0:
                 log(f"{scene.task.id}: {count_successes(results)} of {len(results)} trials succeeded")
@@ -177,12 +175,11 @@ class Recorder:
         summary = _stored_summary(file, task)
         if summary is None or not file.is_file():
             return False
-        for name, value in _settings(self).items():
-            if summary[name] != value:
-                raise UserError(
-                    f"{file} was recorded with {name} {summary[name]}, not {value}; "
-                    "pass --overwrite or choose another --out"
-                )
+        recorded = {"fixtures": "fixed", **summary}
+        for name, value in {"fixtures": "fixed", **_settings(self)}.items():
+            if recorded[name] != value:
+                was = f"was recorded with {name} {recorded[name]}, not {value}"
+                raise UserError(f"{file} {was}; pass --overwrite or choose another --out")
         return bool(summary["demonstrations"] >= self.count)
 
     def _check_replaceable(self, task: Task) -> None:
@@ -254,8 +251,8 @@ def run_trial(job: Job, folder: Path, index: int) -> TrialResult:
     expert = _expert(job.bundle, job.clean)
     scene = expert.scene
     trials = make_trials(1, len(scene.initial_states(job.split)), seed=job.seed, offset=index)
-    options = {"split": job.split, "source": SOURCE, "width": 1, "threads": 1, "physics": job.physics}
-    [[episode]] = run_episodes(scene, expert, trials, **options)
+    options = {"split": job.split, "source": SOURCE, "width": 1, "physics": job.physics, "fixtures": job.fixtures}
+    [[episode]] = run_episodes(scene, expert, trials, threads=1, **options)
     if episode.success:
         save_episode(episode_file, episode)
     result = TrialResult(index, episode.success, len(episode), time.process_time() - start)
@@ -295,7 +292,7 @@ def mean_success_length(results: Sequence[TrialResult]) -> float:
 def _claim(job: Job, folder: Path) -> None:
     """Records the folder's job; raises where it is another one's."""
     settings = {"bundle": job.bundle.name, "split": job.split, "seed": job.seed}
-    settings |= {"mode": job.physics, "clean": job.clean}
+    settings |= {"mode": job.physics, "clean": job.clean, **_drawn(job)}
     record = folder / JOB
     stored = read_record(record) if record.is_file() else settings
     if stored != settings:
@@ -317,8 +314,13 @@ def _expert(bundle: Path, clean: bool) -> ScriptedExpert:
 
 def _settings(settings: Job | Recorder) -> dict[str, object]:
     """Returns the settings that a summary records, by their names there."""
-    style = "clean" if settings.clean else "human-like"
-    return {"split": settings.split, "seed": settings.seed, "mode": settings.physics, "style": style}
+    named = {"split": settings.split, "seed": settings.seed, "mode": settings.physics}
+    return named | {"style": "clean" if settings.clean else "human-like"} | _drawn(settings)
+
+
+def _drawn(settings: Job | Recorder) -> dict[str, object]:
+    """Returns what records say of the fixtures: nothing where they are fixed, as before there was a choice."""
+    return {} if settings.fixtures == "fixed" else {"fixtures": settings.fixtures}
 
 
 def _summary_file(file: Path) -> Path:

@@ -1,6 +1,6 @@
 """Policies that an evaluation asks for actions: in this process, or behind a server; and the actor that asks them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 
 from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
-from rlgen.core.types import Observation
+from rlgen.core.types import FixturePoses, Observation
 from rlgen.vla.data.transforms import Sample
 from rlgen.vla.serving.actor import check_for_environment, legal_actions, robot_sample
 from rlgen.vla.serving.client import PolicyClient
@@ -17,7 +17,15 @@ from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.serving.server import stack
 
 LONGEST_NAME = 1000  # characters of what a server says of itself
-Render = Callable[[Float[np.ndarray, "N D"]], UInt8[np.ndarray, "N cameras h w 3"]]
+
+
+class Render(Protocol):
+    """A function that renders states, in the benchmark's raw orientation."""
+
+    def __call__(
+        self, states: Float[np.ndarray, "N D"], *, fixtures: Sequence[FixturePoses | None] | None
+    ) -> UInt8[np.ndarray, "N cameras h w 3"]:
+        """Returns the images of each state, with its fixtures where they stand; arguments as of `RenderPool.render`."""
 
 
 class PolicyBackend(Protocol):
@@ -160,7 +168,8 @@ class BackendActor:
         return out
 
     def _samples(self, observation: Observation, rows: Int[np.ndarray, " M"]) -> list[Sample]:
-        images, states = self._render(observation.physics[rows]), observation.robot.vla_state[rows]
+        images = self._render(observation.physics[rows], fixtures=observation.fixtures_of(rows))
+        states = observation.robot.vla_state[rows]
         return [robot_sample(state, each, self._prompt) for state, each in zip(states, images, strict=True)]
 
     def _noise_seed(self, row: int) -> int:

@@ -88,6 +88,7 @@ def _run_task(
             width=width,
             threads=threads,
             physics=protocol.physics,
+            fixtures=protocol.fixtures,
             on_wave=lambda: log(f"{scene.task.id}: {len(sink.finished)} of {protocol.trials} episodes"),
         )
 
@@ -120,12 +121,14 @@ class _TaskSink:
 
     def _record(self, trial: int, episode: Episode) -> TrialRecord:
         success, (first, last) = bool(episode.success), episode.states[[0, -1]]
-        reached = () if success else reached_instead(self.scene, self.others, first, last)
-        return TrialRecord(self.scene.task.id, trial, episode.initial_index, success, len(episode), reached)
+        scene = self.scene.placed(episode.fixtures)
+        reached = () if success else reached_instead(scene, self.others, first, last)
+        fixtures = None if episode.fixtures is None else episode.fixtures.tolist()
+        return TrialRecord(scene.task.id, trial, episode.initial_index, success, len(episode), reached, fixtures)
 
     def _write_video(self, trial: int, episode: Episode) -> None:
         with RenderPool(self.scene, image_size=VIDEO_SIZE, workers=self.threads) as pool:
-            images = pool.render(episode.states[::VIDEO_EVERY])
+            images = pool.render(episode.states[::VIDEO_EVERY], fixtures=episode.fixtures)
         gif = episode_gif(
             flip_vertical(images[:, 0]),
             caption=self.scene.task.prompt,

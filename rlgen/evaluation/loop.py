@@ -17,6 +17,7 @@ from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode, save_episode
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.rollouts import Actor, make_trials, run_episodes
+from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.scenes.scene import Scene
 
 # Environments that are stepped together.
@@ -50,6 +51,7 @@ def run_trials(
     width: int = WIDTH,
     threads: int = 2,
     physics: Physics = "exact",
+    fixtures: Fixtures = "fixed",
     on_chunk: Callable[[int], None] | None = None,
     on_wave: Callable[[], None] | None = None,
 ) -> None:
@@ -70,6 +72,7 @@ def run_trials(
       width: environments that are stepped together.
       threads: threads that step them.
       physics: `exact` or `fast`.
+      fixtures: `fixed`, or `redraw`, which draws where they stand from the seed of each trial.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
       on_wave: called after the sink has taken a wave.
     """
@@ -87,6 +90,7 @@ def run_trials(
         width=width,
         threads=threads,
         physics=physics,
+        fixtures=fixtures,
         on_chunk=on_chunk,
     )
     with closing(waves):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from rlgen.core.errors import UserError
 from rlgen.libero.envs.environment import SETTLE_STEPS
+from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.tasks.suites import HORIZONS
 
 # Names under which evaluations have always been stored, by those used here.
@@ -22,7 +23,9 @@ class Protocol:
       image_size: height and width as rendered, pixels; policies resize with padding.
       renderer: `fast` needs no GL library, `benchmark` gives the official pixels.
       physics: `exact` equals the benchmark's environment.
-      seed: of the noise, by task and trial; a server draws its own.
+      fixtures: `redraw` places cabinets, stoves and racks anew in every trial, as the benchmark does at every reset;
+        `fixed` leaves them where they stand in the scene bundle.
+      seed: of the fixtures and of the noise, by task and trial; a server draws its own noise.
     """
 
     trials: int = 50
@@ -30,6 +33,7 @@ class Protocol:
     image_size: int = 256
     renderer: Literal["fast", "benchmark"] = "fast"
     physics: Literal["exact", "fast"] = "exact"
+    fixtures: Fixtures = "redraw"
     seed: int = 0
 
     def __post_init__(self) -> None:

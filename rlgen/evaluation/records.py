@@ -33,6 +33,7 @@ class TrialRecord:
       success: whether the goal was reached.
       steps: control steps taken.
       reached: for a failure, the tasks of the same scene whose goal holds at the end.
+      fixtures: positions and quaternions of the fixtures that were drawn for it; not in the line where none were.
     """
 
     task: str
@@ -41,6 +42,7 @@ class TrialRecord:
     success: bool
     steps: int
     reached: tuple[str, ...] = ()
+    fixtures: list[list[float]] | None = None
 
 
 class Records:
@@ -65,9 +67,11 @@ class Records:
         described = self.folder / DESCRIPTION
         before = read_record(described)
         if isinstance(before, dict):
+            before = _upgraded(before)
             changed = [k for k in sorted(set(before) | set(description)) if before.get(k) != description.get(k)]
             if changed:
-                raise UserError(f"{folder} holds an evaluation with another {changed[0]}; choose another --out")
+                found = _difference(before.get(changed[0]), description.get(changed[0]))
+                raise UserError(f"{folder} holds an evaluation with another {changed[0]}{found}; choose another --out")
         elif not is_vacant(self.folder):
             raise UserError(f"{folder} exists and is not an evaluation; choose another --out")
         else:
@@ -94,8 +98,22 @@ class Records:
         self.trials += trials
 
 
+def _upgraded(description: dict[str, Any]) -> dict[str, Any]:
+    """Returns a description with what evaluations did not say before there was a choice: fixtures were fixed."""
+    protocol = description.get("protocol")
+    return {**description, "protocol": {"fixtures": "fixed", **protocol}} if isinstance(protocol, dict) else description
+
+
+def _difference(before: Any, now: Any) -> str:
+    """Returns which settings of two protocols differ, in parentheses; empty for other parts of a description."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return ""
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return f" ({', '.join(f'{key} {before.get(key)}, not {now.get(key)}' for key in changed)})"
+
+
 def _line(trial: TrialRecord) -> str:
-    return json.dumps(asdict(trial)) + "\n"
+    return json.dumps({key: value for key, value in asdict(trial).items() if value is not None}) + "\n"
 
 
 def summary(name: str, protocol: Protocol, trials: Sequence[TrialRecord]) -> dict[str, Any]:

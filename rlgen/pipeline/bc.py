@@ -107,10 +107,9 @@ def read_demonstrations(context: Context) -> list[Episode]:
 
 def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
     """Returns chunks of the shorter demonstrations, without their pauses, with the observations before them."""
-    observer = Observer(context.scene)
-    vectors, actions, states = [], [], []
+    vectors, actions, states, fixtures = [], [], [], []
     for episode in _without_longest(read_demonstrations(context))[: context.run.config.bc.episodes]:
-        path = observer(episode.states)
+        path = Observer(context.scene.placed(episode.fixtures))(episode.states)
         busy = ~idle_mask(episode.actions, path.robot.gripper)
         # The wait for the object to fall ends an episode, and is what to do after letting go.
         busy[-policy.horizon :] = True
@@ -118,12 +117,13 @@ def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
         vectors.append(vector[:-1][busy])
         actions.append(episode.actions[busy])
         states.append(episode.states[:-1][busy])
+        fixtures += [episode.fixtures] * len(states[-1])
     data = bc.chunk_data(vectors, actions, policy.horizon)
     if not policy.has_images:
         return data
     size = policy.config.image_encoder.image_size
     with RenderPool(context.scene, image_size=size, workers=context.run.config.workers) as pool:
-        images = pool.render(np.concatenate(states))
+        images = pool.render(np.concatenate(states), fixtures=fixtures)
     return replace(data, observation=ImageObservation(images=images, vector=data.observation))
 
 

@@ -54,6 +54,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             split="heldout",
             source=name,
             width=min(WIDTH, count),
+            fixtures=config.fixtures,
         )
         rate = SuccessRate(sum(episode.success for episode in episodes), len(episodes))
         work.progress.log(f"{name}: {rate}")
@@ -68,6 +69,7 @@ def protocol(context: Context) -> dict[str, Any]:
         "settling_steps": SETTLE_STEPS,
         "horizon": context.scene.task.horizon,
         "physics": "exact",
+        "fixtures": context.run.config.evaluate.fixtures,
         "success": "the benchmark's goal predicate after any control step",
     }
 

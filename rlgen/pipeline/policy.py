@@ -11,6 +11,7 @@ from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.image_observer import Observe, make_observe
 from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.rollouts import Actor
+from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.scenes.scene import Scene
 from rlgen.pipeline.context import Context, Work
 from rlgen.policies.actor import PolicyActor
@@ -106,6 +107,7 @@ def gather(
     wanted: int | None = None,
     width: int = WIDTH,
     physics: Physics = "exact",
+    fixtures: Fixtures = "fixed",
 ) -> tuple[list[Episode], int]:
     """Runs up to `trials` episodes of an actor, each wave stored before the next one starts.
 
@@ -121,6 +123,7 @@ def gather(
       wanted: number of successes to stop after; then failures are not stored.
       width: environments that are stepped together.
       physics: `exact` or `fast`.
+      fixtures: `fixed`, or `redraw` for a draw in every episode.
 
     Returns:
       The episodes, in order, at most `wanted` of them; and how many were tried for them.
@@ -151,6 +154,7 @@ def gather(
         width=width,
         threads=context.run.config.workers,
         physics=physics,
+        fixtures=fixtures,
         on_chunk=on_chunk,
         on_wave=on_wave,
     )

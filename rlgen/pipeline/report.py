@@ -111,7 +111,7 @@ def _write_clips(context: Context, folder: Path) -> list[Clip]:
             caption = f"stored state {episode.initial_index}, {len(episode)} steps"
             write_gif(
                 path,
-                flip_vertical(pool.render(episode.states[::CLIP_EVERY])[:, 0]),
+                flip_vertical(pool.render(episode.states[::CLIP_EVERY], fixtures=episode.fixtures)[:, 0]),
                 caption=caption,
                 success=episode.success,
                 size=CLIP_SIZE,

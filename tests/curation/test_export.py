@@ -20,7 +20,7 @@ from rlgen.data.formats.hdf5.format import episode_name
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.data.images import rotate_180
-from rlgen.data.index import read_initial_states
+from rlgen.data.index import FIXTURES, read_fixtures, read_initial_states
 from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.data.verify import verify_dataset
 from rlgen.demos.scripted.expert import ScriptedExpert
@@ -93,7 +93,7 @@ class FakeRenderPool(list):
     def close(self):
         self.is_open = False
 
-    def render(self, states):
+    def render(self, states, fixtures):
         if self.limit is not None and len(self) >= self.limit:
             raise Killed
         self.append(len(states))
@@ -183,6 +183,7 @@ def test_initial_states_are_stored_and_success_can_be_measured_again(exported, r
     for folder in exported.values():
         for state, given in zip(read_initial_states(folder, 2), recorded, strict=True):
             np.testing.assert_array_equal(state, given.initial_state)
+        assert not (folder / FIXTURES).exists() and read_fixtures(folder, 2) == [None, None]
     found = read_source(exported["array_record"], lambda task: placeholder_scene, replay_episodes=True)
     assert found.replay == SuccessRate(2, 2) == read_source(exported["rlds"], lambda task: None).replay
 

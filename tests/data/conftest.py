@@ -31,6 +31,12 @@ def make_episode(index: int = 0, steps: int = 12, **changes) -> Episode:
     return Episode(**{**values, **changes})
 
 
+def make_fixtures(index: int = 0, count: int = 2) -> np.ndarray:
+    random = np.random.default_rng(index)
+    quaternions = random.normal(size=(count, 4))
+    return np.c_[random.normal(size=(count, 3)), quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)]
+
+
 def make_robot(episode: Episode) -> RobotState:
     random = np.random.default_rng(episode.initial_index)
     rows = len(episode) + 1
@@ -59,6 +65,11 @@ def assert_same(left, right) -> None:
 @pytest.fixture(scope="session")
 def episode_of():
     return make_episode
+
+
+@pytest.fixture(scope="session")
+def fixtures_of():
+    return make_fixtures
 
 
 @pytest.fixture(scope="session")

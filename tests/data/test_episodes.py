@@ -1,6 +1,8 @@
 """Recorded episodes come back as they were, and damage is reported."""
 
 import errno
+import hashlib
+import json
 import os
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.data.episode import check_episode, load_episode, load_episodes, save_episode
+from rlgen.data.episode import check_episode, episode_digest, load_episode, load_episodes, save_episode
 
 
 def test_an_episode_comes_back_to_the_last_bit(tmp_path, episode_of, same):
@@ -16,6 +18,28 @@ def test_an_episode_comes_back_to_the_last_bit(tmp_path, episode_of, same):
     episode = replace(episode, actions=episode.actions.astype(np.float32))
     save_episode(tmp_path / "a.npz", episode)
     same(load_episode(tmp_path / "a.npz"), episode)
+
+
+def test_drawn_fixtures_come_back_and_older_versions_do_not_read_without_them(tmp_path, episode_of, fixtures_of, same):
+    drawn, plain = episode_of(3, fixtures=fixtures_of()), episode_of(3)
+    save_episode(tmp_path / "drawn.npz", drawn)
+    save_episode(tmp_path / "plain.npz", plain)
+    same(load_episode(tmp_path / "drawn.npz"), drawn)
+    assert load_episode(tmp_path / "plain.npz").fixtures is None
+    for name, format in (("drawn", 2), ("plain", 1)):
+        with np.load(tmp_path / f"{name}.npz") as file:
+            assert json.loads(file["header"].tobytes())["format"] == format
+    assert episode_digest(drawn) != episode_digest(plain)
+
+
+def test_the_digest_of_an_episode_without_drawn_fixtures_is_the_one_stored_in_files_of_before(episode_of):
+    total = hashlib.sha256()
+    episode = episode_of(3)
+    names = ("task", "prompt", "source", "initial_index", "split", "seed", "initial_state", "states", "actions")
+    for name in (*names, "rewards", "success"):
+        value = np.asarray(getattr(episode, name))
+        total.update(f"{name} {value.dtype.str} {value.shape}".encode() + value.tobytes())
+    assert episode_digest(episode) == total.hexdigest()
 
 
 def test_the_same_episode_gives_the_same_bytes(tmp_path, episode_of):
@@ -91,6 +115,10 @@ def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
         ({"states": np.full((13, 11), np.inf)}, "not finite"),
         ({"initial_state": np.zeros(3)}, "initial_state"),
         ({"rewards": np.zeros(3)}, "rewards"),
+        ({"fixtures": np.zeros((2, 6))}, r"expected \(F, 7\)"),
+        ({"fixtures": np.zeros((0, 7))}, r"expected \(F, 7\)"),
+        ({"fixtures": np.zeros((2, 7))}, "no positions and unit quaternions"),
+        ({"fixtures": np.full((2, 7), np.nan)}, "no positions and unit quaternions"),
     ],
 )
 def test_malformed_episodes_are_not_written(tmp_path, episode_of, change, message):

@@ -5,6 +5,7 @@ import resource
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ from rlgen.data.formats.hdf5.reader import (
     prompt_from_name,
     read_demos,
     read_info,
+    read_model_files,
     read_robot_states,
 )
 from rlgen.data.formats.hdf5.writer import write_demos
@@ -50,6 +52,31 @@ def test_ours_comes_back_to_the_last_bit(demos, same):
         same(got, given)
     assert read_info(path) == INFO
     assert observed_before_action(path)
+
+
+def test_drawn_fixtures_come_back_and_the_mjcf_of_the_demonstration_has_them(
+    tmp_path, episode_of, robot_of, fixtures_of, same
+):
+    bodies = "".join(f"<body name='{name}' pos='0 0 1'><geom size='1'/></body>" for name in ("table", "rack", "stove"))
+    info = replace(INFO, model_file=f"<mujoco><worldbody>{bodies}</worldbody></mujoco>", fixtures=("stove", "rack"))
+    episodes = [episode_of(0, fixtures=fixtures_of(5)), episode_of(1), episode_of(2, fixtures=fixtures_of(6))]
+    path = tmp_path / "x.hdf5"
+    write_demos(path, episodes, [robot_of(episode) for episode in episodes], info)
+    for got, given in zip(read_demos(path), episodes, strict=True):
+        same(got, given)
+    drawn, plain, _ = read_model_files(path, ["demo_0", "demo_1", "demo_2"])
+    assert plain == info.model_file
+    root = ElementTree.fromstring(drawn)
+    found = {body.get("name"): f"{body.get('pos')} {body.get('quat')}".split() for body in root.iter("body")}
+    assert found["table"] == ["0", "0", "1", "None"]
+    for name, pose in zip(info.fixtures, episodes[0].fixtures, strict=True):
+        np.testing.assert_array_equal([float(number) for number in found[name]], pose)
+    # A merge writes the file again from this.
+    assert read_info(path) == info
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].attrs["rlgen_fixtures"] = fixtures_of(7)
+    with pytest.raises(UserError, match="demo_0: not as it was written"):
+        read_demos(path)
 
 
 def test_dtypes_come_back(tmp_path, episode_of, robot_of, same):

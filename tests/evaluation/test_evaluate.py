@@ -37,7 +37,7 @@ def make_observation(steps, states):
     return Observation(np.zeros((count, 1)), np.arange(count)[:, None] * 1.0, robot, np.array(steps))
 
 
-def render(physics):
+def render(physics, fixtures):
     return np.stack([np.full((2, 4, 4, 3), int(row[0]), np.uint8) for row in physics])
 
 

@@ -30,6 +30,8 @@ def test_another_evaluation_is_not_mixed_in(tmp_path):
     Records(tmp_path / "e", {"policy": "p", "protocol": Protocol().to_json()}).append(TRIALS)
     with pytest.raises(UserError, match="another protocol"):
         Records(tmp_path / "e", {"policy": "p", "protocol": Protocol(replan=8).to_json()})
+    with pytest.raises(UserError, match=r"another protocol \(fixtures redraw, not fixed\)"):
+        Records(tmp_path / "e", {"policy": "p", "protocol": Protocol(fixtures="fixed").to_json()})
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "mine").write_text("x")
     with pytest.raises(UserError, match="is not an evaluation"):
@@ -54,6 +56,25 @@ def test_trials_that_are_none_are_one_line(tmp_path):
         Records(tmp_path, {"policy": "p"})
 
 
+def test_an_evaluation_of_before_there_was_a_choice_had_fixed_fixtures(tmp_path):
+    described = {"policy": "p", "protocol": Protocol(fixtures="fixed").to_json()}
+    Records(tmp_path / "e", described).append(TRIALS)
+    before = json.loads((tmp_path / "e/evaluation.json").read_text())
+    del before["protocol"]["fixtures"]
+    (tmp_path / "e/evaluation.json").write_text(json.dumps(before))
+    assert Records(tmp_path / "e", described).trials == TRIALS
+    with pytest.raises(UserError, match=r"another protocol \(fixtures fixed, not redraw\)"):
+        Records(tmp_path / "e", {"policy": "p", "protocol": Protocol().to_json()})
+
+
+def test_where_the_fixtures_stood_is_in_the_line_of_a_trial_that_drew_them(tmp_path):
+    drawn = TrialRecord("libero_goal/a", 0, 0, True, 80, (), [[0.1, 0.2, 0.9, 1.0, 0.0, 0.0, 0.0]])
+    Records(tmp_path / "e", {"policy": "p"}).append([drawn, TRIALS[1]])
+    lines = [json.loads(line) for line in (tmp_path / "e/episodes.jsonl").read_text().splitlines()]
+    assert lines[0]["fixtures"] == drawn.fixtures and "fixtures" not in lines[1]
+    assert Records(tmp_path / "e", {"policy": "p"}).trials == [drawn, TRIALS[1]]
+
+
 def test_the_report_has_rates_intervals_confusion_and_the_protocol(tmp_path):
     report = write_report(tmp_path, "p", Protocol(), TRIALS)
     assert report == json.loads((tmp_path / "report.json").read_text())
@@ -62,7 +83,8 @@ def test_the_report_has_rates_intervals_confusion_and_the_protocol(tmp_path):
     assert report["tasks"]["libero_goal/a"]["low"] < 0.5 < report["tasks"]["libero_goal/a"]["high"]
     assert report["confusion"] == {"libero_goal/a": {"libero_goal/b": 1}}
     page = (tmp_path / "report.md").read_text()
-    for words in ("| settling steps | 10 |", "| replan | 5 |", "180 degrees", "1/2 = 50 %", "libero_goal/b | 1"):
+    protocol = ("| settling steps | 10 |", "| replan | 5 |", "180 degrees", "| fixtures | redraw |")
+    for words in (*protocol, "1/2 = 50 %", "libero_goal/b | 1"):
         assert words in page
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rlgen.libero.scenes.build import prepare
+from rlgen.libero.scenes.build_reset_states import fixture_poses, fixture_samplers
 from rlgen.libero.tasks.suites import Task, find_task
 
 
@@ -23,3 +24,9 @@ def record_tasks(record: Callable[[Task], dict[str, np.ndarray]]) -> None:
         for name in arguments.tasks:
             task = find_task(name)
             np.savez(arguments.out / f"{task.suite}-{task.index}.npz", **record(task))
+
+
+def drawn_fixtures(env) -> np.ndarray:
+    """Returns where the fixtures of the benchmark's `ControlEnv` stand, in the order of `Scene.fixture_samplers`."""
+    poses = fixture_poses(env)
+    return np.array([np.concatenate(poses[sampler["body"]]) for sampler in fixture_samplers(env)]).reshape(-1, 7)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from official_programs import drawn_fixtures
 
 from rlgen.libero.rendering.software import CAMERAS
 from rlgen.libero.scenes.build import official_environment, prepare
@@ -15,7 +16,10 @@ from rlgen.libero.tasks.suites import find_task
 
 
 def main() -> None:
-    """Writes `<suite>-<index>.npz` with images `[positions, cameras, size, size, 3]` under each size."""
+    """Writes `<suite>-<index>.npz`: images `[positions, cameras, size, size, 3]` under each size, and after a redraw.
+
+    The latter are under `redraw<size>`, and `fixtures` says where the fixtures stood in them.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("jobs", nargs="+")
     parser.add_argument("--assets", required=True)
@@ -28,10 +32,19 @@ def main() -> None:
             name, _, file = job.partition("=")
             task = find_task(name)
             env = official_environment(task, images=True)
-            images = [_images(env, qpos) for qpos in np.load(file)]
-            arrays = {str(size): np.stack([row[size] for row in images]) for size in (128, 256)}
-            np.savez(arguments.out / f"{task.suite}-{task.index}.npz", **arrays)
+            arrays = _arrays(env, np.load(file))
+            np.random.seed(100 + task.index)
+            env.reset()
+            # One position is enough: images are slow.
+            redrawn = {f"redraw{size}": images for size, images in _arrays(env, np.load(file)[:1]).items()}
+            fixtures = {"fixtures": drawn_fixtures(env)}
+            np.savez(arguments.out / f"{task.suite}-{task.index}.npz", **arrays, **redrawn, **fixtures)
             env.close()
+
+
+def _arrays(env, positions: np.ndarray) -> dict[str, np.ndarray]:
+    images = [_images(env, qpos) for qpos in positions]
+    return {str(size): np.stack([row[size] for row in images]) for size in (128, 256)}
 
 
 def _images(env, qpos: np.ndarray) -> dict[int, np.ndarray]:

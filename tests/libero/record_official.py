@@ -16,10 +16,19 @@ PERTURBED = 40
 
 
 def record(task: Task) -> dict[str, np.ndarray]:
-    """Returns arrays by name; their names are at the end."""
+    """Returns what `record_environment` does of an environment as scene bundles have it."""
+    return record_environment(official_environment(task), task)
+
+
+def record_environment(env, task: Task) -> dict[str, np.ndarray]:
+    """Returns arrays by name; their names are at the end.
+
+    Args:
+      env: the benchmark's `ControlEnv`, after a reset; closed afterwards.
+      task: its task.
+    """
     from robosuite.utils.transform_utils import quat2axisangle
 
-    env = official_environment(task)
     stored = read_initial_states(task.initial_states_file)
     random = np.random.default_rng([task.index, len(task.suite)])
     success = [_check(env, state) for state in stored]

@@ -5,17 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import pytest
 from once import once
+from parity import check_goals_and_steps, check_observations
 from sampling import sample, sampled, selected
 
-from rlgen.libero.envs.benchmark_observations import BenchmarkObserver, SensorReading
-from rlgen.libero.envs.observations import Observer
-from rlgen.libero.physics import kernel, kernel_arrays
+from rlgen.libero.physics import kernel
 from rlgen.libero.scenes.bundles import build_scene_bundles
-from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED, UNDER, contacts_hold
+from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED, UNDER
 from rlgen.libero.scenes.scene import Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import Task, all_tasks
 
@@ -58,57 +56,15 @@ def pair(task, bundles, official) -> tuple[Scene, dict[str, np.ndarray]]:
         return load_scene_bundle(bundles[task]), dict(arrays)
 
 
-def goal_holds(scene: Scene, data: mujoco.MjData, state: np.ndarray) -> bool:
-    nq = scene.model.nq
-    data.qpos[:], data.qvel[:] = state[1 : 1 + nq], state[1 + nq :]
-    mujoco.mj_fwdPosition(scene.model, data)
-    goal = kernel_arrays.make_constants(scene).goal
-    return kernel.goal_reached(kernel_arrays.make_data_arrays(scene.model, data), goal) and contacts_hold(
-        scene.goal, data
-    )
-
-
 @pytest.mark.parametrize("task", sampled())
 def test_a_task_is_the_benchmarks(pair):
-    scene, seen = pair
-    model, data = scene.model, mujoco.MjData(scene.model)
-    assert [goal_holds(scene, data, state) for state in scene.stored_states] == seen["success"].tolist()
-    assert [goal_holds(scene, data, state) for state in seen["perturbed"]] == seen["perturbed_success"].tolist()
-
-    start = scene.stored_states[int(seen["start"])]
-    mujoco.mj_resetData(model, data)
-    data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
-    mujoco.mj_forward(model, data)
-    rows, controller = np.zeros_like(seen["states"]), kernel_arrays.make_controller_state(scene)
-    arrays, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
-    kernel.run_chunk(arrays, constants, controller, seen["actions"], False, start[0], rows)
-    qpos = slice(1, 1 + model.nq)
-    np.testing.assert_allclose(rows[0, qpos], seen["states"][0, qpos], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(rows[:, qpos], seen["states"][:, qpos], rtol=0, atol=1e-6)
+    check_goals_and_steps(*pair)
 
 
 @pytest.mark.parametrize("task", sampled())
 def test_observations_are_the_benchmarks(pair):
     """Every name and number but the images, after each of twenty steps."""
-    scene, seen = pair
-    model, data = scene.model, mujoco.MjData(scene.model)
-    start = scene.stored_states[int(seen["start"])]
-    data.qpos[:], data.qvel[:] = start[1 : 1 + model.nq], start[1 + model.nq :]
-    mujoco.mj_forward(model, data)
-    controller, observer = kernel_arrays.make_controller_state(scene), BenchmarkObserver(scene)
-    arrays, constants = kernel_arrays.make_data_arrays(model, data), kernel_arrays.make_constants(scene)
-    robot = Observer(scene)(start[None]).robot
-    np.testing.assert_allclose(robot.position[0], seen["first_position"], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(robot.axis_angle[0], seen["first_axis_angle"], rtol=0, atol=1e-9)
-    wanted = {name.removeprefix("seen."): values for name, values in seen.items() if name.startswith("seen.")}
-    for step, action in enumerate(seen["actions"]):
-        kernel.run_chunk(arrays, constants, controller, action[None], False, 0.0, np.zeros((1, len(start))))
-        ours = observer(SensorReading(controller.sensed_pose, controller.sensed_qpos, controller.sensed_qvel))
-        assert set(ours) == set(wanted)
-        for name, values in ours.items():
-            # Poses relative to the hand are single precision there: a last bit may fall on the other side.
-            tolerance = 1e-6 if "_to_" in name else 1e-9
-            np.testing.assert_allclose(values, wanted[name][step], rtol=0, atol=tolerance, err_msg=name)
+    check_observations(*pair)
 
 
 def test_the_perturbed_states_lie_on_both_sides_of_every_kind_of_goal(bundles, official):

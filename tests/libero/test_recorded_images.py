@@ -63,7 +63,13 @@ def test_scenes_render_to_the_benchmarks_pixels(scenes, official, task):
     for size in (128, 256):
         with OpenGLRenderer(scene.visual_model, image_size=size) as renderer:
             images = [renderer.render(qpos) for qpos in positions(scene, task == STOVE)]
+            fixtures = official[task]["fixtures"]
+            moved = dict(zip(scene.fixture_bodies.tolist(), fixtures, strict=True))
+            redrawn = renderer.render(positions(scene, task == STOVE)[0], moved)
         np.testing.assert_array_equal(images, official[task][str(size)], err_msg=f"{size} pixels")
+        [expected] = official[task][f"redraw{size}"]
+        np.testing.assert_array_equal(redrawn, expected, err_msg=f"{size} pixels, fixtures redrawn")
+        assert np.array_equal(redrawn, images[0]) == (len(fixtures) == 0)
 
 
 def test_the_disc_on_a_stove_is_visible_only_while_it_is_on(scenes):

@@ -20,6 +20,11 @@ SECOND_BALL = """<body pos="0 0 .3"><joint type="slide" axis="1 0 0"/><geom size
   rgba="0 0 1 1"/></body></worldbody>"""
 
 
+def make_scene(model: mujoco.MjModel) -> SimpleNamespace:
+    """Returns as much of a scene as rendering needs."""
+    return SimpleNamespace(visual_model=model, moved_bodies=lambda fixtures: {})
+
+
 @pytest.fixture(scope="module")
 def model() -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(XML)
@@ -27,8 +32,7 @@ def model() -> mujoco.MjModel:
 
 @pytest.fixture(scope="module")
 def scene(model) -> SimpleNamespace:
-    """As much of a scene as rendering needs."""
-    return SimpleNamespace(visual_model=model)
+    return make_scene(model)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def test_a_pool_renders_one_episode_after_the_other(scene, states):
 
 
 def test_states_of_several_scenes_are_rendered_in_their_own(model, scene, states):
-    larger = SimpleNamespace(visual_model=mujoco.MjModel.from_xml_string(XML.replace("</worldbody>", SECOND_BALL)))
+    larger = make_scene(mujoco.MjModel.from_xml_string(XML.replace("</worldbody>", SECOND_BALL)))
     longer = np.stack([states[:, 0], states[:, 1], -states[:, 1], states[:, 2], states[:, 2]], axis=1)
     mixed = np.where(np.arange(len(states))[:, None] % 3 == 1, longer, np.pad(states, ((0, 0), (0, 2))))
     with RenderPool([scene, larger, scene], image_size=16, workers=2) as pool:
@@ -82,7 +86,7 @@ def test_what_cannot_be_rendered_is_refused(scene, states):
 
 
 def test_an_error_while_rendering_reaches_the_caller(scene, states, monkeypatch):
-    def fail(self, qpos):
+    def fail(self, qpos, moved):
         raise RuntimeError("lens cap on")
 
     monkeypatch.setattr(SoftwareRenderer, "render", fail)

@@ -80,7 +80,7 @@ class Renderers:
     def __init__(self, images):
         self._images = images
 
-    def render(self, physics):
+    def render(self, physics, fixtures):
         return self._images[: len(physics)]
 
 

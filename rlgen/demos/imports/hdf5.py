@@ -109,7 +109,7 @@ def _import_replayed(
     def successes() -> Iterator[Episode]:
         for outcome in replay_episodes(scene, starts(), drop_noops=options.drop_noops, threads=options.threads):
             if outcome.episode is None:
-                failed[outcome.name] = _failure(scene, source.path, outcome)
+                failed[outcome.name] = outcome.reason if settles else _failure(scene, source.path, outcome)
                 continue
             sums.update(kept=1, steps=len(outcome.episode), noops=outcome.noops)
             yield outcome.episode
@@ -137,7 +137,8 @@ def _file_info(scene: Scene, path: Path) -> DemoFileInfo:
         info = read_info(path)
     except UserError:
         return demo_file_info(scene)
-    return replace(info, bddl_file_name=f"{scene.task.id}.bddl", model_file=demo_file_info(scene).model_file)
+    ours = demo_file_info(scene)
+    return replace(info, bddl_file_name=ours.bddl_file_name, model_file=ours.model_file, fixtures=ours.fixtures)
 
 
 def _failure(scene: Scene, path: Path, outcome: ReplayOutcome) -> str:
@@ -187,5 +188,5 @@ def _with_images(
 ) -> Iterator[tuple[Episode, DemoImages]]:
     with RenderPool(scene, options.renderer, image_size=options.image_size, workers=options.threads) as pool:
         for episode in episodes:
-            images = pool.render(episode.states[:-1])
+            images = pool.render(episode.states[:-1], fixtures=episode.fixtures)
             yield episode, DemoImages(images[:, 0], images[:, 1])

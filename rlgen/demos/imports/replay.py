@@ -80,7 +80,7 @@ def _replay(scene: Scene, name: str, episode: Episode, drop_noops: bool) -> Repl
     if not len(actions):
         return ReplayOutcome(name, None, noops, "every action is a no-op")
     try:
-        states, rewards = replay(scene, episode.initial_state, actions)
+        states, rewards = replay(scene.placed(episode.fixtures), episode.initial_state, actions)
     except DivergedError as error:
         return ReplayOutcome(name, None, noops, str(error))
     if not rewards[-1]:

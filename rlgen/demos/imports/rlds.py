@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from rlgen.core.errors import UserError
-from rlgen.core.types import Episode, RobotState
+from rlgen.core.types import Episode, FixturePoses, RobotState
 from rlgen.data.episode import DatasetEpisode, check_actions, check_complete
 from rlgen.data.formats.hdf5.layout import Demo, DemoImages
 from rlgen.data.formats.hdf5.writer import stream_demos
 from rlgen.data.formats.rlds.reader import RldsDataset, read_rlds
 from rlgen.data.images import rotate_180
+from rlgen.data.index import read_fixtures
 from rlgen.demos.imports.hdf5 import write_successes
 from rlgen.demos.imports.manifest import ImportResult
 from rlgen.demos.imports.options import ImportOptions, SceneLoader
@@ -147,10 +148,11 @@ def _import_replayed(
 ) -> ImportResult:
     failed: dict[str, str] = {}
     sums: Counter[str] = Counter()
+    fixtures = read_fixtures(dataset.directory, len(dataset))
 
     def replayed(index: int) -> Episode | str:
         episode = dataset[index]
-        return _replay_episode(scene, episode, episode_origin(episode), options)
+        return _replay_episode(scene, episode, episode_origin(episode), options, fixtures[index])
 
     def successes() -> Iterator[Episode]:
         for index, episode in zip(indices, map_ahead(replayed, indices, options.threads), strict=False):
@@ -165,7 +167,11 @@ def _import_replayed(
 
 
 def _replay_episode(
-    scene: Scene, recorded: DatasetEpisode, origin: EpisodeOrigin | None, options: ImportOptions
+    scene: Scene,
+    recorded: DatasetEpisode,
+    origin: EpisodeOrigin | None,
+    options: ImportOptions,
+    fixtures: FixturePoses | None,
 ) -> Episode | str:
     """Returns the episode with its physics states, or the reason why it has none."""
     if origin is None:
@@ -175,7 +181,7 @@ def _replay_episode(
         return f"initial state {origin.index} of {len(initial)} of split {origin.split}"
     actions = _actions(recorded, options)
     try:
-        states, rewards = replay(scene, initial[origin.index], actions)
+        states, rewards = replay(scene.placed(fixtures), initial[origin.index], actions)
     except DivergedError as error:
         return str(error)
     robot = Observer(scene)(states).robot
@@ -185,7 +191,8 @@ def _replay_episode(
         return f"the robot leaves the recorded path at step {step}: other assets, or another MuJoCo"
     if not rewards[-1]:
         return "the goal is not reached"
-    return _episode(scene.task, recorded, actions, rewards, states, origin, initial[origin.index])
+    episode = _episode(scene.task, recorded, actions, rewards, states, origin, initial[origin.index])
+    return replace(episode, fixtures=fixtures)
 
 
 def _demo_without_physics(recorded: DatasetEpisode, task: Task, options: ImportOptions) -> Demo:

@@ -7,12 +7,13 @@ generators that yield a target of the hand per control step (`skills`); a contro
 """
 
 from collections.abc import Generator
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
 from jaxtyping import Float, Int
 
-from rlgen.core.types import Observation
+from rlgen.core.types import FixturePoses, Observation
 from rlgen.demos.scripted.geometry import SceneState, joint_at, subtree
 from rlgen.demos.scripted.height_maps import HeightMapper
 from rlgen.demos.scripted.joints import joint_position, move_joint
@@ -58,29 +59,49 @@ class ScriptedExpert:
         """
         self.scene = scene
         self._clean = clean
-        # All rows share the state and its planners, and take turns.
-        self._state = SceneState(scene)
-        self._kinematics, self._mapper = Kinematics(self._state), HeightMapper(self._state)
-        self._places = PlaceFinder(self._state, self._mapper)
-        self._rows: list[tuple[Controller, Generator[Move, None, None]]] = []
+        # Rows share the state and its planners, and take turns; rows with a draw of the fixtures have their own.
+        self._shared = _Planners(scene)
+        self._seeds: list[int] = []
+        self._rows: list[_Row] = []
 
     def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
-        """Draws a style for every row from its seed."""
-        self._rows = [self._start_row(np.random.default_rng(int(seed))) for seed in seeds]
+        """Starts new episodes; each row's style will be drawn from its seed."""
+        self._seeds, self._rows = [int(seed) for seed in seeds], []
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N 1 7"]:
         """Returns an action for every row."""
+        if not self._rows:
+            fixtures = observation.fixtures or [None] * len(self._seeds)
+            self._rows = [self._start_row(*pair) for pair in zip(self._seeds, fixtures, strict=True)]
         actions = []
-        rows = zip(self._rows, observation.physics, observation.step, strict=True)
-        for (controller, moves), physics, step in rows:
-            self._state.update(physics, int(step))
-            actions.append(controller.action(next(moves), self._state.hand))
+        for row, physics, step in zip(self._rows, observation.physics, observation.step, strict=True):
+            row.state.update(physics, int(step))
+            actions.append(row.controller.action(next(row.moves), row.state.hand))
         return np.stack(actions)[:, None]
 
-    def _start_row(self, random: np.random.Generator) -> tuple[Controller, Generator[Move, None, None]]:
+    def _start_row(self, seed: int, fixtures: FixturePoses | None) -> "_Row":
+        random = np.random.default_rng(seed)
         style = Style() if self._clean else draw_style(random)
-        context = SkillContext(self._state, self._kinematics, self._mapper, self._places, style, random)
-        return Controller(style, random), solve_task(context)
+        planners = self._shared if fixtures is None else _Planners(self.scene.placed(fixtures))
+        context = SkillContext(planners.state, planners.kinematics, planners.mapper, planners.places, style, random)
+        return _Row(planners.state, Controller(style, random), solve_task(context))
+
+
+class _Planners:
+    """The state of a scene, and the planners that read it."""
+
+    def __init__(self, scene: Scene):
+        self.state = SceneState(scene)
+        self.kinematics, self.mapper = Kinematics(self.state), HeightMapper(self.state)
+        self.places = PlaceFinder(self.state, self.mapper)
+
+
+class _Row(NamedTuple):
+    """An episode of one environment."""
+
+    state: SceneState
+    controller: Controller
+    moves: Generator[Move, None, None]
 
 
 def solve_task(context: SkillContext) -> Generator[Move, None, None]:

@@ -16,13 +16,14 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from jaxtyping import Int
 
 from rlgen.core.actions import ACTION_SIZE
-from rlgen.core.types import Observation
+from rlgen.core.types import FixturePoses, Observation
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.vector_env import ChunkResult, VectorEnv
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.rendering.renderer import RendererName
 from rlgen.libero.rendering.software import CAMERAS
+from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.scenes.scene import Scene
 
 
@@ -52,6 +53,7 @@ class LiberoVectorEnv(vector.VectorEnv):
         threads: int = 2,
         physics: Physics = "fast",
         horizon: int | None = None,
+        fixtures: Fixtures = "fixed",
     ):
         """Makes the environments.
 
@@ -65,8 +67,11 @@ class LiberoVectorEnv(vector.VectorEnv):
           threads: threads that step environments and render.
           physics: `fast` or `exact`.
           horizon: control steps of an episode; the task's own by default.
+          fixtures: `redraw` places cabinets, stoves and racks anew at every reset, as the benchmark does; `fixed`
+            leaves them where they stand in the scene.
         """
         self.num_envs, self._chunk = num_envs, chunk
+        self._scene, self._fixtures = scene, fixtures
         self._states = scene.initial_states(split)
         self._renderers = RenderPool(scene, renderer, image_size=image_size, workers=threads) if renderer else None
         self._env = VectorEnv([scene] * num_envs, threads=threads, physics=physics, horizon=horizon)
@@ -93,7 +98,8 @@ class LiberoVectorEnv(vector.VectorEnv):
                 self._generators[row] = seeding.np_random(row_seed)[0]
         given = (options or {}).get("initial")
         chosen = [self._sample_initial(row) for row in range(self.num_envs)] if given is None else list(given)
-        return self._batch(self._single_observations(self._env.reset(self._states[chosen]))), {}
+        observation = self._env.reset(self._states[chosen], [self._draw_fixtures(row) for row in range(self.num_envs)])
+        return self._batch(self._single_observations(observation)), {}
 
     def step(
         self, actions: np.ndarray
@@ -112,7 +118,8 @@ class LiberoVectorEnv(vector.VectorEnv):
             infos = self._add_info(infos, info, row)
         if len(ended):
             initial_states = self._states[[self._sample_initial(row) for row in ended]]
-            started = self._single_observations(self._env.reset_rows(ended, initial_states), ended)
+            fixtures = [self._draw_fixtures(row) for row in ended]
+            started = self._single_observations(self._env.reset_rows(ended, initial_states, fixtures), ended)
             for row, observation in zip(ended, started, strict=True):
                 observations[row] = observation
         return self._batch(observations), result.reward, result.terminated, result.truncated, infos
@@ -125,6 +132,11 @@ class LiberoVectorEnv(vector.VectorEnv):
 
     def _sample_initial(self, row: int) -> int:
         return int(self._generators[row].integers(len(self._states)))
+
+    def _draw_fixtures(self, row: int) -> FixturePoses | None:
+        # A fixed draw takes no number of the generator.
+        seed = int(self._generators[row].integers(1 << 32)) if self._fixtures == "redraw" else 0
+        return self._scene.draw_fixtures(self._fixtures, seed)
 
     def _single_observations(
         self, observation: Observation, rows: Int[np.ndarray, " M"] | None = None
@@ -139,7 +151,9 @@ class LiberoVectorEnv(vector.VectorEnv):
             for row in rows
         ]
         if self._renderers is not None:
-            for parts, images in zip(single, self._renderers.render(observation.physics[rows]), strict=True):
+            fixtures = observation.fixtures_of(rows)
+            images_of_rows = self._renderers.render(observation.physics[rows], fixtures=fixtures)
+            for parts, images in zip(single, images_of_rows, strict=True):
                 parts.update(zip(CAMERAS, images, strict=True))
         return single
 
@@ -168,7 +182,7 @@ class LiberoEnv(gymnasium.Env):
             env._generators[0] = self.np_random
         given = (options or {}).get("initial")
         chosen = env._sample_initial(0) if given is None else given
-        return env._single_observations(env._env.reset(env._states[[chosen]]))[0], {}
+        return env._single_observations(env._env.reset(env._states[[chosen]], [env._draw_fixtures(0)]))[0], {}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Runs one action, `[7]`, or a chunk, `[H, 7]`."""

@@ -79,7 +79,8 @@ class ImageObserver:
         self._pool.close()
 
     def _render(self, observation: Observation, rows: Int[np.ndarray, " M"]) -> UInt8[np.ndarray, "M V h w 3"]:
-        return self._pool.render(observation.physics[rows], (self._first + rows) % len(self._scenes))
+        scenes = (self._first + rows) % len(self._scenes)
+        return self._pool.render(observation.physics[rows], scenes, observation.fixtures_of(rows))
 
 
 def vector_with_robot_state(observation: Observation) -> Float[np.ndarray, "N P+O"]:

@@ -39,7 +39,8 @@ class Observer:
             joints=qpos[:, self._scene.robot.arm_qpos],
         )
         steps = np.zeros(len(physics), np.int64) if step is None else step
-        return Observation(vector=vector, physics=physics, robot=robot, step=steps)
+        fixtures = None if self._scene.fixtures is None else [self._scene.fixtures] * len(physics)
+        return Observation(vector=vector, physics=physics, robot=robot, step=steps, fixtures=fixtures)
 
     def _observe_one(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the end effector's position, the hand's quaternion, and the vector."""

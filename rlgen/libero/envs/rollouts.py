@@ -12,9 +12,10 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from rlgen.core.types import Episode, Observation
+from rlgen.core.types import Episode, FixturePoses, Observation
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.scenes.scene import Scene
 
 
@@ -65,6 +66,7 @@ def run_episodes(
     width: int = 25,
     threads: int = 2,
     physics: Physics = "exact",
+    fixtures: Fixtures = "fixed",
     on_chunk: Callable[[int], None] | None = None,
 ) -> Iterator[list[Episode]]:
     """Runs each trial once, in waves of `width` environments, and yields the episodes of each wave in order.
@@ -81,6 +83,7 @@ def run_episodes(
       width: environments that are stepped together.
       threads: threads that step them.
       physics: `exact` or `fast`.
+      fixtures: `fixed`, or `redraw`, which draws where they stand from the seed of each trial.
       on_chunk: called after every action chunk with the number of unfinished episodes of the wave.
     """
     env = VectorEnv([scene] * width, threads=threads, physics=physics)
@@ -90,10 +93,11 @@ def run_episodes(
             wave = list(trials[start : start + width])
             padded = wave + [wave[-1]] * (width - len(wave))
             initial_states = states[[trial.initial_index for trial in padded]]
-            paths = _run_wave(env, actor, initial_states, [trial.seed for trial in padded], on_chunk)
+            poses = [scene.draw_fixtures(fixtures, trial.seed) for trial in padded]
+            paths = _run_wave(env, actor, initial_states, poses, [trial.seed for trial in padded], on_chunk)
             yield [
-                _episode(scene, trial, split, source, initial, path)
-                for trial, initial, path in zip(wave, initial_states, paths, strict=False)
+                _episode(scene, trial, split, source, initial, stand, path)
+                for trial, initial, stand, path in zip(wave, initial_states, poses, paths, strict=False)
             ]
     finally:
         env.close()
@@ -112,10 +116,11 @@ def _run_wave(
     env: VectorEnv,
     actor: Actor,
     initial_states: Float[np.ndarray, "N D"],
+    fixtures: Sequence[FixturePoses | None],
     seeds: Sequence[int],
     on_chunk: Callable[[int], None] | None,
 ) -> list[_Path]:
-    observation = env.reset(initial_states)
+    observation = env.reset(initial_states, fixtures)
     actor.reset(np.array(seeds))
     paths = [_Path([state], []) for state in observation.physics]
     active = np.ones(env.num_envs, bool)
@@ -135,7 +140,13 @@ def _run_wave(
 
 
 def _episode(
-    scene: Scene, trial: Trial, split: str, source: str, initial_state: Float[np.ndarray, " D"], path: _Path
+    scene: Scene,
+    trial: Trial,
+    split: str,
+    source: str,
+    initial_state: Float[np.ndarray, " D"],
+    fixtures: FixturePoses | None,
+    path: _Path,
 ) -> Episode:
     return Episode(
         task=scene.task.id,
@@ -149,4 +160,5 @@ def _episode(
         actions=np.stack(path.actions),
         rewards=np.r_[np.zeros(len(path.actions) - 1), path.success].astype(np.float32),
         success=path.success,
+        fixtures=fixtures,
     )

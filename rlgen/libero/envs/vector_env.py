@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rlgen.core.actions import ACTION_SIZE
-from rlgen.core.types import Observation, RobotState
+from rlgen.core.types import FixturePoses, Observation, RobotState
 from rlgen.libero.envs.benchmark_observations import BenchmarkObserver
 from rlgen.libero.envs.environment import Environment, Physics, Snapshot, model_for
 from rlgen.libero.envs.observations import Observer, observation_size
@@ -40,6 +42,23 @@ class ChunkResult:
     failed: Bool[np.ndarray, " N"]
     control_steps: Int[np.ndarray, " N"]
     states: Float[np.ndarray, "N H D"]
+
+
+class _SharedParts(NamedTuple):
+    """Parts that environments with the same scene and the same fixtures share."""
+
+    scene: Scene
+    model: mujoco.MjModel
+    observer: Observer
+    benchmark_observer: BenchmarkObserver
+
+
+def _make_parts(scene: Scene, physics: Physics) -> _SharedParts:
+    return _SharedParts(scene, model_for(scene, physics), Observer(scene), BenchmarkObserver(scene))
+
+
+def _with_own_observers(parts: _SharedParts) -> _SharedParts:
+    return parts._replace(observer=Observer(parts.scene), benchmark_observer=BenchmarkObserver(parts.scene))
 
 
 class VectorEnv:
@@ -82,12 +101,12 @@ class VectorEnv:
             raise ValueError(f"expected at least one scene and one thread, got {len(scenes)} and {threads}")
         kernel.link_mujoco()
         self.scenes, self.failures = tuple(scenes), []
-        models = {id(scene): model_for(scene, physics) for scene in self.scenes}
-        self._environments = [Environment(scene, models[id(scene)]) for scene in self.scenes]
+        self._physics: Physics = physics
+        self._shared = {id(scene): _make_parts(scene, physics) for scene in self.scenes}
+        self._parts = [self._shared[id(scene)] for scene in self.scenes]
+        self._environments = [Environment(parts.scene, parts.model) for parts in self._parts]
         self._horizons = np.array([scene.task.horizon if horizon is None else horizon for scene in self.scenes])
         self._state_size = max(len(environment.state) for environment in self._environments)
-        self._observers = {id(scene): Observer(scene) for scene in self.scenes}
-        self._benchmark_observers = {id(scene): BenchmarkObserver(scene) for scene in self.scenes}
         self._threads = ThreadPoolExecutor(min(threads, self.num_envs))
 
     @property
@@ -99,30 +118,41 @@ class VectorEnv:
         """Ends the threads."""
         self._threads.shutdown()
 
-    def reset(self, initial_states: Float[np.ndarray, "N D"]) -> Observation:
+    def reset(
+        self, initial_states: Float[np.ndarray, "N D"], fixtures: Sequence[FixturePoses | None] | None = None
+    ) -> Observation:
         """Starts an episode in every environment, settled as the benchmark does (10 control steps).
 
         Args:
           initial_states: time, qpos, qvel of each environment, e.g. rows of `Scene.training_states`.
+          fixtures: where the fixtures of each environment stand in this episode, e.g. `Scene.draw_fixtures`; None for
+            the scene's own draw.
 
         Raises:
           ValueError: wrong shape.
           DivergedError: an initial state cannot be simulated.
         """
         self._check_states(initial_states)
-        list(self._threads.map(self._reset_one, range(self.num_envs), initial_states))
-        return self._observe()
+        return self.reset_rows(np.arange(self.num_envs), initial_states, fixtures)
 
-    def reset_rows(self, rows: Int[np.ndarray, " M"], initial_states: Float[np.ndarray, "M D"]) -> Observation:
+    def reset_rows(
+        self,
+        rows: Int[np.ndarray, " M"],
+        initial_states: Float[np.ndarray, "M D"],
+        fixtures: Sequence[FixturePoses | None] | None = None,
+    ) -> Observation:
         """Starts an episode in some environments.
 
         Args:
           rows: indices of these environments.
           initial_states: time, qpos, qvel of each of them.
+          fixtures: where the fixtures of each of them stand, as of `reset`.
 
         Returns:
           The observation of all N environments.
         """
+        for row, poses in zip(rows, [None] * len(rows) if fixtures is None else fixtures, strict=True):
+            self._place(int(row), poses)
         list(self._threads.map(self._reset_one, rows, initial_states))
         return self._observe()
 
@@ -161,15 +191,15 @@ class VectorEnv:
     def benchmark_observations(self) -> list[dict[str, Float[np.ndarray, " D"]]]:
         """Returns the observation of each environment's last step as the benchmark names and computes it."""
         return [
-            self._benchmark_observers[id(environment.scene)](environment.sensors())
-            for environment in self._environments
+            parts.benchmark_observer(environment.sensors())
+            for parts, environment in zip(self._parts, self._environments, strict=True)
         ]
 
     def split(self, parts: int) -> list["VectorEnv"]:
         """Returns vector environments over equal, contiguous parts of the environments.
 
-        They share environments, threads and `failures` with this object, and may be stepped side by side. Only this
-        object is closed.
+        They share environments, threads and `failures` with this object, and may be stepped side by side; those that
+        are given fixtures of their own share no longer. Only this object is closed.
 
         Raises:
           ValueError: the environments do not divide.
@@ -181,7 +211,12 @@ class VectorEnv:
             part, rows = copy(self), slice(first, first + size)
             part.scenes, part._environments = self.scenes[rows], self._environments[rows]
             part._horizons = self._horizons[rows]
-            part._observers = {id(scene): self._observers[id(scene)] for scene in part.scenes}
+            # Observers are for one thread at a time.
+            part._shared = {id(scene): _with_own_observers(self._shared[id(scene)]) for scene in part.scenes}
+            part._parts = [
+                part._shared[id(scene)] if used is self._shared[id(scene)] else _with_own_observers(used)
+                for scene, used in zip(part.scenes, self._parts[rows], strict=True)
+            ]
             found.append(part)
         return found
 
@@ -191,8 +226,9 @@ class VectorEnv:
 
     def restore(self, snapshots: Sequence[Snapshot]) -> Observation:
         """Restores snapshots that were taken from the same scenes and physics."""
-        for environment, snapshot in zip(self._environments, snapshots, strict=True):
-            environment.restore(snapshot)
+        for index, snapshot in enumerate(snapshots):
+            self._place(index, snapshot.fixtures)
+            self._environments[index].restore(snapshot)
         return self._observe()
 
     def _episode_steps(self) -> Int[np.ndarray, " N"]:
@@ -202,14 +238,27 @@ class VectorEnv:
         states = np.zeros((self.num_envs, self._state_size))
         for row, environment in zip(states, self._environments, strict=True):
             row[: len(environment.state)] = environment.state
-        if len(self._observers) == 1:
-            return self._observers[id(self.scenes[0])](states, self._episode_steps())
-        single = [self._observers[id(environment.scene)](environment.state[None]) for environment in self._environments]
+        if all(parts is self._parts[0] for parts in self._parts):
+            return self._parts[0].observer(states, self._episode_steps())
+        single = [
+            parts.observer(environment.state[None])
+            for parts, environment in zip(self._parts, self._environments, strict=True)
+        ]
         vector = np.zeros((self.num_envs, max(observation_size(scene) for scene in self.scenes)))
         for row, observation in zip(vector, single, strict=True):
             row[: observation.vector.shape[1]] = observation.vector[0]
         robot = RobotState.stack([observation.robot for observation in single])
-        return Observation(vector, states, robot, self._episode_steps())
+        fixtures = [parts.scene.fixtures for parts in self._parts]
+        drawn = any(poses is not None for poses in fixtures)
+        return Observation(vector, states, robot, self._episode_steps(), fixtures if drawn else None)
+
+    def _place(self, index: int, fixtures: FixturePoses | None) -> None:
+        """Makes an environment with its fixtures elsewhere in place of one that is about to be reset."""
+        shared = self._shared[id(self.scenes[index])]
+        if fixtures is None and self._parts[index] is shared:
+            return
+        parts = shared if fixtures is None else _make_parts(shared.scene.placed(fixtures), self._physics)
+        self._parts[index], self._environments[index] = parts, Environment(parts.scene, parts.model)
 
     def _reset_one(self, index: int, state: np.ndarray) -> None:
         environment = self._environments[index]

@@ -5,7 +5,7 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import mujoco
@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 
 from rlgen.core.errors import UserError
 from rlgen.libero.rendering.software import CAMERAS, camera_ids
+from rlgen.libero.scenes.fixtures import NOT_MOVED, move_bodies
 from rlgen.libero.scenes.indicators import Indicators
 
 Gl = Literal["egl", "osmesa", "none"]
@@ -107,11 +108,14 @@ class OpenGLRenderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
         return context
 
-    def render(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
-        """Renders the scene at joint positions `qpos`, in the benchmark's raw orientation."""
+    def render(
+        self, qpos: Float[np.ndarray, " nq"], moved: Mapping[int, Float[np.ndarray, "7"]] = NOT_MOVED
+    ) -> UInt8[np.ndarray, "cameras size size 3"]:
+        """Renders the scene; arguments as of `Renderer.render`."""
         model, data = self.model, self._data
         data.qpos[:] = qpos
         mujoco.mj_fwdPosition(model, data)
+        move_bodies(model, data, moved)
         self._indicators.hide_unlit(data)
         self._gl.make_current()
         window = mujoco.MjrRect(0, 0, self.image_size, self.image_size)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from rlgen.core.errors import UserError
+from rlgen.core.types import FixturePoses
 from rlgen.libero.rendering.renderer import Renderer, RendererName, renderer_factory
 from rlgen.libero.rendering.software import CAMERAS
 from rlgen.libero.scenes.scene import Scene
@@ -47,7 +48,7 @@ class RenderPool:
         """
         if workers < 1:
             raise UserError(f"{workers} workers: expected at least 1")
-        scenes = scenes if isinstance(scenes, Sequence) else [scenes]
+        self._scenes = scenes = scenes if isinstance(scenes, Sequence) else [scenes]
         models = {id(scene): scene.visual_model for scene in scenes}
         self._nq = [models[id(scene)].nq for scene in scenes]
         self._state_size = max(1 + model.nq + model.nv for model in models.values())
@@ -67,7 +68,10 @@ class RenderPool:
             raise
 
     def render(
-        self, states: Float[np.ndarray, "N D"], scene_indices: Int[np.ndarray, " N"] | None = None
+        self,
+        states: Float[np.ndarray, "N D"],
+        scene_indices: Int[np.ndarray, " N"] | None = None,
+        fixtures: FixturePoses | Sequence[FixturePoses | None] | None = None,
     ) -> UInt8[np.ndarray, "N cameras h w 3"]:
         """Renders every state from every camera.
 
@@ -75,11 +79,14 @@ class RenderPool:
           states: time, qpos, qvel a row (D = 1 + nq + nv); with several scenes D is that of the largest, and shorter
             states are filled up with zeros.
           scene_indices: position in `scenes` of each state's scene; the first scene by default.
+          fixtures: where the fixtures stand, in all states or in each, None for the scene's own draw.
 
         Raises:
-          UserError: for states that do not belong to these scenes.
+          UserError: for states or fixtures that do not belong to these scenes.
         """
         states = self._checked(states)
+        if fixtures is None or isinstance(fixtures, np.ndarray):
+            fixtures = [fixtures] * len(states)
         indices = np.zeros(len(states), int) if scene_indices is None else scene_indices
         images = np.empty((len(states), *self._image_shape), np.uint8)
         pending = deque(range(len(states)))
@@ -91,7 +98,9 @@ class RenderPool:
                 except IndexError:  # another worker took the last one
                     return
                 scene = indices[row]
-                images[row] = renderers[self._renderer_index[scene]].render(states[row, 1 : 1 + self._nq[scene]])
+                qpos = states[row, 1 : 1 + self._nq[scene]]
+                moved = self._scenes[scene].moved_bodies(fixtures[row])
+                images[row] = renderers[self._renderer_index[scene]].render(qpos, moved)
 
         tasks = [worker.thread.submit(work, worker.renderers) for worker in self._workers]
         try:

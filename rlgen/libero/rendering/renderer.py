@@ -5,7 +5,7 @@ bottom of what the camera sees, as in `agentview_image`. `rlgen.data.images` tur
 datasets (`rotate_180`) and of people (`flip_vertical`). `RenderPool` in `pool.py` renders many states at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from rlgen.core.errors import UserError
 from rlgen.libero.rendering.opengl import OpenGLRenderer
 from rlgen.libero.rendering.software import CAMERAS, SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
+from rlgen.libero.scenes.fixtures import NOT_MOVED
 
 RendererName = Literal["fast", "benchmark"]
 
@@ -24,8 +25,15 @@ RendererName = Literal["fast", "benchmark"]
 class Renderer(Protocol):
     """A renderer of one model, for one thread at a time."""
 
-    def render(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
-        """Returns the image of each camera at joint positions `qpos`, in the benchmark's raw orientation."""
+    def render(
+        self, qpos: Float[np.ndarray, " nq"], moved: Mapping[int, Float[np.ndarray, "7"]] = NOT_MOVED
+    ) -> UInt8[np.ndarray, "cameras size size 3"]:
+        """Returns the image of each camera, in the benchmark's raw orientation.
+
+        Args:
+          qpos: joint positions.
+          moved: poses of bodies that hang on the world and stand elsewhere than in the model, as of `move_bodies`.
+        """
         ...
 
     def close(self) -> None:

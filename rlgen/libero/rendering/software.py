@@ -1,6 +1,6 @@
 """The software renderer: images without a GL library, a few milliseconds each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 
 from rlgen.libero.rendering import raster, shading
 from rlgen.libero.rendering.triangles import Triangles, read_triangles
+from rlgen.libero.scenes.fixtures import NOT_MOVED, move_bodies
 from rlgen.libero.scenes.indicators import Indicators
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
@@ -97,12 +98,15 @@ class SoftwareRenderer:
         self._data, self._indicators = mujoco.MjData(model), Indicators(model)
         self._buffers = _buffers(len(self.triangles.vertices), len(self.triangles.faces), image_size)
 
-    def render(self, qpos: Float[np.ndarray, " nq"]) -> UInt8[np.ndarray, "cameras size size 3"]:
-        """Renders the scene at joint positions `qpos`, in the benchmark's raw orientation."""
+    def render(
+        self, qpos: Float[np.ndarray, " nq"], moved: Mapping[int, Float[np.ndarray, "7"]] = NOT_MOVED
+    ) -> UInt8[np.ndarray, "cameras size size 3"]:
+        """Renders the scene; arguments as of `Renderer.render`."""
         t, b, data = self.triangles, self._buffers, self._data
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self.model, data)
         mujoco.mj_camlight(self.model, data)
+        move_bodies(self.model, data, moved)
         self._indicators.hide_unlit(data)
         frames = data.geom_xpos, data.geom_xmat
         raster.transform_vertices(

@@ -36,7 +36,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
 from rlgen.core.process import end_with_parent, name_numba_cache
 from rlgen.libero.scenes.build_goal import goal_atoms, reset_condition_atoms
-from rlgen.libero.scenes.build_reset_states import fixture_poses, sample_reset_states
+from rlgen.libero.scenes.build_reset_states import fixture_poses, fixture_samplers, sample_reset_states
 from rlgen.libero.scenes.indicators import add_indicators
 from rlgen.libero.scenes.scene import physics_model
 from rlgen.libero.tasks.initial_states import read_initial_states
@@ -225,6 +225,7 @@ def _description(env: Any) -> dict[str, Any]:
     return {
         "goal": goal_atoms(env),
         "premise": reset_condition_atoms(env),
+        "fixtures": fixture_samplers(env),
         "objects": [
             {"name": name, "body": body.root_body, "joint": body.joints[-1] if body.joints else None}
             for name, body in problem.objects_dict.items()

@@ -1,4 +1,4 @@
-"""Sampling of training reset states by the benchmark's own samplers, from the BDDL regions.
+"""Sampling of training reset states by the benchmark's own samplers, from the BDDL regions, and samplers of fixtures.
 
 Part of the builder (`rlgen.libero.scenes.build`): reads objects of libero and robosuite but imports neither.
 """
@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 from jaxtyping import Float
+
+from rlgen.core.errors import UserError
 
 # robosuite's `initialization_noise="default"`, with which the stored states were sampled.
 JOINT_NOISE = 0.02
@@ -25,6 +27,32 @@ def fixture_poses(env: Any) -> Poses:
         if body >= 0:  # tables and floors are part of the arena
             poses[fixture.root_body] = model.body_pos[body].copy(), model.body_quat[body].copy()
     return poses
+
+
+def fixture_samplers(env: Any) -> list[dict[str, Any]]:
+    """Returns the samplers of the fixtures as `rlgen.libero.scenes.fixtures.FixtureSampler` reads them, in their order.
+
+    Raises:
+      UserError: a sampler does something that none of the benchmark's tasks has.
+    """
+    problem, placed = env.env, fixture_poses(env)
+    described = []
+    for sampler in problem.placement_initializer.samplers.values():
+        fixture = sampler.mujoco_objects[0]
+        if fixture.name not in problem.fixtures_dict or fixture.root_body not in placed:
+            continue
+        plain = not (sampler.ensure_object_boundary_in_range or sampler.ensure_valid_placement)
+        if not plain or hasattr(fixture, "init_quat") or sampler.rotation_axis != "z" or len(sampler.rotation) != 2:
+            raise UserError(f"{fixture.name} is placed in a way that is not known; check the version of hf-libero")
+        x, y, z = (float(number) for number in sampler.reference_pos)
+        # In the order of the benchmark, to the last bit.
+        height = float(sampler.z_offset + z)
+        height -= float(fixture.bottom_offset[-1])
+        rectangles = zip(sampler.x_ranges, sampler.y_ranges, strict=True)
+        yaw = [float(min(sampler.rotation)), float(max(sampler.rotation))]
+        ranges = [[float(number) for number in (*across, *along)] for across, along in rectangles]
+        described.append({"body": fixture.root_body, "origin": [x, y, height], "ranges": ranges, "yaw": yaw})
+    return described
 
 
 def sample_reset_states(env: Any, count: int, seed: int) -> Float[np.ndarray, "R D"]:

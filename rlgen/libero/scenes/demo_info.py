@@ -18,6 +18,7 @@ def demo_file_info(scene: Scene) -> DemoFileInfo:
         bddl_file_name=f"{scene.task.id}.bddl",
         language=language[1] if language else scene.task.prompt,
         model_file=_model_file(scene),
+        fixtures=tuple(sampler.body for sampler in scene.fixture_samplers or ()),
     )
 
 

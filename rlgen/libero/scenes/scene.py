@@ -1,8 +1,10 @@
 """Scenes: one task ready to run, loaded from a scene bundle."""
 
+import copy
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.errors import UserError
+from rlgen.core.types import FixturePoses
+from rlgen.libero.scenes.fixtures import NOT_MOVED, Fixtures, FixtureSampler, draw_fixtures
 from rlgen.libero.scenes.goals import Goal, compile_goal
 from rlgen.libero.tasks.suites import Task
 
@@ -57,7 +61,8 @@ def _store(model: mujoco.MjModel, file: Path) -> None:
         os.replace(temporary, file)
 
 
-SCENE_BUNDLE_FORMAT = 6
+# Bundles of format 6 do not say how fixtures are drawn, and are read for what needs no draw.
+SCENE_BUNDLE_FORMAT, READABLE_FORMATS = 7, (6, 7)
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,9 @@ class Scene:
       object_bodies: their bodies.
       stored_states: the benchmark's initial states (time, qpos, qvel), not settled; held out from training.
       training_states: initial states sampled from the BDDL regions for training, not settled.
+      fixture_samplers: of the fixtures, in the benchmark's order; None if the bundle is too old to have them.
+      fixtures: where the fixtures stand, if elsewhere than in the bundle.
+      bundled: the scene as it was loaded, if the fixtures were moved.
     """
 
     task: Task
@@ -127,6 +135,9 @@ class Scene:
     object_bodies: Int[np.ndarray, " objects"]
     stored_states: Float[np.ndarray, "S D"]
     training_states: Float[np.ndarray, "R D"]
+    fixture_samplers: tuple[FixtureSampler, ...] | None
+    fixtures: FixturePoses | None = None
+    bundled: "Scene | None" = None
 
     def initial_states(self, split: str) -> Float[np.ndarray, "S D"]:
         """Returns the initial states of a split: `train` (training reset states) or `heldout` (stored states)."""
@@ -138,7 +149,69 @@ class Scene:
     @cached_property
     def visual_model(self) -> mujoco.MjModel:
         """Returns the model with visual geoms and textures, up to 200 MB; joints are the same, in the same order."""
+        if self.bundled is not None:
+            return self.bundled.visual_model
         return mujoco.MjModel.from_xml_path(str(self.folder / MODEL_FILE))
+
+    @cached_property
+    def fixture_bodies(self) -> Int[np.ndarray, " F"]:
+        """Returns the bodies of the fixtures, in the order of their poses."""
+        return np.array([self.model.body(sampler.body).id for sampler in self._samplers()], np.int32)
+
+    def draw_fixtures(self, fixtures: Fixtures, seed: int) -> FixturePoses | None:
+        """Returns where the fixtures stand in an episode; None where they stand as in the bundle.
+
+        Args:
+          fixtures: `fixed` for the bundle's own draw, `redraw` for one as the benchmark makes it at a reset.
+          seed: of the draw, in 0..2^32-1.
+
+        Raises:
+          UserError: an unknown word, or a bundle without samplers.
+        """
+        if fixtures not in ("fixed", "redraw"):
+            raise UserError(f"unknown fixtures {fixtures!r}, expected 'fixed' or 'redraw'")
+        return draw_fixtures(self._samplers(), seed) if fixtures == "redraw" else None
+
+    def placed(self, fixtures: FixturePoses | None) -> "Scene":
+        """Returns the scene with its fixtures elsewhere, with a model of its own; this one's for None.
+
+        Bodies, sites, joints and goals are the same. The visual model is shared, with the fixtures as in the bundle:
+        renderers are given the poses.
+
+        Raises:
+          UserError: poses of another number of fixtures.
+        """
+        if fixtures is None:
+            return self
+        bundled = self.bundled or self
+        model = copy.copy(bundled.model)
+        for body, pose in bundled.moved_bodies(fixtures).items():
+            model.body_pos[body], model.body_quat[body] = pose[:3], pose[3:]
+        return replace(bundled, model=model, fixtures=fixtures, bundled=bundled)
+
+    def moved_bodies(self, fixtures: FixturePoses | None) -> Mapping[int, Float[np.ndarray, "7"]]:
+        """Returns the poses of the fixtures by their bodies, for None this scene's; none where nothing was moved.
+
+        Raises:
+          UserError: poses of another number of fixtures.
+        """
+        fixtures = self.fixtures if fixtures is None else fixtures
+        if fixtures is None:
+            return NOT_MOVED
+        if np.shape(fixtures) != (len(self.fixture_bodies), 7):
+            raise UserError(
+                f"poses of fixtures of shape {np.shape(fixtures)}, {self.task.id} has {len(self.fixture_bodies)}; "
+                "use the task that they were drawn for"
+            )
+        return dict(zip(self.fixture_bodies.tolist(), fixtures, strict=True))
+
+    def _samplers(self) -> tuple[FixtureSampler, ...]:
+        if self.fixture_samplers is None:
+            raise UserError(
+                f"{self.folder} is of an older version and does not say how fixtures are drawn; load the task anew, "
+                "or leave them fixed"
+            )
+        return self.fixture_samplers
 
 
 def load_scene_bundle(folder: Path) -> Scene:
@@ -151,9 +224,10 @@ def load_scene_bundle(folder: Path) -> Scene:
         description = json.loads((folder / "scene.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is not a scene bundle: {error}; build it again") from error
-    if description.get("format") != SCENE_BUNDLE_FORMAT:
+    if description.get("format") not in READABLE_FORMATS:
         found = description.get("format")
         raise UserError(f"{folder} has scene bundle format {found}, expected {SCENE_BUNDLE_FORMAT}; build it again")
+    samplers = description.get("fixtures")
     model = physics_model(folder)
     robot = _robot_index(model, description["robot"])
     return Scene(
@@ -169,6 +243,7 @@ def load_scene_bundle(folder: Path) -> Scene:
         object_bodies=np.array([model.body(entry["body"]).id for entry in description["objects"]], np.int32),
         stored_states=np.load(folder / "stored.npy", allow_pickle=False),
         training_states=np.load(folder / "placements.npy", allow_pickle=False),
+        fixture_samplers=None if samplers is None else tuple(FixtureSampler.from_json(one) for one in samplers),
     )
 
 

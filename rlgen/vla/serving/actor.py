@@ -41,7 +41,7 @@ class VlaActor:
         """Returns the next actions of each environment."""
         key = jax.random.fold_in(jax.random.PRNGKey(self._seed), self._calls)
         self._calls += 1
-        images = self._renderers.render(observation.physics)
+        images = self._renderers.render(observation.physics, fixtures=observation.fixtures)
         return sample_chunks(self._policy, observation, images, self._prompt, key)[:, : self._chunk]
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -25,6 +26,8 @@ OBSERVATION_ATTRIBUTE = "rlgen_observation"
 OBSERVED_BEFORE_ACTION = "before_action"
 DIGEST_ATTRIBUTE = "rlgen_sha256"  # of `data`: 1 if every demonstration has one; of a demonstration: its digest
 PHYSICS_ATTRIBUTE = "physics"  # 0 for a demonstration without states
+# Poses of fixtures that were drawn for a demonstration; of `data`: their bodies, and the MJCF without the draw.
+FIXTURES_ATTRIBUTE, MODEL_ATTRIBUTE = "rlgen_fixtures", "rlgen_model_file"
 ROBOT_KEYS = {
     "position": "ee_pos",
     "axis_angle": "ee_ori",
@@ -45,6 +48,7 @@ class DemoFileInfo:
       model_file: MJCF of the scene; stored with every demonstration, as the benchmark does it.
       domain_name: the BDDL domain.
       env_kwargs: arguments of the environment (controller, cameras, control frequency).
+      fixtures: bodies in the MJCF of the fixtures, in the order of `Episode.fixtures`.
     """
 
     env_name: str
@@ -53,11 +57,27 @@ class DemoFileInfo:
     model_file: str
     domain_name: str = "robosuite"
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    fixtures: tuple[str, ...] = ()
 
     @property
     def problem_name(self) -> str:
         """Returns the name of the BDDL problem: that of the environment, in lower case."""
         return self.env_name.lower()
+
+    def model_file_of(self, episode: Episode) -> str:
+        """Returns the MJCF with the fixtures where they stood in an episode, as the benchmark's own files have it.
+
+        Raises:
+          ValueError: the episode has other fixtures.
+        """
+        if episode.fixtures is None:
+            return self.model_file
+        root = ElementTree.fromstring(self.model_file)
+        bodies = {body.get("name"): body for body in root.iterfind("./worldbody/body")}
+        for name, pose in zip(self.fixtures, episode.fixtures.tolist(), strict=True):
+            for attribute, numbers in (("pos", pose[:3]), ("quat", pose[3:])):
+                bodies[name].set(attribute, " ".join(map(repr, numbers)))
+        return ElementTree.tostring(root, encoding="unicode")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from rlgen.core.types import Episode, RobotState
 from rlgen.data.episode import check_actions, check_episode, check_finite, episode_digest
 from rlgen.data.formats.hdf5.layout import (
     DIGEST_ATTRIBUTE,
+    FIXTURES_ATTRIBUTE,
+    MODEL_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
     OBSERVED_BEFORE_ACTION,
     PHYSICS_ATTRIBUTE,
@@ -142,13 +144,17 @@ def read_info(path: Path) -> DemoFileInfo:
     with opened(path) as file:
         data = child(file, "data", path)
         problem = json.loads(attribute(data, "problem_info", path))
+        described = (data, MODEL_ATTRIBUTE)
+        if MODEL_ATTRIBUTE not in data.attrs:
+            described = (data[_demo_names(data, path)[0]], "model_file")
         return DemoFileInfo(
             env_name=attribute(data, "env_name", path),
             bddl_file_name=attribute(data, "bddl_file_name", path),
             language=problem["language_instruction"],
-            model_file=attribute(data[_demo_names(data, path)[0]], "model_file", path),
+            model_file=attribute(*described, path),
             domain_name=problem.get("domain_name", "robosuite"),
             env_kwargs=json.loads(attribute(data, "env_args", path)).get("env_kwargs", {}),
+            fixtures=tuple(json.loads(str(data.attrs.get(FIXTURES_ATTRIBUTE, "[]")))),
         )
 
 
@@ -181,6 +187,7 @@ def _read_demo(group: h5py.Group, path: Path, task: str, prompt: str, clip: bool
         actions=actions,
         rewards=rewards,
         success=bool(attributes.get("success", (rewards > 0).any())),
+        fixtures=np.asarray(attributes[FIXTURES_ATTRIBUTE]) if FIXTURES_ATTRIBUTE in attributes else None,
     )
     check_episode(episode, where)
     written = attributes.get(DIGEST_ATTRIBUTE, "" if DIGEST_ATTRIBUTE in group.parent.attrs else None)

@@ -16,6 +16,8 @@ from rlgen.core.types import Episode, RobotState
 from rlgen.data.episode import check_episode, episode_digest
 from rlgen.data.formats.hdf5.layout import (
     DIGEST_ATTRIBUTE,
+    FIXTURES_ATTRIBUTE,
+    MODEL_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
     OBSERVED_BEFORE_ACTION,
     PHYSICS_ATTRIBUTE,
@@ -107,7 +109,12 @@ def _write_demo(
     if rows not in (steps, steps + 1):
         raise ValueError(f"{group.name}: robot state has {rows} rows, expected {steps} or {steps + 1}")
     group.attrs["num_samples"] = steps
-    group.attrs["model_file"] = info.model_file
+    group.attrs["model_file"] = info.model_file_of(episode)
+    if episode.fixtures is not None:
+        group.attrs[FIXTURES_ATTRIBUTE] = episode.fixtures
+        if MODEL_ATTRIBUTE not in group.parent.attrs:
+            group.parent.attrs[FIXTURES_ATTRIBUTE] = json.dumps(info.fixtures)
+            group.parent.attrs[MODEL_ATTRIBUTE] = info.model_file
     if episode.has_physics:
         group.attrs["init_state"] = episode.initial_state
         _store(group, "states", episode.states[:steps])
