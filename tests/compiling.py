@@ -7,7 +7,7 @@ would get it for the functions that both call.
 import sys
 
 # Folders and files below `tests`: training, models and policies by what they do. What is held to the numbers of another
-# implementation is better off among the others.
+# implementation (`goldens.COMPARED`) is compiled as users' programs are, in whichever folder it is.
 QUICKLY = (
     "pipeline/",
     "vla/",

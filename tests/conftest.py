@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from array_types import check_arrays
 from compiling import QUICKLY, compile_quickly
+from goldens import COMPARED, ReadCheck
 from sampling import UNIT
 from shared import shared_dir
 
@@ -38,6 +39,11 @@ def is_below(item: pytest.Item, names: tuple[str, ...]) -> bool:
     return item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix().startswith(names)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the session checked for arrays of the reference material that no test compares."""
+    config.pluginmanager.register(ReadCheck(), "goldens")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is `unit`, before `-m` selects."""
@@ -49,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Sets how hard JAX tries when it compiles, before fixtures are set up."""
-    compile_quickly(is_below(item, QUICKLY))
+    compile_quickly(is_below(item, QUICKLY) and not is_below(item, tuple(COMPARED)))
 
 
 def builder_key() -> str:
@@ -105,7 +111,7 @@ def real_assets(cache: Path):
     """The benchmark's own assets; skips where they are not to be had."""
     from rlgen.libero.scenes.assets import find_assets
 
-    return find_assets(shared_dir() / "libero" / "assets", cache=cache)
+    return find_assets(shared_dir("libero/assets"), cache=cache)
 
 
 @pytest.fixture(scope="session")

@@ -39,8 +39,45 @@ def code_spans(document: Path) -> list[str]:
     return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", document.read_text())
 
 
+def links(document: Path) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", document.read_text())
+
+
+def file_names(span: str) -> list[str]:
+    return re.findall(r"^[\w./-]+/[\w.-]+\.(?:py|md|json|csv|png)$|^[\w-]+\.py$", span)
+
+
+def identifier(span: str) -> str | None:
+    """What can only be an identifier: CamelCase, snake_case, CONSTANTS."""
+    name = re.fullmatch(r"(?:[\w]+\.)*(\w+)(?:\([\w, ]*\))?", span)
+    return name[1] if name and re.search(r"[a-z][A-Z]|[a-z0-9]_[a-z0-9]|^[A-Z]{2,}_?[A-Z]+$", name[1]) else None
+
+
+def experiments(document: Path) -> list[tuple[str, str]]:
+    """Scripts of experiments, each with what stands behind it."""
+    text = re.sub(r"\\\n|\n", " ", document.read_text())
+    return re.findall(r"experiments/(\w+\.py)((?: [^`|;#]*)?)", text)
+
+
 def test_every_room_has_a_readme():
     assert [room.name for room in ROOMS if not (room / "README.md").is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "find",
+    [
+        python_blocks,
+        links,
+        lambda document: [name for span in code_spans(document) for name in file_names(span)],
+        lambda document: [span for span in code_spans(document) if identifier(span)],
+        lambda document: commands(document),
+        experiments,
+    ],
+    ids=["code", "links", "files", "names", "commands", "experiments"],
+)
+def test_what_is_checked_is_found(find):
+    """In two documents or more: otherwise the tests below say nothing."""
+    assert sum(bool(find(document)) for document in DOCUMENTS) > 1
 
 
 @every_document
@@ -62,13 +99,15 @@ def test_the_code_of_a_guide_runs(room, tmp_path, monkeypatch, cache):
     monkeypatch.setenv("RLGEN_OFFLINE", "1")
     monkeypatch.setenv("RLGEN_CACHE", str(cache))
     names: dict = {"__name__": "guide"}
-    for code in python_blocks(ROOT / "rlgen" / room / "README.md"):
+    blocks = python_blocks(ROOT / "rlgen" / room / "README.md")
+    assert blocks
+    for code in blocks:
         exec(compile(code, f"{room}/README.md", "exec"), names)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS[1:], ids=document_id)  # the README has its own test
 def test_links_lead_somewhere(document):
-    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+    for target in links(document):
         path, _, anchor = target.partition("#")
         if path.startswith("https://"):
             continue
@@ -83,7 +122,7 @@ def test_links_lead_somewhere(document):
 def test_files_that_are_named_are_there(document):
     places = (ROOT, ROOT / "rlgen", ROOT / "tests", document.parent)
     for span in code_spans(document):
-        for name in re.findall(r"^[\w./-]+/[\w.-]+\.(?:py|md|json|csv|png)$|^[\w-]+\.py$", span):
+        for name in file_names(span):
             inside = "/" not in name and any(document.parent.rglob(name))
             assert inside or any((place / name).exists() for place in places), name
 
@@ -92,10 +131,8 @@ def test_files_that_are_named_are_there(document):
 def test_names_of_code_are_those_of_the_code(document):
     own = set(re.findall(r"\w+", "\n".join(python_blocks(document))))
     for span in code_spans(document):
-        name = re.fullmatch(r"(?:[\w]+\.)*(\w+)(?:\([\w, ]*\))?", span)
-        # Words that can only be identifiers: CamelCase, snake_case, CONSTANTS.
-        if name and re.search(r"[a-z][A-Z]|[a-z0-9]_[a-z0-9]|^[A-Z]{2,}_?[A-Z]+$", name[1]):
-            assert name[1] in own | words_of_the_code(), span
+        name = identifier(span)
+        assert name is None or name in own | words_of_the_code(), span
 
 
 @every_document
@@ -127,8 +164,7 @@ def test_tasks_that_commands_name_are_found(document):
 
 @every_document
 def test_experiments_have_the_options_that_are_named(document):
-    text = re.sub(r"\\\n|\n", " ", document.read_text())
-    for script, options in re.findall(r"experiments/(\w+\.py)((?: [^`|;#]*)?)", text):
+    for script, options in experiments(document):
         source = (ROOT / "experiments" / script).read_text()
         for option in re.findall(r"(?<=\s)--[a-z][a-z.-]*", options.split("  ")[0]):
             assert option in source, f"{script} {option}"

@@ -50,14 +50,18 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_every_local_link_leads_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert targets
+    for target in targets:
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
 def test_every_command_it_names_is_there():
     from rlgen.cli.main import COMMANDS
 
-    for noun, verb in re.findall(r"rlgen ([a-z]+)(?: ([a-z]+))?", README):
+    commands = re.findall(r"rlgen ([a-z]+)(?: ([a-z]+))?", README)
+    assert commands
+    for noun, verb in commands:
         assert noun in COMMANDS, noun
         if isinstance(COMMANDS[noun], dict) and verb:
             assert verb in COMMANDS[noun], f"{noun} {verb}"

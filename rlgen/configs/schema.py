@@ -198,6 +198,8 @@ class PolicyConfig(Settings):
     """Channels of the U-Net's finest level."""
     dim_mults: tuple[Width, ...] = (1, 2)
     """Channels of each level of the U-Net as multiples of `dim`."""
+    norm_groups: Width | None = 8
+    """Groups of channels that the U-Net normalizes; None for no normalization."""
     film_deep: bool = False
     """Three-layer FiLM encoders in the U-Net."""
     mlp_widths: tuple[Width, ...] = (384, 384, 384)
@@ -222,6 +224,9 @@ class PolicyConfig(Settings):
             raise UserError(
                 f"horizon {self.horizon} with dim_mults {self.dim_mults}: expected a multiple of {halvings}"
             )
+        channels = [self.dim * multiple for multiple in self.dim_mults]
+        if self.network == "unet" and any(size % (self.norm_groups or 1) for size in channels):
+            raise UserError(f"norm_groups {self.norm_groups} of {channels} channels: expected a divisor, or None")
         if self.algorithm == "gaussian" and self.gaussian.std_kind == "state" and self.network != "mlp":
             raise UserError(f"std_kind 'state' with network {self.network!r}: expected the network 'mlp'")
 
@@ -298,6 +303,8 @@ class PPOConfig(Settings):
     """First iterations, in which only the critic learns."""
     gamma: Fraction = 0.95
     """Discount of a chunk."""
+    reward_gamma: Fraction | None = None
+    """Discount of the return by whose standard deviation rewards are divided; None for `gamma`."""
     gae_lambda: Fraction = 0.95
     """Trace decay of generalized advantage estimation."""
     gamma_denoise: Fraction = 0.99

@@ -19,6 +19,8 @@ from PIL import Image
 from rlgen.core.compiled import compiled
 
 Kernel = Literal["linear", "lanczos3", "pillow"]
+Size = int | tuple[int, int]
+"""Height and width of an image, pixels; one number for a square."""
 _RADIUS = {"linear": 1, "lanczos3": 3}
 _SCALE = 64  # between the two passes, a value of 1 is stored as 64
 _OFFSET = 128 * _SCALE  # room for the negative values of lanczos3
@@ -26,66 +28,72 @@ _OFFSET = 128 * _SCALE  # room for the negative values of lanczos3
 
 def resize_image(
     image: UInt8[np.ndarray, "h w 3"],
-    size: int,
+    size: Size,
     kernel: Kernel = "linear",
-    out: UInt8[np.ndarray, "size size 3"] | None = None,
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Returns the image with `size` pixels a side; another aspect ratio is stretched.
+    out: UInt8[np.ndarray, "h_out w_out 3"] | None = None,
+) -> UInt8[np.ndarray, "h_out w_out 3"]:
+    """Returns the image at another size; another aspect ratio is stretched.
 
     Args:
       image: of any size.
-      size: width and height of the result, pixels.
+      size: of the result.
       kernel: see the module.
       out: array for the result; by default a new one, or `image` itself if it has this size already.
     """
-    height, width = image.shape[:2]
-    if height == width == size:
+    (height, width), (rows, columns) = image.shape[:2], height_and_width(size)
+    if (height, width) == (rows, columns):
         return image if out is None else _copied(image, out)
     image = np.ascontiguousarray(image)
     if kernel == "pillow":
-        return _copied(_by_pillow(image, size), np.empty((size, size, 3), np.uint8) if out is None else out)
-    lower = np.empty((size, width * 3), np.uint16)
-    _blend_rows(image.reshape(height, -1), *_taps(height, size, kernel), _SCALE, _OFFSET + 0.5, 65535, lower)
+        resized = _by_pillow(image, rows, columns)
+        return _copied(resized, np.empty((rows, columns, 3), np.uint8) if out is None else out)
+    lower = np.empty((rows, width * 3), np.uint16)
+    _blend_rows(image.reshape(height, -1), *_taps(height, rows, kernel), _SCALE, _OFFSET + 0.5, 65535, lower)
     # Columns are blended as rows of the transposed image: neighbors in memory then have the same weights.
-    transposed = cv2.transpose(lower.reshape(size, width, 3))
-    small = np.empty((size, size * 3), np.uint8)
-    taps = _taps(width, size, kernel)
+    transposed = cv2.transpose(lower.reshape(rows, width, 3))
+    small = np.empty((columns, rows * 3), np.uint8)
+    taps = _taps(width, columns, kernel)
     _blend_rows(transposed.reshape(width, -1), *taps, 1 / _SCALE, 0.5 - _OFFSET / _SCALE, 255, small)
-    return cv2.transpose(small.reshape(size, size, 3), out)
+    return cv2.transpose(small.reshape(columns, rows, 3), out)
 
 
-def resize_with_pad(images: UInt8[np.ndarray, "*B h w 3"], size: int) -> UInt8[np.ndarray, "*B size size 3"]:
-    """Resizes images into the middle of a black square without changing their aspect ratio.
+def resize_with_pad(images: UInt8[np.ndarray, "*B h w 3"], size: Size) -> UInt8[np.ndarray, "*B h_out w_out 3"]:
+    """Resizes images into the middle of a black rectangle without changing their aspect ratio.
 
     Pillow's bilinear filter, equal to openpi's `resize_with_pad` to the bit; images of `size` are returned as they are.
     """
-    h, w = images.shape[-3:-1]
-    if h == w == size:
+    (h, w), (rows, columns) = images.shape[-3:-1], height_and_width(size)
+    if (h, w) == (rows, columns):
         return images
     height, width = fitted_size(h, w, size)
-    top, left = max(0, (size - height) // 2), max(0, (size - width) // 2)
+    top, left = max(0, (rows - height) // 2), max(0, (columns - width) // 2)
     flat = images.reshape(-1, h, w, 3)
-    out = np.zeros((len(flat), size, size, 3), np.uint8)
+    out = np.zeros((len(flat), rows, columns, 3), np.uint8)
     for image, target in zip(flat, out, strict=True):
-        small = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-        target[top : top + height, left : left + width] = np.asarray(small)
-    return out.reshape(*images.shape[:-3], size, size, 3)
+        target[top : top + height, left : left + width] = _by_pillow(image, height, width)
+    return out.reshape(*images.shape[:-3], rows, columns, 3)
 
 
-def fitted_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """Returns height and width scaled to fit a square of `size` pixels, with the same aspect ratio, at least 1.
+def fitted_size(height: int, width: int, size: Size) -> tuple[int, int]:
+    """Returns height and width scaled to fit a rectangle, with the same aspect ratio, at least 1.
 
     Args:
       height: of an image, pixels.
       width: of the image, pixels.
-      size: pixels along a side of the square.
+      size: of the rectangle.
     """
-    ratio = max(width / size, height / size)
+    rows, columns = height_and_width(size)
+    ratio = max(width / columns, height / rows)
     return max(1, int(height / ratio)), max(1, int(width / ratio))
 
 
-def _by_pillow(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+def height_and_width(size: Size) -> tuple[int, int]:
+    """Returns both sides of a size that may be one number."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def _by_pillow(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _copied(image: UInt8[np.ndarray, "h w 3"], out: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

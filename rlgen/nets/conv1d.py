@@ -6,7 +6,7 @@ by side and multiplied. Arrays are `[B, H, C]`; kernels are `[width, C_in, C_out
 
 `Rows` keeps chunks as `[B, H, C]`. `Flat` keeps them as `[B, H*C]` and turns every convolution into one matrix product,
 which is faster for short chunks with few channels. Layers return the type of their chunks; normalization computes in
-float32 whatever that is.
+float32 at least.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Int
 
 from rlgen.core.arrays import AnyArray
-from rlgen.nets.layers import Modulation
+from rlgen.nets.layers import Modulation, at_least_single
 
 
 def neighborhoods(x: Float[Array, "B H I"], width: int) -> Float[Array, "B H {width}*I"]:
@@ -248,10 +248,10 @@ class Rows(Layout):
     @staticmethod
     def norm(weights: NormWeights, length: int) -> Layer:
         """Returns a group normalization."""
-        average = _group_averages(len(weights.scale), weights.groups) / np.float32(length)
+        average = _group_averages(len(weights.scale), weights.groups, length)
 
         def apply(x: Float[Array, "B H C"]) -> Float[Array, "B H C"]:
-            single = x.astype(jnp.float32)
+            single = at_least_single(x)
             centered = single - _exact(single.sum(axis=1), average)[:, None]
             variance = _exact(jnp.square(centered).sum(axis=1), average)
             factor = jax.lax.rsqrt(variance + weights.epsilon) * weights.scale
@@ -312,7 +312,7 @@ class Flat(Layout):
         bias = _repeat(weights.bias, length)
 
         def apply(x: Float[Array, "B N"]) -> Float[Array, "B N"]:
-            single = x.astype(jnp.float32)
+            single = at_least_single(x)
             centered = single - _exact(_exact(single, average), member.T)
             variance = _exact(jnp.square(centered), average)
             return (centered * _exact(jax.lax.rsqrt(variance + weights.epsilon), scale) + bias).astype(x.dtype)
@@ -337,10 +337,10 @@ def _repeat(values: Float[AnyArray, "*B C"], length: int) -> Float[Array, "*B {l
     return _exact(values, np.tile(np.eye(channels, dtype=values.dtype), (1, length)))
 
 
-def _group_averages(channels: int, groups: int) -> Float[np.ndarray, "{channels} {channels}"]:
-    """Returns the matrix that gives each channel the average of its group."""
+def _group_averages(channels: int, groups: int, length: int) -> Float[np.ndarray, "{channels} {channels}"]:
+    """Returns the matrix that makes sums over `length` positions the average of each channel's group, rounded once."""
     size = channels // groups
-    return np.kron(np.eye(groups), np.full((size, size), 1 / size)).astype(np.float32)
+    return np.kron(np.eye(groups), np.full((size, size), 1 / (size * length))).astype(np.float32)
 
 
 def _exact(x: Float[AnyArray, "*B N"], matrix: Float[AnyArray, "N M"]) -> Float[Array, "*B M"]:

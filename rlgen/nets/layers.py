@@ -50,6 +50,11 @@ def activation(name: str) -> Callable[[Array], Array]:
     return functions[name]
 
 
+def at_least_single(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """Returns half precision as single precision, and anything else as it is."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 class Affine(nn.Module):
     """A linear layer whose input comes in pieces, as if these were concatenated.
 

@@ -61,7 +61,7 @@ class Unet1d(nn.Module):
       mults: channels of each level as multiples of `dim`; the chunk halves from one level to the next.
       time_size: width of the timestep's embedding.
       width: width of the convolutions, odd.
-      groups: groups of the normalization.
+      groups: groups of the normalization; None for no normalization, and none of its parameters.
       epsilon: added to the variance in the normalization.
       film_scale: whether FiLM scales as well as shifts.
       film_deep: three-layer FiLM encoders; not with `condition_widths`.
@@ -75,7 +75,7 @@ class Unet1d(nn.Module):
     mults: tuple[int, ...] = (1, 2)
     time_size: int = 16
     width: int = 5
-    groups: int = 8
+    groups: int | None = 8
     epsilon: float = 1e-5
     film_scale: bool = True
     film_deep: bool = False
@@ -186,10 +186,12 @@ class Unet1d(nn.Module):
         return apply
 
     def _block(self, layout: type[Layout], size_in: int, size: int, length: int, parts: int, name: str) -> Layer:
-        """Returns a convolution, group normalization and activation."""
+        """Returns a convolution, group normalization if there is one, and activation."""
         conv = layout.conv(ConvParams(size_in, size, self.width, name=f"{name}_conv")(), length, parts)
-        norm = layout.norm(NormParams(size, self.groups, self.epsilon, name=f"{name}_norm")(), length)
         act = activation(self.activation)
+        if self.groups is None:
+            return lambda x: act(conv(x))
+        norm = layout.norm(NormParams(size, self.groups, self.epsilon, name=f"{name}_norm")(), length)
         return lambda x: act(norm(conv(x)))
 
     def _film(

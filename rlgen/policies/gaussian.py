@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.diffusion.samplers import normal_log_prob
-from rlgen.nets.layers import apply_network
+from rlgen.nets.layers import apply_network, at_least_single
 from rlgen.nets.mlp import GaussianMLP, clamped_sigma, squashed_sigma
 from rlgen.policies.base import Features, Params, PolicyObservation, PolicySample
 from rlgen.policies.network import NetworkPolicy
@@ -56,8 +56,8 @@ class GaussianPolicy(NetworkPolicy):
         if self.config.network == "mlp":
             net_params = net["mean"]["trunk"] if self.has_images else net["mean"]
             flat, output = apply_network(self.network, *self.for_compute(net_params, features))
-            mean = flat.astype(jnp.float32).reshape(shape)
-            output = None if output is None else output.astype(jnp.float32)
+            mean = at_least_single(flat).reshape(shape)
+            output = None if output is None else at_least_single(output)
         else:
             mean = jnp.tanh(self.predictor(net["mean"], features)(jnp.zeros(shape), jnp.zeros((), jnp.int32)))
         if config.std_kind == "state":

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from rlgen.configs.schema import PolicyConfig
 from rlgen.nets.image_encoder import ImageEncoder, random_shift
-from rlgen.nets.layers import Timestep, apply_network, init_key
+from rlgen.nets.layers import Timestep, apply_network, at_least_single, init_key
 from rlgen.nets.mlp import DiffusionMLP
 from rlgen.nets.unet1d import Unet1d
 from rlgen.policies.base import Features, Params, Policy, PolicyObservation
@@ -56,7 +56,12 @@ class NetworkPolicy(Policy):
         if config.network == "mlp":
             return DiffusionMLP(self.action_size, config.mlp_widths, config.time_embedding_size)
         return Unet1d(
-            self.action_size, config.dim, config.dim_mults, config.time_embedding_size, film_deep=config.film_deep
+            self.action_size,
+            config.dim,
+            config.dim_mults,
+            config.time_embedding_size,
+            groups=config.norm_groups,
+            film_deep=config.film_deep,
         )
 
     @property
@@ -100,10 +105,12 @@ class NetworkPolicy(Policy):
         """
         net_params, features = self.for_compute(net["trunk"] if self.has_images else net, features)
         predict = apply_network(self.network, net_params, features, self.horizon, method="prepare")
-        return lambda x, timestep: predict(x.astype(features.dtype), timestep).astype(jnp.float32)
+        return lambda x, timestep: at_least_single(predict(x.astype(features.dtype), timestep))
 
     def for_compute(self, net_params: Any, features: Features) -> tuple[Any, Features]:
-        """Returns parameters and features in the type of activations, `compute_dtype`."""
+        """Returns parameters and features in the type of activations, `compute_dtype`; wider ones are left."""
+        if self.config.compute_dtype == "float32":
+            return net_params, features
         dtype = jnp.dtype(self.config.compute_dtype)
         return jax.tree.map(lambda leaf: leaf.astype(dtype), net_params), features.astype(dtype)
 

@@ -117,7 +117,8 @@ def prepare(policy: Policy, config: PPOConfig, state: PPOState, rollout: Rollout
     steps = rollout.transitions
     first = np.ones(steps.reward.shape, bool)
     first[1:] = (steps.terminated | steps.truncated)[:-1]
-    scaler, reward = scale_rewards(state.scaler, jnp.asarray(steps.reward, jnp.float32), first, config.gamma)
+    gamma = config.gamma if config.reward_gamma is None else config.reward_gamma
+    scaler, reward = scale_rewards(state.scaler, jnp.asarray(steps.reward, jnp.float32), first, gamma)
     ends = (steps.terminated, steps.truncated)
     advantage, returns = losses.gae(reward, steps.value, steps.next_value, *ends, config.gamma, config.gae_lambda)
     check_finite(scaled_reward=reward, advantage=advantage, returns=returns)

@@ -151,6 +151,7 @@ def test_images_show_the_state_before_the_action_and_are_rotated(exported, recor
 
 def test_all_formats_hold_the_same_episodes(exported):
     first = open_dataset(exported["rlds"])
+    assert len(first) > 1 and len(FORMATS) == len(exported) > 1
     for kind in FORMATS[1:]:
         for one, two in zip(first, open_dataset(exported[kind]), strict=True):
             for name in ("state", "joint_state", "action"):

@@ -6,7 +6,7 @@ The observation was recorded by others, in an environment of their own, after an
 import numpy as np
 import pytest
 from dataset_tools import EpisodesOfScene
-from shared import shared_dir
+from goldens import Arrays
 
 from rlgen.core.types import Episode
 from rlgen.curation.render import RenderedEpisodes, RenderOptions
@@ -19,7 +19,7 @@ NEAREST = 0  # of the 50 stored states, the one whose settled robot state is nea
 
 @pytest.fixture(scope="module")
 def golden():
-    return np.load(shared_dir() / "golden" / "rlds" / "libero_spatial_observation.npz")
+    return Arrays("rlds/libero_spatial_observation.npz")
 
 
 @pytest.fixture(scope="module", params=["benchmark", "placeholders"])

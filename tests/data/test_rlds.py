@@ -35,7 +35,7 @@ def _without_descriptions(value):
 
 def test_the_schema_equals_the_public_one(tmp_path, dataset_episode_of):
     directory = write_rlds(tmp_path, NAME, [dataset_episode_of(0, size=256)], size=256, description="Test.", shards=1)
-    golden = json.loads((shared_dir() / "golden/rlds/features.json").read_text())
+    golden = json.loads(shared_dir("golden/rlds/features.json").read_text())
     ours = json.loads((directory / "features.json").read_text())
     assert _without_descriptions(ours) == _without_descriptions(golden)
 
@@ -107,7 +107,7 @@ def test_threads_do_not_change_the_bytes(dataset, tmp_path):
 
 
 def test_a_dataset_of_another_schema_is_rejected():
-    directory = shared_dir() / "golden/rlds/bridge_dataset/1.0.0"
+    directory = shared_dir("golden/rlds/bridge_dataset/1.0.0")
     with pytest.raises(UserError, match=r"steps have no .*image"):
         read_rlds(directory)
     with pytest.raises(UserError, match="no split 'test'; it has train, val"):

@@ -32,7 +32,7 @@ def test_records_come_back_unchanged(file):
 
 
 def test_framing_a_real_file_again_gives_its_bytes():
-    path = next((shared_dir() / "golden/rlds/bridge_dataset/1.0.0").glob("*train*"))
+    path = next(shared_dir("golden/rlds/bridge_dataset/1.0.0").glob("*train*"))
     again = b"".join(header + record + footer for record in read_records(path) for header, footer in [frame(record)])
     assert again == path.read_bytes()
 

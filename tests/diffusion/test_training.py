@@ -1,7 +1,9 @@
+import re
+
 import jax
 import numpy as np
 import pytest
-from diffusion.goldens import below, cases, load, stub
+from dppo import CHAINS, LOSS_GRADIENTS, agree, cases, in_both, load, stub
 
 from rlgen.diffusion.schedules import add_noise, cosine_schedule, denoising_loss, regression_target
 
@@ -9,21 +11,23 @@ from rlgen.diffusion.schedules import add_noise, cosine_schedule, denoising_loss
 @pytest.mark.parametrize("case", cases("09_bc_loss", "x_start"))
 def test_loss_and_gradient_match_golden(case):
     arrays = load("09_bc_loss")
-    golden = below(arrays, case)
-    steps, prediction = case[1:].split("_")
+    golden = arrays.below(case)
+    steps, prediction = re.fullmatch(r"K(\d+)_(\w+)", case).groups()
     schedule = cosine_schedule(int(steps))
-    clean, noise, timestep = golden["x_start"], golden["noise"], golden["t"]
-    np.testing.assert_allclose(add_noise(schedule, clean, noise, timestep), golden["q_sample"], atol=1e-6)
 
-    def loss(weights):
-        predict = stub(weights, golden["state"])
-        return denoising_loss(predict, schedule, clean, noise, timestep, prediction)
+    def run(weights, state, clean, noise, timestep):
+        def loss(weights):
+            return denoising_loss(stub(weights, state), schedule, clean, noise, timestep, prediction)
 
-    value, grads = jax.value_and_grad(loss)(below(arrays, "stub"))
-    np.testing.assert_allclose(value, golden["loss"], rtol=1e-6)
-    for name, grad in grads.items():
-        want = golden[f"grad/{name}"]
-        np.testing.assert_allclose(grad, want, atol=4e-6 * np.abs(want).max())
+        return add_noise(schedule, clean, noise, timestep), *jax.value_and_grad(loss)(weights)
+
+    inputs = (golden[name] for name in ("state", "x_start", "noise", "t"))
+    (noisy, value, grads), (exact_noisy, exact_value, exact_grads) = in_both(run, dict(arrays.below("stub")), *inputs)
+    agree(noisy, exact_noisy, golden["q_sample"], CHAINS.same, "q_sample")
+    agree(value, exact_value, golden["loss"], CHAINS.same, "loss", relative=True)
+    assert set(grads) == set(golden.below("grad"))
+    for name, grad in golden.below("grad").items():
+        agree(grads[name], exact_grads[name], grad, LOSS_GRADIENTS.same, name, relative=True)
 
 
 def test_velocity_target_is_the_derivative_along_the_arc():

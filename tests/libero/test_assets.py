@@ -255,7 +255,7 @@ def test_the_fingerprint_depends_on_contents_and_not_on_path_or_time(tmp_path, t
 
 
 def test_the_benchmarks_own_tree_is_complete_and_checked_fast():
-    tree = shared_dir() / "libero/assets"
+    tree = shared_dir("libero/assets")
     seconds = []
     for _ in range(3):
         start = time.perf_counter()

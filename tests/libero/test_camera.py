@@ -260,7 +260,7 @@ _SPATIAL = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_rame
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
     """Model, first stored state and, with a GL library, images of the benchmark's own environment."""
-    out, assets = tmp_path_factory.mktemp("official"), shared_dir() / "libero" / "assets"
+    out, assets = tmp_path_factory.mktemp("official"), shared_dir("libero/assets")
     gl = find_gl()
     environment = os.environ | {
         "LIBERO_CONFIG_PATH": str(out),
@@ -281,7 +281,7 @@ def _similarity(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_the_software_renderer_has_the_orientation_of_a_real_benchmark_image(official):
     model, recorded = official
-    golden = np.load(shared_dir() / "golden" / "rlds" / "libero_spatial_observation.npz")
+    golden = np.load(shared_dir("golden/rlds/libero_spatial_observation.npz"))
     rendered = rotate_180(SoftwareRenderer(model, image_size=224).render(recorded["state"][1 : 1 + model.nq]))
     for image, name in zip(rendered, ("full_image", "wrist_image"), strict=True):
         scores = [

@@ -129,7 +129,7 @@ def check_reset_states(env, states):
 def test_the_scene_has_the_benchmarks_layout_and_is_lighter(benchmark, placeholders, name):
     task = find_task(name)
     ours = benchmark(task, placeholders).sim.model._model
-    real = benchmark(task, shared_dir() / "libero/assets").sim.model._model
+    real = benchmark(task, shared_dir("libero/assets")).sim.model._model
     assert (ours.nq, ours.nv, ours.nu) == (real.nq, real.nv, real.nu)
     for kind, count in (("joint", "njnt"), ("site", "nsite"), ("camera", "ncam"), ("light", "nlight")):
         assert names(ours, kind, count) == names(real, kind, count)
@@ -176,7 +176,7 @@ def compiled(file: Path) -> tuple[mujoco.MjModel, mujoco.MjData]:
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_each_object_has_the_benchmarks_outline_mass_and_sites(placeholders, name):
     file = ROWS[name].file
-    (ours, here), (real, there) = (compiled(path / file) for path in (placeholders, shared_dir() / "libero/assets"))
+    (ours, here), (real, there) = (compiled(path / file) for path in (placeholders, shared_dir("libero/assets")))
     np.testing.assert_allclose(outline(ours, here), outline(real, there), atol=0.0025)
     bodies = [model.body_mass.argmax() for model in (ours, real)]
     assert ours.body_mass[bodies[0]] == pytest.approx(real.body_mass[bodies[1]], rel=0.02)
@@ -209,7 +209,7 @@ def test_objects_come_to_rest_where_the_real_ones_do(benchmark, placeholders, na
     """
     task = find_task(name)
     states = read_initial_states(task.initial_states_file)
-    models = [benchmark(task, path).sim.model._model for path in (placeholders, shared_dir() / "libero/assets")]
+    models = [benchmark(task, path).sim.model._model for path in (placeholders, shared_dir("libero/assets"))]
     for index in (0, 17):
         ours, real = (rest(model, place(model, states[index]), 250) for model in models)
         for joint in (models[0].joint(i) for i in range(ARM.stop, models[0].njnt)):

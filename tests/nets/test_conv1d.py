@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.nets.conv1d import convolve, convolve_down, convolve_up
+from rlgen.nets.conv1d import Flat, NormWeights, Rows, convolve, convolve_down, convolve_up
 
 
 def plain(x, kernel):
@@ -64,3 +64,23 @@ def test_halving_keeps_every_second_output_and_doubling_is_its_transpose():
             if 0 <= 2 * place + tap - 1 < 12:
                 want[:, 2 * place + tap - 1] += np.asarray(x[:, place] @ up[tap])
     np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize(("size", "length"), [(1, 2), (2, 1), (2, 4), (3, 3), (7, 5), (7, 10)])
+def test_normalization_rounds_alike_in_both_layouts(size, length):
+    """Also where one over the number of values in a group is no float32, far from 0, where its rounding shows."""
+    groups, random = 4, np.random.default_rng(0)
+    x = (random.normal(size=(256, length, groups * size)) + 30).astype(np.float32)
+    exact = x.astype(np.float64).reshape(256, length, groups, size)
+    deviation = exact.std(axis=(1, 3), keepdims=True)
+    exact = (exact - exact.mean(axis=(1, 3), keepdims=True)) / np.sqrt(deviation**2 + 1e-5)
+    weights = NormWeights(np.ones(groups * size, np.float32), np.zeros(groups * size, np.float32), groups, 1e-5)
+
+    def error(layout):
+        found = layout.leave(layout.norm(weights, length)(layout.enter(jnp.asarray(x))), length)
+        return np.sqrt(np.mean((found - exact.reshape(x.shape)) ** 2))
+
+    rows, flat = error(Rows), error(Flat)
+    assert 0.7 < rows / flat < 1.4
+    # An error of the mean by a unit in its last place.
+    assert max(rows, flat) < 30 * 1.2e-7 / deviation.min()

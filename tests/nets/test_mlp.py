@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusion.goldens import below, config, load
+from dppo import GRADIENTS, OUTPUTS, agree, config, in_both, load
 from nets.torch_weights import dense, get, put
 
 from rlgen.nets.mlp import DiffusionMLP, ResidualMLP
@@ -27,27 +27,44 @@ def paths(state) -> dict[str, tuple[str, ...]]:
 
 def test_diffusion_mlp_matches_golden():
     golden = load("07_diffusion_mlp")
-    numbers, state = config(golden), below(golden, "sd")
-    net = DiffusionMLP(numbers["action_dim"], tuple(numbers["mlp_dims"]), numbers["time_dim"])
+    numbers, state = config(golden), golden.below("sd")
+    act = numbers["activation_type"].lower()
+    net = DiffusionMLP(numbers["action_dim"], tuple(numbers["mlp_dims"]), numbers["time_dim"], act)
     names, params = paths(state), {}
     for name, path in names.items():
         put(params, path, dense(state, name))
-    x, seen = jnp.asarray(golden["x"]), jnp.asarray(golden["state"]).reshape(len(golden["state"]), -1)
 
-    def loss(params, x):
-        out = net.apply({"params": params}, x, jnp.asarray(golden["t"]), seen)
-        return jnp.mean(jnp.square(out - golden["target"])), out
+    def run(params, x, timestep, seen, target):
+        def loss(params, x):
+            out = net.apply({"params": params}, x, timestep, seen.reshape(len(seen), -1))
+            return jnp.mean(jnp.square(out - target)), out
 
-    (value, out), (by_params, by_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
-    np.testing.assert_allclose(out, golden["out"], atol=2e-6 * np.abs(golden["out"]).max())
-    np.testing.assert_allclose(value, golden["mse"], rtol=1e-6)
-    np.testing.assert_allclose(by_x, golden["grad_x"], atol=5e-6 * np.abs(golden["grad_x"]).max())
-    norms = {}
-    for name, path in names.items():
-        layer = get(by_params, path)
-        norms[f"{name}.weight"], norms[f"{name}.bias"] = np.linalg.norm(layer["kernel"]), np.linalg.norm(layer["bias"])
-    ours = [norms[name] for name in golden["param_names_sorted"]]
-    np.testing.assert_allclose(ours, golden["grad_norms_sorted_names"], rtol=1e-5)
+        (value, out), (by_params, by_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+        return {"out": out, "mse": value, "grad_x": by_x}, by_params
+
+    inputs = (golden[name] for name in ("x", "t", "state", "target"))
+    (single, by_params), (exact, exact_by_params) = in_both(run, params, *inputs)
+    for name, allowed in (("out", OUTPUTS), ("mse", OUTPUTS), ("grad_x", GRADIENTS)):
+        agree(single[name], exact[name], golden[name], allowed, name, relative=True)
+    single, exact = (norms(tree, names) for tree in (by_params, exact_by_params))
+    assert set(single) == set(golden["param_names_sorted"]) == set(state)
+    for name, want in zip(golden["param_names_sorted"], golden["grad_norms_sorted_names"], strict=True):
+        agree(single[name], exact[name], want, GRADIENTS, name, relative=True)
+    for name, want in golden.below("grad").items():
+        layer, leaf = name.rsplit(".", 1)
+        part = "kernel" if leaf == "weight" else "bias"
+        ours = (get(tree, names[layer])[part].T for tree in (by_params, exact_by_params))
+        agree(*ours, want, GRADIENTS, name, relative=True)
+
+
+def norms(tree, names) -> dict[str, np.ndarray]:
+    """Norms of layers, by torch's names."""
+    layers = {name: get(tree, path) for name, path in names.items()}
+    return {
+        f"{name}.{theirs}": np.linalg.norm(np.asarray(layer[ours], np.float64))
+        for name, layer in layers.items()
+        for ours, theirs in (("kernel", "weight"), ("bias", "bias"))
+    }
 
 
 def test_hidden_widths_must_pair_up():

@@ -1,7 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from diffusion.goldens import load
+from dppo import load
 
 from rlgen.nets.image_encoder import random_shift, shift_images
 

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusion.goldens import below, config, load
+from dppo import GRADIENTS, OUTPUTS, agree, config, exact, files, in_both, load, near
 from nets.torch_weights import flat_paths, unet
 
+from rlgen.configs.schema import PolicyConfig
+from rlgen.core.errors import UserError
 from rlgen.nets.unet1d import Unet1d
 
-CASES = ["film_large", "bias_small", "condmlp_relu"]
+CASES = files("07_unet1d_*")
 
 
 def network(numbers, flat: bool | None) -> Unet1d:
@@ -21,7 +23,7 @@ def network(numbers, flat: bool | None) -> Unet1d:
         mults=tuple(numbers["dim_mults"]),
         time_size=numbers["diffusion_step_embed_dim"],
         width=numbers["kernel_size"],
-        groups=numbers["n_groups"],
+        groups=numbers.get("n_groups"),
         epsilon=numbers.get("groupnorm_eps", 1e-5),
         film_scale=numbers["cond_predict_scale"],
         film_deep=not numbers.get("smaller_encoder", False),
@@ -31,59 +33,107 @@ def network(numbers, flat: bool | None) -> Unet1d:
     )
 
 
-def quickly(function, *inputs):
-    """The compiled function, at the lowest effort: compilation is most of a test's time."""
-    return jax.jit(function).lower(*inputs).compile(compiler_options={"xla_backend_optimization_level": 0})
+class Case:
+    """A network with the reference's weights, and its arrays."""
+
+    def __init__(self, name: str, length: int, flat: bool | None):
+        self.golden = load(name)
+        self.numbers, state = config(self.golden), self.golden.below("sd")
+        self.net = network(self.numbers, flat)
+        chunk = jnp.zeros((1, length, self.numbers["action_dim"]))
+        seen = jnp.zeros((1, self.golden["state"][0].size))
+        shapes = jax.eval_shape(self.net.init, jax.random.key(0), chunk, jnp.zeros((), int), seen)["params"]
+        self.params, self.to_torch = unet(state, self.numbers, flat_paths(shapes))
+        assert set(self.to_torch(self.params)) == set(state)
+
+    def output(self, params, x, timestep, seen):
+        return self.net.apply({"params": params}, x, timestep, seen.reshape(len(seen), -1))
 
 
-@pytest.mark.parametrize("flat", [True, False], ids=["flat", "rows"])
-@pytest.mark.parametrize("case", CASES)
-def test_output_and_gradients_match_golden(case, flat):
-    golden = load(f"07_unet1d_{case}")
-    numbers, state = config(golden), below(golden, "sd")
-    net, seen = network(numbers, flat), jnp.asarray(golden["state"]).reshape(len(golden["state"]), -1)
-    lengths = sorted(int(key[1:-2]) for key in golden if key.startswith("h") and key.endswith("/x"))
-    want = below(golden, f"h{lengths[0] if flat else lengths[-1]}")
-    x, timestep = jnp.asarray(want["x"]), jnp.asarray(want["t"])
-    shapes = jax.eval_shape(net.init, jax.random.key(0), x, timestep, seen)["params"]
-    params, to_torch = unet(state, numbers, flat_paths(shapes))
-    assert set(to_torch(params)) == set(state)
-
-    def loss(params, x):
-        out = net.apply({"params": params}, x, timestep, seen)
-        return jnp.mean(jnp.square(out - want["target"])), out
-
-    gradient = jax.value_and_grad(loss, (0, 1), has_aux=True)
-    (value, out), (by_params, by_x) = quickly(gradient, params, x)(params, x)
-    np.testing.assert_allclose(out, want["out"], atol=2e-6 * np.abs(want["out"]).max())
-    np.testing.assert_allclose(value, want["mse"], rtol=1e-6)
-    np.testing.assert_allclose(by_x, want["grad_x"], atol=1e-5 * np.abs(want["grad_x"]).max())
-    grads = to_torch(by_params)
-    for name, grad in below(want, "grad").items():
-        np.testing.assert_allclose(grads[name], grad, atol=1.2e-5 * np.abs(grad).max(), err_msg=name)
-    norms = [np.linalg.norm(grads[name].astype(np.float64)) for name in golden["param_names_sorted"]]
-    np.testing.assert_allclose(norms, want["grad_norms_sorted_names"], rtol=2e-5)
+def lengths(name: str) -> list[int]:
+    """Lengths of the chunks that a case has gradients of."""
+    found = {re.fullmatch(r"h(\d+)/mse", key) for key in load(name)}
+    return sorted(int(match[1]) for match in found if match)
 
 
-@pytest.mark.parametrize("case", CASES[:1])
-def test_one_timestep_for_all_matches_golden(case):
-    golden = load(f"07_unet1d_{case}")
-    numbers, state = config(golden), below(golden, "sd")
-    seen = jnp.asarray(golden["state"]).reshape(len(golden["state"]), -1)
-    [key] = [key for key in golden if "_scalar_t" in key]
-    length, timestep = map(int, re.match(r"h(\d+)_scalar_t(\d+)/", key).groups())
-    x, net = jnp.asarray(golden[f"h{length}/x"]), network(numbers, flat=None)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), x, jnp.asarray(timestep), seen)["params"]
-    params, _ = unet(state, numbers, flat_paths(shapes))
+# Each layout with the chunks that it is for.
+@pytest.mark.parametrize(
+    ("name", "length", "flat"),
+    [
+        pytest.param(name, length, flat, id=f"{name}-h{length}-{'flat' if flat else 'rows'}")
+        for name in CASES
+        for length, flat in zip((lengths(name)[0], lengths(name)[-1]), (True, False), strict=True)
+    ],
+)
+def test_output_and_gradients_match_golden(name, length, flat):
+    case = Case(name, length, flat)
+    golden, want = case.golden, case.golden.below(f"h{length}")
 
-    def output(params):
-        return net.apply({"params": params}, x, jnp.asarray(timestep), seen)
+    def run(params, x, timestep, seen, target):
+        def loss(params, x):
+            out = case.output(params, x, timestep, seen)
+            return jnp.mean(jnp.square(out - target)), out
 
-    out = quickly(output, params)(params)
-    np.testing.assert_allclose(out, golden[key], atol=2e-6 * np.abs(golden[key]).max())
+        (value, out), (by_params, by_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+        return {"out": out, "mse": value, "grad_x": by_x}, by_params
+
+    inputs = (want["x"], want["t"], golden["state"], want["target"])
+    (single, by_params), (precise, exact_by_params) = in_both(run, case.params, *inputs)
+    for key, allowed in (("out", OUTPUTS), ("mse", OUTPUTS), ("grad_x", GRADIENTS)):
+        agree(single[key], precise[key], want[key], allowed, key, relative=True)
+    grads, exact_grads = case.to_torch(by_params), case.to_torch(exact_by_params)
+    assert len(want.below("grad"))
+    for key, grad in want.below("grad").items():
+        agree(grads[key], exact_grads[key], grad, GRADIENTS, key, relative=True)
+    for key, norm in zip(golden["param_names_sorted"], want["grad_norms_sorted_names"], strict=True):
+        ours = (np.linalg.norm(np.asarray(tree[key], np.float64)) for tree in (grads, exact_grads))
+        agree(*ours, norm, GRADIENTS, key, relative=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_timestep_for_all_matches_golden(name):
+    found = [re.fullmatch(r"h(\d+)_scalar_t(\d+)/out", key) for key in load(name)]
+    [(length, timestep)] = [map(int, match.groups()) for match in found if match]
+    case = Case(name, length, flat=None)
+    inputs = (case.golden[f"h{length}/x"], np.asarray(timestep), case.golden["state"])
+    # How it rounds is tested above.
+    near(
+        exact(case.output, case.params, *inputs),
+        case.golden[f"h{length}_scalar_t{timestep}/out"],
+        OUTPUTS,
+        relative=True,
+    )
 
 
 def test_a_chunk_that_does_not_halve_is_refused():
     net = Unet1d(mults=(1, 2, 4))
     with pytest.raises(ValueError, match="6 actions with 3 levels"):
         jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 6, 7)), jnp.zeros((), int), jnp.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("flat", [True, False], ids=["flat", "rows"])
+def test_without_groups_nothing_is_normalized(flat):
+    net = Unet1d(3, dim=6, time_size=8, groups=None, activation="relu", flat=flat)
+    x, seen = jax.random.normal(jax.random.key(0), (2, 4, 3)), jnp.ones((2, 5))
+    shapes = jax.eval_shape(net.init, jax.random.key(1), x, jnp.zeros((), int), seen)["params"]
+    random = np.random.default_rng(0)
+    # Without biases; kernels as large as a fresh network's.
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(random.normal(size=leaf.shape) * (leaf.ndim > 1) / 4, jnp.float32), shapes
+    )
+    assert not [path for path in flat_paths(params) if path[0].endswith("_norm")]
+    # Without a shift by the observation every layer scales with the chunk.
+    film = jax.tree.map(jnp.zeros_like, params["film"])
+    for name, block in film.items():
+        block["bias"] = jnp.concatenate([jnp.ones(len(block["bias"]) // 2), jnp.zeros(len(block["bias"]) // 2)])
+        assert name.endswith("_layer_0")
+    output = jax.jit(lambda x: net.apply({"params": {**params, "film": film}}, x, jnp.zeros((), int), seen))
+    np.testing.assert_allclose(output(4 * x), 4 * output(x), rtol=1e-5, atol=1e-6)
+    assert np.abs(output(x)).max() > 1e-3
+
+
+def test_groups_that_do_not_divide_the_channels_are_refused():
+    assert PolicyConfig(norm_groups=4, dim=12).norm_groups == 4
+    assert PolicyConfig(norm_groups=None, dim=7).norm_groups is None
+    with pytest.raises(UserError, match=r"norm_groups 8 of \[12, 24\] channels: expected a divisor, or None"):
+        PolicyConfig(dim=12)

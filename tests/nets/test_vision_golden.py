@@ -1,10 +1,12 @@
 """The vision networks of an independent implementation, with its weights."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusion.goldens import below, config, load
+from dppo import GRADIENTS, OUTPUTS, agree, config, files, in_both, load
 from nets.torch_vision import encoder_to_torch, image_encoder
 from nets.torch_weights import flat_paths, residual_mlp, unet
 
@@ -13,98 +15,121 @@ from rlgen.nets.image_encoder import ImageEncoder, Vit
 from rlgen.nets.mlp import clamped_sigma
 from rlgen.nets.unet1d import Unet1d
 
-CASES = ["07_vision_img1", "07_vision_img2"]
+CASES = files("07_vision_*")
 
 
-def setting(case: str):
+class Case:
     """The file, its configuration, images of each camera in our layout, and the robot's state."""
-    golden = load(case)
-    numbers = config(golden)
-    cameras = numbers["unet"]["num_img"]
-    batch, _, channels, height, width = golden["rgb"].shape
-    images = golden["rgb"].reshape(batch, cameras, channels // cameras, height, width).transpose(0, 1, 3, 4, 2)
-    return golden, numbers, jnp.asarray(images), jnp.asarray(golden["state"]).reshape(batch, -1)
 
+    def __init__(self, name: str):
+        self.golden = load(name)
+        self.numbers = config(self.golden)
+        self.cameras = self.numbers["unet"]["num_img"]
+        batch, _, channels, height, width = self.golden["rgb"].shape
+        images = self.golden["rgb"].reshape(batch, self.cameras, channels // self.cameras, height, width)
+        self.images = images.transpose(0, 1, 3, 4, 2)
+        self.robot = self.golden["state"].reshape(batch, -1)
 
-def encoder(numbers, part: str) -> ImageEncoder:
-    vit = numbers["vit"]
-    return ImageEncoder(
-        ImageEncoderConfig(
+    def encode(self, part: str, params, images, robot):
+        """The features of one network's encoder, in the precision of its parameters."""
+        vit = self.numbers["vit"]
+        settings = ImageEncoderConfig(
             backbone="vit",
             token_size=vit["embed_dim"],
             depth=vit["depth"],
             heads=vit["num_heads"],
-            embedding_size=numbers[part]["spatial_emb"],
+            embedding_size=self.numbers[part]["spatial_emb"],
         )
-    )
+        return ImageEncoder(settings, params["backbone"]["position"].dtype).apply({"params": params}, images, robot)
+
+    def network(self) -> Unet1d:
+        numbers = self.numbers["unet"]
+        return Unet1d(
+            numbers["action_dim"],
+            numbers["dim"],
+            tuple(numbers["dim_mults"]),
+            numbers["diffusion_step_embed_dim"],
+            numbers["kernel_size"],
+            numbers.get("n_groups"),
+            film_scale=numbers["cond_predict_scale"],
+            film_deep=not numbers["smaller_encoder"],
+        )
 
 
-def network(numbers) -> Unet1d:
-    return Unet1d(
-        numbers["action_dim"],
-        numbers["dim"],
-        tuple(numbers["dim_mults"]),
-        numbers["diffusion_step_embed_dim"],
-        numbers["kernel_size"],
-        numbers["n_groups"],
-        film_scale=numbers["cond_predict_scale"],
-        film_deep=not numbers["smaller_encoder"],
-    )
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return Case(request.param)
 
 
-@pytest.mark.parametrize("case", CASES)
 def test_unet_on_images_matches_golden(case):
-    golden, numbers, images, robot = setting(case)
-    cameras, state = numbers["unet"]["num_img"], below(golden, "unet_sd")
-    module, net = encoder(numbers, "unet"), network(numbers["unet"])
-    want = below(golden, "unet")
-    x, timestep = jnp.asarray(want["x"]), jnp.asarray(want["t"])
-    encoder_params = image_encoder(state, numbers["vit"], cameras)
-    features = jax.jit(module.apply)({"params": encoder_params}, images, robot)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), x, timestep, features)["params"]
+    golden, numbers, net = case.golden, case.numbers, case.network()
+    state, want = golden.below("unet_sd"), golden.below("unet")
+    encoder_params = image_encoder(state, numbers["vit"], case.cameras)
+    chunk, encode = jnp.zeros(want["x"].shape), partial(case.encode, "unet")
+    features = jax.eval_shape(encode, encoder_params, case.images, case.robot)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), chunk, jnp.zeros((), int), features)["params"]
     net_params, to_torch = unet(state, numbers["unet"], flat_paths(shapes))
+
+    def run(params, images, robot, x, timestep, target):
+        def loss(params, x):
+            features = encode(params["encoder"], images, robot)
+            out = net.apply({"params": params["net"]}, x, timestep, features)
+            return jnp.mean(jnp.square(out - target)), out
+
+        (value, out), (by_params, by_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+        return {"out": out, "mse": value, "grad_x": by_x}, by_params
+
     params = {"encoder": encoder_params, "net": net_params}
-
-    def loss(params, x):
-        features = module.apply({"params": params["encoder"]}, images, robot)
-        out = net.apply({"params": params["net"]}, x, timestep, features)
-        return jnp.mean(jnp.square(out - want["target"])), out
-
-    (value, out), (by_params, by_x) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x)
-    np.testing.assert_allclose(out, want["out"], atol=3e-6 * np.abs(want["out"]).max())
-    np.testing.assert_allclose(value, want["mse"], rtol=2e-6)
-    np.testing.assert_allclose(by_x, want["grad_x"], atol=1e-5 * np.abs(want["grad_x"]).max())
-    grads = {**to_torch(by_params["net"]), **encoder_to_torch(by_params["encoder"], numbers["vit"]["depth"], cameras)}
-    assert set(grads) == set(state)
-    norms = [np.linalg.norm(np.asarray(grads[name], np.float64)) for name in golden["unet_param_names_sorted"]]
-    np.testing.assert_allclose(norms, want["grad_norms_sorted_names"], rtol=5e-5, atol=1e-7)
+    inputs = (case.images, case.robot, want["x"], want["t"], want["target"])
+    (single, by_params), (exact, exact_by_params) = in_both(run, params, *inputs)
+    for key, allowed in (("out", OUTPUTS), ("mse", OUTPUTS), ("grad_x", GRADIENTS)):
+        agree(single[key], exact[key], want[key], allowed, key, relative=True)
+    single, exact = (
+        to_torch(tree["net"]) | encoder_to_torch(tree["encoder"], numbers["vit"]["depth"], case.cameras)
+        for tree in (by_params, exact_by_params)
+    )
+    assert set(single) == set(state) == set(golden["unet_param_names_sorted"])
+    for key, norm in zip(golden["unet_param_names_sorted"], want["grad_norms_sorted_names"], strict=True):
+        ours = (np.linalg.norm(np.asarray(tree[key], np.float64)) for tree in (single, exact))
+        agree(*ours, norm, GRADIENTS, key, relative=True)
 
 
-@pytest.mark.parametrize("case", CASES)
 def test_tokens_of_the_first_image_match_golden(case):
-    golden, numbers, images, _ = setting(case)
-    params = image_encoder(below(golden, "unet_sd"), numbers["vit"], numbers["unet"]["num_img"])["backbone"]
-    backbone = Vit(numbers["vit"]["embed_dim"], numbers["vit"]["depth"], numbers["vit"]["num_heads"])
-    found = jax.jit(backbone.apply)({"params": params}, images[:, 0])
-    want = golden["unet/backbone_feat_img0"]
-    np.testing.assert_allclose(found, want, atol=3e-6 * np.abs(want).max())
+    vit = case.numbers["vit"]
+    params = image_encoder(case.golden.below("unet_sd"), vit, case.cameras)["backbone"]
+
+    def tokens(params, images):
+        backbone = Vit(vit["embed_dim"], vit["depth"], vit["num_heads"], params["position"].dtype)
+        return backbone.apply({"params": params}, images)
+
+    found = in_both(tokens, params, case.images[:, 0])
+    agree(*found, case.golden["unet/backbone_feat_img0"], OUTPUTS, relative=True)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_critic_and_gaussian_on_images_match_golden(case):
-    golden, numbers, images, robot = setting(case)
-    cameras = numbers["unet"]["num_img"]
+@pytest.mark.parametrize(
+    ("part", "prefix", "head", "key"),
+    [("critic", "critic_sd", "Q1", "critic/out"), ("gaussian", "gauss_sd", "mlp_mean", "gauss/mean")],
+)
+def test_mlps_on_images_match_golden(case, part, prefix, head, key):
+    state = case.golden.below(prefix)
+    encoder_params = image_encoder(state, case.numbers["vit"], case.cameras)
+    network, params, _ = residual_mlp(state, head, case.numbers[part].get("activation_type", "Mish").lower())
 
-    def output(part: str, prefix: str, head: str):
-        state = below(golden, prefix)
-        encoder_params = image_encoder(state, numbers["vit"], cameras)
-        features = jax.jit(encoder(numbers, part).apply)({"params": encoder_params}, images, robot)
-        network, params, _ = residual_mlp(state, head)
-        return network.apply({"params": params}, features)
+    def output(encoder, params, images, robot):
+        out = network.apply({"params": params}, case.encode(part, encoder, images, robot))
+        return jnp.tanh(out) if part == "gaussian" else out
 
-    np.testing.assert_allclose(output("critic", "critic_sd", "Q1"), golden["critic/out"], atol=2e-6)
-    np.testing.assert_allclose(jnp.tanh(output("gaussian", "gauss_sd", "mlp_mean")), golden["gauss/mean"], atol=2e-6)
-    spread = numbers["gaussian"]
-    sigma = clamped_sigma(golden["gauss_sd/logvar"], spread["std_min"], spread["std_max"])
-    wide = np.broadcast_to(np.tile(sigma, spread["horizon_steps"]), golden["gauss/scale"].shape)
-    np.testing.assert_allclose(wide, golden["gauss/scale"], rtol=2e-6)
+    found = in_both(output, encoder_params, params, case.images, case.robot)
+    agree(*found, case.golden[key], OUTPUTS, relative=True)
+
+
+def test_standard_deviations_on_images_match_golden(case):
+    numbers, state = case.numbers["gaussian"], case.golden.below("gauss_sd")
+    limits = numbers["std_min"], numbers["std_max"]
+    np.testing.assert_allclose([state["logvar_min"], state["logvar_max"]], 2 * np.log(limits), rtol=1e-6)
+    want = case.golden["gauss/scale"]
+
+    def scale(log_variance):
+        return jnp.broadcast_to(jnp.tile(clamped_sigma(log_variance, *limits), numbers["horizon_steps"]), want.shape)
+
+    agree(*in_both(scale, state["logvar"]), want, OUTPUTS, relative=True)

@@ -28,21 +28,20 @@ def linear_layers(depth: int) -> dict[str, tuple[str, ...]]:
 
 def image_encoder(state, numbers, cameras: int):
     """Parameters of the encoder of images from a whole network's state dictionary."""
-    below = {name.removeprefix("backbone."): array for name, array in state.items() if name.startswith("backbone.")}
     depth = numbers["depth"]
     backbone = {
         "stem": {
-            "first": conv(below, "vit.patch_embed.embed.0"),
-            "second": conv(below, "vit.patch_embed.embed.3"),
+            "first": conv(state, "backbone.vit.patch_embed.embed.0"),
+            "second": conv(state, "backbone.vit.patch_embed.embed.3"),
         },
-        "position": below["vit.pos_embed"],
-        "norm": norm(below, "vit.norm"),
+        "position": state["backbone.vit.pos_embed"],
+        "norm": norm(state, "backbone.vit.norm"),
     }
     for name, path in linear_layers(depth).items():
-        put(backbone, path, dense(below, name))
+        put(backbone, path, dense(state, f"backbone.{name}"))
     for number in range(depth):
-        backbone[f"norm_{number}_attention"] = norm(below, f"vit.net.{number}.layer_norm1")
-        backbone[f"norm_{number}_mlp"] = norm(below, f"vit.net.{number}.layer_norm2")
+        backbone[f"norm_{number}_attention"] = norm(state, f"backbone.vit.net.{number}.layer_norm1")
+        backbone[f"norm_{number}_mlp"] = norm(state, f"backbone.vit.net.{number}.layer_norm2")
     heads = {f"camera_{camera}": head(state, head_name(camera, cameras)) for camera in range(cameras)}
     return {"backbone": backbone, **heads}
 

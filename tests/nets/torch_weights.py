@@ -13,8 +13,7 @@ def residual_mlp(state, prefix: str, activation: str = "mish"):
     Returns:
       The module, its parameters, and a function that gives a tree like them torch's names and layouts.
     """
-    state = {name: array for name, array in state.items() if name.startswith(f"{prefix}.layers.")}
-    last = max(int(re.match(rf"{prefix}\.layers\.(\d+)", name)[1]) for name in state)
+    last = max(int(match[1]) for match in (re.match(rf"{prefix}\.layers\.(\d+)", name) for name in state) if match)
     paths = {f"{prefix}.layers.0": ("enter",), f"{prefix}.layers.{last}": ("leave",)}
     for number in range(last - 1):
         for theirs, ours in (("l1", "first"), ("l2", "second")):

@@ -38,11 +38,12 @@ def setting(policy=POLICY):
     [
         POLICY,
         policy_of(network="unet", dim=8),
+        policy_of(network="unet", dim=6, norm_groups=None),
         policy_of({"denoising_steps": 1}),
         policy_of({"sampler": "ddpm", "train_timesteps": 4}),
         policy_of({"prediction": "v", "sigma_min_sample": 0.2, "sigma_min_logprob": 0.3}),
     ],
-    ids=["mlp", "unet", "one step", "ddpm", "v"],
+    ids=["mlp", "unet", "unet without normalization", "one step", "ddpm", "v"],
 )
 def test_log_prob_of_a_sample_is_what_the_sample_says(policy):
     params, observation = setting(policy)

@@ -151,5 +151,7 @@ def test_cloning_shifts_images_and_acting_does_not():
     assert moved.images.dtype == jnp.uint8 and (np.asarray(moved.images) != seen.images).any()
     np.testing.assert_array_equal(moved.vector, seen.vector)
     params = POLICY.init(jax.random.key(0))
-    act = jax.jit(POLICY.act)
-    np.testing.assert_array_equal(act(params, None, seen), act(params, None, seen))
+    still = dataclasses.replace(CONFIG, image_encoder=dataclasses.replace(CONFIG.image_encoder, random_shift=0))
+    acts = [jax.jit(policy.act) for policy in (POLICY, DiffusionPolicy(still, **SIZES))]
+    np.testing.assert_array_equal(*(act(params, None, seen) for act in acts))
+    assert (acts[0](params, None, moved) != acts[0](params, None, seen)).any()

@@ -11,6 +11,7 @@ import pytest
 from rl.worlds import SIZE, PointEnv
 
 from rlgen.configs.schema import CriticConfig, DiffusionConfig, GaussianConfig, PolicyConfig, PPOConfig
+from rlgen.core.errors import UserError
 from rlgen.libero.envs.image_observer import observe_vector
 from rlgen.policies.critic import make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
@@ -18,7 +19,7 @@ from rlgen.policies.gaussian import GaussianPolicy
 from rlgen.rl import ppo
 from rlgen.rl.ppo import Samples, minibatch_loss, prepare, select, update
 from rlgen.rl.rollout import collect
-from rlgen.rl.train_state import PPOState, init_state, policy_params
+from rlgen.rl.train_state import PPOState, init_state, policy_params, scale_rewards
 
 CHUNKS, ENVIRONMENTS = 6, 4
 # The MLP compiles in a tenth of the U-Net's time; the update does not know which it trains.
@@ -183,6 +184,22 @@ def test_an_episode_that_ended_is_worth_its_final_observation_and_another_the_ne
     assert (rollout.next_value[:-1][~same_episode] != rollout.value[1:][~same_episode]).all()
     values = CRITIC.value(state.critic, jnp.clip(rollout.observation, -5, 5))
     np.testing.assert_allclose(values, rollout.value, atol=1e-5)
+
+
+def test_rewards_have_a_discount_of_their_own_if_there_is_one():
+    state = make_state()
+    rollout = rollout_of(state)
+    reward = jnp.asarray(rollout.transitions.reward, jnp.float32)
+    first = np.ones(reward.shape, bool)
+    first[1:] = (rollout.transitions.terminated | rollout.transitions.truncated)[:-1]
+    deviations = {}
+    for own, discount in ((None, CONFIG.gamma), (0.0, 0.0), (0.99, 0.99)):
+        scaled, _ = prepare(DIFFUSION, dataclasses.replace(CONFIG, reward_gamma=own), state, rollout)
+        assert_same(scaled.scaler, scale_rewards(state.scaler, reward, first, discount)[0])
+        deviations[own] = float(scaled.scaler.variance)
+    assert len(set(deviations.values())) == 3
+    with pytest.raises(UserError, match=r"ppo\.reward-gamma 1\.5"):
+        PPOConfig(reward_gamma=1.5)
 
 
 def test_a_success_within_a_chunk_counts_and_ends_it():

@@ -1,24 +1,32 @@
 import jax.numpy as jnp
 import numpy as np
-from diffusion.goldens import below, load
+from dppo import in_both, load, near
 
 from rlgen.rl.train_state import init_scaler, scale_rewards
 
 
 def test_calls_match_golden():
-    golden = below(load("06_rl_utils"), "scaler")
+    golden = load("06_rl_utils").below("scaler")
     calls = sorted({key.split("/")[0] for key in golden if key.startswith("call")})
-    scaler = init_scaler(len(golden["call0/ret"]))
-    start = [scaler.variance, scaler.mean, scaler.count]
-    np.testing.assert_allclose(start, golden["init_var_mean_count"], rtol=1e-6)
-    for call in calls:
-        want = below(golden, call)
-        reward, first = jnp.asarray(want["reward"].T, jnp.float32), want["first"].T.astype(bool)
-        scaler, scaled = scale_rewards(scaler, reward, first)
-        np.testing.assert_allclose(scaled.T, want["out"], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(scaler.running, want["ret"], rtol=1e-5, atol=1e-6)
-        moments = [scaler.variance, scaler.mean, scaler.count]
-        np.testing.assert_allclose(moments, want["var_mean_count"], rtol=1e-5, atol=1e-6)
+    assert len(calls) > 1
+
+    def run(rewards, firsts):
+        scaler, out = init_scaler(rewards[0].shape[1]), []
+        start = scaler.variance, scaler.mean, scaler.count
+        for reward, first in zip(rewards, firsts, strict=True):
+            scaler, scaled = scale_rewards(scaler, reward, first)
+            moments = jnp.stack([scaler.variance, scaler.mean, scaler.count])
+            out.append({"out": scaled.T, "ret": scaler.running, "var_mean_count": moments})
+        return jnp.stack(start), out
+
+    rewards = [golden[f"{call}/reward"].T for call in calls]
+    firsts = [golden[f"{call}/first"].T.astype(bool) for call in calls]
+    (_, single), (start, exact) = in_both(run, rewards, firsts)
+    near(start, golden["init_var_mean_count"], 1e-12)
+    for call, rounded, precise in zip(calls, single, exact, strict=True):
+        for name, ours in precise.items():
+            near(ours, golden[f"{call}/{name}"], 1e-12, name, relative=True)
+            near(rounded[name], ours, 1e-6, name, relative=True)
 
 
 def test_scaled_rewards_have_returns_of_spread_one():

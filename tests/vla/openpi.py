@@ -1,30 +1,26 @@
 """Reference values of the published models at small sizes; every size is read from them."""
 
 import json
-from functools import cache, partial
+from functools import cache
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from goldens import Arrays
 from shared import shared_dir
 
 from rlgen.vla.model.config import ExpertConfig, LoraConfig, VisionConfig, VlaConfig
 from rlgen.vla.model.pi0 import Inputs
 
-# Not optimized where the directory's setting does not reach: programs of other modules' caches.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 FAMILIES = ("pi0", "pi05", "pi0_lora", "pi05_lora")
 
 
 def folder():
-    return shared_dir() / "golden" / "openpi"
+    return shared_dir("golden/openpi")
 
 
-@cache
-def arrays(name: str, part: str = "pi0") -> dict[str, np.ndarray]:
-    with np.load(folder() / "public" / part / f"{name}.npz") as file:
-        return dict(file)
+def arrays(name: str, part: str = "pi0") -> Arrays:
+    return Arrays(f"openpi/public/{part}/{name}.npz")
 
 
 @cache

@@ -1,7 +1,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from vla.openpi import arrays
+import pytest
+from vla.openpi import FAMILIES, arrays
 
 from rlgen.vla.model import pi0
 
@@ -31,11 +32,15 @@ def test_euler_integrates_a_straight_flow_exactly_from_noise_to_data():
 
 
 def test_training_times_follow_their_distribution():
-    given = arrays("inputs")
     uniform = np.sort(np.random.default_rng(3).random(20_000))
     t = pi0.training_time(uniform)
     assert t[0] >= 0.001 and t[-1] <= 1
     # Beta(1.5, 1) has mean 0.6 and variance 0.068571.
     np.testing.assert_allclose([np.mean(t), np.var(t)], [0.6004, 0.06843], atol=4e-3)
+
+
+@pytest.mark.parametrize("part", FAMILIES)
+def test_training_times_of_draws_are_the_references(part):
+    given = arrays("inputs", part)
     # A Beta draw b comes from the uniform number b ** 1.5.
     np.testing.assert_allclose(pi0.training_time(given["time_beta"] ** 1.5), given["time"], rtol=1e-6)

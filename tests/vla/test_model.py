@@ -31,7 +31,7 @@ def test_sampling_with_the_cached_prefix_equals_whole_passes():
 
     @jax.jit
     def whole(x, t):
-        (_, out), _ = pi0.apply(MINI, params, inputs, x, jnp.broadcast_to(t, 2), method="joint")
+        (_, out), _ = pi0.apply(MINI, params, inputs, x, jnp.broadcast_to(t, len(x)), method="joint")
         return out[:, -MINI.horizon :] @ last["kernel"] + last["bias"]
 
     cached = pi0.sample(MINI, params, inputs, noise, 3)
@@ -43,8 +43,8 @@ def test_a_masked_image_is_as_good_as_none():
     params, inputs, x, t = mini()
     absent = "right_wrist_0_rgb"
     masked = inputs.replace(
-        image_mask=inputs.image_mask | {absent: jnp.zeros(2, bool)},
-        images=inputs.images | {absent: jnp.full((2, 28, 28, 3), 0.7)},
+        image_mask=inputs.image_mask | {absent: jnp.zeros_like(inputs.image_mask[absent])},
+        images=inputs.images | {absent: jnp.full_like(inputs.images[absent], 0.7)},
     )
     velocity = jax.jit(pi0.velocity, static_argnums=0)
     more = dataclasses.replace(MINI, cameras=CONFIG.cameras)

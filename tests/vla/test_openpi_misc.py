@@ -39,7 +39,8 @@ def test_normalizing_and_back_are_the_references(dtype, kind):
 
 def test_running_statistics_are_the_references():
     given, running = arrays("normalize", "misc"), RunningStatistics()
-    batches = [given[f"running/batch{i}"] for i in range(4)]
+    batches = [given[name] for name in sorted(given) if name.startswith("running/batch")]
+    assert len(batches) > 1
     for batch in batches:
         running.update(batch)
     ours = running.result()
@@ -76,10 +77,13 @@ def test_delta_actions_and_padding_are_the_references():
         np.testing.assert_array_equal(padded, given[f"pad/{name}"])
 
 
-@pytest.mark.parametrize("image", ["img0", "img1"])
+IMAGES = sorted({name.split("/")[0] for name in arrays("image_resize", "misc") if name.startswith("img")})
+
+
+@pytest.mark.parametrize("image", IMAGES)
 def test_resizing_is_the_references(image):
     given = arrays("image_resize", "misc")
-    source, side = given[f"{image}/input_uint8"], given[f"{image}/pil_uint8"].shape[0]
+    source, side = given[f"{image}/input_uint8"], given[f"{image}/pil_uint8"].shape[:2]
     flipped = np.stack([source, source[::-1]])
     np.testing.assert_array_equal(resize_with_pad(source, side), given[f"{image}/pil_uint8"])
     np.testing.assert_array_equal(resize_with_pad(flipped, side), given[f"{image}/pil_uint8_batched"])
@@ -98,22 +102,20 @@ def test_bytes_and_floats_are_the_references():
     np.testing.assert_allclose(floats, given["observation_from_uint8/output"], atol=1e-7)
 
 
-def test_prompts_are_put_together_as_the_references():
-    for case in description("prompts")["strings"]:
-        check_prompt(case)
-
-
-def check_prompt(case):
+@pytest.mark.parametrize("case", description("prompts")["strings"], ids=lambda case: repr(case["prompt_in"]))
+def test_prompts_are_put_together_as_the_references(case):
     calls, state = [], None
     if "state" in case:
         state = np.asarray(case["state"], case["state_dtype"])
         np.testing.assert_array_equal(tokens.state_bins(state), case["discretized"])
     tokens.prompt_ids(case["prompt_in"], lambda text, bos: calls.append([text, bos]) or [], state)
     assert calls == case["encode_calls"]
+    assert case.get("full_prompt", calls[0][0]) == calls[0][0]
 
 
 def test_padding_and_cutting_are_the_references():
     reference = description("prompts")
+    assert reference["padding_and_truncation"]["cases"]
     states = {c["prompt_in"]: np.asarray(c["state"], c["state_dtype"]) for c in reference["strings"] if "state" in c}
     for case in reference["padding_and_truncation"]["cases"]:
         state = states[case["prompt_in"]] if case["with_state"] else None
@@ -188,9 +190,13 @@ def test_whole_training_steps_are_the_references(run):
         return jnp.mean(jnp.square(target @ p["kernel"] + p["offset"] + p["lora_bias"]))
 
     state = create_state(train, {name: start[name] for name in names if name not in frozen}, frozen)
-    for step in range(4):
+    steps = len(given[f"{run}/info_loss_gradnorm_paramnorm"])
+    assert steps == reference["final_step_counter"] > 1
+    for step in range(steps):
         for name, leaf in state.params.items():
-            np.testing.assert_allclose(leaf, given[f"{run}/step{step}/params/{name}"], rtol=1e-5, atol=1e-7)
+            # The start is what was given: from there on it is what an update makes of it.
+            if step > 0:
+                np.testing.assert_allclose(leaf, given[f"{run}/step{step}/params/{name}"], rtol=1e-5, atol=1e-7)
         if state.ema is not None:
             for name, leaf in state.ema.items():
                 np.testing.assert_allclose(leaf, given[f"{run}/step{step}/ema_params/{name}"], rtol=1e-5, atol=1e-7)
@@ -199,6 +205,7 @@ def test_whole_training_steps_are_the_references(run):
         info = [float(value), float(norms["grad_norm"]), float(norms["param_norm"])]
         np.testing.assert_allclose(info, given[f"{run}/info_loss_gradnorm_paramnorm"][step], rtol=1e-5)
     assert int(state.step) == reference["final_step_counter"]
+    assert bool(state.frozen) == bool(reference["frozen"])
     assert all(leaf.dtype == jnp.bfloat16 for leaf in state.frozen.values())
 
 

@@ -1,7 +1,8 @@
-"""Every array of the four reference models: pi0 and pi0.5, with adapters and without."""
+"""Every array of the four reference models, pi0 and pi0.5, with adapters and without, by programs as users run them."""
 
 import dataclasses
 import json
+import re
 from functools import cache, partial
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from vla import openpi
-from vla.openpi import FAMILIES, arrays, names, quick_jit, relative
+from vla.openpi import FAMILIES, arrays, names, relative
 
 from rlgen.vla.model import pi0, presets
 
@@ -25,7 +26,7 @@ def gradient_run(part):
         x = pi0.noisy_actions(given["actions"], given["noise"], given["time"])
         return jnp.mean(each), (each[0], x, pi0.embed_suffix(config, params, inputs.state, x, given["time"]))
 
-    return quick_jit(jax.value_and_grad(run, has_aux=True))(openpi.params(part), openpi.inputs(part))
+    return jax.jit(jax.value_and_grad(run, has_aux=True))(openpi.params(part), openpi.inputs(part))
 
 
 @cache
@@ -39,7 +40,15 @@ def joint_run(part):
         joint = parts(inputs, out["loss/x_t"], given["time"], method="joint")
         return images, parts(inputs, method="prefix"), joint
 
-    return quick_jit(run)(openpi.params(part), openpi.inputs(part))
+    return jax.jit(run)(openpi.params(part), openpi.inputs(part))
+
+
+def sampled(part) -> list[int]:
+    """Returns the numbers of Euler steps that the reference sampled with."""
+    found = sorted({int(name.split("/")[0].removeprefix("sample")) for name in arrays("outputs", part)
+                    if re.match(r"sample\d+/", name)})  # fmt: skip
+    assert len(found) > 1
+    return found
 
 
 @cache
@@ -47,7 +56,7 @@ def sampling_run(part):
     """Returns the cached prefix, velocities at the loss's point and along both trajectories, and their ends."""
     given, config, out = arrays("inputs", part), openpi.config(part), arrays("outputs", part)
     count = len(given["time"])
-    trajectories = [(out[f"sample{n}/x_steps"][:-1], out[f"sample{n}/t_steps"][:-1]) for n in (4, 10)]
+    trajectories = [(out[f"sample{n}/x_steps"][:-1], out[f"sample{n}/t_steps"][:-1]) for n in sampled(part)]
     x = np.concatenate([out["loss/x_t"][None], *(x for x, _ in trajectories)])
     t = np.concatenate([given["time"][None], *(t[:, None].repeat(count, 1) for _, t in trajectories)])
 
@@ -60,9 +69,9 @@ def sampling_run(part):
             return parts(prefix, block, method="run_suffix")
 
         trajectory = partial(pi0.sample, config, params, inputs, given["sample_noise"])
-        return prefix.cache, jax.lax.map(slope, (x, t)), jax.lax.map(trajectory, jnp.array([4, 10]))
+        return prefix.cache, jax.lax.map(slope, (x, t)), jax.lax.map(trajectory, jnp.array(sampled(part)))
 
-    return quick_jit(run)(openpi.params(part), openpi.inputs(part))
+    return jax.jit(run)(openpi.params(part), openpi.inputs(part))
 
 
 def image_parts(net, x):
@@ -146,6 +155,7 @@ def test_loss_and_gradients_are_the_references(part):
     grads, out, summary = names(grads), arrays("outputs", part), openpi.description("config", part)
     assert relative(each, out["loss/per_timestep"]) < 1e-5
     assert relative(mean, out["loss/mean"]) < 1e-5
+    np.testing.assert_array_equal(out["loss/time"], arrays("inputs", part)["time"])
     for name in summary["grad_params"]:
         assert relative(grads[name], out[f"grad/{name}"]) < 1e-5, name
     assert set(grads) == set(summary["grad_l2_norm_all_params"])
@@ -173,10 +183,34 @@ def test_samples_and_all_their_steps_are_the_references(part):
     for ours, name in zip(cache, "kv", strict=True):
         assert relative(ours[:, exists], out[f"sample_prefix_cache/{name}"][:, exists]) < 1e-5
     assert relative(slopes[0], out["loss/v_t"]) < 1e-5
-    for trajectory, start, steps in zip(trajectories, (1, 5), (4, 10), strict=True):
-        assert relative(trajectory, out[f"sample{steps}/actions"]) < 1e-5
-        assert relative(slopes[start], out[f"sample{steps}/v_first"]) < 1e-5
-        assert relative(slopes[start : start + steps], out[f"sample{steps}/v_steps"]) < 1e-5
+    start = 1
+    for trajectory, steps in zip(trajectories, sampled(part), strict=True):
+        reference, ours = out.below(f"sample{steps}"), slopes[start : start + steps]
+        assert relative(trajectory, reference["actions"]) < 1e-5
+        assert relative(ours[0], reference["v_first"]) < 1e-5
+        assert relative(ours, reference["v_steps"]) < 1e-5
+        # From each of its points our slope leads to its next.
+        assert relative(reference["x_steps"][:-1] - ours / steps, reference["x_steps"][1:]) < 1e-5
+        start += steps
+
+
+@pytest.mark.parametrize("part", FAMILIES)
+def test_eulers_points_and_times_are_the_references(part):
+    given = arrays("inputs", part)
+    for steps in sampled(part):
+        reference, points, times = arrays("outputs", part).below(f"sample{steps}"), [], []
+
+        def velocity(x, t, slopes=iter(reference["v_steps"]), points=points, times=times):  # noqa: B008
+            points.append(x)
+            times.append(t)
+            return next(slopes)
+
+        with jax.disable_jit():
+            end = pi0.euler(velocity, jnp.asarray(given["sample_noise"]), steps)
+        assert relative(np.stack([*points[1:], end]), reference["x_steps"][1:]) < 1e-6
+        np.testing.assert_array_equal(points[0], reference["x_steps"][0])
+        # Summed in single precision, so that the last is not quite 0.
+        np.testing.assert_array_equal([*times, times[-1] - np.float32(1 / steps)], reference["t_steps"])
 
 
 @pytest.mark.parametrize("part", FAMILIES)
@@ -185,15 +219,16 @@ def test_half_precision_is_near_the_references(part):
     given, inputs, out = arrays("inputs", part), openpi.inputs(part), arrays("outputs_bf16", part)
     bfloat16_params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), openpi.params(part))
     for name, params in (("f32_params", openpi.params(part)), ("bf16_params", bfloat16_params)):
-        slope = partial(quick_jit(partial(pi0.velocity, config)), params, inputs)
+        slope = partial(jax.jit(partial(pi0.velocity, config)), params, inputs)
         v = slope(arrays("outputs", part)["loss/x_t"], given["time"])
         assert relative(v, out[f"{name}/v_t"]) < 5e-2
         # Single precision would not be as far away as half precision has to be.
         assert relative(v, arrays("outputs", part)["loss/v_t"]) > 1e-3
-        x = jnp.asarray(given["sample_noise"])
-        for i in range(10):
-            x = x - np.float32(0.1) * slope(x, jnp.full(len(x), 1 - np.float32(0.1) * i))
-        assert relative(x, out[f"{name}/sample10_actions"]) < 5e-2
+        [steps] = {int(found[1]) for found in (re.match(rf"{name}/sample(\d+)_actions", key) for key in out) if found}
+        x, dt = jnp.asarray(given["sample_noise"]), np.float32(1 / steps)
+        for i in range(steps):
+            x = x - dt * slope(x, jnp.full(len(x), 1 - dt * i))
+        assert relative(x, out[f"{name}/sample{steps}_actions"]) < 5e-2
         if f"{name}/per_timestep" in out:
             each = jnp.mean(jnp.square(v - (given["noise"] - given["actions"])), axis=-1)
             assert relative(each, out[f"{name}/per_timestep"]) < 5e-2

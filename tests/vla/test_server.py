@@ -136,7 +136,9 @@ def same(a, b) -> bool:
 
 
 def test_messages_are_the_references_bytes_both_ways():
-    for case in description("msgpack")["cases"]:
+    cases = description("msgpack")["cases"]
+    assert cases
+    for case in cases:
         value = decoded(case["value"])
         assert wire.pack(value).hex() == case["hex"], case["name"]
         assert same(wire.unpack(bytes.fromhex(case["hex"])), value), case["name"]
@@ -156,7 +158,7 @@ def test_what_the_format_refuses_is_refused():
         "void": np.zeros(2, "V4"),
         "bfloat16": np.zeros(2, ml_dtypes.bfloat16),
     }
-    assert {kind for kind, error in description("msgpack")["rejected_arrays"]} <= set(rejected)
+    assert set() < {kind for kind, error in description("msgpack")["rejected_arrays"]} <= set(rejected)
     for array in rejected.values():
         with pytest.raises(ValueError):
             wire.pack({"x": array})

@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from vla import openpi
-from vla.openpi import quick_jit, relative
+from vla.openpi import relative
 
 from rlgen.core.errors import UserError
 from rlgen.vla.checkpoints.openpi import params_folder, read_params, write_params
@@ -23,7 +23,7 @@ PART = "pi05_lora"
 def velocity(config, part, params):
     given = openpi.arrays("inputs", part)
     x = pi0.noisy_actions(given["actions"], given["noise"], given["time"])
-    return quick_jit(partial(pi0.velocity, config))(params, openpi.inputs(part), x, given["time"])
+    return jax.jit(partial(pi0.velocity, config))(params, openpi.inputs(part), x, given["time"])
 
 
 def same(a, b):

@@ -8,7 +8,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, UInt8
 
-from rlgen.data.resize import fitted_size
+from rlgen.data.resize import Size, fitted_size, height_and_width
 
 UNIFORMS = 6
 """Uniform random values an image: crop down and right, angle, brightness, contrast, saturation."""
@@ -82,18 +82,18 @@ def to_floats(images: UInt8[Array, "*B h w 3"]) -> Float[Array, "*B h w 3"]:
     return jnp.asarray(images, jnp.float32) / 255 * 2 - 1
 
 
-def resize_on_device(images: Array, size: int) -> Array:
+def resize_on_device(images: Array, size: Size) -> Array:
     """Resizes in JAX what `rlgen.data.resize.resize_with_pad` resizes on the host, as openpi does inside the model.
 
     Args:
       images: `[B, h, w, 3]`, uint8, or floats in [-1, 1].
-      size: pixels along a side of the result.
+      size: of the result, height and width or a square's side, pixels.
 
     Returns:
-      `[B, size, size, 3]` of the same type, padded with 0 or -1.
+      `[B, h_out, w_out, 3]` of the same type, padded with 0 or -1.
     """
-    h, w = images.shape[1:3]
-    if h == w == size:
+    (h, w), (rows, columns) = images.shape[1:3], height_and_width(size)
+    if (h, w) == (rows, columns):
         return images
     height, width = fitted_size(h, w, size)
     small = jax.image.resize(jnp.asarray(images, jnp.float32), (len(images), height, width, 3), "linear")
@@ -101,6 +101,6 @@ def resize_on_device(images: Array, size: int) -> Array:
         small, black = jnp.clip(jnp.round(small), 0, 255).astype(jnp.uint8), 0
     else:
         small, black = jnp.clip(small, -1, 1), -1.0
-    (top, extra_h), (left, extra_w) = divmod(size - height, 2), divmod(size - width, 2)
+    (top, extra_h), (left, extra_w) = divmod(rows - height, 2), divmod(columns - width, 2)
     padding = ((0, 0), (top, top + extra_h), (left, left + extra_w), (0, 0))
     return jnp.pad(small, padding, constant_values=black)
