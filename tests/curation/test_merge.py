@@ -19,7 +19,7 @@ from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode, episode_digest
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.rlds.format import RldsFormat
-from rlgen.data.index import read_initial_states, write_initial_states
+from rlgen.data.index import read_initial_states, write_starts
 from rlgen.data.verify import verify_dataset
 from rlgen.data.writer import write_dataset
 
@@ -147,7 +147,7 @@ def test_hdf5_exports_are_merged_as_hdf5_with_their_physics_states(tmp_path):
     for part in parts:
         exported = open_dataset(part)
         starts = [exported.read_demo(index).episode.initial_state for index in range(len(exported))]
-        write_initial_states(part, starts)
+        write_starts(part, starts)
     options = MergeOptions(tmp_path / "out", formats=("hdf5", "rlds"), duplicates=True, keep=3)
     folder, other = merge_datasets(parts, options, quiet)
     assert verify_dataset(folder) == [] and folder == tmp_path / "out/hdf5/libero_object"

@@ -13,7 +13,7 @@ from rlgen.data.episode import pair_episode, save_episode
 from rlgen.data.formats.hdf5.format import Hdf5Format, episode_name
 from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo, DemoImages
 from rlgen.data.formats.hdf5.writer import write_demos
-from rlgen.data.index import INDEX, write_initial_states
+from rlgen.data.index import INDEX, write_starts
 from rlgen.data.metrics.quality import dataset_quality
 from rlgen.data.shards import MANIFEST
 from rlgen.data.writer import write_dataset
@@ -48,7 +48,7 @@ def make_dataset(folder: Path, kind: str) -> Path:
     demos = [make_demo(index) for index in range(sum(LENGTHS))]
 
     def finish(folder: Path) -> None:
-        write_initial_states(folder, [demo.episode.initial_state for demo in demos])
+        write_starts(folder, [demo.episode.initial_state for demo in demos])
         facts = {key: f"about {key}" for key in HEADINGS if key not in _OWN}
         facts["replay"] = {"how": "replayed", "succeeded": len(demos), "exported": len(demos)}
         write_card(folder, facts | {"quality": dataset_quality(open_dataset(folder)).summary()})
