@@ -29,8 +29,8 @@ def test_every_way_into_the_program_handles_signals():
     assert script.value == "rlgen.__main__:main"
 
 
-# With the imports, before and while workers start, and at work.
-@pytest.mark.parametrize("moment", [0.3, 1.5, 4.0])
+# Before and while workers start, and at work. Earlier, the interpreter itself may not have begun to run the program.
+@pytest.mark.parametrize("moment", [1.0, 2.0, 4.0])
 def test_an_interrupted_recording_ends_with_one_line_and_leaves_no_process(tmp_path, environment, moment):
     ending = interrupt(recording(tmp_path / "demos", 500), tmp_path / "log", moment, environment=environment)
     assert isinstance(ending, Ending)

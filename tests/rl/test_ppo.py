@@ -189,6 +189,9 @@ def test_an_episode_that_ended_is_worth_its_final_observation_and_another_the_ne
 def test_rewards_have_a_discount_of_their_own_if_there_is_one():
     state = make_state()
     rollout = rollout_of(state)
+    # Rewards within episodes: the world's own come at their ends alone, where no discount shows.
+    rewards = np.random.default_rng(0).random(rollout.transitions.reward.shape)
+    rollout = dataclasses.replace(rollout, transitions=rollout.transitions._replace(reward=rewards))
     reward = jnp.asarray(rollout.transitions.reward, jnp.float32)
     first = np.ones(reward.shape, bool)
     first[1:] = (rollout.transitions.terminated | rollout.transitions.truncated)[:-1]
