@@ -35,8 +35,8 @@ COUNTS = (
 """`files` in all. Of each that was read: `unharmed` gave the same through every door; `refused` gave one line through
 one of them; `noticed` gave something else, which the check against the card names; `unnoticeable` gave something else
 and has no hash; `unnoticed`, which must be 0, gave something else and has one. The others must be 0 as well: `errors`
-with a traceback or more than one line, processes that `crashed`, reads that `hung` for more than `SECONDS`, took more
-than `LARGEST_MB` (`large`), or did something `outside` of the data."""
+with a traceback or more than one line, processes that `crashed`, reads that `hung` (worked for more than `SECONDS`),
+took more than `LARGEST_MB` (`large`), or did something `outside` of the data."""
 MUST_BE_0 = ("unnoticed", "errors", "crashed", "hung", "large", "outside")
 SECONDS, STARTING = 10.0, 300.0
 LARGEST_MB = 1000
