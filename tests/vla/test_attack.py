@@ -118,7 +118,9 @@ def test_good_clients_are_answered_during_a_siege(policy, good):
     requests, expected = make_requests(policy, 8)
     server = PolicyServer(policy, {}, limits=Limits(connections=24))
     over, report = threading.Event(), {}
-    with serving(server) as address:
+    with ExitStack() as stack:
+        address = stack.enter_context(serving(server))
+        stack.callback(over.set)
         options = {"clients": 4, "count": 10**9, "until": over}
         clients = threading.Thread(target=lambda: report.update(load(address, requests, expected, **options)))
         clients.start()
