@@ -253,13 +253,10 @@ def ddim_numbers(schedule: Schedule, steps: int, eta: float, dtype) -> dict[str,
     }
 
 
-def _saved(case: str, computed: dict[str, np.ndarray], suffix: str = "") -> dict[str, np.ndarray]:
+def _saved(case: str, computed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The reference's own arrays in double precision, or the computed ones of those that it has not stored."""
     stored = load("01_schedules").below(case)
-    names = {name: key for name in computed for key in (name, f"{name}{suffix}") if key in stored}
-    return {
-        name: (stored[names[name]] if name in names else array).astype(np.float64) for name, array in computed.items()
-    }
+    return {name: stored.get(name, array).astype(np.float64) for name, array in computed.items()}
 
 
 def _saved_ddpm(schedule: Schedule) -> Chain:
@@ -275,16 +272,16 @@ def _saved_ddpm(schedule: Schedule) -> Chain:
 
 
 def _saved_ddim(schedule: Schedule, steps: int, eta: float) -> Chain:
+    # The schedule's arrays are stored as numbers of single precision; what depends on eta is computed at each call.
     computed = ddim_numbers(schedule, steps, eta, np.float32)
-    if eta == 0:
-        # That of inference is stored as well, under the same name: it is 0.
-        computed = computed | {"inference": computed.pop("sigmas")}
-    numbers = _saved(f"ddim{steps}of{schedule.steps}", computed, f"_eta{eta:g}")
-    signal, std, direction = numbers["alphas"], numbers["sqrt_one_minus_alphas"], numbers["dir_coef"]
+    schedules = {name: computed[name] for name in ("alphas", "alphas_prev", "sqrt_one_minus_alphas")}
+    signal, cleaner, std = _saved(f"ddim{steps}of{schedule.steps}", schedules).values()
+    sigma = np.maximum(eta * np.sqrt((1 - cleaner) / (1 - signal) * (1 - signal / cleaner)), 1e-10 if eta else 0)
+    direction = np.sqrt(np.maximum(1 - cleaner - sigma**2, 0))
     return ddim_chain(schedule, steps, eta).replace(
-        sigma=numbers["sigmas" if eta else "inference"],
+        sigma=sigma,
         x0_from_x=1 / np.sqrt(signal),
         x0_from_output=-std / np.sqrt(signal),
-        coef_x0=np.sqrt(numbers["alphas_prev"]) - direction / std * np.sqrt(signal),
+        coef_x0=np.sqrt(cleaner) - direction / std * np.sqrt(signal),
         coef_x=direction / std,
     )

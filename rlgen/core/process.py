@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def worker_pool(
     Raises:
       UserError: the system killed one of them.
     """
+    _start_quiet_tracker()
     context = _WorkerContext()
     prepare = (os.getpid(), initialize, arguments)
     pool = ProcessPoolExecutor(workers, context, initializer=_initialize_worker, initargs=prepare)
@@ -124,6 +126,23 @@ def worker_pool(
         pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def _start_quiet_tracker() -> None:
+    """Starts multiprocessing's process that removes the semaphores of others that ended, as one that does not say so.
+
+    It would warn whenever this process ends without the end of the interpreter, as at a signal.
+    """
+    name = "PYTHONWARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 class _WorkerProcess(SpawnProcess):

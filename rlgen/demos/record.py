@@ -224,8 +224,8 @@ def run_trials(
                     running[index] = pool.submit(run_trial, job, folder, index)
             results.append(running.pop(len(results)).result())
             yield results[-1]
-    except KeyboardInterrupt:
-        # The pool ends its processes in the middle of their trials.
+    except (KeyboardInterrupt, GeneratorExit):
+        # Raised here, or where the results are read: the pool ends its processes in the middle of their trials.
         running.clear()
         raise
     finally:

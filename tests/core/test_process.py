@@ -20,6 +20,16 @@ if __name__ == "__main__":
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 600).result()
 """
+ENDING = """
+import os
+from multiprocessing import resource_tracker
+from rlgen.core.process import worker_pool
+if __name__ == "__main__":
+    with worker_pool(1) as pool:
+        pool.submit(abs, 1).result()
+        print(resource_tracker._resource_tracker._pid, flush=True)
+        os._exit(130)
+"""
 CHILD = """
 import os, signal, sys, time
 from rlgen.core.process import end_with_parent, start_child
@@ -67,6 +77,17 @@ def test_an_interruption_ends_workers_in_the_middle_of_their_work():
         raise KeyboardInterrupt
     assert gone(workers[0])
     assert time.monotonic() - begun < 20
+
+
+def test_nothing_is_said_of_the_semaphores_of_a_parent_that_ends_at_once(tmp_path):
+    program = tmp_path / "parent.py"
+    program.write_text(ENDING)
+    parent = start([sys.executable, str(program)], subprocess.PIPE, subprocess.PIPE)
+    tracker = int(parent.stdout.readline())
+    # The tracker holds standard error: it has ended where this returns.
+    _, errors = parent.communicate(timeout=20)
+    assert (parent.returncode, errors) == (130, b"")
+    assert gone(tracker)
 
 
 def test_ctrl_c_of_a_terminal_reaches_no_worker():

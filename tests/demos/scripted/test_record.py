@@ -1,7 +1,9 @@
 """Recording over processes: finished trials are kept, and results do not depend on the number of processes."""
 
 import json
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -104,3 +106,23 @@ def test_trials_with_other_settings_are_refused(job, tmp_path, workers):
 
 def test_the_limit_is_kept(job, tmp_path, workers):
     assert len(list(run_trials(job, tmp_path, enough=lambda results: False, limit=2, pool=workers, workers=2))) == 2
+
+
+def test_results_that_are_no_longer_read_wait_for_no_trial(tmp_path, job):
+    """As at an interruption where they are read: the pool is about to end its processes."""
+
+    class Pool:
+        def submit(self, function, job, folder, index):
+            future = Future()
+            if index == 0:
+                future.set_result(TrialResult(0, True, 9, 0.1))
+            else:
+                future.set_running_or_notify_cancel()
+            return future
+
+    results = run_trials(job, tmp_path, enough=lambda results: False, limit=9, pool=Pool(), workers=2)
+    assert next(results).success
+    closing = Thread(target=results.close, daemon=True)
+    closing.start()
+    closing.join(timeout=5)
+    assert not closing.is_alive()
