@@ -1,14 +1,20 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
 from rlgen.core.types import Observation, RobotState
+from rlgen.data.images import rotate_180
 from rlgen.evaluation.backends import BackendActor
 from rlgen.evaluation.confusion import comparable, reached_instead
 from rlgen.evaluation.evaluate import evaluate
 from rlgen.evaluation.protocol import Protocol
+from rlgen.libero.envs.rollouts import make_trials
+from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.rendering.pool import RenderPool
+from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.tasks.suites import HORIZONS, find_task
 
 SHORT = Protocol(trials=3, replan=8, image_size=32)
@@ -103,6 +109,27 @@ def test_an_interrupted_evaluation_resumes_to_the_same_results(placeholder_scene
     assert video.name.count(".gif") == 1
     finished = Stub()
     assert run(finished, tmp_path / "broken") == whole and not finished.requests
+
+
+@pytest.mark.parametrize("fixtures", ["redraw", "fixed"])
+def test_a_policy_sees_the_fixtures_where_the_trial_drew_them(
+    placeholder_assets, cache, tmp_path, monkeypatch, fixtures
+):
+    scene = load_scene("libero_goal/0", placeholder_assets, cache)
+    monkeypatch.setitem(HORIZONS, scene.task.suite, 8)
+    stub, protocol = Stub(), dataclasses.replace(SHORT, trials=2, fixtures=fixtures)
+    options = {"width": 2, "threads": 2, "videos": 1, "log": lambda line: None}
+    evaluate(stub, [scene.task], lambda task: scene, protocol, tmp_path / "e", **options)
+    lines = [json.loads(line) for line in (tmp_path / "e/episodes.jsonl").read_text().splitlines()]
+    trials = make_trials(2, 50, seed=scene.task.index)
+    drawn = [scene.draw_fixtures(fixtures, trial.seed) for trial in trials]
+    assert [line.get("fixtures") for line in lines] == [None if one is None else one.tolist() for one in drawn]
+    samples, _ = stub.requests[0]
+    settled = VectorEnv([scene] * 2, physics="exact").reset(scene.stored_states[:2], drawn)
+    with RenderPool(scene, image_size=SHORT.image_size) as pool:
+        images = rotate_180(pool.render(settled.physics, fixtures=settled.fixtures))
+    for sample, image in zip(samples, images, strict=True):
+        np.testing.assert_array_equal(sample["observation/image"], image[0])
 
 
 def test_a_failure_that_reached_another_goal_is_recorded(other_scene):
