@@ -9,9 +9,12 @@ import sys
 # Folders and files below `tests`: training, models and policies by what they do. What is held to the numbers of another
 # implementation (`goldens.COMPARED`) is compiled as users' programs are, in whichever folder it is.
 QUICKLY = (
+    "bench/",
     "pipeline/",
     "vla/",
-    *(f"rl/test_{name}.py" for name in ("bc", "numerics", "population", "ppo")),
+    "nets/test_dtypes.py",
+    "test_guides.py",
+    *(f"rl/test_{name}.py" for name in ("accumulate", "bc", "numerics", "population", "ppo")),
     *(f"policies/test_{name}.py" for name in ("critic", "diffusion_policy", "vision")),
 )
 SETTING = "jax_disable_most_optimizations"

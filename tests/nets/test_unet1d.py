@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from dppo import GRADIENTS, OUTPUTS, agree, config, exact, files, in_both, load, near
 from nets.torch_weights import flat_paths, unet
+from sampling import less
 
 from rlgen.configs.schema import PolicyConfig
 from rlgen.core.errors import UserError
@@ -56,16 +57,16 @@ def lengths(name: str) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-# Each layout with the chunks that it is for.
+# Each layout with the chunks that it is for; by default the layouts take turns.
+NETWORKS = [(name, layout) for name in CASES for layout in ("flat", "rows")]
+
+
 @pytest.mark.parametrize(
-    ("name", "length", "flat"),
-    [
-        pytest.param(name, length, flat, id=f"{name}-h{length}-{'flat' if flat else 'rows'}")
-        for name in CASES
-        for length, flat in zip((lengths(name)[0], lengths(name)[-1]), (True, False), strict=True)
-    ],
+    "network", less(NETWORKS, [n for i, n in enumerate(NETWORKS) if i % 4 in (1, 2)]), ids="-".join
 )
-def test_output_and_gradients_match_golden(name, length, flat):
+def test_output_and_gradients_match_golden(network):
+    name, layout = network
+    flat, length = layout == "flat", lengths(name)[0 if layout == "flat" else -1]
     case = Case(name, length, flat)
     golden, want = case.golden, case.golden.below(f"h{length}")
 
