@@ -1,5 +1,6 @@
 """Fixtures that several rooms share, and where tests keep what is slow to make."""
 
+import gc
 import hashlib
 import os
 import shutil
@@ -26,6 +27,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
     sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(KEPT / "bytecode"))
+# Collections of garbage after every 700 objects, Python's default, are a tenth of the time where JAX traces.
+gc.set_threshold(20_000, 20, 20)
 # Before any of the rooms that are checked is imported.
 check_arrays()
 

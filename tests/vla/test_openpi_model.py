@@ -217,7 +217,7 @@ def test_eulers_points_and_times_are_the_references(part):
         np.testing.assert_array_equal([*times, times[-1] - np.float32(1 / steps)], reference["t_steps"])
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", less(FAMILIES, set(FAMILIES) - {"pi05_lora"}))
 def test_half_precision_is_near_the_references(part):
     config = dataclasses.replace(openpi.config(part), dtype="bfloat16")
     given, inputs, out = arrays("inputs", part), openpi.inputs(part), arrays("outputs_bf16", part)

@@ -1,6 +1,7 @@
 """The policy server as openpi's clients meet it."""
 
 import urllib.request
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -107,8 +108,9 @@ def test_a_server_that_is_no_policy_is_recognized(policy):
             await connection.send(wire.pack({"no": "actions"}))
             return 0.0
 
-    with serving(Strange(policy, {})) as address, pytest.raises(UserError, match="without actions"):
-        PolicyClient(address).infer({})
+    with serving(Strange(policy, {})) as address, closing(PolicyClient(address)) as client:
+        with pytest.raises(UserError, match="without actions"):
+            client.infer({})
 
 
 def decoded(value):
