@@ -108,9 +108,12 @@ def test_a_server_that_is_no_policy_is_recognized(policy):
             await connection.send(wire.pack({"no": "actions"}))
             return 0.0
 
-    with serving(Strange(policy, {})) as address, closing(PolicyClient(address)) as client:
-        with pytest.raises(UserError, match="without actions"):
-            client.infer({})
+    with (
+        serving(Strange(policy, {})) as address,
+        closing(PolicyClient(address)) as client,
+        pytest.raises(UserError, match="without actions"),
+    ):
+        client.infer({})
 
 
 def decoded(value):
