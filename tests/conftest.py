@@ -9,10 +9,12 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from array_types import check_arrays
 from compiling import QUICKLY, compile_quickly
 from goldens import COMPARED, ReadCheck
+from once import once
 from sampling import UNIT
 from shared import shared_dir
 
@@ -94,11 +96,27 @@ def cache() -> Path:
 
 
 @pytest.fixture(scope="session")
-def placeholder_assets(cache: Path):
+def placeholder_assets(cache: Path, kernels: None):
     """The built-in placeholder assets."""
     from rlgen.libero.scenes.assets import find_assets
 
     return find_assets(placeholders=True, cache=cache)
+
+
+@pytest.fixture(scope="session")
+def kernels(cache: Path, together: Path) -> None:
+    """The physics' compiled kernels: one process compiles them, and no other meanwhile."""
+    from rlgen.libero.envs.vector_env import VectorEnv
+    from rlgen.libero.scenes.assets import find_assets
+    from rlgen.libero.scenes.bundles import load_scene
+
+    def compile_them(_: Path) -> None:
+        scene = load_scene(BUTTER, find_assets(placeholders=True, cache=cache), cache)
+        env = VectorEnv([scene], threads=1)
+        env.reset(scene.stored_states[:1])
+        env.step(np.zeros((1, 1, 7)))
+
+    once(together, "kernels", compile_them)
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +128,7 @@ def placeholder_scene(placeholder_assets, cache: Path):
 
 
 @pytest.fixture(scope="session")
-def real_assets(cache: Path):
+def real_assets(cache: Path, kernels: None):
     """The benchmark's own assets; skips where they are not to be had."""
     from rlgen.libero.scenes.assets import find_assets
 

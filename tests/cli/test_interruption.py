@@ -15,7 +15,7 @@ RLGEN = [sys.executable, "-m", "rlgen"]
 
 
 @pytest.fixture
-def environment(cache):
+def environment(cache, kernels):
     return {**os.environ, "RLGEN_CACHE": str(cache), "RLGEN_OFFLINE": "1"}
 
 

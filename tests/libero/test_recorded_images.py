@@ -16,9 +16,9 @@ from rlgen.libero.scenes.scene import load_scene_bundle
 from rlgen.libero.tasks.suites import find_task
 
 STOVE = "libero_goal/7"
-TASKS = ("libero_object/6", STOVE, "libero_10/3")
-# In the rooms of the two before.
-OTHERS = ("libero_spatial/0", "libero_90/30")
+TASKS = ("libero_object/6", STOVE)
+# In the same rooms, or in a kitchen.
+OTHERS = ("libero_spatial/0", "libero_90/30", "libero_10/3")
 STATES = 2
 
 
