@@ -22,6 +22,8 @@ STOPPED = "stopped; what had begun was answered"
 NOISE = ("Traceback", "Exception ignored", "Fatal Python error", "Segmentation fault", "rlgen: ")
 # Seconds that a command may take to end, and those after which it counts as hanging.
 LIMIT, HANGS = 10.0, 60.0
+# Seconds after a signal within which a command that had done all has ended, with exit code 0.
+DONE = 1.0
 # Seconds in which processes of a command that ended have to be gone.
 LEFT_BEHIND = 2.0
 
@@ -88,7 +90,7 @@ def interrupt(
       environment: of the command; that of this process by default.
 
     Returns:
-      How it ended; None where it ended before the signal.
+      How it ended; None where it ended before the signal, or had no more to do than to end.
     """
     errors = log.with_suffix(".err")
     with open(log, "w") as output, open(errors, "w") as error_output:
@@ -110,6 +112,8 @@ def interrupt(
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         code = _wait(process)
         seconds = time.monotonic() - sent
+        if code == 0 and seconds < DONE:
+            return None
         said = errors.read_bytes()[written:].decode(errors="replace").splitlines()
         return Ending(number, sent - started_at, doing, code, seconds, tuple(said), _left(children))
     finally:

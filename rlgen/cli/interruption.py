@@ -10,6 +10,7 @@ ends without the end of the interpreter; and a thread ends it after some seconds
 on the disk allows for that: it has to survive SIGKILL.
 """
 
+import atexit
 import contextlib
 import os
 import select
@@ -86,6 +87,8 @@ class _Interruption:
         for number in ENDINGS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
+        # Registered first, called last.
+        atexit.register(_ignore_signals)
 
     def end(self) -> None:
         """Ends the process with its one line."""
@@ -165,6 +168,13 @@ class _Interruption:
 
     def _is_ours(self, number: int) -> bool:
         return number in ENDINGS and signal.getsignal(number) == self._handle
+
+
+def _ignore_signals() -> None:
+    """Has signals ignored: all is done, and the interpreter takes its handlers away well before its own end."""
+    for number in ENDINGS:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _modules(frame: FrameType | None) -> set[str]:

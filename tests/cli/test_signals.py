@@ -187,6 +187,19 @@ def test_nothing_at_the_end_holds_a_command_up(tmp_path, body):
     assert seconds < 5
 
 
+def test_what_is_done_is_not_killed_while_the_interpreter_ends(tmp_path):
+    """It calls the finalizers of modules' objects after it has taken its handlers away."""
+    body = """
+        class Slow:
+            def __del__(self, sleep=time.sleep, write=os.write):
+                write(1, b"ending")
+                sleep(1)
+        globals()["slow"] = Slow()
+        """
+    code, output, errors, _ = ended(tmp_path, body, signal.SIGINT, pause=0.1)
+    assert (code, output, errors) == (0, "after\nending", "")
+
+
 GRACEFUL = {
     "signal": """
         ends = threading.Event()
