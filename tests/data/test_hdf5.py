@@ -245,6 +245,16 @@ def test_missing_groups_are_named(demos, key):
         read_robot_states(path)
 
 
+def test_a_demonstration_that_is_asked_for_and_is_not_there_is_missing(demos):
+    """Whatever the file's own count says, which may be damaged as well."""
+    path, _, _ = demos
+    with h5py.File(path, "r+") as file:
+        del file["data/demo_1"], file["data"].attrs["num_demos"]
+    assert len(read_demos(path, only=["demo_3"])) == 1
+    with pytest.raises(UserError, match=f"{path.name}: demo_1: missing"):
+        read_demos(path, only=["demo_1", "demo_3"])
+
+
 def test_mixed_tasks_and_bad_actions_leave_the_old_file(demos, episode_of, robot_of):
     path, episodes, _ = demos
     before = path.read_bytes()

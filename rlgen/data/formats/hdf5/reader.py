@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -36,7 +36,7 @@ OnBad = Callable[[str, UserError], None]
 _SCENE_PREFIX = re.compile(r"^[A-Z_]*SCENE\d+_")
 
 
-def read_demos(path: Path, *, clip: bool = False, only: Container[str] | None = None) -> list[Episode]:
+def read_demos(path: Path, *, clip: bool = False, only: Collection[str] | None = None) -> list[Episode]:
     """Reads the demonstrations of one file in the order of the numbers in their names.
 
     In a file that this project did not write, the source is `human`, the seed and the initial index are -1,
@@ -48,7 +48,7 @@ def read_demos(path: Path, *, clip: bool = False, only: Container[str] | None = 
     Args:
       path: the HDF5 file.
       clip: clip actions to [-1, 1], as robosuite does before it uses them; input devices of humans give more.
-      only: names (such as `demo_0`) to read; all by default.
+      only: names (such as `demo_0`) to read, each of which has to be there; all by default.
 
     Raises:
       UserError: the file is missing, damaged, of another layout, or lacks a demonstration that it should have; actions
@@ -59,7 +59,7 @@ def read_demos(path: Path, *, clip: bool = False, only: Container[str] | None = 
 
 
 def iterate_demos(
-    path: Path, *, clip: bool = False, only: Container[str] | None = None, on_bad: OnBad | None = None
+    path: Path, *, clip: bool = False, only: Collection[str] | None = None, on_bad: OnBad | None = None
 ) -> Iterator[tuple[str, Episode]]:
     """Yields the name (such as `demo_0`) and the episode of each demonstration, one in memory at a time.
 
@@ -68,7 +68,7 @@ def iterate_demos(
     Args:
       path: the HDF5 file.
       clip: clip actions to [-1, 1].
-      only: names to read; all by default.
+      only: names to read, each of which has to be there; all by default.
       on_bad: called with the name and the error of each demonstration that is missing or cannot be read, which is then
         skipped. By default the first such error is raised. Errors of the file as a whole are raised in either case.
     """
@@ -77,9 +77,11 @@ def iterate_demos(
         data = child(file, "data", path)
         task, prompt = _task(data, path)
         present = set(_demo_names(data, path))
-        for name in _expected_names(data, present):
-            if only is not None and name not in only:
-                continue
+        names = _expected_names(data, present)
+        if only is not None:
+            # One that is asked for and nowhere is missing, whatever the file's own count says.
+            names = [name for name in names if name in only] + [name for name in only if name not in names]
+        for name in names:
             try:
                 with named_damage(path, f"/data/{name}"):
                     episode = _read_demo(_demo(data, name, present, path), path, task, prompt, clip)
@@ -91,7 +93,7 @@ def iterate_demos(
                 yield name, episode
 
 
-def read_robot_states(path: Path, *, only: Container[str] | None = None) -> list[RobotState]:
+def read_robot_states(path: Path, *, only: Collection[str] | None = None) -> list[RobotState]:
     """Returns the robot along each demonstration of a file, or along those named in `only`.
 
     Our files have T + 1 rows, aligned with `Episode.states`. Files of human demonstrations have T rows, where row t was
