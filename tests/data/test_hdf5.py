@@ -251,7 +251,7 @@ def test_a_demonstration_that_is_asked_for_and_is_not_there_is_missing(demos):
     with h5py.File(path, "r+") as file:
         del file["data/demo_1"], file["data"].attrs["num_demos"]
     assert len(read_demos(path, only=["demo_3"])) == 1
-    with pytest.raises(UserError, match=f"{path.name}: demo_1: missing"):
+    with pytest.raises(UserError, match=f"{path.name}: /data/demo_1: missing"):
         read_demos(path, only=["demo_1", "demo_3"])
 
 
