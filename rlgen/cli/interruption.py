@@ -3,11 +3,12 @@
 Python's own way out is an exception in the main thread, then the end of the interpreter. It does not suffice:
   - XLA compiles in threads of its own. An exception that leaves the wait for them frees what they go on using, as does
     the end of the interpreter: either may crash.
-  - An exception that is raised in a callback of the garbage collector is dropped.
+  - An exception that is raised in a callback of the garbage collector is dropped, and one that is raised while a module
+    in C++ is imported may end the process by `std::terminate`.
   - Code that computes for minutes without returning to the interpreter learns of no signal.
-So a signal raises `KeyboardInterrupt`, whose `with` and `finally` clean up, but not while XLA compiles; the process
-ends without the end of the interpreter; and a thread ends it after some seconds whatever the main thread does. What is
-on the disk allows for that: it has to survive SIGKILL.
+So a signal raises `KeyboardInterrupt`, whose `with` and `finally` clean up, but not in such moments; the process ends
+without the end of the interpreter; and a thread ends it after some seconds whatever the main thread does. What is on
+the disk allows for that: it has to survive SIGKILL.
 """
 
 import atexit
@@ -31,6 +32,8 @@ RESTORE = b"\x1b[?25h\r\x1b[K"
 # Modules of jax: in one XLA compiles; in the other a compiled program is written to the cache, in a moment, and half of
 # one would stay there for good.
 COMPILING, STORING = "jax._src.compiler", "jax._src.lru_cache"
+# The class that imports modules that are not written in Python.
+LOADER = "ExtensionFileLoader."
 # Bytes in the pipe beside the numbers of signals: the handler has raised; the signal is to come again.
 _RAISED, _AGAIN = 0, 255
 
@@ -121,7 +124,7 @@ class _Interruption:
             return
         if not self.is_running:
             self._end_now()
-        elif STORING in modules:
+        elif STORING in modules or _is_loading_extension(frame):
             self._notify(_AGAIN)
         elif COMPILING in modules:
             self.end()
@@ -175,6 +178,13 @@ def _ignore_signals() -> None:
     for number in ENDINGS:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_IGN)
+
+
+def _is_loading_extension(frame: FrameType | None) -> bool:
+    """Returns whether a module that is not written in Python is being imported, from a frame outwards."""
+    while frame is not None and not frame.f_code.co_qualname.startswith(LOADER):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _modules(frame: FrameType | None) -> set[str]:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from importlib import import_module
+from importlib.machinery import ExtensionFileLoader
 
 import pytest
 
@@ -154,6 +155,24 @@ def test_no_exception_leaves_the_wait_for_xla(tmp_path):
 
 def test_a_compiled_program_is_written_to_its_end(tmp_path):
     body = FROM_JAX.format(name=STORING, seconds=1.5)
+    code, output, errors, seconds = ended(tmp_path, body, signal.SIGINT, patience=20)
+    assert (code, output, errors) == (130, "over\n", line())
+    assert seconds < 5
+
+
+def test_no_exception_is_raised_while_a_module_in_cpp_is_imported(tmp_path):
+    """Those of nanobind call Python, and end the process where it raises."""
+    body = """
+        def load():
+            try:
+                time.sleep(1.5)
+            except BaseException:
+                os.abort()
+            print("over", flush=True)
+        load.__code__ = load.__code__.replace(co_qualname=CALL)
+        load()
+        time.sleep(60)
+        """.replace("CALL", repr(ExtensionFileLoader.exec_module.__qualname__))
     code, output, errors, seconds = ended(tmp_path, body, signal.SIGINT, patience=20)
     assert (code, output, errors) == (130, "over\n", line())
     assert seconds < 5
