@@ -110,6 +110,7 @@ def run(
         "peak_source": source,
         "devices": mesh.size,
         "fsdp": fsdp,
+        "cameras": len(config.cameras),
         "batch": train.batch,
         "accumulate": train.accumulate,
         "trainable": train.trainable,

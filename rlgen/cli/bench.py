@@ -18,6 +18,7 @@ from rlgen.cli.common import (
 from rlgen.configs.ranges import Batch, Count, Settings, Workers
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder, prepare_process
+from rlgen.vla.model.config import Cameras
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class VlaArguments(Settings):
     """Model."""
     json: Path | None = None
     """File for the report."""
+    cameras: Cameras = 2
+    """Images of the model: LIBERO's two, or the published models' three, whose third is masked."""
     data: Path | None = None
     """Dataset folder; synthetic JPEGs by default."""
     batch: Batch | None = None
@@ -138,7 +141,7 @@ def bench_vla(argv: Sequence[str]) -> None:
     from rlgen.vla.training.config import recipe
 
     name = arguments.preset
-    config, train = presets.preset(name), recipe(name)
+    config, train = presets.with_cameras(presets.preset(name), arguments.cameras), recipe(name)
     config = dataclasses.replace(config, remat=name not in ("small", "tiny") and arguments.remat)
     changes = {key: getattr(arguments, key) for key in ("batch", "trainable") if getattr(arguments, key) is not None}
     changes |= {} if arguments.ema else {"ema": None}

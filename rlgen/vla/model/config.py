@@ -7,6 +7,7 @@ NormalizationKind = Literal["zscore", "quantile"]
 # Fields that are stored under another name.
 STORED_AS = {"normalization": "normalisation"}
 Trainable = Literal["all", "lora", "expert"]
+Cameras = Literal[2, 3]
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 
 

@@ -21,7 +21,7 @@ from rlgen.configs.ranges import (
     Workers,
 )
 from rlgen.core.errors import UserError
-from rlgen.vla.model.config import STORED_AS, NormalizationKind, Trainable
+from rlgen.vla.model.config import STORED_AS, Cameras, NormalizationKind, Trainable
 from rlgen.vla.model.presets import SMALL
 
 
@@ -151,6 +151,9 @@ class FineTune(Settings):
     """Learn actions minus the state; only for absolute actions."""
     double_delta: bool = False
     """Subtract the state from relative actions on purpose, as openpi's released pi0 for LIBERO."""
+    cameras: Cameras | None = None
+    """2, those of LIBERO, by default; 3 adds the third of the published models, black and masked: the same result for
+    more work."""
     image_size: Pixels | None = None
     """Pixels along a side; by default the model's."""
     horizon: Chunk | None = None
