@@ -47,8 +47,8 @@ class ModelOptions(Settings):
     norm_stats: Path | None = None
     """Its norm_stats.json, where its assets hold none or several."""
     cameras: Cameras | None = None
-    """Cameras of an openpi checkpoint that are computed; 3, all of them, by default. LIBERO has 2, and the third is masked:
-    2 is the same for less work."""
+    """Cameras of an openpi checkpoint that are computed; 3, all of them, by default. LIBERO has 2, and the third is
+    masked: 2 is the same for less work."""
     sampling_steps: Chunk = 10
     """Euler steps of sampling."""
     batch: Batch = 8

@@ -21,7 +21,7 @@ from rlgen.configs.ranges import (
     Workers,
 )
 from rlgen.core.errors import UserError
-from rlgen.vla.model.config import STORED_AS, Cameras, NormalizationKind, Trainable
+from rlgen.vla.model.config import STORED_AS, Cameras, NormalizationKind, Remat, Trainable
 from rlgen.vla.model.presets import SMALL
 
 
@@ -160,8 +160,9 @@ class FineTune(Settings):
     """Actions in a chunk; by default the model's."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of activations; by default the model's."""
-    remat: bool | None = None
-    """Recompute activations in the backward pass; by default for all but the small models."""
+    remat: Remat | None = None
+    """Recompute activations in the backward pass: all (True), by default of all but the small models, or all but
+    products with weights (products), which is faster and needs more memory."""
     hold_out: FractionBelowOne = 0.05
     """Fraction of the episodes of each dataset to validate on, 0 for none."""
     validate_every: Count = 1000

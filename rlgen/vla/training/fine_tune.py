@@ -31,6 +31,10 @@ from rlgen.vla.training.record import data_hash, open_out, resolve_cameras
 from rlgen.vla.training.train import Log, LoopOptions, train_model
 
 
+# The share of a device's memory that an estimate may fill.
+ROOM = 0.85
+
+
 def fine_tune(config: FineTune, log: Log = print) -> Path | None:
     """Runs or resumes a fine-tuning.
 
@@ -123,6 +127,11 @@ def log_memory_plan(config: FineTune, model: VlaConfig, devices: int, log: Log) 
         log(f"a device has {limit / GIB:.1f} GiB: this will probably not fit. Single changes that help:")
         for line in advice(model, config.train, limit, devices=devices, fsdp=config.fsdp):
             log(f"  {line}")
+    if limit is not None and model.remat is True:
+        larger = dataclasses.replace(model, remat="products")
+        total = memory_plan(larger, config.train, devices=devices, fsdp=config.fsdp).total
+        if total < ROOM * limit:
+            log(f"--remat products would take {total / GIB:.1f} of {limit / GIB:.1f} GiB and compute a fifth less")
 
 
 def missing_cameras(config: FineTune, data: Mixture) -> list[str]:
