@@ -32,7 +32,17 @@ MANIFEST, NAME = "manifest.json", "carry.tar.xz"
 TASKS = (TASK, "libero_spatial/0", "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/0")
 # What the parts import, besides what the machine has with jax.
 PACKAGES = (
-    *("absl-py", "aiofiles", "charset-normalizer", "chex", "cloudpickle", "docstring-parser", "etils", "filelock", "flax"),
+    *(
+        "absl-py",
+        "aiofiles",
+        "charset-normalizer",
+        "chex",
+        "cloudpickle",
+        "docstring-parser",
+        "etils",
+        "filelock",
+        "flax",
+    ),
     *("fsspec", "glfw", "google-crc32c", "googleapis-common-protos", "h5py", "humanize", "importlib-resources", "jax"),
     *("jaxlib", "jaxtyping", "llvmlite", "markdown-it-py", "mdurl", "ml-dtypes", "msgpack", "mujoco", "mujoco-mjx"),
     *("numba", "numpy", "opencv-python-headless", "opt-einsum", "optax", "orbax-checkpoint", "pillow", "protobuf"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rlgen.bench.device import models, world
-from rlgen.bench.device.plan import PARTS, Part, find_parts
+from rlgen.bench.device.plan import PARTS, DevicePart, find_parts
 from rlgen.bench.device.record import Record, Setup
 from rlgen.bench.device.run import REPORT, child_command, run
 from rlgen.cli.main import main
@@ -20,14 +20,16 @@ FIGURES = {"done": False, "device": "a card", "figures": {"first": 1}}
 
 
 def part(name, limit_s=20.0):
-    return Part(name, limit_s, lambda put, setup: None)
+    return DevicePart(name, limit_s, lambda put, setup: None)
 
 
 def program(scripts):
     """Returns the command of a part as one that runs a script; `FILE` in it is the part's file."""
 
     def command(part, file, setup):
-        lines = "import json, os, sys, time, pathlib\nwrite = lambda value: pathlib.Path(FILE).write_text(json.dumps(value))"
+        lines = (
+            "import json, os, sys, time, pathlib\ndef write(value): pathlib.Path(FILE).write_text(json.dumps(value))"
+        )
         return [sys.executable, "-c", f"FILE = {str(file)!r}\n{lines}\n{scripts[part.name]}"]
 
     return command
@@ -119,7 +121,7 @@ def test_a_dry_run_has_the_smallest_model_of_a_kind(model):
 
 def test_the_world_on_the_gpu_says_in_one_line_why_it_has_no_figures(monkeypatch):
     monkeypatch.setattr(world.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="^images: the extra `gpu` is not installed$"):
+    with pytest.raises(UserError, match=r"^images: the extra `gpu` is not installed$"):
         world.gpu_world(print, DRY, what="images")
 
 

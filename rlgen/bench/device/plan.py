@@ -10,7 +10,7 @@ from rlgen.core.errors import UserError
 
 
 @dataclass(frozen=True)
-class Part:
+class DevicePart:
     """Figures that are measured in a process of their own.
 
     Attributes:
@@ -24,38 +24,38 @@ class Part:
     measure: Callable[[Put, Setup], None]
 
 
-def _trains(name: str, model: str, cameras: int, limit_s: float = 75, **options: object) -> Part:
-    return Part(name, limit_s, partial(models.training, model=model, cameras=cameras, **options))
+def _trains(name: str, model: str, cameras: int, limit_s: float = 75, **options: object) -> DevicePart:
+    return DevicePart(name, limit_s, partial(models.training, model=model, cameras=cameras, **options))
 
 
-def _samples(name: str, model: str, cameras: int) -> Part:
-    return Part(name, 75, partial(models.sampling, model=model, cameras=cameras))
+def _samples(name: str, model: str, cameras: int) -> DevicePart:
+    return DevicePart(name, 75, partial(models.sampling, model=model, cameras=cameras))
 
 
-def _gpu(name: str, limit_s: float, what: str) -> Part:
-    return Part(name, limit_s, partial(world.gpu_world, what=what))
+def _gpu(name: str, limit_s: float, what: str) -> DevicePart:
+    return DevicePart(name, limit_s, partial(world.gpu_world, what=what))
 
 
 PARTS = (
-    Part("matrix", 25, networks.matrix_rates),
+    DevicePart("matrix", 25, networks.matrix_rates),
     _trains("train-pi0", "pi0", 2),
     _samples("sample-pi0", "pi0", 2),
     _gpu("world-asleep", 60, "control steps by scene and number of worlds, with the controller, islands asleep"),
     _gpu("render", 40, "images of both cameras by number of worlds"),
     _gpu("ppo-vision-gpu", 60, "PPO iterations on images, world and renderer on the GPU"),
-    Part("ppo-vision", 90, partial(world.iterations, preset="vision", groups=(2,))),
+    DevicePart("ppo-vision", 90, partial(world.iterations, preset="vision", groups=(2,))),
     _gpu("ppo-state-gpu", 40, "PPO iterations on the state, world on the GPU"),
-    Part("ppo-state", 45, partial(world.iterations, preset="state", groups=(1, 2))),
+    DevicePart("ppo-state", 45, partial(world.iterations, preset="state", groups=(1, 2))),
     _trains("train-pi0-products", "pi0", 2, remat="products"),
-    Part("sampler", 35, networks.sampler_table),
-    Part("update", 35, networks.update_table),
-    Part("experts", 60, networks.experts),
+    DevicePart("sampler", 35, networks.sampler_table),
+    DevicePart("update", 35, networks.update_table),
+    DevicePart("experts", 60, networks.experts),
     _trains("train-pi05", "pi05", 2),
     _trains("train-pi0-lora", "pi0_lora", 2),
     _trains("train-pi0-three", "pi0", 3),
     _gpu("world-awake", 60, "control steps by scene and number of worlds, with the controller, all awake"),
     _gpu("world-raw", 40, "physics steps by scene and number of worlds, without a controller"),
-    Part("ppo-vision-one-group", 75, partial(world.iterations, preset="vision", groups=(1,))),
+    DevicePart("ppo-vision-one-group", 75, partial(world.iterations, preset="vision", groups=(1,))),
     _samples("sample-pi05", "pi05", 2),
     _trains("train-pi05-lora", "pi05_lora", 2),
     _trains("train-pi0-lora-products", "pi0_lora", 2, remat="products"),
@@ -67,7 +67,7 @@ PARTS = (
 )
 
 
-def find_parts(names: tuple[str, ...]) -> tuple[Part, ...]:
+def find_parts(names: tuple[str, ...]) -> tuple[DevicePart, ...]:
     """Returns the parts of these names in the order of the plan; all of them where none is named.
 
     Raises:

@@ -17,7 +17,7 @@ Put = Callable[[str, Any], None]
 
 @dataclass(frozen=True)
 class Setup:
-    """What all parts share.
+    """The settings that all parts share.
 
     Attributes:
       dry_run: tiny sizes, to see that every line runs; the figures mean nothing.

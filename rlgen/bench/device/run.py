@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlgen.bench.device.plan import Part
+from rlgen.bench.device.plan import DevicePart
 from rlgen.bench.device.record import Setup
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
@@ -23,10 +23,10 @@ from rlgen.core.process import start_child
 REPORT = "device.json"
 # Below this nothing would start and compile.
 LEAST_S = 10.0
-Command = Callable[[Part, Path, Setup], list[str]]
+Command = Callable[[DevicePart, Path, Setup], list[str]]
 
 
-def child_command(part: Part, file: Path, setup: Setup) -> list[str]:
+def child_command(part: DevicePart, file: Path, setup: Setup) -> list[str]:
     """Returns the command of a part.
 
     Args:
@@ -40,7 +40,7 @@ def child_command(part: Part, file: Path, setup: Setup) -> list[str]:
 
 def run(
     out: Path,
-    parts: Sequence[Part],
+    parts: Sequence[DevicePart],
     setup: Setup,
     *,
     minutes: float,
@@ -98,7 +98,7 @@ def _open(out: Path, setup: Setup) -> dict[str, Any]:
     return stored
 
 
-def _run_part(folder: Path, part: Part, setup: Setup, limit_s: float, command: Command) -> dict[str, Any]:
+def _run_part(folder: Path, part: DevicePart, setup: Setup, limit_s: float, command: Command) -> dict[str, Any]:
     """Runs the process of a part; returns its figures so far, with a reason where it did not finish."""
     folder.mkdir(parents=True, exist_ok=True)
     file, printed = folder / f"{part.name}.json", folder / f"{part.name}.log"

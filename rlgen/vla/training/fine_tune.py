@@ -30,7 +30,6 @@ from rlgen.vla.training.memory_plan import GIB, advice, device_bytes, memory_pla
 from rlgen.vla.training.record import data_hash, open_out, resolve_cameras
 from rlgen.vla.training.train import Log, LoopOptions, train_model
 
-
 # The share of a device's memory that an estimate may fill.
 ROOM = 0.85
 
