@@ -6,7 +6,7 @@ Expected: with everything recomputed, a quarter more than what utilization count
 
 By model part and pass: operations, how many of them are in products with a short side, and the seconds that they would
 take at an assumed rate of large products and an assumed memory bandwidth, whichever is more. What else touches memory,
-the optimizer and attention's scores, is added at that bandwidth. `utilization_at_best` is the utilization of that; it is
+the optimizer and attention's scores, is added at that bandwidth. `utilization_at_best` is the utilization of that:
 an estimate and a bound, not a measurement. The target for two cameras, 50 %, has not been measured.
 """
 

@@ -56,7 +56,7 @@ def command(to: Path) -> str:
     """Returns the command that measures everything with what was unpacked."""
     to = to.resolve()
     return (
-        f"PYTHONPATH={to}/site RLGEN_CACHE={to}/cache MUJOCO_GL=disable XLA_PYTHON_CLIENT_MEM_FRACTION=0.95 "
+        f"PYTHONPATH={to}/site RLGEN_CACHE={to}/cache MUJOCO_GL=disable "
         f"python3 -m rlgen bench device --out ${{OUT:-results}}/device --scenes {to}/scenes"
     )
 

@@ -1,6 +1,7 @@
 """What a training step multiplies, and that recomputing, casting and leaving out change none of its results."""
 
 import dataclasses
+import json
 from functools import partial
 
 import jax
@@ -9,9 +10,12 @@ import pytest
 from vla.toy import CONFIG
 
 from rlgen.bench.timing import operations
+from rlgen.cli.common import parse
+from rlgen.vla.data.spec import InputSpec, from_json, to_json
 from rlgen.vla.model import pi0, presets
-from rlgen.vla.training.config import TrainConfig
-from rlgen.vla.training.memory_plan import activation_bytes, step_flops
+from rlgen.vla.training.config import FineTune, TrainConfig
+from rlgen.vla.training.fine_tune import log_memory_plan, model_config
+from rlgen.vla.training.memory_plan import GIB, activation_bytes, step_flops
 
 LOOPED = dataclasses.replace(
     CONFIG, depth=3, vision=dataclasses.replace(CONFIG.vision, depth=2, stem="linear"), cameras=CONFIG.cameras[:1]
@@ -110,3 +114,22 @@ def test_keeping_products_needs_less_memory_than_keeping_everything():
     more = [activation_bytes(dataclasses.replace(two, remat=remat)) for remat in ("products", True)]
     language = 18 * 2 * (560 * (10 * 256 + 2048 + 2 * 16384) + 51 * (10 * 256 + 1024 + 2 * 4096))
     assert more[0] - more[1] == language + 27 * 2 * 512 * (4 * 1152 + 4304)
+
+
+@pytest.mark.parametrize(("word", "remat"), [("False", False), ("True", True), ("products", "products")])
+def test_what_is_recomputed_is_chosen_on_the_command_line_and_stored(word, remat):
+    chosen = parse(FineTune, ["--model", "pi0", "--remat", word], "rlgen vla train", "")
+    config = model_config(chosen)
+    assert config.remat is remat or config.remat == remat == "products"
+    stored = json.loads(json.dumps(to_json(config, InputSpec())))
+    assert from_json(stored)[0] == config
+
+
+def test_a_device_with_room_is_told_what_would_be_faster(monkeypatch):
+    lines = []
+    model, settings = model_config(FineTune(cameras=2)), FineTune()
+    for gib in (100, 139):
+        monkeypatch.setattr("rlgen.vla.training.fine_tune.device_bytes", lambda gib=gib: gib * GIB)
+        log_memory_plan(settings, model, 1, lines.append)
+    [line] = [line for line in lines if "products" in line]
+    assert line.startswith("--remat products would take 99.") and "of 139.0 GiB" in line

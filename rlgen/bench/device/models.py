@@ -1,6 +1,7 @@
 """Parts about flow VLAs: training steps, and the latency of actions."""
 
 from dataclasses import replace
+from functools import partial
 
 from rlgen.bench import vla
 from rlgen.bench.device.record import Put, Setup
@@ -25,7 +26,8 @@ def training(put: Put, setup: Setup, *, model: str, cameras: Cameras, remat: Rem
     config = replace(sized(model, cameras, setup), remat=remat)
     train = replace(recipe(model), batch=2 if setup.dry_run else BATCH)
     steps, blocks = (1, 1) if setup.dry_run else (STEPS, BLOCKS)
-    put("step", vla.run(model, config, train, steps=steps, blocks=blocks, threads=setup.threads))
+    log = partial(print, flush=True)
+    put("step", vla.run(model, config, train, steps=steps, blocks=blocks, threads=setup.threads, log=log))
 
 
 def sampling(put: Put, setup: Setup, *, model: str, cameras: Cameras) -> None:

@@ -1,6 +1,7 @@
 """One part of `rlgen bench device`, the program of a child process: `part.py NAME FILE SETUP`, the last as JSON."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ def main(words: Sequence[str]) -> int:
     """Measures a part into its file; returns 0, or 1 where an error ended it."""
     end_with_parent()
     prepare_process()
+    # No other process needs the device meanwhile.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
     from rlgen.bench.device.plan import find_parts
     from rlgen.bench.device.record import Record, Setup
 
