@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from rlgen.vla.model.config import ExpertConfig, LoraConfig, VlaConfig
 from rlgen.vla.model.layers import Condition, RmsNorm, Tokens, attend, gated_sum, project, recomputed, rotate
 from rlgen.vla.model.lora import INIT_A, INIT_B, factor_shapes, heads_term, output_term
+from rlgen.vla.model.parameters import flat_names, nested
 
 KeyValue = tuple[Float[Array, "B T K d"], Float[Array, "B T K d"]]
 
@@ -25,6 +26,12 @@ def expert_name(name: str, index: int) -> str:
 def fan_in(inputs: int | tuple[int, ...], batch: tuple[int, ...] = ()) -> nn.initializers.Initializer:
     """Returns normal initial weights of variance 1 / inputs; `inputs` and `batch` are axes of the weight."""
     return nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=inputs, out_axis=-1, batch_axis=batch)
+
+
+def of_first_expert(params: PyTree) -> PyTree:
+    """Returns the parameters of the layers' first expert, so that nothing goes through loops that it does not read."""
+    flat = flat_names(params)
+    return nested({name: leaf for name, leaf in flat.items() if not any(p.endswith("_1") for p in name.split("/"))})
 
 
 class Weight(nn.Module):
@@ -246,7 +253,8 @@ class Gemma(nn.Module):
         c = self.config
         if c.unroll or not c.depth or self.is_initializing():
             return self([x, None], positions, mask)[1]
-        weights, layer = self.layers.variables["params"], recomputed(Layer, c.remat)(c, self.experts, parent=None)
+        layer = recomputed(Layer, c.remat)(c, self.experts, parent=None)
+        weights = of_first_expert(self.layers.variables["params"])
 
         def run(x: Tokens, params: PyTree) -> tuple[Tokens, KeyValue]:
             (x, _), key_value = layer.apply({"params": params}, [x, None], None, positions, mask, (None, None))
