@@ -38,7 +38,7 @@ def program(scripts):
 def measured(tmp_path, scripts, *, minutes=1.0, limit_s=20.0):
     lines = []
     parts = [part(name, limit_s) for name in scripts]
-    report = run(tmp_path, parts, DRY, minutes=minutes, log=lines.append, command=program(scripts))
+    report = run(tmp_path, parts, Setup(), minutes=minutes, log=lines.append, command=program(scripts))
     assert report == json.loads((tmp_path / REPORT).read_text())
     return report, lines
 
@@ -85,8 +85,8 @@ def test_other_folders_and_other_kinds_of_run_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"has no device\.json"):
         measured(tmp_path, {})
     measured(tmp_path / "dry", {"good": f"write({dict(FIGURES, done=True)!r})"})
-    with pytest.raises(UserError, match="holds the figures of a dry run"):
-        run(tmp_path / "dry", [], Setup(), minutes=1, log=print)
+    with pytest.raises(UserError, match="holds the figures of measurements"):
+        run(tmp_path / "dry", [], DRY, minutes=1, log=print)
 
 
 def test_figures_are_in_the_file_before_the_next_one_is_measured(tmp_path):

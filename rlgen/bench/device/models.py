@@ -24,7 +24,10 @@ def training(put: Put, setup: Setup, *, model: str, cameras: Cameras, remat: Rem
       remat: what is computed again in the backward pass.
     """
     config = replace(sized(model, cameras, setup), remat=remat)
-    train = replace(recipe(model), batch=2 if setup.dry_run else BATCH)
+    train = replace(recipe(model), batch=BATCH)
+    if setup.dry_run:
+        # A CPU takes longest to compile the augmentation.
+        train = replace(train, batch=2, augment=False)
     steps, blocks = (1, 1) if setup.dry_run else (STEPS, BLOCKS)
     log = partial(print, flush=True)
     put("step", vla.run(model, config, train, steps=steps, blocks=blocks, threads=setup.threads, log=log))
