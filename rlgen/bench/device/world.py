@@ -48,7 +48,7 @@ def iterations(put: Put, setup: Setup, *, preset: Literal["state", "vision"], gr
 
 def _tiny(config: Config) -> Config:
     """Returns the same kind of policy and training in sizes to try."""
-    encoder = replace(config.policy.image_encoder, image_size=32, widths=(4, 8))
+    encoder = replace(config.policy.image_encoder, image_size=32, widths=(8, 16))
     policy = PolicyConfig(
         observation=config.policy.observation,
         network=config.policy.network,
