@@ -13,25 +13,15 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import jax
-import numpy as np
-
+from rlgen.bench.iteration import measure_scene, summary
 from rlgen.bench.timing import describe
 from rlgen.configs.presets import expert_presets, fit_to
-from rlgen.configs.schema import Config
 from rlgen.core.files import write_json
 from rlgen.core.process import cache_folder
-from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
-from rlgen.libero.scenes.scene import Scene
-from rlgen.pipeline.policy import make_policy, policy_observe
-from rlgen.policies.critic import make_critic
-from rlgen.rl.ppo import iterate
-from rlgen.rl.train_state import init_state
 
 RESULTS = Path(__file__).resolve().parent / "results" / "speed" / "overlap.json"
-PARTS = ("environment", "rendering", "sampler", "update", "accelerator", "total")
 
 
 def main() -> None:
@@ -56,46 +46,16 @@ def main() -> None:
     }
     for name in ("state", "narrow"):
         config = fit_to(expert_presets()[name], scene.task.horizon)
-        report[name] = measure(scene, config, arguments)
+        config = replace(config, ppo=replace(config.ppo, environments=arguments.environments))
+        options = {"threads": arguments.threads, "groups": arguments.groups, "iterations": arguments.iterations}
+        measured = measure_scene(scene, config, **options)
+        report[name] = {str(groups): summary(iterations) for groups, iterations in measured.items()}
         for groups, seconds in report[name].items():
             share = seconds["accelerator"]["median"] / seconds["total"]["median"]
             print(
                 f"{name}, groups {groups}: {seconds['total']['median']:.2f} s, sampler and update {100 * share:.0f} %"
             )
     write_json(arguments.json, report)
-
-
-def measure(scene: Scene, config: Config, arguments: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
-    """Returns median, least and most seconds of each part of an iteration, by the number of groups.
-
-    Args:
-      scene: of the task.
-      config: of a preset.
-      arguments: of the command line.
-    """
-    policy = make_policy(config, scene)
-    critic = make_critic(policy)
-    env = VectorEnv([scene] * arguments.environments, threads=arguments.threads)
-    observe = policy_observe(policy, env.scenes, threads=arguments.threads)
-    measured: dict[int, list[dict[str, float]]] = {groups: [] for groups in arguments.groups}
-    key = jax.random.PRNGKey(0)
-    for _ in range(1 + arguments.iterations):
-        for groups in arguments.groups:
-            ppo = replace(config.ppo, environments=arguments.environments, groups=groups)
-            # A fresh state each time: the same rollout, whatever was learned.
-            state = init_state(key, policy, critic, policy.init(key), ppo)
-            _, metrics = iterate(policy, critic, ppo, state, env, 0, observe=observe)
-            measured[groups].append({part: metrics[f"seconds_{part}"] for part in PARTS})
-    env.close()
-    return {
-        str(groups): {part: summary([run[part] for run in runs[1:]]) for part in PARTS}
-        for groups, runs in measured.items()
-    }
-
-
-def summary(seconds: list[float]) -> dict[str, float]:
-    """Returns median, least and most."""
-    return {"median": float(np.median(seconds)), "low": min(seconds), "high": max(seconds)}
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def all_tables() -> dict[str, str]:
         "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),
         "vla-success": vla_table(),
         "vla-training-speed": vla_speed_table(),
+        "vla-dry-profile": dry_profile_table(),
         "vla-attack": attack_table(),
     }
 
@@ -327,6 +328,21 @@ def vla_speed_table() -> str:
             waiting = f"{100 * report['data_wait_share']:.0f} %"
             rows.append(f"| {report['preset']} | {report['batch']} | {numbers} | {waiting} |")
     return "\n".join(rows)
+
+
+def dry_profile_table() -> str:
+    """Returns what a training step of the published models multiplies, and a bound of its time."""
+    rows = []
+    for file in sorted((RESULTS / "vla").glob("dry_profile_*.json")):
+        report = json.loads(file.read_text())
+        for name, one in report["variants"].items():
+            rows.append(
+                f"| {report['model']}, {name} | {one['useful'] / report['batch'] / 1e12:.1f} "
+                f"| {one['multiplied'] / one['useful']:.2f} | {one['step_s_at_best']:.2f} "
+                f"| {100 * one['utilization_at_best']:.0f} % | {one['planned_gib']:.0f} |"
+            )
+    head = "| model | TFLOP a frame | multiplied / counted | step at best, s | utilization at best | planned GiB |"
+    return "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows])
 
 
 def attack_table() -> str:

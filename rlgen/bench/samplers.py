@@ -78,7 +78,7 @@ def run(*, repetitions: int, quick: bool, log: Callable[[str], None]) -> dict[st
         params = policy.init(jax.random.PRNGKey(0))
         for case in QUICK if quick else CASES:
             for batch in (BATCH,) if quick else BATCHES:
-                rows.append(_time(case, policy, params, batch, repetitions, rate))
+                rows.append(time_case(case, policy, params, batch, repetitions, rate))
                 log(_line(rows[-1]))
     reference = {"sampler_s": _training_sampler(repetitions), "update_s": time_reference(repetitions)}
     for name, timing in reference.items():
@@ -101,10 +101,19 @@ def run(*, repetitions: int, quick: bool, log: Callable[[str], None]) -> dict[st
     }
 
 
-def _time(
+def time_case(
     case: Case, policy: DiffusionPolicy, params: Params, batch: int, repetitions: int, rate: float
 ) -> dict[str, Any]:
-    """Returns one row: seconds from observations to chunks, and operations of the network's evaluations."""
+    """Returns one row: seconds from observations to chunks, and operations of the network's evaluations.
+
+    Args:
+      case: sampler and steps.
+      policy: the policy.
+      params: its parameters.
+      batch: observations at once.
+      repetitions: timed runs.
+      rate: 10⁹ operations per second that count as all.
+    """
     chain = case.chain()
     observation = jax.random.normal(jax.random.PRNGKey(1), (batch, policy.observation_size))
     sigma = floored_sigma(chain, policy.config.diffusion.sigma_min_sample) if case.noise else None

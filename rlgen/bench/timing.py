@@ -4,8 +4,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from typing import Any
@@ -128,9 +128,50 @@ def seconds_of(work: Callable[[], Any], repetitions: int, warmup: int = 1) -> di
 
 def matmul_gflops(repetitions: int) -> float:
     """Returns 10⁹ operations per second of a float32 product of two 1024 x 1024 matrices, the median of repetitions."""
-    a, b = (jax.random.normal(jax.random.key(seed), (MATRIX_SIZE, MATRIX_SIZE)) for seed in (0, 1))
-    product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
-    return 2 * MATRIX_SIZE**3 / seconds_of(lambda: product(a, b), max(5, repetitions))["seconds"] / 1e9
+    return product_gflops(MATRIX_SIZE, "float32", "highest", max(5, repetitions))["median"]
+
+
+def product_gflops(side: int, dtype: str, precision: str | None, repetitions: int) -> dict[str, float]:
+    """Returns median, least and most 10⁹ operations per second of a product of two square matrices.
+
+    Args:
+      side: of the matrices.
+      dtype: of operands and result.
+      precision: of jax; None is the default, which on an accelerator rounds float32 operands.
+      repetitions: timed products.
+    """
+    a, b = (jax.random.normal(jax.random.key(seed), (side, side), jnp.dtype(dtype)) for seed in (0, 1))
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision))
+    timing, gflop = seconds_of(lambda: product(a, b), repetitions), 2 * side**3 / 1e9
+    return {"median": gflop / timing["seconds"], "low": gflop / timing["high"], "high": gflop / timing["low"]}
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product or convolution in a traced program.
+
+    Attributes:
+      scope: names of the modules and transformations that it belongs to, joined with `/`.
+      batch: number of separate products of this shape.
+      rows: of the first operand and of the result.
+      columns: of the second operand and of the result; of a convolution, its features.
+      terms: products that each entry of the result is a sum of.
+      bytes: of both operands and of the result.
+      count: how often one call runs it.
+    """
+
+    scope: str
+    batch: int
+    rows: int
+    columns: int
+    terms: int
+    bytes: int
+    count: int = 1
+
+    @property
+    def operations(self) -> int:
+        """Returns multiplications and additions of one call."""
+        return 2 * self.batch * self.rows * self.columns * self.terms * self.count
 
 
 def operations(function: Callable[..., Any], *inputs: Any) -> int:
@@ -143,24 +184,39 @@ def operations(function: Callable[..., Any], *inputs: Any) -> int:
       function: of arrays.
       *inputs: its arguments, or their shapes.
     """
-    return _products(jax.make_jaxpr(function)(*inputs).jaxpr)
+    return sum(product.operations for product in products(function, *inputs))
 
 
-def _products(program: Any) -> int:
-    return sum(_products_of(step) for step in program.eqns)
+def products(function: Callable[..., Any], *inputs: Any) -> list[Product]:
+    """Returns the matrix products and convolutions of one call; arguments as of `operations`."""
+    return list(_products(jax.make_jaxpr(function)(*inputs).jaxpr, ""))
 
 
-def _products_of(step: Any) -> int:
-    name, params, output = step.primitive.name, step.params, step.outvars[0].aval if step.outvars else None
-    if name == "dot_general":
-        (contracted, _), _ = params["dimension_numbers"]
-        return 2 * prod(output.shape) * prod(step.invars[0].aval.shape[axis] for axis in contracted)
-    if name == "conv_general_dilated":
-        # Each output is a sum over the kernel's window and the input channels of its group.
-        kernel = step.invars[1].aval.shape
-        features = kernel[params["dimension_numbers"].rhs_spec[0]]
-        return 2 * prod(output.shape) * prod(kernel) // features
-    if name == "cond":
-        return max(_products(branch.jaxpr) for branch in params["branches"])
-    inner = [getattr(value, "jaxpr", value) for value in params.values()]
-    return params.get("length", 1) * sum(_products(value) for value in inner if hasattr(value, "eqns"))
+def _products(program: Any, scope: str) -> Iterator[Product]:
+    for step in program.eqns:
+        yield from _products_of(step, f"{scope}/{step.source_info.name_stack}")
+
+
+def _products_of(step: Any, scope: str) -> Iterator[Product]:
+    name, params = step.primitive.name, step.params
+    if name in ("dot_general", "conv_general_dilated"):
+        first, second, output = (variable.aval for variable in (*step.invars[:2], step.outvars[0]))
+        if name == "dot_general":
+            (contracted, _), (together, _) = params["dimension_numbers"]
+            batch, terms = (prod(first.shape[axis] for axis in axes) for axes in (together, contracted))
+            rows = first.size // (batch * terms)
+        else:
+            # Each output is a sum over the kernel's window and the input channels of its group.
+            features = second.shape[params["dimension_numbers"].rhs_spec[0]]
+            batch, rows, terms = 1, output.size // features, second.size // features
+        size = sum(array.size * array.dtype.itemsize for array in (first, second, output))
+        yield Product(scope, batch, rows, output.size // (batch * rows), terms, size)
+    elif name == "cond":
+        cases = [list(_products(branch.jaxpr, scope)) for branch in params["branches"]]
+        yield from max(cases, key=lambda case: sum(product.operations for product in case))
+    else:
+        inner = [getattr(value, "jaxpr", value) for value in params.values()]
+        for value in inner:
+            if hasattr(value, "eqns"):
+                for product in _products(value, scope):
+                    yield replace(product, count=product.count * params.get("length", 1))

@@ -1,7 +1,7 @@
 """`rlgen bench vla`: a training step of a VLA on the device at hand: time, tokens, utilization, waiting for data."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -10,14 +10,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, PyTree
 
-from rlgen.bench.timing import describe, matmul_gflops
+from rlgen.bench.timing import describe, matmul_gflops, seconds_of
 from rlgen.data.frames import FrameSource, MemoryFrames, frame_table
 from rlgen.data.images import EncodedFrames, encode_frames
 from rlgen.data.loader import mix
 from rlgen.training.sharding import make_mesh, state_shardings
 from rlgen.vla.data.normalize import mixture_statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
+from rlgen.vla.model import pi0
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.training.config import TrainConfig
 from rlgen.vla.training.loop import Trainer, compile_step, init_state, run_steps
@@ -110,6 +112,7 @@ def run(
         "peak_source": source,
         "devices": mesh.size,
         "fsdp": fsdp,
+        "cameras": len(config.cameras),
         "batch": train.batch,
         "accumulate": train.accumulate,
         "trainable": train.trainable,
@@ -127,6 +130,34 @@ def run(
         "device_gib": None if device_bytes() is None else device_bytes() / GIB,
         "versions": {package: metadata.version(package) for package in ("jax", "flax", "optax")},
     }
+
+
+def time_sampling(
+    config: VlaConfig, batch: int, sampling_steps: Sequence[int], repetitions: int
+) -> dict[str, dict[str, float]]:
+    """Times the sampling of actions with fresh parameters in the type in which a model computes, without transforms.
+
+    Args:
+      config: the model.
+      batch: observations at once.
+      sampling_steps: numbers of Euler steps; one program serves all.
+      repetitions: timed calls of each.
+
+    Returns:
+      For each number of steps, median, least and most seconds of a call, and observations per second.
+    """
+
+    @jax.jit
+    def make(key: Array) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf.astype(config.dtype), pi0.init(config, key))
+
+    params, inputs = make(jax.random.key(0)), pi0.example_inputs(config, batch)
+    noise = jax.random.normal(jax.random.key(1), (batch, config.horizon, config.action_size))
+    found = {}
+    for steps in sampling_steps:
+        timing = seconds_of(lambda steps=steps: pi0.sample(config, params, inputs, noise, steps), repetitions)
+        found[str(steps)] = {**timing, "per_s": batch / timing["seconds"]}
+    return found
 
 
 def _peak(devices: int) -> tuple[float, str]:

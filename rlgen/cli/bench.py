@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from rlgen.cli.common import (
     AssetGroup,
@@ -15,9 +15,11 @@ from rlgen.cli.common import (
     parse,
     print_report,
 )
-from rlgen.configs.ranges import Batch, Count, Settings, Workers
+from rlgen.configs.ranges import Batch, Count, Range, Settings, Workers
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import only_writer
 from rlgen.core.process import cache_folder, prepare_process
+from rlgen.vla.model.config import Cameras, Remat
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class VlaArguments(Settings):
     """Model."""
     json: Path | None = None
     """File for the report."""
+    cameras: Cameras = 2
+    """Images of the model: LIBERO's two, or the published models' three, whose third is masked."""
     data: Path | None = None
     """Dataset folder; synthetic JPEGs by default."""
     batch: Batch | None = None
@@ -115,8 +119,9 @@ class VlaArguments(Settings):
     """Type of AdamW's first moment."""
     ema: bool = True
     """Keep averaged parameters where the recipe does."""
-    remat: bool = True
-    """Compute activations again in the backward pass, where the model is not small."""
+    remat: Remat = True
+    """What is computed again in the backward pass, where the model is not small: False, True, or products: all but
+    products with weights."""
     augment: bool = True
     """Augment images where the recipe does."""
     optimizer_steps: Count = 20
@@ -138,8 +143,8 @@ def bench_vla(argv: Sequence[str]) -> None:
     from rlgen.vla.training.config import recipe
 
     name = arguments.preset
-    config, train = presets.preset(name), recipe(name)
-    config = dataclasses.replace(config, remat=name not in ("small", "tiny") and arguments.remat)
+    config, train = presets.with_cameras(presets.preset(name), arguments.cameras), recipe(name)
+    config = dataclasses.replace(config, remat=name not in presets.SMALL and arguments.remat)
     changes = {key: getattr(arguments, key) for key in ("batch", "trainable") if getattr(arguments, key) is not None}
     changes |= {} if arguments.ema else {"ema": None}
     changes |= {} if arguments.augment else {"augment": False}
@@ -177,3 +182,47 @@ def bench_serve(argv: Sequence[str]) -> None:
 
     counts = {"clients": arguments.clients, "requests": arguments.requests, "batch": arguments.batch}
     print_report(run_preset(arguments.preset, **counts), arguments.json)
+
+
+@dataclass(frozen=True)
+class DeviceArguments(Settings):
+    """Options of `rlgen bench device`."""
+
+    out: Path
+    """Folder for device.json and the figures of each part; the same command goes on with parts that are missing."""
+    minutes: Annotated[float, Range(0, 1440, above=True)] = 8.0
+    """Of all parts; what is not begun by then is left out."""
+    parts: tuple[str, ...] = ()
+    """Names of the parts to measure; all by default, most important first."""
+    dry_run: bool = False
+    """Run every part in tiny sizes, on any machine, to see that it would work."""
+    scenes: Path | None = None
+    """Folder of scene bundles, for machines without the benchmark; the cache by default."""
+    workers: Workers = field(default_factory=cores)
+    """Threads that step environments, render and decode."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
+
+
+def bench_device(argv: Sequence[str]) -> None:
+    """Measures all that is claimed of an accelerator, in parts with time limits, into one JSON.
+
+    A part that fails says so in one line, and the others go on.
+    """
+    arguments = parse(DeviceArguments, argv, "rlgen bench device", bench_device.__doc__ or "")
+    prepare_process()
+    from rlgen.bench.device.plan import find_parts
+    from rlgen.bench.device.record import Setup
+    from rlgen.bench.device.run import REPORT, run
+
+    setup = Setup(
+        dry_run=arguments.dry_run,
+        threads=arguments.workers,
+        scenes=None if arguments.scenes is None else str(arguments.scenes),
+        assets=None if arguments.objects.assets is None else str(arguments.objects.assets),
+        placeholders=arguments.objects.placeholders,
+    )
+    parts = find_parts(arguments.parts)
+    with only_writer(arguments.out):
+        report = run(arguments.out, parts, setup, minutes=arguments.minutes, log=log)
+    done = sum(report["parts"].get(part.name, {}).get("done", False) for part in parts)
+    print(f"{arguments.out / REPORT}: {done} of {len(parts)} parts done")

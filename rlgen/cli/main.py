@@ -9,7 +9,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from rlgen.cli.bench import bench_dataset, bench_env, bench_sampler, bench_serve, bench_update, bench_vla
+from rlgen.cli.bench import (
+    bench_dataset,
+    bench_device,
+    bench_env,
+    bench_sampler,
+    bench_serve,
+    bench_update,
+    bench_vla,
+)
 from rlgen.cli.common import wants_help
 from rlgen.cli.data import export, merge, quality, show, verify
 from rlgen.cli.demos import download, import_demos, record
@@ -37,6 +45,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "dataset": bench_dataset,
         "vla": bench_vla,
         "serve": bench_serve,
+        "device": bench_device,
     },
     "scenes": {"list": list_tasks, "check": check},
 }

@@ -14,6 +14,7 @@ from rlgen.configs.ranges import Batch, Chunk, Megabytes, Port, Seed, Settings, 
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.ownership import is_vacant
 from rlgen.core.process import prepare_process
+from rlgen.vla.model.config import Cameras
 
 if TYPE_CHECKING:
     from rlgen.vla.serving.policy import VlaPolicy
@@ -45,6 +46,9 @@ class ModelOptions(Settings):
     """Its SentencePiece model, paligemma_tokenizer.model."""
     norm_stats: Path | None = None
     """Its norm_stats.json, where its assets hold none or several."""
+    cameras: Cameras | None = None
+    """Cameras of an openpi checkpoint that are computed; 3, all of them, by default. LIBERO has 2, and the third is
+    masked: 2 is the same for less work."""
     sampling_steps: Chunk = 10
     """Euler steps of sampling."""
     batch: Batch = 8
@@ -64,6 +68,7 @@ class ModelOptions(Settings):
             preset=self.preset,
             tokenizer=self.tokenizer,
             norm_stats=self.norm_stats,
+            cameras=self.cameras,
             sampling_steps=self.sampling_steps,
             batch=self.batch,
             buckets=buckets,

@@ -15,7 +15,15 @@ from rlgen.data.card import CARD_JSON
 from rlgen.vla.data.normalize import FIELDS, LIBERO_DELTA, NormStats, Statistics
 from rlgen.vla.data.tokens import Encode, hashed_words, sentencepiece
 from rlgen.vla.data.transforms import DeltaActions, Normalize, Pad, Pipeline, Repack, Resize, Tokenize
-from rlgen.vla.model.config import STORED_AS, ExpertConfig, LoraConfig, NormalizationKind, VisionConfig, VlaConfig
+from rlgen.vla.model.config import (
+    CAMERAS,
+    STORED_AS,
+    ExpertConfig,
+    LoraConfig,
+    NormalizationKind,
+    VisionConfig,
+    VlaConfig,
+)
 
 Semantics = Literal["relative", "absolute"]
 HASHED_WORDS = "words"
@@ -222,7 +230,7 @@ def from_json(value: dict[str, Any]) -> tuple[VlaConfig, InputSpec]:
         vision = VisionConfig(**sizes.pop("vision"))
         experts = {name: _expert(sizes.pop(name)) for name in ("language", "action")}
         limit = sizes.pop("state_limit")
-        sizes["cameras"] = tuple(sizes["cameras"])
+        sizes["cameras"] = tuple(sizes.get("cameras", CAMERAS))
         config = VlaConfig(
             vision=vision, **experts, state_limit=float("inf") if limit is None else float(limit), **sizes
         )

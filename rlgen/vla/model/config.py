@@ -7,6 +7,8 @@ NormalizationKind = Literal["zscore", "quantile"]
 # Fields that are stored under another name.
 STORED_AS = {"normalization": "normalisation"}
 Trainable = Literal["all", "lora", "expert"]
+Cameras = Literal[2, 3]
+Remat = Literal[False, True, "products"]
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 
 
@@ -105,7 +107,8 @@ class VlaConfig:
         hardly varies in a small dataset leaves its range by many standard deviations in a rollout.
       dtype: type of activations; trained parameters are float32.
       unroll: unroll the layer loops: slower to compile, faster on a CPU.
-      remat: compute a block's activations again in the backward pass instead of keeping them.
+      remat: what of a block is computed again in the backward pass: nothing; all of it, so that only its input is
+        kept; or, with `products`, all but its products with weights, which are most of the work.
     """
 
     vision: VisionConfig
@@ -124,7 +127,7 @@ class VlaConfig:
     state_limit: float = float("inf")
     dtype: Literal["float32", "bfloat16"] = "float32"
     unroll: bool = False
-    remat: bool = False
+    remat: Remat = False
     family: Literal["pi0", "pi05"] = "pi0"
     state_in_prompt: bool = False
 

@@ -6,12 +6,14 @@ Each expert has its own width and weights. Queries, keys and values of the token
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from rlgen.vla.model.config import ExpertConfig, LoraConfig, VlaConfig
-from rlgen.vla.model.layers import Condition, RmsNorm, Tokens, attend, gated_sum, project, rotate
+from rlgen.vla.model.layers import Condition, RmsNorm, Tokens, attend, gated_sum, project, recomputed, rotate
 from rlgen.vla.model.lora import INIT_A, INIT_B, factor_shapes, heads_term, output_term
+from rlgen.vla.model.parameters import flat_names, nested
 
 KeyValue = tuple[Float[Array, "B T K d"], Float[Array, "B T K d"]]
 
@@ -24,6 +26,12 @@ def expert_name(name: str, index: int) -> str:
 def fan_in(inputs: int | tuple[int, ...], batch: tuple[int, ...] = ()) -> nn.initializers.Initializer:
     """Returns normal initial weights of variance 1 / inputs; `inputs` and `batch` are axes of the weight."""
     return nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=inputs, out_axis=-1, batch_axis=batch)
+
+
+def of_first_expert(params: PyTree) -> PyTree:
+    """Returns the parameters of the layers' first expert, so that nothing goes through loops that it does not read."""
+    flat = flat_names(params)
+    return nested({name: leaf for name, leaf in flat.items() if not any(p.endswith("_1") for p in name.split("/"))})
 
 
 class Weight(nn.Module):
@@ -72,6 +80,21 @@ class FeedForward(nn.Module):
         return y if a is None else y + project(project(x, a), b)
 
 
+def project_heads(
+    x: Tokens, w: Float[Array, "n W d"], low: tuple[Array, Array] | None, lora: LoraConfig | None
+) -> Float[Array, "B T n d"]:
+    """Projects tokens to queries, keys or values of every head, before rotation.
+
+    Args:
+      x: tokens.
+      w: the weight.
+      low: factors of its adapter, where there is one.
+      lora: the adapter's sizes.
+    """
+    y = project(x, w.swapaxes(0, 1))
+    return y if low is None or lora is None else y + lora.scale * heads_term(x, *low)
+
+
 class Attention(nn.Module):
     """Attention over the tokens of both experts, and over cached keys and values of earlier tokens."""
 
@@ -87,8 +110,7 @@ class Attention(nn.Module):
         lows = [None] * 3 if lora is None else [q_low, *zip(*kv_low, strict=True)]
         out = []
         for w, low in zip((q, *kv), lows, strict=True):
-            y = project(x, w.swapaxes(0, 1))
-            out.append(y if low is None else y + lora.scale * heads_term(x, *low))
+            out.append(project_heads(x, w, low, lora))
         return tuple(out)
 
     def _merge(self, mixed: Float[Array, "B T n d"], width: int, index: int) -> Tokens:
@@ -196,7 +218,7 @@ class Gemma(nn.Module):
         self.experts = (c.language, c.action)
         self.embedder = Embedder(c.vocabulary, c.language.width)
         layers = nn.scan(
-            nn.remat(Layer, prevent_cse=False) if c.remat else Layer,
+            recomputed(Layer, c.remat),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
@@ -210,6 +232,53 @@ class Gemma(nn.Module):
     def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L W"]:
         """Embeds text tokens."""
         return self.embedder(ids).astype(self.config.dtype)
+
+    def keys_and_values(
+        self, x: Tokens, positions: Int[Array, "B T"], mask: Bool[Array, "B T T"], *, in_place: bool = False
+    ) -> KeyValue:
+        """Runs the language expert alone, for its keys and values.
+
+        Nothing reads what else the last layer makes, and so it is not computed: in a loop over layers no compiler would
+        leave it out. In an unrolled one it does so by itself.
+
+        Args:
+          x: tokens.
+          positions: of the tokens.
+          mask: whether a token attends to another.
+          in_place: read layers where they lie, as nothing is differentiated; otherwise from a copy without the last.
+
+        Returns:
+          Rotated keys and values `[depth, B, T, kv_heads, head_size]`.
+        """
+        c = self.config
+        if c.unroll or not c.depth or self.is_initializing():
+            return self([x, None], positions, mask)[1]
+        layer = recomputed(Layer, c.remat)(c, self.experts, parent=None)
+        weights = of_first_expert(self.layers.variables["params"])
+
+        def run(x: Tokens, params: PyTree) -> tuple[Tokens, KeyValue]:
+            (x, _), key_value = layer.apply({"params": params}, [x, None], None, positions, mask, (None, None))
+            return x, key_value
+
+        def run_at(x: Tokens, index: Array) -> tuple[Tokens, KeyValue]:
+            return run(x, jax.tree.map(lambda w: jax.lax.dynamic_index_in_dim(w, index, keepdims=False), weights))
+
+        if in_place:
+            x, before = jax.lax.scan(run_at, x.astype(c.dtype), jnp.arange(c.depth - 1))
+        else:
+            x, before = jax.lax.scan(run, x.astype(c.dtype), jax.tree.map(lambda w: w[:-1], weights))
+        last = self._project_last(x, positions, jax.tree.map(lambda w: w[-1], weights))
+        return tuple(jnp.concatenate([a, b[None]]) for a, b in zip(before, last, strict=True))
+
+    def _project_last(self, x: Tokens, positions: Int[Array, "B T"], params: PyTree) -> KeyValue:
+        """Returns keys and values of the last layer, from what goes into it."""
+        normed, _ = RmsNorm(parent=None).apply({"params": params["pre_attention_norm"]}, x)
+        kv, lora = params["attn"]["kv_einsum"], self.config.language.lora
+        key, value = (
+            project_heads(normed, kv["w"][i], None if lora is None else (kv["lora_a"][i], kv["lora_b"][i]), lora)
+            for i in (0, 1)
+        )
+        return rotate(key, positions), value
 
     def __call__(
         self,

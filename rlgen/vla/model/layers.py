@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from rlgen.vla.model.config import Remat
+
 Initializer = nn.initializers.Initializer
 
 
@@ -52,6 +54,20 @@ class Dense(nn.Module):
         bias = self.param("bias", self.bias_init, features)
         x = x.astype(self.dtype).reshape(*x.shape[: x.ndim - self.axes], -1)
         return project(x, kernel.reshape(matrix[0], *features)) + bias.astype(self.dtype)
+
+
+def recomputed(block: type[nn.Module], remat: Remat) -> type[nn.Module]:
+    """Returns a block that keeps what `VlaConfig.remat` says for its gradient.
+
+    Args:
+      block: class of modules.
+      remat: False for everything, True for its input alone, `products` for products with weights as well. These have
+        no batch axis, unlike attention's, whose scores would need most of the memory and are little work.
+    """
+    if remat is False:
+        return block
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "products" else None
+    return nn.remat(block, prevent_cse=False, policy=policy)
 
 
 Tokens = Float[Array, "B T W"]

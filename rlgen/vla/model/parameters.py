@@ -67,6 +67,22 @@ def is_trained(config: VlaConfig, name: str, trainable: Trainable, *, freeze_vis
     return (config.action if is_action_expert(name) else config.language).lora is None
 
 
+def cast_products(config: VlaConfig, params: PyTree) -> PyTree:
+    """Returns parameters with the weights of products in the type in which a model multiplies.
+
+    It casts them where it uses them in any case. Before its loops over layers they are cast once and not in each pass,
+    and their gradients are stored in that type until they are applied: the same numbers for less memory traffic.
+    """
+    if config.dtype == "float32":
+        return params
+    flat = flat_names(params)
+    return nested({name: leaf.astype(config.dtype) if _is_product(name) else leaf for name, leaf in flat.items()})
+
+
+def _is_product(name: str) -> bool:
+    return name.startswith("PaliGemma/") and name.rsplit("/", 1)[-1] in ("kernel", "w", "gating_einsum", "linear")
+
+
 def split(params: PyTree, trained: set[str]) -> tuple[PyTree, PyTree]:
     """Splits parameters into those that `trained` names, and the others."""
     flat = flat_names(params)

@@ -18,6 +18,7 @@ from rlgen.nets.layers import init_key
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.model.gemma import Gemma, KeyValue
 from rlgen.vla.model.layers import Dense
+from rlgen.vla.model.parameters import cast_products
 from rlgen.vla.model.siglip import SigLip
 
 Actions = Float[Array, "B H A"]
@@ -179,10 +180,11 @@ class Pi0(nn.Module):
         starts = jnp.arange(tokens.shape[1]) < 2
         return Block(tokens, jnp.ones(tokens.shape[:2], bool), starts)
 
-    def run_prefix(self, inputs: Inputs) -> Prefix:
-        """Runs the language expert over images and text."""
+    def run_prefix(self, inputs: Inputs, in_place: bool = False) -> Prefix:
+        """Runs the language expert over images and text; `in_place` as of `Gemma.keys_and_values`."""
         block = self.prefix(inputs)
-        _, cache = self.PaliGemma.llm([block.tokens, None], positions(block.mask), attention_mask(block))
+        where, mask = positions(block.mask), attention_mask(block)
+        cache = self.PaliGemma.llm.keys_and_values(block.tokens, where, mask, in_place=in_place)
         return Prefix(cache, block.mask)
 
     def run_suffix(self, prefix: Prefix, block: Block) -> Actions:
@@ -322,6 +324,7 @@ def flow_loss(
       t: flow times, `[R, B]`.
     """
     draws, count = t.shape
+    params = cast_products(config, params)
     prefix = apply(config, params, inputs, method="run_prefix")
     k, v = (jnp.tile(x, (1, draws, 1, 1, 1)) for x in prefix.cache)
     prefix = Prefix((k, v), jnp.tile(prefix.mask, (draws, 1)))
@@ -345,7 +348,7 @@ def sample(config: VlaConfig, params: PyTree, inputs: Inputs, noise: Actions, st
       noise: at t = 1.
       steps: Euler steps; one compiled program serves any number.
     """
-    prefix = apply(config, params, inputs, method="run_prefix")
+    prefix = apply(config, params, inputs, True, method="run_prefix")
 
     def slope(x, t):
         block = embed_suffix(config, params, inputs.state, x, jnp.broadcast_to(t, len(x)))

@@ -46,6 +46,15 @@ def without_lora(config: VlaConfig) -> VlaConfig:
     return with_lora(config, language=False, action=False)
 
 
+def with_cameras(config: VlaConfig, count: int | None) -> VlaConfig:
+    """Returns `config` with the first `count` cameras of the published models; None leaves it as it is.
+
+    LIBERO's robot has the first two. A model that also has the third sees it black and masked: no token attends to its
+    tokens, they take no positions, and no gradient comes from them.
+    """
+    return config if count is None else replace(config, cameras=CAMERAS[:count])
+
+
 def pi0_libero() -> VlaConfig:
     """Returns pi0 as it was fine-tuned on LIBERO."""
     return pi0()

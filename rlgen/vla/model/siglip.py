@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlgen.vla.model.config import VisionConfig
-from rlgen.vla.model.layers import Dense, project
+from rlgen.vla.model.config import Remat, VisionConfig
+from rlgen.vla.model.layers import Dense, project, recomputed
 
 
 def space_to_depth(x: Float[Array, "B h w C"], block: int) -> Float[Array, "B h/b w/b b*b*C"]:
@@ -119,14 +119,14 @@ class Encoder(nn.Module):
     config: VisionConfig
     dtype: jnp.dtype
     unroll: bool
-    remat: bool
+    remat: Remat
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
         """Returns the tokens behind the last norm."""
         if self.config.depth:
             blocks = nn.scan(
-                nn.remat(EncoderBlock, prevent_cse=False) if self.remat else EncoderBlock,
+                recomputed(EncoderBlock, self.remat),
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
                 length=self.config.depth,
@@ -145,7 +145,7 @@ class SigLip(nn.Module):
       out_width: the language expert's width.
       dtype: type of activations.
       unroll: unroll the loop over blocks.
-      remat: recompute activations in the backward pass.
+      remat: what is computed again in the backward pass.
     """
 
     config: VisionConfig
@@ -153,7 +153,7 @@ class SigLip(nn.Module):
     out_width: int
     dtype: jnp.dtype
     unroll: bool = False
-    remat: bool = False
+    remat: Remat = False
 
     def setup(self) -> None:
         """Makes the stem, the position embedding, the blocks and the head."""

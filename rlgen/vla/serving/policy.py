@@ -107,6 +107,7 @@ def open_policy(
     preset: str | None = None,
     tokenizer: str | None = None,
     norm_stats: Path | None = None,
+    cameras: int | None = None,
     sampling_steps: int = 10,
     batch: int = 8,
     buckets: bool = False,
@@ -118,6 +119,7 @@ def open_policy(
       preset: the model of an openpi checkpoint.
       tokenizer: its SentencePiece model.
       norm_stats: its statistics, where its `assets` hold none or several.
+      cameras: how many of its cameras are computed; all by default. LIBERO has two, the third is masked.
       sampling_steps: Euler steps of sampling.
       batch: largest number of observations in a call.
       buckets: pad calls to powers of two.
@@ -127,8 +129,8 @@ def open_policy(
     """
     folder = expanded(folder)
     if (folder / DESCRIPTION).is_file():
-        if preset is not None or tokenizer is not None or norm_stats is not None:
-            raise UserError(f"{folder} says what it is; leave out --preset, --tokenizer and --norm-stats")
+        if any(option is not None for option in (preset, tokenizer, norm_stats, cameras)):
+            raise UserError(f"{folder} says what it is; leave out --preset, --tokenizer, --norm-stats and --cameras")
         config, spec, stats = read_description(folder)
         # In the type in which the model computes, as openpi serves them.
         params = load_params(config, folder, dtype=jnp.dtype(config.dtype))
@@ -139,7 +141,7 @@ def open_policy(
             f"{folder} has no {DESCRIPTION}; for an openpi checkpoint pass --preset (such as pi05_libero) and "
             "--tokenizer paligemma_tokenizer.model"
         )
-    config, spec = presets.preset(preset), released_spec(preset, tokenizer)
+    config, spec = presets.with_cameras(presets.preset(preset), cameras), released_spec(preset, tokenizer)
     if tokenizer == HASHED_WORDS:
         raise UserError("hashed words are not what a published model was trained with; pass its SentencePiece model")
     stats = read_stats(norm_stats or find_stats(folder))

@@ -21,7 +21,7 @@ from rlgen.configs.ranges import (
     Workers,
 )
 from rlgen.core.errors import UserError
-from rlgen.vla.model.config import STORED_AS, NormalizationKind, Trainable
+from rlgen.vla.model.config import STORED_AS, Cameras, NormalizationKind, Remat, Trainable
 from rlgen.vla.model.presets import SMALL
 
 
@@ -151,14 +151,18 @@ class FineTune(Settings):
     """Learn actions minus the state; only for absolute actions."""
     double_delta: bool = False
     """Subtract the state from relative actions on purpose, as openpi's released pi0 for LIBERO."""
+    cameras: Cameras | None = None
+    """2, those of LIBERO, by default; 3 adds the third of the published models, black and masked: the same result for
+    more work."""
     image_size: Pixels | None = None
     """Pixels along a side; by default the model's."""
     horizon: Chunk | None = None
     """Actions in a chunk; by default the model's."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of activations; by default the model's."""
-    remat: bool | None = None
-    """Recompute activations in the backward pass; by default for all but the small models."""
+    remat: Remat | None = None
+    """Recompute activations in the backward pass: all (True), by default of all but the small models, or all but
+    products with weights (products), which is faster and needs more memory."""
     hold_out: FractionBelowOne = 0.05
     """Fraction of the episodes of each dataset to validate on, 0 for none."""
     validate_every: Count = 1000

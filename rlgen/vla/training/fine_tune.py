@@ -27,8 +27,11 @@ from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.training.config import FineTune
 from rlgen.vla.training.memory_plan import GIB, advice, device_bytes, memory_plan
-from rlgen.vla.training.record import data_hash, open_out
+from rlgen.vla.training.record import data_hash, open_out, resolve_cameras
 from rlgen.vla.training.train import Log, LoopOptions, train_model
+
+# The share of a device's memory that an estimate may fill.
+ROOM = 0.85
 
 
 def fine_tune(config: FineTune, log: Log = print) -> Path | None:
@@ -48,6 +51,7 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
         # It would take SIGTERM for itself and only make a note of it.
         jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(config.coordinator, config.processes, config.process)
+    config = resolve_cameras(config)
     model, spec = model_config(config), input_spec(config)
     mesh = make_mesh(config.fsdp)
     log_memory_plan(config, model, mesh.size, log)
@@ -87,7 +91,7 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
 
 def model_config(config: FineTune) -> VlaConfig:
     """Returns the model of a run: its preset, with the changes of the command line."""
-    base = presets.preset(config.model)
+    base = presets.with_cameras(presets.preset(config.model), config.cameras)
     names = ("image_size", "horizon", "dtype")
     changes = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     large = config.model not in presets.SMALL
@@ -122,6 +126,11 @@ def log_memory_plan(config: FineTune, model: VlaConfig, devices: int, log: Log) 
         log(f"a device has {limit / GIB:.1f} GiB: this will probably not fit. Single changes that help:")
         for line in advice(model, config.train, limit, devices=devices, fsdp=config.fsdp):
             log(f"  {line}")
+    if limit is not None and model.remat is True:
+        larger = dataclasses.replace(model, remat="products")
+        total = memory_plan(larger, config.train, devices=devices, fsdp=config.fsdp).total
+        if total < ROOM * limit:
+            log(f"--remat products would take {total / GIB:.1f} of {limit / GIB:.1f} GiB and compute a fifth less")
 
 
 def missing_cameras(config: FineTune, data: Mixture) -> list[str]:

@@ -31,7 +31,8 @@ class MemoryPlan:
       parameters: trained ones in float32, frozen ones in bfloat16.
       average: the averaged parameters.
       moments: AdamW's two.
-      gradients: as large as the trained parameters, twice that where a batch is accumulated.
+      gradients: as large as the trained parameters, twice that where a batch is accumulated; of a model that computes
+        in bfloat16, its gradients and the copy of its parameters in that type, half of it each.
       activations: an estimate of those kept for the backward pass, and of the largest block while it runs.
     """
 
@@ -103,9 +104,15 @@ def activation_bytes(config: VlaConfig, draws: int = 1) -> int:
     scores = config.heads * (prefix**2 + suffix * (prefix + suffix)) * (8 + size)
     g_all = 6 * g_in + hidden + scores + (prefix + suffix) * 4 * heads * size
     cache = 2 * draws * prefix * config.kv_heads * config.head_size * size
-    if not config.remat:
+    if config.remat is False:
         return vision.depth * v_all + config.depth * (g_all + cache)
-    return vision.depth * v_in + config.depth * (g_in + cache) + 2 * max(v_all, g_all)
+    kept = vision.depth * v_in + config.depth * (g_in + cache)
+    if config.remat == "products":
+        # Queries, keys, values and results of both attentions, and what goes into the MLPs' non-linearities.
+        kept += vision.depth * image_tokens * (4 * vision.width + vision.mlp) * size
+        projected = (prefix + suffix) * (config.heads + 2 * config.kv_heads) * config.head_size * size
+        kept += config.depth * (projected + g_in + hidden * 2 // 3)
+    return kept + 2 * max(v_all, g_all)
 
 
 def advice(config: VlaConfig, train: TrainConfig, limit: int, *, devices: int = 1, fsdp: int = 1) -> list[str]:
@@ -122,7 +129,8 @@ def advice(config: VlaConfig, train: TrainConfig, limit: int, *, devices: int = 
       Lines, the smallest need first.
     """
     options: list[tuple[str, VlaConfig, TrainConfig, int]] = [
-        ("--remat", replace(config, remat=True), train, fsdp),
+        ("--remat products", replace(config, remat="products"), train, fsdp),
+        ("--remat True", replace(config, remat=True), train, fsdp),
         ("--train.ema None", config, replace(train, ema=None), fsdp),
         ("--train.moments bfloat16", config, replace(train, moments="bfloat16"), fsdp),
         ("--train.trainable expert", config, replace(train, trainable="expert"), fsdp),

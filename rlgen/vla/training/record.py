@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -18,11 +18,14 @@ from rlgen.core.ownership import OutputKind, check_replaceable, clear_output, ha
 from rlgen.data.frames import FrameTable
 from rlgen.vla.checkpoints.model_folder import STATS
 from rlgen.vla.data.spec import HASHED_WORDS
+from rlgen.vla.model.config import Cameras
+from rlgen.vla.model.presets import preset
 from rlgen.vla.training.config import FineTune, TrainConfig, difference, resolved
 from rlgen.vla.training.train import wait_for_all
 
 RECORD = "fine_tune.json"
-HASHES, COSINE_STEPS = "data_hashes", "cosine_steps"
+HASHES, COSINE_STEPS, CAMERAS = "data_hashes", "cosine_steps", "cameras"
+ROBOT_CAMERAS: Cameras = 2
 _IMAGE_FILES = ("*.tfrecord*", "*.array_record*", "*.parquet", "*.hdf5", "*.h5")
 
 
@@ -50,6 +53,18 @@ def data_hash(folder: Path, table: FrameTable) -> str:
     sizes = sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in files)
     total.update(repr((table.prompts, sizes)).encode())
     return total.hexdigest()
+
+
+def resolve_cameras(config: FineTune) -> FineTune:
+    """Returns the settings with a number of cameras where none is given: that of the run in `out`, or the robot's.
+
+    Runs that were begun before this was a setting have all cameras of their model.
+    """
+    before = None if config.overwrite else read_record(Path(config.out) / RECORD)
+    if config.cameras is not None or not is_record(before):
+        return replace(config, cameras=config.cameras or ROBOT_CAMERAS)
+    stored = before.get(CAMERAS)
+    return replace(config, cameras=stored if stored in get_args(Cameras) else len(preset(config.model).cameras))
 
 
 def open_out(config: FineTune, hashes: Sequence[str], log: Callable[[str], None]) -> TrainConfig:
@@ -96,6 +111,7 @@ def _resumed(
     now, out = resolved(config), config.out
     stored = {key: value for key, value in before.items() if key not in (HASHES, COSINE_STEPS)}
     stored["out"] = now["out"]  # wherever the folder is by now
+    stored.setdefault(CAMERAS, now[CAMERAS])  # of before it was a setting, see `resolve_cameras`
     known = before.get(HASHES)
     known = known if isinstance(known, list) else None
     same_data = known == list(hashes)

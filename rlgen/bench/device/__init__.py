@@ -1,0 +1,1 @@
+"""`rlgen bench device`: what this package claims of an accelerator, measured in one command."""

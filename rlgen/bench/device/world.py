@@ -1,0 +1,104 @@
+"""Parts that step LIBERO's world: whole PPO iterations on the CPU's world, and what the world on the GPU will show."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from rlgen.bench.device.record import Put, Setup
+from rlgen.bench.iteration import Timings, measure_scene, summary
+from rlgen.configs.presets import expert_presets, fit_to
+from rlgen.configs.schema import Config, PolicyConfig
+from rlgen.core.errors import UserError
+from rlgen.core.process import cache_folder
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.scenes.scene import Scene, load_scene_bundle
+from rlgen.libero.tasks.suites import find_task
+
+TASK = "libero_object/6"
+ENVIRONMENTS = {"state": 200, "vision": 200}
+ITERATIONS = 2
+
+
+def iterations(put: Put, setup: Setup, *, preset: Literal["state", "vision"], groups: Sequence[int]) -> None:
+    """Measures whole PPO iterations: seconds of each part, control steps per second, the accelerator's idle share.
+
+    Args:
+      put: receives the figures, after every iteration.
+      setup: of the run.
+      preset: of `rlgen expert`.
+      groups: numbers of groups of environments that take turns.
+    """
+    scene = scene_of(TASK, setup)
+    config = fit_to(expert_presets()[preset], scene.task.horizon)
+    config = _tiny(config) if setup.dry_run else replace(
+        config, ppo=replace(config.ppo, environments=ENVIRONMENTS[preset], critic_warmup=0)
+    )  # fmt: skip
+
+    def on_iteration(timings: Timings) -> None:
+        for count, each in timings.items():
+            if each:
+                put(f"groups {count}", {"environments": config.ppo.environments, **summary(each)})
+
+    options = {"threads": setup.threads, "groups": groups, "iterations": 1 if setup.dry_run else ITERATIONS}
+    measure_scene(scene, config, **options, on_iteration=on_iteration)
+
+
+def _tiny(config: Config) -> Config:
+    """Returns the same kind of policy and training in sizes to try."""
+    encoder = replace(config.policy.image_encoder, image_size=32, widths=(8, 16))
+    policy = PolicyConfig(
+        observation=config.policy.observation,
+        network=config.policy.network,
+        compute_dtype=config.policy.compute_dtype,
+        dim=8,
+        mlp_widths=(8,),
+        norm_groups=4,
+        image_encoder=encoder,
+    )
+    ppo = replace(
+        config.ppo, environments=2, chunks=2, epochs=1, batch=20, microbatch=10, critic_warmup=0, action_steps=None
+    )
+    return replace(config, policy=policy, ppo=ppo)
+
+
+def scene_of(task: str, setup: Setup) -> Scene:
+    """Returns the scene of a task, from the folder of bundles that was carried along, or from the cache.
+
+    Args:
+      task: as `find_task` takes it.
+      setup: of the run.
+
+    Raises:
+      UserError: there is no such bundle, or it cannot be built.
+    """
+    if setup.scenes is not None:
+        name = task.replace("/", "-")
+        found = sorted(path for path in Path(setup.scenes).glob(f"{name}-*") if path.is_dir())
+        if not found:
+            raise UserError(f"{setup.scenes}: no scene bundle {name}-*; run `experiments/device/pack.py` again")
+        return load_scene_bundle(found[0])
+    cache = cache_folder()
+    folder = None if setup.assets is None else Path(setup.assets)
+    return load_scene(find_task(task), find_assets(folder, placeholders=setup.placeholders, cache=cache), cache)
+
+
+def gpu_world(put: Put, setup: Setup, *, what: str) -> None:
+    """Says in one line why a part about the world on the GPU has no figures.
+
+    Whoever fills such a part replaces it in `plan.py` by a function of `put` and `setup` that calls `put` after every
+    figure, with tiny sizes where `setup.dry_run` says so, and scenes from `scene_of`.
+
+    Args:
+      put: receives the figures.
+      setup: of the run.
+      what: the part measures.
+
+    Raises:
+      UserError: always.
+    """
+    if importlib.util.find_spec("warp") is None:
+        raise UserError(f"{what}: the extra `gpu` is not installed")
+    raise UserError(f"{what}: this version has no world on the GPU")
