@@ -1,8 +1,9 @@
 """The renderers of a scene behind one interface: the benchmark's own, and a fast one that needs no GL library.
 
-A third, `warp`, draws many states at once on a GPU (`rlgen.libero.warp.render`); only `RenderPool` has it. All turn joint positions into images in the benchmark's raw convention (robosuite's "opengl"): row 0 is the
-bottom of what the camera sees, as in `agentview_image`. `rlgen.data.images` turns them into the orientation of
-datasets (`rotate_180`) and of people (`flip_vertical`). `RenderPool` in `pool.py` renders many states at once.
+A third, `warp`, draws many states at once on a GPU (`rlgen.libero.warp.render`); only `RenderPool` has it. All turn
+joint positions into images in the benchmark's raw convention (robosuite's "opengl"): row 0 is the bottom of what the
+camera sees, as in `agentview_image`. `rlgen.data.images` turns them into the orientation of datasets (`rotate_180`) and
+of people (`flip_vertical`). `RenderPool` in `pool.py` renders many states at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
