@@ -1,4 +1,7 @@
-"""The world on MuJoCo Warp against the CPU's: motion, goals, resets, failures; on Warp's CPU device where there is no GPU."""
+"""The world on MuJoCo Warp against the CPU's: motion, goals, resets, failures.
+
+Kernels run on Warp's CPU device where there is no GPU.
+"""
 
 import time
 from dataclasses import replace
@@ -31,11 +34,9 @@ def actions(seed: int = 0, steps: int = STEPS) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scene(placeholder_scene, tmp_path_factory):
     """The scene with few initial states, so that they settle at once."""
-    few = {
-        "training_states": placeholder_scene.training_states[:6],
-        "stored_states": placeholder_scene.stored_states[:2],
-    }
-    return replace(placeholder_scene, folder=tmp_path_factory.mktemp("bundle"), **few)
+    train, stored = placeholder_scene.training_states[:6], placeholder_scene.stored_states[:2]
+    folder = tmp_path_factory.mktemp("bundle")
+    return replace(placeholder_scene, folder=folder, training_states=train, stored_states=stored)
 
 
 @pytest.fixture(scope="module")
