@@ -7,6 +7,7 @@ for each version of MuJoCo.
 
 import copy
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -93,11 +94,17 @@ def settle(scene: Scene, states: Float[np.ndarray, "R D"]) -> Float[np.ndarray, 
       DivergedError: a state cannot be simulated.
     """
     kernel.link_mujoco()
-    environment, rows = Environment(scene, scene.model), []
-    for state in states:
-        environment.reset(state)
-        rows.append(environment.state.copy())
-    return np.stack(rows)
+
+    def settle_some(part: Float[np.ndarray, "P D"]) -> list[Float[np.ndarray, " D"]]:
+        environment, rows = Environment(scene, scene.model), []
+        for state in part:
+            environment.reset(state)
+            rows.append(environment.state.copy())
+        return rows
+
+    workers = min(os.cpu_count() or 1, len(states))
+    with ThreadPoolExecutor(workers) as threads:
+        return np.concatenate(list(threads.map(settle_some, np.array_split(states, workers))))
 
 
 def count_room(scene: Scene, states: Float[np.ndarray, "R D"], *, seed: int = 0) -> Room:

@@ -115,6 +115,7 @@ class WarpWorld:
         self.room = reset_states(scene).counted.with_head_room() if room is None else room
         self._gripper = settled_gripper(scene)
         model = accelerator_model(scene, sleep=sleep)
+        self._asleep_below = model.opt.sleep_tolerance if sleep else 0.0
         device_model = mjx.put_model(model, impl="warp")
         # Flags are read at every control step; printing them from a kernel would cost more than they do.
         self._model = device_model.tree_replace({"opt._impl.warn_overflow": 0})
@@ -128,16 +129,21 @@ class WarpWorld:
         Args:
           states: time, qpos, qvel, settled (`models.settle`).
         """
-        nq, states = self.scene.model.nq, states.astype(jnp.float32)
-        fresh = self._fresh
-        data = jax.vmap(lambda qpos, qvel: fresh.replace(qpos=qpos, qvel=qvel))(
-            states[:, 1 : 1 + nq], states[:, 1 + nq :]
-        )
+        nq, states, fresh = self.scene.model.nq, states.astype(jnp.float32), self._fresh
+        velocities = jax.vmap(self._without_creep)(states[:, 1 + nq :])
+        data = jax.vmap(lambda qpos, qvel: fresh.replace(qpos=qpos, qvel=qvel))(states[:, 1 : 1 + nq], velocities)
         start = start_controller(self.constants.controller).replace(gripper=jnp.asarray(self._gripper, jnp.float32))
         controller = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.worlds, *leaf.shape)), start)
         zeros = jnp.zeros((self.worlds,), jnp.int32)
         state = WorldState(data, controller, states[:, 0], zeros, zeros)
         return state, self.observe(state)
+
+    def _without_creep(self, qvel: Float[Array, " nv"]) -> Float[Array, " nv"]:
+        """Returns velocities without those of objects so slow that they may sleep, for any velocity wakes them."""
+        model = self.scene.model
+        speeds = jnp.abs(qvel) * model.dof_length
+        fastest = jax.ops.segment_max(speeds, model.dof_treeid, model.ntree)
+        return jnp.where(fastest[model.dof_treeid] < self._asleep_below, 0.0, qvel)
 
     def reset_rows(
         self, state: WorldState, rows: Bool[Array, " N"], states: Float[Array, "N D"]

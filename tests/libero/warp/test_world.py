@@ -16,7 +16,7 @@ from warp_device import needs_warp
 from rlgen.core.errors import UserError
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.bundles import load_scene
-from rlgen.libero.warp.models import Room, reset_states, settle
+from rlgen.libero.warp.models import Room, count_room, reset_states, settle
 from rlgen.libero.warp.vector_env import WarpVectorEnv
 from rlgen.libero.warp.world import DROPPED, WarpWorld
 
@@ -151,7 +151,7 @@ def test_what_it_does_not_do_is_refused(scene, env, other_scene):
 def test_a_task_of_each_suite_moves_as_on_the_cpu(name, real_assets, cache, record_property):
     scene = load_scene(name, real_assets, cache)
     states = scene.training_states[:WORLDS]
-    world = WarpWorld(scene, WORLDS)
+    world = WarpWorld(scene, WORLDS, room=count_room(scene, states).with_head_room())
     env = VectorEnv([scene] * WORLDS, physics="exact")
     env.reset(states)
     reference = env.step(actions()).states
