@@ -1,4 +1,7 @@
-"""MuJoCo Warp and the device that it runs on; both are optional, and imported here alone."""
+"""MuJoCo Warp and the device that it runs on; both are optional, and imported here alone.
+
+Kernels are compiled when they are first launched, for minutes in all, and kept in the folder WARP_CACHE_PATH.
+"""
 
 from importlib.util import find_spec
 from types import ModuleType
