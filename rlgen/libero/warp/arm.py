@@ -126,7 +126,7 @@ def make_arm_constants(scene: Scene) -> ArmConstants:
     axes = model.jnt_axis[joints]
     hinges = model.jnt_type[joints] == mujoco.mjtJoint.mjJNT_HINGE
     fixed = np.einsum("bji,bjk->bik", above, rotations)
-    skew = np.cross(np.eye(3)[None], axes[:, None], axis=-1).transpose(0, 2, 1) * hinges[:, None, None]
+    skew = np.cross(np.eye(3)[None], axes[:, None], axis=-1) * hinges[:, None, None]
     lumps = [
         _lump(model, data, np.flatnonzero(owners == link), origins[link] + base, rotations[link]) for link in range(9)
     ]

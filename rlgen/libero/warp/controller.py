@@ -8,7 +8,6 @@ product J M^-1 J^T is formed, so that single precision suffices.
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct

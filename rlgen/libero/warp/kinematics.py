@@ -65,7 +65,10 @@ def make_tree(scene: Scene) -> Tree:
     _check(model)
     joints = np.maximum(model.body_jntadr, 0)
     jointed = model.body_jntnum > 0
-    kinds = [_KINDS[mujoco.mjtJoint(model.jnt_type[joint])] if has else FIXED for joint, has in zip(joints, jointed)]
+    kinds = [
+        _KINDS[mujoco.mjtJoint(model.jnt_type[joint])] if has else FIXED
+        for joint, has in zip(joints, jointed, strict=True)
+    ]
     turns = np.isin(kinds, (SLIDE, HINGE))
     addresses = np.where(jointed, model.jnt_qposadr[joints], 0)
     samplers = scene.fixture_samplers
