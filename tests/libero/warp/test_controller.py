@@ -9,7 +9,15 @@ from warp_worlds import ROBOT, few, random_robots, single
 
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.bundles import load_scene
-from rlgen.libero.warp.controller import control, make_controller_constants, set_goal, start_controller
+from rlgen.libero.warp.controller import (
+    control,
+    least_norm,
+    make_controller_constants,
+    set_goal,
+    start_controller,
+    whiten,
+    without,
+)
 
 STATES = 64
 
@@ -107,3 +115,25 @@ def test_the_gripper_command_ends_at_its_bounds_and_zero_keeps_it(placeholder_sc
     assert closed[0] == [-1.0, 1.0] and kept == closed and opened[0] == [1.0, -1.0]
     np.testing.assert_allclose(closed[1], [0.0, 0.0], atol=1e-8)
     np.testing.assert_allclose(opened[1], [0.04, -0.04], atol=1e-8)
+
+
+def test_the_shortest_solution_and_what_is_orthogonal_are_those_of_the_pseudoinverse():
+    """With columns that are nearly dependent: 3e3 times longer in one direction than in another."""
+    random = np.random.default_rng(0)
+    left, _ = np.linalg.qr(random.normal(size=(7, 7)))
+    right, _ = np.linalg.qr(random.normal(size=(6, 6)))
+    columns = single((left[:, :6] * np.geomspace(1.0, 3e-4, 6)) @ right)
+    vector = single(random.normal(size=7))
+    inverse = np.linalg.pinv(columns)
+    expected = vector - columns @ (inverse @ vector)
+    np.testing.assert_allclose(jax.jit(without)(columns, vector), expected, rtol=0, atol=1e-3)
+    shares = columns.T @ vector
+    np.testing.assert_allclose(jax.jit(least_norm)(columns, shares), inverse.T @ shares, rtol=0, atol=1e-3)
+
+
+def test_whitening_divides_by_the_cholesky_factor():
+    root, columns = np.random.default_rng(1).normal(size=(2, 7, 7))
+    mass = root @ root.T + np.eye(7)
+    factor, whitened = jax.jit(whiten)(mass, columns[:, :6])
+    np.testing.assert_allclose(factor, np.linalg.cholesky(mass), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(whitened, np.linalg.solve(np.linalg.cholesky(mass), columns[:, :6]), rtol=0, atol=1e-5)

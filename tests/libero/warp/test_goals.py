@@ -11,9 +11,9 @@ from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.bundles import load_scene
-from rlgen.libero.warp.constants import make_constants
 from rlgen.libero.warp.goals import atoms_hold, atoms_touching, goal_reached, outcome
 from rlgen.libero.warp.kinematics import Poses, forward_kinematics
+from rlgen.libero.warp.observation import make_constants
 
 # States about the goal of each task, and places in the list of contacts of a world.
 ABOUT, ROOM = 40, 400

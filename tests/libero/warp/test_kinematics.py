@@ -6,13 +6,11 @@ import jax
 import mujoco
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 from warp_worlds import few, single
 
 from rlgen.core.errors import UserError
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.warp.kinematics import forward_kinematics, make_tree, with_fixtures
-from rlgen.libero.warp.rotations import axis_angle, multiply, rotate, to_matrix
 
 all_poses = jax.jit(jax.vmap(forward_kinematics, (None, 0)))
 
@@ -85,21 +83,3 @@ def test_joints_that_no_task_has_are_refused(joints, message):
     xml = f'<mujoco><worldbody><body name="a">{joints}<geom size="1"/></body></worldbody></mujoco>'
     with pytest.raises(UserError, match=message):
         make_tree(scene_of(xml))
-
-
-def test_rotations_are_scipys():
-    first, second = (Rotation.random(50, random_state=np.random.RandomState(seed)) for seed in (0, 1))
-    one, other = (np.roll(rotation.as_quat(), 1, axis=1).astype(np.float32) for rotation in (first, second))
-    vector = np.random.default_rng(2).normal(size=(50, 3)).astype(np.float32)
-    product = (first * second).as_matrix()
-    np.testing.assert_allclose(to_matrix(multiply(one, other)), product, atol=1e-6)
-    np.testing.assert_allclose(rotate(one, vector), first.apply(vector), atol=2e-6)
-    # The vector's length is the angle of this quaternion, up to a whole turn.
-    found = np.asarray(axis_angle(one))
-    np.testing.assert_allclose(Rotation.from_rotvec(found).as_matrix(), first.as_matrix(), atol=2e-6)
-
-
-def test_small_angles_keep_their_digits():
-    """The inverse cosine of single precision would give 0 or 3.5e-4."""
-    quaternion = np.array([[np.cos(5e-5), np.sin(5e-5), 0, 0], [1, 0, 0, 0]], np.float32)
-    np.testing.assert_allclose(axis_angle(quaternion), [[1e-4, 0, 0], [0, 0, 0]], rtol=1e-6, atol=0)

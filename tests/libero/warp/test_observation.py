@@ -11,9 +11,8 @@ from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.scenes.bundles import load_scene
-from rlgen.libero.warp.constants import make_constants
 from rlgen.libero.warp.kinematics import forward_kinematics
-from rlgen.libero.warp.observation import observe, to_observation
+from rlgen.libero.warp.observation import make_constants, observe, to_observation
 
 
 @jax.jit
