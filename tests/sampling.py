@@ -8,6 +8,7 @@ What is `slow`, and why:
 | --- | --- | --- |
 | `libero/test_benchmark_parity.py` | 116 tasks | each is recorded in the benchmark's own environment: 1.5 s |
 | `libero/test_placeholders.py`: built, at rest, solved | 116 tasks | each is built and searched for a solution: 1 s |
+| `libero/warp/`: torque, poses, observations, goals | 125 to 128 tasks | programs of each scene are compiled: 5 s |
 | `libero/test_recorded_images.py` | 2 of 5 tasks | rooms of the others, each rendered by the benchmark itself: 8 s |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
 """
@@ -33,6 +34,7 @@ UNIT = (
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
     "evaluation/test_records.py",
+    "libero/warp/test_rotations.py",
     "test_array_types.py",
     "test_house.py",
     "test_layout.py",

@@ -4,9 +4,9 @@ Pure functions, without MuJoCo or Warp while they run: `arm` the arm's kinematic
 torque of a substep, `kinematics` the poses of all bodies and sites, `observation` and `goals` what follows from these.
 
 Every function takes the arrays of ONE world, and is mapped over N of them by its caller, with `jax.vmap`. Its first
-argument are constants of a scene, made once from a `Scene` on the CPU by `constants.make_constants`: a frozen dataclass
-that is a pytree of arrays. All worlds share it (`in_axes=None`), or each has its own (goals of several tasks, fixtures
-that stand elsewhere), stacked along the first axis:
+argument are constants of a scene, made once from a `Scene` on the CPU by `observation.make_constants`: a frozen
+dataclass that is a pytree of arrays. All worlds share it (`in_axes=None`), or each has its own (goals of several tasks,
+fixtures that stand elsewhere), stacked along the first axis:
 
     constants = make_constants(scene)
     state = jax.vmap(set_goal, in_axes=(None, 0, 0, 0))(constants.controller, state, qpos, actions)  # a control step

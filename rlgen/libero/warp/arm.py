@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlgen.core.errors import UserError
 from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.warp.linear import cross, product
+from rlgen.libero.warp.rotations import cross, dot, product
 
 # The arm's joints, and with those of the fingers.
 ARM, MOVING = 7, 9
@@ -40,6 +40,7 @@ class ArmConstants:
       base: the base's position in the world, metres.
       zeros: joint positions at which links stand as `offsets` and rotations say.
       offsets: a link's origin relative to its parent's, in the parent's axes.
+      slides: by which the origin moves for a joint position of 1, in the parent's axes; zero for hinges.
       constants, sines, cosines: see above.
       axes: of the joints, in the link's axes.
       masses: of the links, kg.
@@ -58,6 +59,7 @@ class ArmConstants:
     base: Float[Array, "3"]
     zeros: Float[Array, "9"]
     offsets: Float[Array, "9 3"]
+    slides: Float[Array, "9 3"]
     constants: Float[Array, "9 3 3"]
     sines: Float[Array, "9 3 3"]
     cosines: Float[Array, "9 3 3"]
@@ -80,7 +82,7 @@ class GripPose(NamedTuple):
 
 
 class ArmDynamics(NamedTuple):
-    """What the controller needs of the arm in one state.
+    """The arm in one state, as the controller needs it.
 
     Attributes:
       grip: pose of the grip site.
@@ -140,6 +142,7 @@ def make_arm_constants(scene: Scene) -> ArmConstants:
         base=base,
         zeros=model.qpos0[model.jnt_qposadr[joints]],
         offsets=np.einsum("bji,bj->bi", above, origins - start),
+        slides=np.einsum("bij,bj->bi", fixed, axes) * ~hinges[:, None],
         constants=fixed @ (np.eye(3) + skew @ skew),
         sines=fixed @ skew,
         cosines=-fixed @ skew @ skew,
@@ -193,6 +196,8 @@ def _lump(
             away @ away * np.eye(3) - np.outer(away, away)
         )
     inertias, principal = np.linalg.eigh(rotation.T @ total @ rotation)
+    # Vector products need axes that are right-handed.
+    principal[:, 0] *= np.linalg.det(principal)
     return masses.sum(), rotation.T @ (center - origin), principal, inertias
 
 
@@ -225,18 +230,17 @@ def arm_dynamics(arm: ArmConstants, qpos: Float[Array, " nq"], qvel: Float[Array
 def _frames(arm: ArmConstants, qpos: Float[Array, " nq"]) -> _Frames:
     moved = qpos[np.array(arm.qpos)] - arm.zeros
     sine, cosine = jnp.sin(moved)[:, None, None], jnp.cos(moved)[:, None, None]
-    local = arm.constants + sine * arm.sines + cosine * arm.cosines
-    slid = jnp.where(np.array(arm.hinges), 0.0, moved)
-    origins, rotations, axes = [], [], []
-    for link, parent in enumerate(arm.parents):
-        rotation = local[link] if parent < 0 else product(rotations[parent], local[link])
-        axis = product(rotation, arm.axes[link][:, None])[:, 0]
-        offset = arm.offsets[link] if parent < 0 else product(rotations[parent], arm.offsets[link][:, None])[:, 0]
-        start = 0.0 if parent < 0 else origins[parent]
-        origins.append(start + offset + slid[link] * axis)
-        rotations.append(rotation)
-        axes.append(axis)
-    return _Frames(jnp.stack(origins), jnp.stack(rotations), jnp.stack(axes))
+    rotations = arm.constants + sine * arm.sines + cosine * arm.cosines
+    origins = arm.offsets + moved[:, None] * arm.slides
+    # Relative to the parent, then to its parent, then to the fourth and the eighth link before.
+    parents = np.array(arm.parents)
+    while (parents >= 0).any():
+        has = parents >= 0
+        above = jnp.where(has[:, None, None], rotations[parents], jnp.eye(3))
+        start = jnp.where(has[:, None], origins[parents], 0.0)
+        rotations, origins = product(above, rotations), start + product(above, origins[..., None])[..., 0]
+        parents = np.where(has, parents[parents], -1)
+    return _Frames(origins, rotations, product(rotations, arm.axes[..., None])[..., 0])
 
 
 def _grip_pose(arm: ArmConstants, frames: _Frames) -> GripPose:
@@ -258,44 +262,34 @@ def _inertia_and_bias(
     arm: ArmConstants, frames: _Frames, velocities: Float[Array, "9"]
 ) -> tuple[Float[Array, "7 7"], Float[Array, "7"]]:
     """Computes mass matrix and bias forces of the arm's joints; the equations are in the module's docstring."""
-    moves = _ancestors(arm.parents)
+    moves, hinges = _ancestors(arm.parents), np.array(arm.hinges)
     # Joints turn (hinges) or shift (slides) every link beyond them: masks of [link, joint].
-    turns, shifts = (jnp.where(moves & kind, 1.0, 0.0) for kind in (np.array(arm.hinges), ~np.array(arm.hinges)))
+    turns, shifts = (np.where(moves & kind, np.float32(1), np.float32(0))[..., None] for kind in (hinges, ~hinges))
     axes, origins = frames.axes, frames.origins
     centers = origins + product(frames.rotations, arm.centers[..., None])[..., 0]
-    angular = _sum(turns * velocities, axes)
     # Joint axes are fixed in the link that the joint moves, and turn with it.
+    angular = _sum(turns * axes, velocities)
     swings = cross(angular, axes)
-    angular_acceleration = _sum(turns * velocities, swings)
 
-    def linear_jacobian(points):
-        levers = points[:, None] - origins[None]
-        return turns[..., None] * cross(axes[None], levers) + shifts[..., None] * axes[None]
+    center_levers, origin_levers = (points[:, None] - origins for points in (centers, origins))
+    to_centers, to_origins = (turns * cross(axes, levers) + shifts * axes for levers in (center_levers, origin_levers))
+    rates = _sum(to_centers, velocities)[:, None] - _sum(to_origins, velocities)
+    changes = turns * (cross(swings, center_levers) + cross(axes, rates)) + shifts * swings
+    acceleration = _sum(changes, velocities) - arm.gravity
 
-    to_centers, to_origins = linear_jacobian(centers), linear_jacobian(origins)
-    center_velocity, origin_velocity = (
-        jnp.einsum("bjk,j->bk", jacobian, velocities, precision="highest") for jacobian in (to_centers, to_origins)
-    )
-    levers, lever_rates = centers[:, None] - origins[None], center_velocity[:, None] - origin_velocity[None]
-    rates = (
-        turns[..., None] * (cross(swings[None], levers) + cross(axes[None], lever_rates))
-        + shifts[..., None] * swings[None]
-    )
-    acceleration = jnp.einsum("bjk,j->bk", rates, velocities, precision="highest") - arm.gravity
-
-    inward = product(frames.rotations, arm.principal)
-    to_principal = jnp.einsum("bkp,jk->bjp", inward, axes, precision="highest") * turns[..., None]
-    own_angular, own_acceleration = (
-        jnp.einsum("bkp,bk->bp", inward, vectors, precision="highest") for vectors in (angular, angular_acceleration)
-    )
+    inward = jnp.swapaxes(product(frames.rotations, arm.principal), 1, 2)
+    own_angular = product(inward, angular[..., None])[..., 0]
+    own_acceleration = product(inward, _sum(turns * swings, velocities)[..., None])[..., 0]
     torque = arm.inertias * own_acceleration + cross(own_angular, arm.inertias * own_angular)
+    to_principal = dot(inward[:, None], (turns * axes)[:, :, None])
     jacobian = jnp.concatenate([to_centers, to_principal], axis=-1)[:, :ARM]
     weights = jnp.concatenate([jnp.repeat(arm.masses[:, None], 3, axis=1), arm.inertias], axis=-1)
     forces = jnp.concatenate([arm.masses[:, None] * acceleration, torque], axis=-1)
-    mass = jnp.einsum("bik,bk,bjk->ij", jacobian, weights, jacobian, precision="highest")
+    mass = jnp.einsum("bik,bjk->ij", jacobian, weights[:, None] * jacobian, precision="highest")
     bias = jnp.einsum("bik,bk->i", jacobian, forces, precision="highest")
     return mass + jnp.diag(arm.armature[:ARM]), bias
 
 
-def _sum(weights: Float[Array, "9 9"], vectors: Float[Array, "9 3"]) -> Float[Array, "9 3"]:
-    return jnp.einsum("bj,jk->bk", weights, vectors, precision="highest")
+def _sum(vectors: Float[Array, "9 9 3"], weights: Float[Array, "9"]) -> Float[Array, "9 3"]:
+    """Returns the weighted sum over the joints, for each link."""
+    return jnp.einsum("bjk,j->bk", vectors, weights, precision="highest")

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from rlgen.libero.physics.kernel import POSTURE_KP
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.warp.arm import ARM, ArmConstants, ArmDynamics, arm_dynamics, grip_pose, make_arm_constants
-from rlgen.libero.warp.linear import cross, dot, least_norm, product, whiten, without
+from rlgen.libero.warp.rotations import cross, dot, product
 
 
 @struct.dataclass
@@ -48,7 +48,7 @@ class ControllerConstants:
 
 
 @struct.dataclass
-class ControllerState:
+class ControlState:
     """State of the controller between substeps.
 
     Attributes:
@@ -83,16 +83,16 @@ def make_controller_constants(scene: Scene) -> ControllerConstants:
     )
 
 
-def start_controller(constants: ControllerConstants) -> ControllerState:
+def start_controller(constants: ControllerConstants) -> ControlState:
     """Returns the controller as it is after a reset; the first action sets the position goal."""
     orientation = constants.initial_orientation
     zeros = jnp.zeros((3,), orientation.dtype)
-    return ControllerState(zeros, orientation, zeros[:2], zeros[0])
+    return ControlState(zeros, orientation, zeros[:2], zeros[0])
 
 
 def set_goal(
-    constants: ControllerConstants, state: ControllerState, qpos: Float[Array, " nq"], action: Float[Array, "7"]
-) -> ControllerState:
+    constants: ControllerConstants, state: ControlState, qpos: Float[Array, " nq"], action: Float[Array, "7"]
+) -> ControlState:
     """Sets the goal of a control step, before its first substep.
 
     Args:
@@ -127,8 +127,8 @@ def _turn(axis_angle: Float[Array, "3"]) -> Float[Array, "3 3"]:
 
 
 def control(
-    constants: ControllerConstants, state: ControllerState, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
-) -> tuple[ControllerState, Float[Array, " nu"]]:
+    constants: ControllerConstants, state: ControlState, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
+) -> tuple[ControlState, Float[Array, " nu"]]:
     """Computes the controls of a substep, for arm and fingers.
 
     Args:
@@ -152,7 +152,7 @@ def control(
 
 
 def torque(
-    constants: ControllerConstants, state: ControllerState, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
+    constants: ControllerConstants, state: ControlState, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
 ) -> Float[Array, "7"]:
     """Computes the arm's torque in a substep, N m, within the range of its actuators.
 
@@ -173,7 +173,7 @@ def torque(
 
 def _free_torque(
     constants: ControllerConstants,
-    state: ControllerState,
+    state: ControlState,
     arm: ArmDynamics,
     joints: Float[Array, "7"],
     velocities: Float[Array, "7"],
@@ -194,3 +194,62 @@ def _turn_error(rotation: Float[Array, "3 3"], goal: Float[Array, "3 3"]) -> Flo
     """Returns half the sum of the cross products of the columns of two rotations: the axis times the angle's sine."""
     products = cross(rotation.T, goal.T)
     return 0.5 * (products[0] + products[1] + products[2])
+
+
+def whiten(mass: Float[Array, "n n"], columns: Float[Array, "n m"]) -> tuple[Float[Array, "n n"], Float[Array, "n m"]]:
+    """Computes the lower Cholesky factor L of a positive definite matrix, and L^-1 times some columns.
+
+    Args:
+      mass: the matrix.
+      columns: what L^-1 is applied to.
+    """
+    size, factor, rows = len(mass), [], []
+    for step in range(size):
+        scale = 1.0 / jnp.sqrt(mass[0, 0])
+        column, row = mass[:, 0] * scale, columns[0] * scale
+        factor.append(jnp.pad(column, (step, 0)))
+        rows.append(row)
+        below = column[1:, None]
+        mass, columns = mass[1:, 1:] - below * column[None, 1:], columns[1:] - below * row[None]
+    return jnp.stack(factor, axis=-1), jnp.stack(rows)
+
+
+def least_norm(columns: Float[Array, "n m"], right: Float[Array, " m"]) -> Float[Array, " n"]:
+    """Returns the shortest x with columns^T x = right, W (W^T W)^-1 right, by the modified Gram-Schmidt process.
+
+    The error grows with the condition of `columns`; through W^T W it would grow with its square.
+
+    Args:
+      columns: W, of full rank.
+      right: the right side.
+    """
+    rows, found = columns.T, jnp.zeros_like(columns[:, 0])
+    for _ in range(len(right)):
+        length = _length(rows[0])
+        unit, value = rows[0] / length, right[0] / length
+        found = found + unit * value
+        shares = dot(rows[1:], unit)
+        rows, right = rows[1:] - shares[:, None] * unit, right[1:] - shares * value
+    return found
+
+
+def without(columns: Float[Array, "n m"], vector: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Returns what is left of a vector that is orthogonal to some columns, (1 - W (W^T W)^-1 W^T) vector.
+
+    Args:
+      columns: W, of full rank.
+      vector: the vector.
+    """
+    rows, units = columns.T, []
+    for _ in range(len(rows)):
+        units.append(rows[0] / _length(rows[0]))
+        rows = rows[1:] - dot(rows[1:], units[-1])[:, None] * units[-1]
+    # Twice, because these units are orthogonal to each other but for rounding times the condition of the columns.
+    basis = jnp.stack(units)
+    for _ in range(2):
+        vector = vector - dot(basis.T, dot(basis, vector))
+    return vector
+
+
+def _length(vector: Float[Array, " n"]) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.maximum(dot(vector, vector), 1e-30))

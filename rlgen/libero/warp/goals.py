@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from rlgen.libero.physics.kernel import CONTAIN_SLACK, STACKED_REACH, UNDER_HEIGHT, UNDER_SLACK
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED, UNDER, Goal
 from rlgen.libero.warp.kinematics import Poses
-from rlgen.libero.warp.linear import dot
+from rlgen.libero.warp.rotations import dot
 
 
 @struct.dataclass
@@ -169,7 +169,7 @@ def atoms_touching(
 
 
 class Outcome(NamedTuple):
-    """How a chunk of actions ended in one world; as of `envs.vector_env.ChunkResult`."""
+    """The end of a chunk of actions in one world; as of `envs.vector_env.ChunkResult`."""
 
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]

@@ -1,4 +1,4 @@
-"""Observations in JAX, as `envs.observations.Observer` computes them from physics states."""
+"""Observations in JAX, as `envs.observations.Observer` computes them, and all constants of a scene."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,30 @@ from jaxtyping import Array, Float, Int
 from rlgen.core.types import Observation, RobotState
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, UNDER
 from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.warp.goals import GoalConstants
-from rlgen.libero.warp.kinematics import Poses
+from rlgen.libero.warp.controller import ControllerConstants, make_controller_constants
+from rlgen.libero.warp.goals import GoalConstants, make_goal_constants
+from rlgen.libero.warp.kinematics import Poses, Tree, make_tree
 from rlgen.libero.warp.rotations import axis_angle, to_matrix
 
 
 @struct.dataclass
 class RobotAddresses:
-    """Where the robot is found in arrays of a scene, as of `scene.RobotIndex`."""
+    """Addresses of the robot in arrays of a scene, as of `scene.RobotIndex`."""
 
     arm_qpos: tuple[int, ...] = struct.field(pytree_node=False)
     finger_qpos: tuple[int, ...] = struct.field(pytree_node=False)
     grip_site: int = struct.field(pytree_node=False)
     hand_body: int = struct.field(pytree_node=False)
+
+
+@struct.dataclass
+class SceneConstants:
+    """Constants of a scene, each for the functions of its module; a pytree."""
+
+    controller: ControllerConstants
+    tree: Tree
+    robot: RobotAddresses
+    goal: GoalConstants
 
 
 class Seen(NamedTuple):
@@ -40,7 +51,27 @@ class Seen(NamedTuple):
     joints: Float[Array, "7"]
 
 
-def make_robot_addresses(scene: Scene) -> RobotAddresses:
+def make_constants(scene: Scene, *, atoms: int | None = None, joints: int | None = None) -> SceneConstants:
+    """Returns the constants of a scene.
+
+    Args:
+      scene: the task's scene, under the version of MuJoCo whose indices are meant.
+      atoms: pad the goal to so many atoms.
+      joints: pad its atoms to so many joints.
+
+    Raises:
+      UserError: the scene's robot or bodies are of kinds that no task of the benchmark has.
+      ValueError: the goal has more atoms or joints than that.
+    """
+    return SceneConstants(
+        make_controller_constants(scene),
+        make_tree(scene),
+        _robot_addresses(scene),
+        make_goal_constants(scene.goal, scene.model.ngeom, atoms=atoms, joints=joints),
+    )
+
+
+def _robot_addresses(scene: Scene) -> RobotAddresses:
     """Returns the addresses of a scene's robot."""
     robot = scene.robot
     return RobotAddresses(
@@ -54,7 +85,7 @@ def observe(
     """Computes the observation of a state.
 
     Args:
-      robot: from `make_robot_addresses`.
+      robot: from `make_constants`.
       goal: from `make_goal_constants`.
       poses: of this state, from `forward_kinematics`.
       qpos: joint positions.

@@ -1,7 +1,29 @@
-"""Rotations in JAX: quaternions (w, x, y, z) and matrices, along leading axes of any number."""
+"""Small vectors, matrices and quaternions (w, x, y, z) in JAX, along leading axes of any number.
+
+Sums of a few products are written out as such: accelerators would compute small matrix products in TF32, and XLA fuses
+what is written out with its surroundings, but neither matrix products nor reductions.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+
+def dot(first: Float[Array, "*#B n"], second: Float[Array, "*#B n"]) -> Float[Array, "*B"]:
+    """Returns the scalar products of vectors."""
+    products = first * second
+    return sum((products[..., k] for k in range(1, products.shape[-1])), start=products[..., 0])
+
+
+def cross(first: Float[Array, "*#B 3"], second: Float[Array, "*#B 3"]) -> Float[Array, "*B 3"]:
+    """Returns the vector products of vectors."""
+    turned = [first[..., a] * second[..., b] - first[..., b] * second[..., a] for a, b in ((1, 2), (2, 0), (0, 1))]
+    return jnp.stack(turned, axis=-1)
+
+
+def product(first: Float[Array, "*#B i k"], second: Float[Array, "*#B k j"]) -> Float[Array, "*B i j"]:
+    """Returns the products of small matrices."""
+    terms = (first[..., :, k, None] * second[..., k, None, :] for k in range(second.shape[-2]))
+    return sum(terms, start=jnp.zeros((), first.dtype))
 
 
 def multiply(first: Float[Array, "*#B 4"], second: Float[Array, "*#B 4"]) -> Float[Array, "*B 4"]:
@@ -20,8 +42,8 @@ def multiply(first: Float[Array, "*#B 4"], second: Float[Array, "*#B 4"]) -> Flo
 def rotate(quaternion: Float[Array, "*#B 4"], vector: Float[Array, "*#B 3"]) -> Float[Array, "*B 3"]:
     """Returns vectors rotated by unit quaternions."""
     w, axis = quaternion[..., :1], quaternion[..., 1:]
-    twice = 2.0 * jnp.cross(axis, vector)
-    return vector + w * twice + jnp.cross(axis, twice)
+    twice = 2.0 * cross(axis, vector)
+    return vector + w * twice + cross(axis, twice)
 
 
 def to_matrix(quaternion: Float[Array, "*B 4"]) -> Float[Array, "*B 3 3"]:
@@ -41,6 +63,6 @@ def axis_angle(quaternion: Float[Array, "*B 4"]) -> Float[Array, "*B 3"]:
     The angle is taken from sine and cosine: that of a small cosine's inverse is off by 3e-4 in single precision.
     """
     axis = quaternion[..., 1:]
-    sine = jnp.sqrt(jnp.sum(axis * axis, axis=-1, keepdims=True))
+    sine = jnp.sqrt(dot(axis, axis))[..., None]
     angle = 2.0 * jnp.arctan2(sine, quaternion[..., :1])
     return axis * jnp.where(sine < 1e-8, 0.0, angle / jnp.maximum(sine, 1e-8))
