@@ -19,13 +19,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlgen.core.errors import UserError
 from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.warp.constants import make_constants
 from rlgen.libero.warp.controller import ControllerState, control, set_goal, start_controller
 from rlgen.libero.warp.device import load_warp
 from rlgen.libero.warp.goals import Outcome, atoms_touching, goal_reached, outcome
 from rlgen.libero.warp.kinematics import Poses, forward_kinematics
 from rlgen.libero.warp.models import Room, accelerator_model, reset_states, settled_gripper
-from rlgen.libero.warp.observation import Seen, observe
+from rlgen.libero.warp.observation import Seen, make_constants, observe
 
 # Of MuJoCo Warp's flags the first nine say that contacts or constraints were dropped, the others that a solver
 # stopped early.
