@@ -26,8 +26,9 @@ WORLDS, STEPS, TOLERANCE = 2, 3, 1e-5
 SUITES = ("libero_spatial/0", "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/23")
 
 
-def actions(seed: int = 0, steps: int = STEPS) -> np.ndarray:
-    chunk = np.clip(np.random.default_rng(seed).normal(0, 0.5, (WORLDS, steps, 7)), -1, 1)
+def actions(seed: int = 0) -> np.ndarray:
+    """Actions of one length for all tests, because a program is compiled for each."""
+    chunk = np.clip(np.random.default_rng(seed).normal(0, 0.5, (WORLDS, STEPS, 7)), -1, 1)
     return chunk.astype(np.float32).astype(np.float64)
 
 
@@ -70,13 +71,13 @@ def test_three_control_steps_are_those_of_the_exact_kernel(scene, env, exact):
 def test_a_horizon_ends_an_episode_and_only_worlds_that_ended_are_reset(scene, env, exact):
     for vector in (env, exact):
         vector.reset(scene.training_states[:WORLDS])
-        vector.step(actions(1, 2), active=np.array([True, False]))
-    found, reference = (vector.step(actions(2, 4), reset_states=scene.training_states[4:6]) for vector in (env, exact))
+        vector.step(actions(1), active=np.array([True, False]))
+    found, reference = (vector.step(actions(2), reset_states=scene.training_states[4:6]) for vector in (env, exact))
     for name in ("terminated", "truncated", "failed", "control_steps", "reward"):
         np.testing.assert_array_equal(getattr(found, name), getattr(reference, name), err_msg=name)
-    assert found.truncated.tolist() == [True, False] and found.control_steps.tolist() == [3, 4]
-    assert found.final_observation.step.tolist() == [5, 4] and found.observation.step.tolist() == [0, 4]
-    assert not found.states[0, 3:].any()
+    assert found.truncated.tolist() == [True, False] and found.control_steps.tolist() == [2, 3]
+    assert found.final_observation.step.tolist() == [5, 3] and found.observation.step.tolist() == [0, 3]
+    assert not found.states[0, 2:].any()
     nq = scene.model.nq
     for name in ("final_observation", "observation"):
         ours, theirs = getattr(found, name).physics, getattr(reference, name).physics
@@ -98,17 +99,18 @@ def test_a_state_that_is_not_the_scenes_own_is_settled_first(scene, env, exact):
 
 
 def test_a_goal_ends_the_episode_with_a_reward(scene, env):
-    world, goal = env._world, scene.goal
+    goal = scene.goal
     states = reset_states(scene).train[:WORLDS].astype(np.float32)
     data = mujoco.MjData(scene.model)
     data.qpos[:] = states[1, 1 : 1 + scene.model.nq]
     mujoco.mj_kinematics(scene.model, data)
     address = scene.model.jnt_qposadr[scene.model.body_jntadr[goal.bodies[0]]]
     states[1, 1 + address : 4 + address] = data.site_xpos[goal.targets[0]]
-    state, _ = world.reset(jnp.asarray(states))
-    _, step = jax.jit(world.step)(state, jnp.zeros((WORLDS, 7)))
-    assert step.reward.tolist() == [0.0, 1.0] and step.terminated.tolist() == [False, True]
-    assert not step.failed.any() and not step.truncated.any()
+    env._state, _ = env._reset(jnp.asarray(states))
+    result = env.step(np.zeros((WORLDS, STEPS, 7)))
+    assert result.reward.tolist() == [0.0, 1.0] and result.terminated.tolist() == [False, True]
+    assert result.control_steps.tolist() == [STEPS, 1] and not result.states[1, 1:].any()
+    assert not result.failed.any() and not result.truncated.any()
 
 
 def test_a_world_that_becomes_infinite_fails_alone(scene, env):
