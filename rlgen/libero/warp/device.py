@@ -5,7 +5,7 @@ Kernels are compiled when they are first launched, for minutes in all, and kept 
 
 from importlib.util import find_spec
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 
@@ -56,7 +56,7 @@ def load_warp() -> Libraries:
     return Libraries(warp, mjx, mujoco_warp)
 
 
-def graph_mode(warp: ModuleType) -> int:
+def graph_mode(warp: ModuleType, device: Any) -> int:
     """Returns how a function of Warp is captured: as a graph on staged buffers, where the device has graphs."""
     modes = warp.JaxCallableGraphMode
-    return modes.WARP_STAGED if warp.get_device().is_cuda else modes.NONE
+    return modes.WARP_STAGED if device.is_cuda else modes.NONE

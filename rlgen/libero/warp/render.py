@@ -87,19 +87,21 @@ class RayTracer:
 def _make_trace(libraries, model, worlds: int, cameras: tuple[str, ...], image_size: int, samples: int):
     """Returns the function from frames of all worlds to packed pixels, with its buffers."""
     warp, mujoco_warp = libraries.warp, libraries.mujoco_warp
-    device_model = mujoco_warp.put_model(model)
-    data = mujoco_warp.make_data(model, nworld=worlds, naconmax=8 * worlds, njmax=8)
-    context = mujoco_warp.create_render_context(
-        mjm=model,
-        nworld=worlds,
-        cam_res=(image_size, image_size),
-        render_rgb=True,
-        render_depth=False,
-        render_seg=False,
-        cam_active=list(cameras),
-        enabled_geom_groups=[_DRAWN],
-        samples_per_pixel=samples,
-    )
+    device = warp.device_from_jax(jax.devices()[0])
+    with warp.ScopedDevice(device):
+        device_model = mujoco_warp.put_model(model)
+        data = mujoco_warp.make_data(model, nworld=worlds, naconmax=8 * worlds, njmax=8)
+        context = mujoco_warp.create_render_context(
+            mjm=model,
+            nworld=worlds,
+            cam_res=(image_size, image_size),
+            render_rgb=True,
+            render_depth=False,
+            render_seg=False,
+            cam_active=list(cameras),
+            enabled_geom_groups=[_DRAWN],
+            samples_per_pixel=samples,
+        )
     shape = tuple(context.rgb_data.shape)
 
     def trace(
@@ -121,7 +123,7 @@ def _make_trace(libraries, model, worlds: int, cameras: tuple[str, ...], image_s
     call = warp.jax_callable(
         trace,
         num_outputs=1,
-        graph_mode=graph_mode(warp),
+        graph_mode=graph_mode(warp, device),
         output_dims={"pixels": shape},
         vmap_method=None,
         has_side_effect=True,

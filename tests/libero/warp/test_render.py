@@ -14,9 +14,11 @@ from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.warp import render
 
-XML = """<mujoco><worldbody><light pos="0 0 3"/>
+# Without gloss, which the fast renderer does not have.
+XML = """<mujoco><asset><material name="matte" rgba=".3 .5 .2 1" specular="0" shininess="0"/></asset>
+  <worldbody><light pos="0 0 3"/>
   <camera name="agentview" pos="0 -1 0" xyaxes="1 0 0 0 0 1"/><geom type="box" size="1 .1 1" pos="0 1 0"
-  group="1" rgba=".3 .5 .2 1"/><geom type="box" size=".5 .1 .5" pos="0 .5 0" group="1" rgba="0 0 1 .05"/>
+  group="1" material="matte"/><geom type="box" size=".5 .1 .5" pos="0 .5 0" group="1" rgba="0 0 1 .05"/>
   <geom type="box" size=".5 .1 .5" pos="0 .5 0" group="0" rgba="0 0 1 1"/>
   <body pos="0 0 .2"><joint type="slide" axis="1 0 0"/><geom size=".1" group="1" rgba="1 0 0 1"/>
   <camera name="robot0_eye_in_hand" pos="0 0 .5"/></body></worldbody></mujoco>"""
