@@ -12,6 +12,8 @@ from rlgen.libero.scenes.indicators import read_indicators
 from rlgen.libero.warp.frames import make_view, place
 from rlgen.libero.warp.kinematics import make_tree, with_fixtures
 
+compiled_place = jax.jit(place)
+
 
 @pytest.fixture(scope="module")
 def kitchen(placeholder_assets, cache):
@@ -33,7 +35,7 @@ def test_frames_are_mujocos_and_unlit_indicators_are_out_of_view(kitchen, lit):
     [(indicator, address, threshold)] = read_indicators(model)
     qpos = kitchen.training_states[3, 1 : 1 + model.nq].copy()
     qpos[address] = threshold + (0.01 if lit else -0.01)
-    frames = jax.jit(place)(make_tree(kitchen), make_view(model, CAMERAS), qpos.astype(np.float32))
+    frames = compiled_place(make_tree(kitchen), make_view(model, CAMERAS), qpos.astype(np.float32))
     data = expected(kitchen, qpos)
     shown = np.arange(model.ngeom) != (-1 if lit else indicator)
     for name in ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir"):
@@ -47,10 +49,10 @@ def test_fixtures_and_what_stands_in_them_are_moved_as_in_a_placed_scene(kitchen
     poses = kitchen.draw_fixtures("redraw", 5)
     model, qpos = kitchen.visual_model, kitchen.training_states[0, 1 : 1 + kitchen.model.nq].astype(np.float32)
     view = make_view(model, CAMERAS)
-    moved = place(with_fixtures(make_tree(kitchen), poses.astype(np.float32)), view, qpos)
-    placed = place(make_tree(kitchen.placed(poses)), view, qpos)
+    moved = compiled_place(with_fixtures(make_tree(kitchen), poses.astype(np.float32)), view, qpos)
+    placed = compiled_place(make_tree(kitchen.placed(poses)), view, qpos)
     np.testing.assert_allclose(moved.geom_xpos, placed.geom_xpos, atol=1e-6)
-    still = place(make_tree(kitchen), view, qpos)
+    still = compiled_place(make_tree(kitchen), view, qpos)
     distances = np.abs(np.asarray(moved.geom_xpos) - np.asarray(still.geom_xpos)).max(axis=1)
     assert (distances > 1e-4).any() and (distances < 1e-6).any()
 
