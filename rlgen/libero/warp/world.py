@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlgen.core.errors import UserError
 from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.warp.controller import ControllerState, control, set_goal, start_controller
+from rlgen.libero.warp.controller import ControlState, control, set_goal, start_controller
 from rlgen.libero.warp.device import load_warp
 from rlgen.libero.warp.goals import Outcome, atoms_touching, goal_reached, outcome
 from rlgen.libero.warp.kinematics import Poses, forward_kinematics
@@ -44,7 +44,7 @@ class WorldState:
     """
 
     data: Any
-    controller: ControllerState
+    controller: ControlState
     time: Float[Array, " N"]
     control_steps: Int[Array, " N"]
     overflow: Int[Array, " N"]
