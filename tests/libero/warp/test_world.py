@@ -3,10 +3,8 @@
 Kernels run on Warp's CPU device where there is no GPU.
 """
 
-import time
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -15,8 +13,7 @@ from warp_device import needs_warp
 
 from rlgen.core.errors import UserError
 from rlgen.libero.envs.vector_env import VectorEnv
-from rlgen.libero.scenes.bundles import load_scene
-from rlgen.libero.warp.models import Room, count_room, reset_states, settle
+from rlgen.libero.warp.models import Room, reset_states
 from rlgen.libero.warp.vector_env import WarpVectorEnv
 from rlgen.libero.warp.world import DROPPED, WarpWorld
 
@@ -24,8 +21,6 @@ pytestmark = needs_warp
 WORLDS, STEPS, TOLERANCE = 2, 3, 1e-5
 # MuJoCo Warp's flag for more awake degrees of freedom than the solver is made for.
 NVMAX = 128
-# One task of each suite; objects are at rest, and the arm moves freely.
-SUITES = ("libero_spatial/0", "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/23")
 
 
 def actions(seed: int = 0) -> np.ndarray:
@@ -165,25 +160,3 @@ def test_what_it_does_not_do_is_refused(scene, env, other_scene):
         WarpWorld(scene, WORLDS, awake=9)
     with pytest.raises(ValueError, match=r"environments \[0, 1\]"):
         env.step(np.full((WORLDS, 1, 7), np.nan))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SUITES)
-def test_a_task_of_each_suite_moves_as_on_the_cpu(name, real_assets, cache, record_property):
-    scene = load_scene(name, real_assets, cache)
-    states = scene.training_states[:WORLDS]
-    world = WarpWorld(scene, WORLDS, room=count_room(scene, states).with_head_room())
-    env = VectorEnv([scene] * WORLDS, physics="exact")
-    env.reset(states)
-    reference = env.step(actions()).states
-    env.close()
-    state, _ = world.reset(jnp.asarray(settle(scene, states)))
-    step, began, worst = jax.jit(world.step), time.perf_counter(), 0.0
-    for k in range(STEPS):
-        state, outcome = step(state, jnp.asarray(actions()[:, k]))
-        if k == 0:
-            jax.block_until_ready(outcome)
-            record_property("first step with compiled kernels, s", time.perf_counter() - began)
-        worst = max(worst, np.abs(state.data.qpos - reference[:, k, 1 : 1 + scene.model.nq]).max())
-    assert not outcome.failed.any()
-    assert worst <= TOLERANCE
