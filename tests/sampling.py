@@ -9,7 +9,6 @@ What is `slow`, and why:
 | `libero/test_benchmark_parity.py` | 116 tasks | each is recorded in the benchmark's own environment: 1.5 s |
 | `libero/test_placeholders.py`: built, at rest, solved | 116 tasks | each is built and searched for a solution: 1 s |
 | `libero/warp/`: torque, poses, observations, goals | 125 to 128 tasks | programs of each scene are compiled: 5 s |
-| `libero/warp/test_world.py`: sleeping objects | all | MuJoCo Warp compiles kernels of solvers of other sizes: minutes |
 | `libero/test_recorded_images.py` | 2 of 5 tasks | rooms of the others, each rendered by the benchmark itself: 8 s |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
 """

@@ -19,8 +19,6 @@ from rlgen.libero.warp.world import DROPPED, WarpWorld
 
 pytestmark = needs_warp
 WORLDS, STEPS, TOLERANCE = 2, 3, 1e-5
-# MuJoCo Warp's flag for more awake degrees of freedom than the solver is made for.
-NVMAX = 128
 
 
 def actions(seed: int = 0) -> np.ndarray:
@@ -130,23 +128,6 @@ def test_a_world_whose_buffers_overflow_fails(scene):
     result = small.step(actions())
     assert result.failed.all() and result.truncated.all() and not result.states.any()
     assert "overflowed" in small.failures[0] and int(small._state.overflow[0]) & DROPPED
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("awake", "suffices"), [(15, True), (6, False)])
-def test_resting_objects_sleep_in_a_solver_for_few_degrees_of_freedom(scene, exact, awake, suffices):
-    """The arm and the fingers have nine; an object that is touched, six more."""
-    env = WarpVectorEnv([scene] * WORLDS, sleep=True, awake=awake)
-    start, _ = env.reset(scene.training_states[:WORLDS]), exact.reset(scene.training_states[:WORLDS])
-    found, expected = env.step(actions()), exact.step(actions())
-    assert found.failed.all() != suffices
-    if not suffices:
-        assert int(env._state.overflow[0]) & NVMAX
-        return
-    nq = scene.model.nq
-    np.testing.assert_allclose(found.states[:, :, 1:10], expected.states[:, :, 1:10], atol=TOLERANCE)
-    # Asleep, what was at rest does not move at all.
-    np.testing.assert_array_equal(found.states[:, -1, 10 : 1 + nq], start.physics[:, 10 : 1 + nq])
 
 
 def test_what_it_does_not_do_is_refused(scene, env, other_scene):
