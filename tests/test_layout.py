@@ -25,6 +25,7 @@ OWNERS = {
     "bddl": {"libero/scenes/build.py"},
     "wandb": {"training/metrics.py"},
     "tensorflow": {"bench/dataset_tensorflow.py"},
+    "warp": {"libero/warp/device.py"},
 }
 NOBODY = {"torch", "ray", "robomimic", "transformers"}
 PURE = {"nets", "diffusion"}

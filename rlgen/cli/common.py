@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rlgen.libero.scenes.assets import AssetSource
 
 Arguments = TypeVar("Arguments")
-Renderer = Literal["fast", "benchmark"]
+Renderer = Literal["fast", "benchmark", "warp"]
 Physics = Literal["exact", "fast"]
 Fixtures = Literal["fixed", "redraw"]
 # Options that version 0.1.0 called otherwise, on all commands.

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -187,14 +187,18 @@ _PARENT = "RLGEN_PARENT"
 _PR_SET_PDEATHSIG = 1
 
 
-def start_child(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+def start_child(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, **options: Any
+) -> "subprocess.Popen[Any]":
     """Starts a program of this package; it calls `end_with_parent` first.
 
     Args:
       command: the program and its words.
+      environment: variables that it has beside those of this process.
       **options: of `subprocess.Popen`.
     """
-    return subprocess.Popen(command, env={**os.environ, _PARENT: str(os.getpid())}, **options)
+    inherited = {**os.environ, **(environment or {})}
+    return subprocess.Popen(command, env={**inherited, _PARENT: str(os.getpid())}, **options)
 
 
 def end_with_parent(parent: int | None = None) -> None:

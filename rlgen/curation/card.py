@@ -22,6 +22,7 @@ LICENCE = "CC BY 4.0 (LIBERO's scenes and objects are CC BY 4.0)"
 RENDERER_NOTES = {
     "fast": "fast view: simplified triangles without shadows or gloss; not the benchmark's own pixels",
     "benchmark": "the benchmark's own renderer",
+    "warp": "a ray tracer on a GPU (MuJoCo Warp); not the benchmark's own pixels",
 }
 _REPLAY_NOTES = {
     "drop": "replayed in exact physics from the initial state; those that fail are left out",

@@ -15,8 +15,8 @@ from rlgen.core.files import read_json, write_json
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode, save_episode
-from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.rollouts import Actor, make_trials, run_episodes
+from rlgen.libero.envs.worlds import World
 from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.scenes.scene import Scene
 
@@ -50,7 +50,7 @@ def run_trials(
     source: str,
     width: int = WIDTH,
     threads: int = 2,
-    physics: Physics = "exact",
+    physics: World = "exact",
     fixtures: Fixtures = "fixed",
     on_chunk: Callable[[int], None] | None = None,
     on_wave: Callable[[], None] | None = None,
@@ -71,7 +71,7 @@ def run_trials(
       source: who acts, as stored in the episodes.
       width: environments that are stepped together.
       threads: threads that step them.
-      physics: `exact` or `fast`.
+      physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
       fixtures: `fixed`, or `redraw`, which draws where they stand from the seed of each trial.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
       on_wave: called after the sink has taken a wave.
@@ -127,7 +127,7 @@ def success_rate(
     split: str,
     source: str,
     threads: int = 2,
-    physics: Physics = "exact",
+    physics: World = "exact",
     on_chunk: Callable[[int], None] | None = None,
 ) -> SuccessRate:
     """Returns an actor's success rate over `count` trials; the other arguments are those of `run_trials`.
@@ -140,7 +140,7 @@ def success_rate(
       split: initial states to start from, `train` or `heldout`.
       source: who acts.
       threads: threads that step the environments.
-      physics: `exact` or `fast`.
+      physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
     """
     successes = SuccessCount()

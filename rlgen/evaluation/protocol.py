@@ -21,7 +21,7 @@ class Protocol:
       trials: episodes of a task, from its stored initial states in order, beginning again after the last.
       replan: actions executed before the policy is asked again.
       image_size: height and width as rendered, pixels; policies resize with padding.
-      renderer: `fast` needs no GL library, `benchmark` gives the official pixels.
+      renderer: `fast` needs no GL library, `benchmark` gives the official pixels, `warp` draws on a GPU.
       physics: `exact` equals the benchmark's environment.
       fixtures: `redraw` places cabinets, stoves and racks anew in every trial, as the benchmark does at every reset;
         `fixed` leaves them where they stand in the scene bundle.
@@ -31,7 +31,7 @@ class Protocol:
     trials: int = 50
     replan: int = 5
     image_size: int = 256
-    renderer: Literal["fast", "benchmark"] = "fast"
+    renderer: Literal["fast", "benchmark", "warp"] = "fast"
     physics: Literal["exact", "fast"] = "exact"
     fixtures: Fixtures = "redraw"
     seed: int = 0

@@ -152,7 +152,7 @@ def test_hidden_geoms_and_sites_are_not_rendered():
 def test_an_unknown_camera_is_reported():
     with pytest.raises(ValueError, match=r"'agentview'.*eye"):
         SoftwareRenderer(build("<geom size='1'/>"))
-    with pytest.raises(UserError, match="fast or benchmark"):
+    with pytest.raises(UserError, match="fast, benchmark or warp"):
         make_renderer("pretty", build("<geom size='1'/>"))
 
 

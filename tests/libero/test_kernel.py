@@ -30,7 +30,9 @@ def test_jacobian_and_inertia_equal_mujocos(real_scene):
     np.testing.assert_allclose(jacobian, expected, atol=1e-12)
     full = np.zeros((scene.model.nv, scene.model.nv))
     mujoco.mj_fullM(scene.model, full, data.qM)
-    kernel.arm_mass_matrix(arrays.inertia, scene.model.dof_Madr, scene.model.dof_parentid, scene.robot.arm_dof, mass)
+    model = scene.model
+    rows = model.M_rowadr, model.M_rownnz, model.M_colind
+    kernel.arm_mass_matrix(arrays.inertia, *rows, scene.robot.arm_dof, mass)
     np.testing.assert_allclose(mass, full[np.ix_(scene.robot.arm_dof, scene.robot.arm_dof)], atol=1e-12)
 
 

@@ -79,7 +79,7 @@ def test_what_cannot_be_rendered_is_refused(scene, states):
             with pytest.raises(UserError, match="rows of 3 numbers"):
                 pool.render(wrong)
         assert pool.render(states[:0]).shape == (0, 2, 16, 16, 3)
-    with pytest.raises(UserError, match="fast or benchmark"):
+    with pytest.raises(UserError, match="fast, benchmark or warp"):
         RenderPool(scene, "pretty")
     with pytest.raises(UserError, match="at least 1"):
         RenderPool(scene, workers=0)

@@ -215,7 +215,7 @@ def _closed_joints(context: SkillContext, atom: int) -> list[int]:
     return [
         joint
         for joint in joints
-        if model.jnt_type[joint] in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
+        if mujoco.mjtJoint(model.jnt_type[joint]) in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
         and abs(joint_position(context, joint)) < WIDE_OPEN * abs(_open_end(model, joint))
     ]
 

@@ -151,6 +151,10 @@ class Environment:
             controller.sensed_pose.copy(), controller.sensed_qpos.copy(), controller.sensed_qvel.copy()
         )
 
+    def constraint_counts(self) -> tuple[int, int]:
+        """Returns the numbers of contacts and of constraint rows in the last physics pass."""
+        return int(self._data.ncon), int(self._data.nefc)
+
     def snapshot(self) -> Snapshot:
         """Returns a snapshot.
 

@@ -8,20 +8,26 @@ from jaxtyping import Float, Int, UInt8
 
 from rlgen.core.types import ImageObservation, Observation
 from rlgen.libero.rendering.pool import RenderPool
+from rlgen.libero.rendering.renderer import RendererName
 from rlgen.libero.scenes.scene import Scene
 
 Observe = Callable[[Observation], np.ndarray | ImageObservation]
 
 
-def make_observe(scenes: Sequence[Scene], image_size: int | None, *, threads: int = 2) -> Observe:
+def make_observe(
+    scenes: Sequence[Scene], image_size: int | None, *, threads: int = 2, renderer: RendererName = "fast"
+) -> Observe:
     """Makes the function from observations of environments to what a policy reads.
 
     Args:
       scenes: scene of each row; a single one is that of every row.
       image_size: width and height of the images that the policy reads, pixels; None for a policy on vectors.
       threads: threads that render.
+      renderer: `fast`, `benchmark` or `warp`.
     """
-    return observe_vector if image_size is None else ImageObserver(scenes, image_size, threads=threads)
+    if image_size is None:
+        return observe_vector
+    return ImageObserver(scenes, image_size, threads=threads, renderer=renderer)
 
 
 def observe_vector(observation: Observation) -> Float[np.ndarray, "N O"]:
@@ -30,19 +36,20 @@ def observe_vector(observation: Observation) -> Float[np.ndarray, "N O"]:
 
 
 class ImageObserver:
-    """Renders both cameras of each environment with the fast renderer, and adds the vector."""
+    """Renders both cameras of each environment, and adds the vector."""
 
-    def __init__(self, scenes: Sequence[Scene], image_size: int, *, threads: int = 2):
+    def __init__(self, scenes: Sequence[Scene], image_size: int, *, threads: int = 2, renderer: RendererName = "fast"):
         """Starts the workers.
 
         Args:
           scenes: scene of each row of the observations; a single one is that of every row.
           image_size: width and height, pixels.
           threads: threads that render.
+          renderer: `fast`, `benchmark` or `warp`.
         """
         self._scenes = tuple(scenes)
         self._first = 0
-        self._pool = RenderPool(self._scenes, image_size=image_size, workers=threads)
+        self._pool = RenderPool(self._scenes, renderer, image_size=image_size, workers=threads)
 
     def __call__(self, observation: Observation) -> ImageObservation:
         """Returns the images and the vector of every row."""

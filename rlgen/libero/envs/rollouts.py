@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.types import Episode, FixturePoses, Observation
-from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.envs.worlds import World, make_vector_env
 from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.scenes.scene import Scene
 
@@ -65,7 +65,7 @@ def run_episodes(
     source: str,
     width: int = 25,
     threads: int = 2,
-    physics: Physics = "exact",
+    physics: World = "exact",
     fixtures: Fixtures = "fixed",
     on_chunk: Callable[[int], None] | None = None,
 ) -> Iterator[list[Episode]]:
@@ -82,11 +82,11 @@ def run_episodes(
       source: who acts, as stored in the episodes.
       width: environments that are stepped together.
       threads: threads that step them.
-      physics: `exact` or `fast`.
+      physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
       fixtures: `fixed`, or `redraw`, which draws where they stand from the seed of each trial.
       on_chunk: called after every action chunk with the number of unfinished episodes of the wave.
     """
-    env = VectorEnv([scene] * width, threads=threads, physics=physics)
+    env = make_vector_env([scene] * width, physics, threads=threads)
     states = scene.initial_states(split)
     try:
         for start in range(0, len(trials), width):

@@ -112,25 +112,24 @@ def arm_jacobian(position, axes, anchors, joints, jacobian):
 
 
 @compiled()
-def arm_mass_matrix(sparse, addresses, parents, dofs, mass):
-    """Copies the arm's block out of MuJoCo's sparse mass matrix `qM`.
+def arm_mass_matrix(sparse, addresses, counts, columns, dofs, mass):
+    """Copies the arm's block out of MuJoCo's sparse mass matrix `M`, of which rows hold the lower triangle.
 
     Args:
-      sparse: `qM`.
-      addresses: `dof_Madr`, address of each degree of freedom's diagonal element in `qM`.
-      parents: `dof_parentid`.
+      sparse: `M`.
+      addresses: `M_rowadr`, address of each row.
+      counts: `M_rownnz`, length of each row.
+      columns: `M_colind`, column of each element.
       dofs: the arm's degrees of freedom, `[7]`.
       mass: output, `[7, 7]`.
     """
     for row in range(ARM):
-        address, dof = addresses[dofs[row]], dofs[row]
-        while dof >= 0:
+        start = addresses[dofs[row]]
+        for address in range(start, start + counts[dofs[row]]):
             for column in range(row + 1):
-                if dofs[column] == dof:
+                if dofs[column] == columns[address]:
                     mass[row, column] = sparse[address]
                     mass[column, row] = sparse[address]
-            address += 1
-            dof = parents[dof]
 
 
 @compiled()
@@ -377,7 +376,8 @@ def control_step(arrays, constants, controller, action):
             if scaled[3] != 0.0 or scaled[4] != 0.0 or scaled[5] != 0.0:
                 rotate_goal(scaled[3:], rotation, controller.goal_rotation)
         arm_jacobian(position, arrays.xaxis, arrays.xanchor, constants.arm_joint, jacobian)
-        arm_mass_matrix(arrays.inertia, constants.inertia_address, constants.dof_parent, constants.arm_dof, mass)
+        rows = constants.inertia_address, constants.inertia_count, constants.inertia_column
+        arm_mass_matrix(arrays.inertia, *rows, constants.arm_dof, mass)
         arm_torque(
             goal_position,
             controller.goal_rotation,

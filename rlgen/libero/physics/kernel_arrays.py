@@ -14,7 +14,7 @@ class DataArrays(NamedTuple):
 
     Attributes:
       model, data: addresses.
-      inertia: `qM`, the sparse mass matrix.
+      inertia: `M`, the sparse mass matrix.
       bias: `qfrc_bias`, Coriolis, centrifugal and gravitational forces.
     """
 
@@ -52,7 +52,8 @@ class Constants(NamedTuple):
     Attributes:
       posture: joint positions of the null-space term, radians.
       control_low, control_high: range of each actuator.
-      inertia_address, dof_parent: MuJoCo's `dof_Madr` and `dof_parentid`, which index its sparse mass matrix.
+      inertia_address, inertia_count, inertia_column: MuJoCo's `M_rowadr`, `M_rownnz` and `M_colind`, the rows of its
+        sparse mass matrix.
     """
 
     substeps: int
@@ -71,7 +72,8 @@ class Constants(NamedTuple):
     control_high: np.ndarray
     grip_site: int
     inertia_address: np.ndarray
-    dof_parent: np.ndarray
+    inertia_count: np.ndarray
+    inertia_column: np.ndarray
     goal: GoalArrays
 
 
@@ -111,8 +113,9 @@ def make_constants(scene: Scene) -> Constants:
         control_low=model.actuator_ctrlrange[:, 0].copy(),
         control_high=model.actuator_ctrlrange[:, 1].copy(),
         grip_site=robot.grip_site,
-        inertia_address=model.dof_Madr.copy(),
-        dof_parent=model.dof_parentid.copy(),
+        inertia_address=model.M_rowadr.copy(),
+        inertia_count=model.M_rownnz.copy(),
+        inertia_column=model.M_colind.copy(),
         goal=goal_arrays(scene.goal),
     )
 
@@ -135,7 +138,7 @@ def make_data_arrays(model: mujoco.MjModel, data: mujoco.MjData) -> DataArrays:
         xanchor=data.xanchor,
         site_xpos=data.site_xpos,
         site_xmat=data.site_xmat.reshape(-1, 3, 3),
-        inertia=data.qM,
+        inertia=data.M,
         bias=data.qfrc_bias,
     )
 

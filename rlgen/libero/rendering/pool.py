@@ -22,7 +22,8 @@ class RenderPool:
 
     Equal states give equal images whatever the number of workers. A worker is a thread with renderers of its own,
     for both renderers: they hold no lock on the interpreter while they work, and a GL context belongs to the thread
-    that made it. Threads share the model (up to 200 MB) and start at once, which processes do not.
+    that made it. Threads share the model (up to 200 MB) and start at once, which processes do not. The renderer `warp`
+    takes the states of a scene all at once, and needs no workers.
     """
 
     def __init__(
@@ -38,13 +39,14 @@ class RenderPool:
 
         Args:
           scenes: one scene, or the scenes that `render` refers to by index; equal ones share their renderers.
-          renderer: `fast` or `benchmark`.
+          renderer: `fast`, `benchmark` or `warp`.
           image_size: width and height, pixels.
           cameras: names, in the order of the images.
           workers: threads.
 
         Raises:
-          UserError: for an unknown renderer, no GL library for `benchmark`, or fewer workers than one.
+          UserError: for an unknown renderer, no GL library for `benchmark`, no MuJoCo Warp for `warp`, or fewer
+            workers than one.
         """
         if workers < 1:
             raise UserError(f"{workers} workers: expected at least 1")
@@ -54,6 +56,14 @@ class RenderPool:
         self._state_size = max(1 + model.nq + model.nv for model in models.values())
         self._renderer_index = [list(models).index(id(scene)) for scene in scenes]
         self._image_shape = (len(cameras), image_size, image_size, 3)
+        self._workers, self._batched = [], []
+        if renderer == "warp":
+            # Optional, and heavy.
+            from rlgen.libero.warp.render import WarpRenderer
+
+            first = {id(scene): scene for scene in scenes}
+            self._batched = [WarpRenderer(first[key], cameras=cameras, image_size=image_size) for key in models]
+            return
         factories = [
             renderer_factory(renderer, model, cameras=cameras, image_size=image_size) for model in models.values()
         ]
@@ -89,6 +99,9 @@ class RenderPool:
             fixtures = [fixtures] * len(states)
         indices = np.zeros(len(states), int) if scene_indices is None else scene_indices
         images = np.empty((len(states), *self._image_shape), np.uint8)
+        if self._batched:
+            self._render_batches(states, np.asarray(indices), fixtures, images)
+            return images
         pending = deque(range(len(states)))
 
         def work(renderers: list[Renderer]) -> None:
@@ -111,8 +124,25 @@ class RenderPool:
             raise
         return images
 
+    def _render_batches(
+        self,
+        states: Float[np.ndarray, "N D"],
+        indices: Int[np.ndarray, " N"],
+        fixtures: Sequence[FixturePoses | None],
+        images: UInt8[np.ndarray, "N cameras h w 3"],
+    ) -> None:
+        """Renders the states of each scene at once into `images`."""
+        owners = np.array(self._renderer_index)[indices]
+        for index, renderer in enumerate(self._batched):
+            rows = np.flatnonzero(owners == index)
+            if len(rows):
+                qpos = states[rows, 1 : 1 + self._nq[indices[rows[0]]]]
+                images[rows] = renderer.render(qpos, [fixtures[row] for row in rows])
+
     def close(self) -> None:
         """Ends the workers and frees their renderers."""
+        for renderer in self._batched:
+            renderer.close()
         for worker in self._workers:
             # In the worker's thread, which owns the GL context.
             for renderer in worker.renderers:

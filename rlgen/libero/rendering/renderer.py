@@ -1,8 +1,9 @@
 """The renderers of a scene behind one interface: the benchmark's own, and a fast one that needs no GL library.
 
-Both turn joint positions into images in the benchmark's raw convention (robosuite's "opengl"): row 0 is the
-bottom of what the camera sees, as in `agentview_image`. `rlgen.data.images` turns them into the orientation of
-datasets (`rotate_180`) and of people (`flip_vertical`). `RenderPool` in `pool.py` renders many states at once.
+A third, `warp`, draws many states at once on a GPU (`rlgen.libero.warp.render`); only `RenderPool` has it. All turn
+joint positions into images in the benchmark's raw convention (robosuite's "opengl"): row 0 is the bottom of what the
+camera sees, as in `agentview_image`. `rlgen.data.images` turns them into the orientation of datasets (`rotate_180`) and
+of people (`flip_vertical`). `RenderPool` in `pool.py` renders many states at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from rlgen.libero.rendering.software import CAMERAS, SoftwareRenderer
 from rlgen.libero.rendering.triangles import read_triangles
 from rlgen.libero.scenes.fixtures import NOT_MOVED
 
-RendererName = Literal["fast", "benchmark"]
+RendererName = Literal["fast", "benchmark", "warp"]
 
 
 class Renderer(Protocol):
@@ -53,7 +54,7 @@ def make_renderer(
       image_size: width and height, pixels.
 
     Raises:
-      UserError: for an unknown name, or without a GL library for `benchmark`.
+      UserError: for an unknown name, `warp`, or without a GL library for `benchmark`.
     """
     return renderer_factory(name, model, cameras=cameras, image_size=image_size)()
 
@@ -70,11 +71,13 @@ def renderer_factory(
       image_size: width and height, pixels.
 
     Raises:
-      UserError: for an unknown name.
+      UserError: for an unknown name, or `warp`.
     """
     if name == "fast":
         triangles = read_triangles(model)
         return partial(SoftwareRenderer, model, cameras=cameras, image_size=image_size, triangles=triangles)
     if name == "benchmark":
         return partial(OpenGLRenderer, model, cameras=cameras, image_size=image_size)
-    raise UserError(f"unknown renderer {name!r}: expected fast or benchmark")
+    if name == "warp":
+        raise UserError("renderer warp draws many states at once, expected fast or benchmark here; use RenderPool")
+    raise UserError(f"unknown renderer {name!r}: expected fast, benchmark or warp")

@@ -64,13 +64,18 @@ def read_triangles(model: mujoco.MjModel, *, budget: int = 1500) -> Triangles:
     """
     textures = read_textures(model)
     parts = []
-    for geom in range(model.ngeom):
+    for geom in visible_geoms(model):
         appearance = _appearance(model, geom)
-        if model.geom_group[geom] in _GROUPS and appearance.rgba[3] >= _MIN_ALPHA:
-            shape, texture = _shape(model, geom, appearance, textures, budget)
-            if shape is not None and len(shape.faces):
-                parts.append(_part(geom, appearance, shape, texture, textures))
+        shape, texture = _shape(model, geom, appearance, textures, budget)
+        if shape is not None and len(shape.faces):
+            parts.append(_part(geom, appearance, shape, texture, textures))
     return _gather(parts, textures, _background(model, textures))
+
+
+def visible_geoms(model: mujoco.MjModel) -> list[int]:
+    """Returns the geoms that are rendered: of the visual groups, and not all but transparent."""
+    grouped = np.flatnonzero(np.isin(model.geom_group, _GROUPS)).tolist()
+    return [geom for geom in grouped if _appearance(model, geom).rgba[3] >= _MIN_ALPHA]
 
 
 def _appearance(model: mujoco.MjModel, geom: int) -> _Appearance:
@@ -87,7 +92,7 @@ def _shape(
     model: mujoco.MjModel, geom: int, appearance: _Appearance, textures: Textures, budget: int
 ) -> tuple[Shape | None, int]:
     """Returns the geom's triangles, and the texture that they sample per pixel or -1."""
-    kind, size = model.geom_type[geom], model.geom_size[geom].copy()
+    kind, size = _GEOM(model.geom_type[geom]), model.geom_size[geom].copy()
     if kind == _GEOM.mjGEOM_MESH:
         return _mesh(model, geom, appearance, textures, budget)
     if kind in (_GEOM.mjGEOM_PLANE, _GEOM.mjGEOM_BOX):

@@ -1,6 +1,7 @@
 """The cache of scene bundles: found by a key of their contents, built by the benchmark's own code where missing."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import mujoco
 
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_errors, killed, start_child
@@ -17,6 +20,8 @@ from rlgen.libero.tasks.suites import Task, find_task
 
 TRAINING_STATES = 256
 TRAINING_SEED = 0
+# The benchmark's own code does not run with MuJoCo from 3.9 on; the world on a GPU needs a newer one.
+BUILDER_MUJOCO = "3.8.1"
 
 
 def load_scene(task: str | Task, assets: AssetSource, cache: Path) -> Scene:
@@ -72,8 +77,9 @@ def build_scene_bundles(
             tempfile.TemporaryFile(dir=cache / "scenes").close()
     with tempfile.TemporaryDirectory() as logs:
         jobs = [missing[worker::workers] for worker in range(workers)]
+        environment = _builder_environment(cache) if missing else {}
         running = [
-            _start_builder({task: folders[task] for task in job}, assets, Path(logs) / str(index))
+            _start_builder({task: folders[task] for task in job}, assets, Path(logs) / str(index), environment)
             for index, job in enumerate(jobs)
             if job
         ]
@@ -90,7 +96,27 @@ def build_scene_bundles(
     return list(folders.values())
 
 
-def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) -> subprocess.Popen:
+def _builder_environment(cache: Path) -> dict[str, str]:
+    """Returns the variables with which the builder finds a MuJoCo that the benchmark's own code runs with.
+
+    Raises:
+      UserError: this MuJoCo is too new, and there is no older one in `cache`.
+    """
+    if tuple(int(part) for part in mujoco.__version__.split(".")[:2]) < (3, 9):
+        return {}
+    folder = cache.resolve() / f"mujoco-{BUILDER_MUJOCO}"
+    if not (folder / "mujoco").is_dir():
+        raise UserError(
+            f"scenes are built with MuJoCo {BUILDER_MUJOCO}, this is {mujoco.__version__}; "
+            f"`pip install --no-deps --target {folder} mujoco=={BUILDER_MUJOCO}` puts it beside this one"
+        )
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def _start_builder(
+    folders: dict[Task, Path], assets: AssetSource, log: Path, environment: dict[str, str]
+) -> subprocess.Popen:
     command = [
         # -P: modules are not looked for in the working directory, which may be full of foreign files.
         *(
@@ -108,7 +134,7 @@ def _start_builder(folders: dict[Task, Path], assets: AssetSource, log: Path) ->
         *(f"{task.id}={folder}" for task, folder in folders.items()),
     ]
     with open(log, "w") as file:
-        return start_child(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        return start_child(command, environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
 
 
 def _wait(processes: list[subprocess.Popen], on_poll: Callable[[], None]) -> None:

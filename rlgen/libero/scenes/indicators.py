@@ -12,26 +12,32 @@ import numpy as np
 
 # A number of the model with the name `lit_from:<geom>:<joint>` is the joint position from which the geom is visible.
 NUMERIC = "lit_from"
-_OUT_OF_VIEW = np.array([0.0, 0.0, -1000.0])
+OUT_OF_VIEW = np.array([0.0, 0.0, -1000.0])
+
+
+def read_indicators(model: mujoco.MjModel) -> tuple[tuple[int, int, float], ...]:
+    """Returns geom, address of its joint in qpos, and joint position from which it is visible, of each indicator."""
+    found = []
+    for index in range(model.nnumeric):
+        kind, _, rest = model.numeric(index).name.partition(":")
+        if kind == NUMERIC:
+            geom, _, joint = rest.partition(":")
+            address = int(model.joint(joint).qposadr[0])
+            found.append((model.geom(geom).id, address, float(model.numeric(index).data[0])))
+    return tuple(found)
 
 
 class Indicators:
     """The indicators of a model, which may have none."""
 
     def __init__(self, model: mujoco.MjModel):
-        self._indicators: list[tuple[int, int, float]] = []
-        for index in range(model.nnumeric):
-            kind, _, rest = model.numeric(index).name.partition(":")
-            if kind == NUMERIC:
-                geom, _, joint = rest.partition(":")
-                address = int(model.joint(joint).qposadr[0])
-                self._indicators.append((model.geom(geom).id, address, float(model.numeric(index).data[0])))
+        self._indicators = read_indicators(model)
 
     def hide_unlit(self, data: mujoco.MjData) -> None:
         """Moves the indicators that are off out of view; must be called after kinematics and before rendering."""
         for geom, address, threshold in self._indicators:
             if data.qpos[address] < threshold:
-                data.geom_xpos[geom] = _OUT_OF_VIEW
+                data.geom_xpos[geom] = OUT_OF_VIEW
 
 
 def add_indicators(tree: ElementTree.Element, env: Any) -> None:

@@ -45,6 +45,9 @@ def _compile(folder: Path) -> mujoco.MjModel:
         collides = geom.contype or geom.conaffinity
         if not collides and not first <= geom.group <= last:
             spec.delete(geom)
+    # Newer versions of MuJoCo refuse names of materials that are not there.
+    for element in (*spec.geoms, *spec.sites):
+        element.material = ""
     # Most of the time to compile would go into meshes that are not used any more.
     used = {geom.meshname for geom in spec.geoms}
     unused = [mesh for mesh in spec.meshes if mesh.name not in used]

@@ -1,0 +1,143 @@
+"""The world on MuJoCo Warp against the CPU's: motion, goals, resets, failures.
+
+Kernels run on Warp's CPU device where there is no GPU.
+"""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from warp_device import needs_warp
+
+from rlgen.core.errors import UserError
+from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.warp.models import Room, reset_states
+from rlgen.libero.warp.vector_env import WarpVectorEnv
+from rlgen.libero.warp.world import DROPPED, WarpWorld
+
+pytestmark = needs_warp
+WORLDS, STEPS, TOLERANCE = 2, 3, 1e-5
+
+
+def actions(seed: int = 0) -> np.ndarray:
+    """Actions of one length for all tests, because a program is compiled for each."""
+    chunk = np.clip(np.random.default_rng(seed).normal(0, 0.5, (WORLDS, STEPS, 7)), -1, 1)
+    return chunk.astype(np.float32).astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def scene(placeholder_scene, tmp_path_factory):
+    """The scene with few initial states, so that they settle at once."""
+    train, stored = placeholder_scene.training_states[:6], placeholder_scene.stored_states[:2]
+    folder = tmp_path_factory.mktemp("bundle")
+    return replace(placeholder_scene, folder=folder, training_states=train, stored_states=stored)
+
+
+@pytest.fixture(scope="module")
+def env(scene):
+    return WarpVectorEnv([scene] * WORLDS, horizon=5)
+
+
+@pytest.fixture(scope="module")
+def exact(scene):
+    env = VectorEnv([scene] * WORLDS, physics="exact", horizon=5)
+    yield env
+    env.close()
+
+
+def test_three_control_steps_are_those_of_the_exact_kernel(scene, env, exact):
+    states = scene.training_states[:WORLDS]
+    start, expected = env.reset(states), exact.reset(states)
+    np.testing.assert_allclose(start.vector, expected.vector, atol=2e-6)
+    found, reference = env.step(actions()), exact.step(actions())
+    nq = scene.model.nq
+    assert np.abs(found.states[:, :, 1 : 1 + nq] - reference.states[:, :, 1 : 1 + nq]).max() <= TOLERANCE
+    # The arm has moved by a thousand times that.
+    assert np.abs(found.states[:, -1, 1:8] - start.physics[:, 1:8]).max() > 1e-2
+    np.testing.assert_allclose(found.states[:, :, 0], reference.states[:, :, 0], rtol=1e-6)
+    np.testing.assert_allclose(found.observation.vector, reference.observation.vector, atol=1e-4)
+    np.testing.assert_allclose(found.observation.robot.axis_angle, reference.observation.robot.axis_angle, atol=1e-4)
+    assert not (found.failed | found.terminated | found.truncated).any() and (found.control_steps == STEPS).all()
+    assert (found.observation.step == STEPS).all() and env.failures == []
+
+
+def test_a_horizon_ends_an_episode_and_only_worlds_that_ended_are_reset(scene, env, exact):
+    for vector in (env, exact):
+        vector.reset(scene.training_states[:WORLDS])
+        vector.step(actions(1), active=np.array([True, False]))
+    found, reference = (vector.step(actions(2), reset_states=scene.training_states[4:6]) for vector in (env, exact))
+    for name in ("terminated", "truncated", "failed", "control_steps", "reward"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(reference, name), err_msg=name)
+    assert found.truncated.tolist() == [True, False] and found.control_steps.tolist() == [2, 3]
+    assert found.final_observation.step.tolist() == [5, 3] and found.observation.step.tolist() == [0, 3]
+    assert not found.states[0, 2:].any()
+    nq = scene.model.nq
+    for name in ("final_observation", "observation"):
+        ours, theirs = getattr(found, name).physics, getattr(reference, name).physics
+        np.testing.assert_allclose(ours[:, : 1 + nq], theirs[:, : 1 + nq], atol=TOLERANCE, err_msg=name)
+
+
+def test_an_inactive_world_stays_where_it_is(scene, env):
+    before = env.reset(scene.training_states[:WORLDS]).physics
+    result = env.step(actions(), active=np.array([False, True]))
+    assert result.control_steps.tolist() == [0, STEPS] and not result.states[0].any()
+    np.testing.assert_array_equal(result.observation.physics[0], before[0])
+    assert np.abs(result.observation.physics[1] - before[1]).max() > 1e-3
+
+
+def test_a_state_that_is_not_the_scenes_own_is_settled_first(scene, env, exact):
+    states = scene.training_states[:WORLDS].copy()
+    states[:, 1 : 1 + 7] += 0.01  # the arm
+    np.testing.assert_allclose(env.reset(states).vector, exact.reset(states).vector, atol=2e-6)
+
+
+def test_a_goal_ends_the_episode_with_a_reward(scene, env):
+    goal = scene.goal
+    states = reset_states(scene).train[:WORLDS].astype(np.float32)
+    data = mujoco.MjData(scene.model)
+    data.qpos[:] = states[1, 1 : 1 + scene.model.nq]
+    mujoco.mj_kinematics(scene.model, data)
+    address = scene.model.jnt_qposadr[scene.model.body_jntadr[goal.bodies[0]]]
+    states[1, 1 + address : 4 + address] = data.site_xpos[goal.targets[0]]
+    env._state, _ = env._reset(jnp.asarray(states))
+    result = env.step(np.zeros((WORLDS, STEPS, 7)))
+    assert result.reward.tolist() == [0.0, 1.0] and result.terminated.tolist() == [False, True]
+    assert result.control_steps.tolist() == [STEPS, 1] and not result.states[1, 1:].any()
+    assert not result.failed.any() and not result.truncated.any()
+
+
+def test_a_world_that_becomes_infinite_fails_alone(scene, env):
+    env.reset(scene.training_states[:WORLDS])
+    alone = env.step(actions()).states[1]
+    env.reset(scene.training_states[:WORLDS])
+    env._state = env._state.replace(data=env._state.data.replace(qvel=env._state.data.qvel.at[0].set(jnp.nan)))
+    result = env.step(actions(), reset_states=scene.training_states[2:4])
+    assert result.failed.tolist() == [True, False] == result.truncated.tolist()
+    assert result.control_steps.tolist() == [0, STEPS] and not result.states[0].any()
+    np.testing.assert_allclose(result.states[1], alone, atol=1e-6)
+    assert np.isfinite(result.observation.vector).all() and "infinite" in env.failures[-1]
+    fresh = env.reset(scene.training_states[[2, 1]]).physics
+    np.testing.assert_array_equal(result.observation.physics[0], fresh[0])
+
+
+def test_a_world_whose_buffers_overflow_fails(scene):
+    small = WarpVectorEnv([scene] * WORLDS, room=Room(contacts=64, constraints=16))
+    small.reset(scene.training_states[:WORLDS])
+    result = small.step(actions())
+    assert result.failed.all() and result.truncated.all() and not result.states.any()
+    assert "overflowed" in small.failures[0] and int(small._state.overflow[0]) & DROPPED
+
+
+def test_what_it_does_not_do_is_refused(scene, env, other_scene):
+    with pytest.raises(UserError, match="several tasks"):
+        WarpVectorEnv([scene, other_scene])
+    with pytest.raises(UserError, match="fixtures"):
+        env.reset(scene.training_states[:WORLDS], [np.zeros((1, 7)), None])
+    with pytest.raises(UserError, match="2 parts"):
+        env.split(2)
+    with pytest.raises(UserError, match="without sleep"):
+        WarpWorld(scene, WORLDS, awake=9)
+    with pytest.raises(ValueError, match=r"environments \[0, 1\]"):
+        env.step(np.full((WORLDS, 1, 7), np.nan))
