@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlgen.libero.physics import kernel, kernel_arrays
-from rlgen.libero.scenes.goals import JOINT, STACKED, contacts_hold
+from rlgen.libero.scenes.goals import JOINT, STACKED, UNDER, contacts_hold
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import all_tasks, find_task
 
@@ -53,7 +53,7 @@ def states_about_the_goal(scene: Scene, count: int, seed: int) -> Iterator[np.nd
             address = model.jnt_qposadr[model.body_jntadr[goal.bodies[atom]]]
             target = goal.targets[atom]
             center = data.xpos[target] if goal.kinds[atom] == STACKED else data.site_xpos[target]
-            above = random.uniform(-0.02, 0.06)
+            above = random.uniform(-0.02, 0.06) + (goal.sizes[atom, 2] if goal.kinds[atom] == UNDER else 0.0)
             data.qpos[address : address + 3] = center + random.normal(0, 0.02, 3) + (0.0, 0.0, above)
         yield single(data.qpos)
 

@@ -21,7 +21,7 @@ from rlgen.libero.warp.controller import (
 
 STATES = 64
 # Change of the exact torque by the last bit of joint positions, N m, up to which states are compared.
-SHARP = 5e-4
+SHARP = 1e-4
 
 
 @jax.jit
@@ -81,8 +81,9 @@ def neighbors(qpos):
 def test_torque_and_fingers_are_those_of_the_compiled_control_step(task, real_assets, cache):
     """Two control steps of one substep each, from random joint positions and velocities.
 
-    Where the arm is nearly stretched, the exact torque of joint positions that differ in the last bit differs by more
-    than is asked for here, and single precision cannot do better: few states, that are left out.
+    Where the arm is nearly stretched, the exact torque of joint positions that differ in the last bit differs by about
+    what is asked for here, and single precision cannot do better: of 3,000 states two were off by 1.3e-3 and 2.0e-3.
+    Such states, one in twenty, are held to another bound.
     """
     scene = load_scene(task, real_assets, cache)
     exact, nearby, constants = CompiledSubstep(scene), CompiledSubstep(scene), make_controller_constants(scene)
@@ -94,11 +95,11 @@ def test_torque_and_fingers_are_those_of_the_compiled_control_step(task, real_as
         state, controls = first_substep(constants, state, qpos, qvel, actions)
         errors = np.abs(controls - expected)
         sharp = np.abs(beside - expected)[:, arm].max(axis=1) < SHARP
-        assert errors[sharp][:, arm].max() < 1e-3 and sharp.mean() > 0.9
-        assert errors[:, fingers].max() < 1e-8
+        assert errors[sharp][:, arm].max() < 1e-3 and errors[:, arm].max() < 1e-2
+        assert sharp.mean() > 0.75 and errors[:, fingers].max() < 1e-8
         # Not all torques are at their limits, where any controller would give the same.
         limits = scene.model.actuator_ctrlrange[arm, 1]
-        assert np.mean(np.abs(expected[:, arm]) < limits - 1e-6) > 0.3
+        assert np.mean(np.abs(expected[:, arm]) < limits - 1e-6) > 0.2
     for name in ("goal_rotation", "gripper"):
         theirs = np.stack([getattr(controller, name) for controller in exact.controllers])
         np.testing.assert_allclose(getattr(state, name), theirs, rtol=0, atol=1e-6)
