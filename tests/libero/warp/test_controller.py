@@ -24,6 +24,9 @@ STATES = 64
 SHARP = 1e-4
 
 
+goal_of_step, substep = jax.jit(set_goal), jax.jit(control)
+
+
 @jax.jit
 def first_substep(constants, state, qpos, qvel, action):
     """Returns the state and the controls of a control step's first substep, of all worlds."""
@@ -118,10 +121,10 @@ def test_control_steps_are_the_compiled_ones(placeholder_scene):
     arrays, compiled = kernel_arrays.make_data_arrays(model, theirs), kernel_arrays.make_constants(scene)
     controller = kernel_arrays.make_controller_state(scene)
     constants = make_controller_constants(scene)
-    state, goal, substep = start_controller(constants), jax.jit(set_goal), jax.jit(control)
+    state = start_controller(constants)
     for action in actions:
         kernel.control_step(arrays, compiled, controller, action)
-        state = goal(constants, state, ours.qpos.copy(), action)
+        state = goal_of_step(constants, state, ours.qpos.copy(), action)
         for _ in range(constants.substeps):
             state, ours.ctrl[:] = substep(constants, state, ours.qpos.copy(), ours.qvel.copy())
             mujoco.mj_step(model, ours)
@@ -134,12 +137,12 @@ def test_control_steps_are_the_compiled_ones(placeholder_scene):
 
 def test_the_gripper_command_ends_at_its_bounds_and_zero_keeps_it(placeholder_scene):
     constants = make_controller_constants(placeholder_scene)
-    state, (qpos, qvel) = start_controller(constants), random_robots(placeholder_scene, 1, 0)
-    substep, seen = jax.jit(control), []
+    state, seen, model = start_controller(constants), [], placeholder_scene.model
+    qpos, qvel = placeholder_scene.stored_states[0, 1 : 1 + model.nq], np.zeros(model.nv)
     for command in (1.0, 0.0, -0.2):
-        state = set_goal(constants, state, qpos[0], np.array([0, 0, 0, 0, 0, 0, command]))
+        state = goal_of_step(constants, state, qpos, np.array([0, 0, 0, 0, 0, 0, command]))
         for _ in range(210):
-            state, controls = substep(constants, state, qpos[0], qvel[0])
+            state, controls = substep(constants, state, qpos, qvel)
         seen.append((np.asarray(state.gripper).tolist(), np.asarray(controls)[-2:].tolist()))
     closed, kept, opened = seen
     assert closed[0] == [-1.0, 1.0] and kept == closed and opened[0] == [1.0, -1.0]
