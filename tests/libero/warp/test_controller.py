@@ -20,9 +20,6 @@ from rlgen.libero.warp.controller import (
 )
 
 STATES = 64
-# Change of the exact torque by the last bit of joint positions, N m, up to which states are compared.
-SHARP = 1e-4
-
 
 goal_of_step, substep = jax.jit(set_goal), jax.jit(control)
 
@@ -72,34 +69,33 @@ class CompiledSubstep:
         return controls
 
 
-def neighbors(qpos):
-    """Returns the next numbers of single precision, all above or all below."""
-    sign = np.where(np.arange(len(qpos)) % 2, np.inf, -np.inf)[:, None]
-    return np.nextafter(qpos.astype(np.float32), np.broadcast_to(sign, qpos.shape).astype(np.float32)).astype(
-        np.float64
-    )
+def neighbors(qpos, seed):
+    """Returns numbers of single precision next to some, above or below."""
+    sides = np.random.default_rng(seed).choice([-np.inf, np.inf], qpos.shape).astype(np.float32)
+    return np.nextafter(qpos.astype(np.float32), sides).astype(np.float64)
 
 
 @pytest.mark.parametrize("task", few())
 def test_torque_and_fingers_are_those_of_the_compiled_control_step(task, real_assets, cache):
     """Two control steps of one substep each, from random joint positions and velocities.
 
-    Where the arm is nearly stretched, the exact torque of joint positions that differ in the last bit differs by about
-    what is asked for here, and single precision cannot do better: of 3,000 states two were off by 1.3e-3 and 2.0e-3.
-    Such states, one in twenty, are held to another bound.
+    Where the arm is nearly stretched, the exact torque of joint positions that differ in the last bit differs by as
+    much as is asked for here, and single precision cannot do better; there it may be ten such bits away.
     """
     scene = load_scene(task, real_assets, cache)
-    exact, nearby, constants = CompiledSubstep(scene), CompiledSubstep(scene), make_controller_constants(scene)
+    exact, constants = CompiledSubstep(scene), make_controller_constants(scene)
+    nearby = [CompiledSubstep(scene) for _ in range(4)]
     state = worlds(start_controller(constants), STATES)
     arm, fingers = scene.robot.arm_actuator, scene.robot.finger_actuator
     for seed in (task.index, 1000 + task.index):
         (qpos, qvel), actions = random_robots(scene, STATES, seed), random_actions(STATES, seed)
-        expected, beside = exact(qpos, qvel, actions), nearby(neighbors(qpos), qvel, actions)
+        expected = exact(qpos, qvel, actions)
+        beside = [step(neighbors(qpos, [seed, k]), qvel, actions) for k, step in enumerate(nearby)]
         state, controls = first_substep(constants, state, qpos, qvel, actions)
         errors = np.abs(controls - expected)
-        sharp = np.abs(beside - expected)[:, arm].max(axis=1) < SHARP
-        assert errors[sharp][:, arm].max() < 1e-3 and errors[:, arm].max() < 1e-2
-        assert sharp.mean() > 0.75 and errors[:, fingers].max() < 1e-8
+        worst, bits = errors[:, arm].max(axis=1), np.abs(beside - expected)[..., arm].max(axis=(0, 2))
+        np.testing.assert_array_less(worst, np.maximum(1e-3, 10 * bits))
+        assert np.mean(worst < 1e-3) > 0.95 and errors[:, fingers].max() < 1e-8
         # Not all torques are at their limits, where any controller would give the same.
         limits = scene.model.actuator_ctrlrange[arm, 1]
         assert np.mean(np.abs(expected[:, arm]) < limits - 1e-6) > 0.2
