@@ -20,6 +20,8 @@ from rlgen.libero.warp.controller import (
 )
 
 STATES = 64
+# Condition of the whitened Jacobian, of its rows for the position and of all.
+REGULAR = (15.0, 300.0)
 
 goal_of_step, substep = jax.jit(set_goal), jax.jit(control)
 
@@ -57,45 +59,46 @@ class CompiledSubstep:
         self.controllers = [kernel_arrays.make_controller_state(scene) for _ in range(STATES)]
 
     def __call__(self, qpos, qvel, actions):
-        """Returns the controls, `[STATES, nu]`."""
+        """Returns the controls, `[STATES, nu]`, and whether each state is far from singular."""
         data, scene = self._data, self._scene
-        controls = np.zeros((STATES, scene.model.nu))
+        controls, regular = np.zeros((STATES, scene.model.nu)), np.zeros(STATES, bool)
         for row in range(STATES):
             mujoco.mj_resetData(scene.model, data)
             data.qpos[:] = scene.stored_states[row % len(scene.stored_states), 1 : 1 + scene.model.nq]
             data.qpos[:ROBOT], data.qvel[:ROBOT] = qpos[row], qvel[row]
             kernel.control_step(self._arrays, self._constants, self.controllers[row], actions[row])
-            controls[row] = data.ctrl
-        return controls
+            controls[row], regular[row] = data.ctrl, self._is_regular()
+        return controls, regular
 
-
-def neighbors(qpos, seed):
-    """Returns numbers of single precision next to some, above or below."""
-    sides = np.random.default_rng(seed).choice([-np.inf, np.inf], qpos.shape).astype(np.float32)
-    return np.nextafter(qpos.astype(np.float32), sides).astype(np.float64)
+    def _is_regular(self):
+        """Returns whether the condition of L^-1 J^T, with M = L L^T, is below `REGULAR`: its first rows', and all."""
+        arrays, constants, jacobian, mass = self._arrays, self._constants, np.zeros((6, 7)), np.zeros((7, 7))
+        position = arrays.site_xpos[constants.grip_site]
+        kernel.arm_jacobian(position, arrays.xaxis, arrays.xanchor, constants.arm_joint, jacobian)
+        addresses = constants.inertia_address, constants.dof_parent, constants.arm_dof
+        kernel.arm_mass_matrix(arrays.inertia, *addresses, mass)
+        whitened = np.linalg.solve(np.linalg.cholesky(mass), jacobian.T)
+        return np.linalg.cond(whitened[:, :3]) < REGULAR[0] and np.linalg.cond(whitened) < REGULAR[1]
 
 
 @pytest.mark.parametrize("task", few())
 def test_torque_and_fingers_are_those_of_the_compiled_control_step(task, real_assets, cache):
     """Two control steps of one substep each, from random joint positions and velocities.
 
-    Where the arm is nearly stretched, the exact torque of joint positions that differ in the last bit differs by as
-    much as is asked for here, and single precision cannot do better; there it may be ten such bits away.
+    Where the arm is nearly stretched or two of its axes are nearly in line, one state in sixteen of those drawn here,
+    the error of positions in single precision is multiplied by the condition of the Jacobian, and again by the torque.
     """
     scene = load_scene(task, real_assets, cache)
     exact, constants = CompiledSubstep(scene), make_controller_constants(scene)
-    nearby = [CompiledSubstep(scene) for _ in range(4)]
     state = worlds(start_controller(constants), STATES)
     arm, fingers = scene.robot.arm_actuator, scene.robot.finger_actuator
     for seed in (task.index, 1000 + task.index):
         (qpos, qvel), actions = random_robots(scene, STATES, seed), random_actions(STATES, seed)
-        expected = exact(qpos, qvel, actions)
-        beside = [step(neighbors(qpos, [seed, k]), qvel, actions) for k, step in enumerate(nearby)]
+        expected, regular = exact(qpos, qvel, actions)
         state, controls = first_substep(constants, state, qpos, qvel, actions)
         errors = np.abs(controls - expected)
-        worst, bits = errors[:, arm].max(axis=1), np.abs(beside - expected)[..., arm].max(axis=(0, 2))
-        np.testing.assert_array_less(worst, np.maximum(1e-3, 10 * bits))
-        assert np.mean(worst < 1e-3) > 0.95 and errors[:, fingers].max() < 1e-8
+        assert errors[regular][:, arm].max() < 1e-3 and errors[:, arm].max() < 2e-2
+        assert regular.mean() > 0.75 and errors[:, fingers].max() < 1e-8
         # Not all torques are at their limits, where any controller would give the same.
         limits = scene.model.actuator_ctrlrange[arm, 1]
         assert np.mean(np.abs(expected[:, arm]) < limits - 1e-6) > 0.2
