@@ -6,14 +6,19 @@ would get it for the functions that both call.
 
 import sys
 
-# Folders and files below `tests`: training, models and policies by what they do. What is held to the numbers of another
-# implementation (`goldens.COMPARED`) is compiled as users' programs are, in whichever folder it is.
+# Folders and files below `tests`: training, models, policies and functions of the accelerator's world by what they do.
+# What is held to the numbers of another implementation (`goldens.COMPARED`) is compiled as users' programs are, in
+# whichever folder it is.
 QUICKLY = (
     "bench/",
     "pipeline/",
     "vla/",
     "nets/test_dtypes.py",
     "test_guides.py",
+    *(
+        f"libero/warp/test_{name}.py"
+        for name in ("arm", "controller", "goals", "kinematics", "observation", "rotations")
+    ),
     *(f"rl/test_{name}.py" for name in ("accumulate", "bc", "numerics", "population", "ppo")),
     *(f"policies/test_{name}.py" for name in ("critic", "diffusion_policy", "vision")),
 )

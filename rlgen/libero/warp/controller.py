@@ -8,6 +8,7 @@ product J M^-1 J^T is formed, so that single precision suffices.
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -184,7 +185,8 @@ def _free_torque(
     )
     wrench = constants.kp * error - constants.kd * dot(arm.jacobian, velocities)
     factor, whitened = whiten(arm.mass, arm.jacobian.T)
-    pull = least_norm(whitened[:, :3], wrench[:3]) + least_norm(whitened[:, 3:], wrench[3:])
+    # Position and orientation, each for itself.
+    pull = jnp.sum(jax.vmap(least_norm)(whitened.T.reshape(2, 3, ARM).swapaxes(1, 2), wrench.reshape(2, 3)), axis=0)
     posture = POSTURE_KP * (constants.posture - joints) - 2.0 * math.sqrt(POSTURE_KP) * velocities
     pull = pull + without(whitened, dot(factor.T, posture))
     return arm.bias + dot(factor, pull)

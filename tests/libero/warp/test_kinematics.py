@@ -25,7 +25,7 @@ def check_poses(model, poses, qpos):
         np.testing.assert_allclose(poses.site_xmat[row], data.site_xmat.reshape(-1, 3, 3), rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("task", few(2))
+@pytest.mark.parametrize("task", few(1))
 def test_poses_are_mujocos(task, real_assets, cache):
     """At perturbed joints, with quaternions that are not normalized."""
     scene = load_scene(task, real_assets, cache)

@@ -42,7 +42,7 @@ def check_observations(scene, states, constants=None):
     return ours.vector
 
 
-@pytest.mark.parametrize("task", few(4))
+@pytest.mark.parametrize("task", few(2))
 def test_initial_states_look_as_on_the_cpu(task, real_assets, cache):
     """Velocities are zero in stored states, and are drawn here."""
     scene = load_scene(task, real_assets, cache)
