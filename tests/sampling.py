@@ -10,6 +10,7 @@ What is `slow`, and why:
 | `libero/test_placeholders.py`: built, at rest, solved | 116 tasks | each is built and searched for a solution: 1 s |
 | `libero/test_recorded_images.py` | 2 of 5 tasks | rooms of the others, each rendered by the benchmark itself: 8 s |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
+| `rl/test_mesh.py` | the policy on images | its programs are compiled for one, two and eight devices: a minute |
 """
 
 from collections.abc import Hashable, Iterable
