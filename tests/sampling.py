@@ -15,6 +15,7 @@ What is `slow`, and why:
 | `nets/test_vision_golden.py` | 1 of 2 networks on images | each is compiled twice: 16 s |
 | `bench/test_networks.py` | Gaussian policies of the preset `vision` | no preset, and the longest to trace: 10 s |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
+| `rl/test_mesh.py` | the policy on images | its programs are compiled for one, two and eight devices: a minute |
 """
 
 from collections.abc import Hashable, Iterable

@@ -19,7 +19,8 @@ from rlgen.core.types import ImageObservation
 from rlgen.policies.base import Policy
 from rlgen.policies.critic import Critic, make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
-from rlgen.rl.ppo import Minibatch, Samples, minibatch_loss, run_update, select
+from rlgen.rl.ppo import Minibatch, minibatch_loss, run_update, select
+from rlgen.rl.samples import Samples
 from rlgen.rl.train_state import PPOState, init_state
 from rlgen.training.gradients import parts_of, value_and_grad_in_parts
 

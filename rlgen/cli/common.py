@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import tyro
 
 from rlgen.configs.aliases import renamed_options
+from rlgen.configs.devices import RunDevices
 from rlgen.configs.ranges import NumberError, describe, number_fields
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import check_file, has_keys, read_record
@@ -81,6 +82,7 @@ class AssetOptions:
 # A group of options without a prefix of its own.
 Inline = tyro.conf.arg(name="")
 AssetGroup = Annotated[AssetOptions, Inline]
+DeviceGroup = Annotated[RunDevices, Inline]
 
 
 def cores() -> int:

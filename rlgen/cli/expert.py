@@ -9,8 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from rlgen.cli.common import AssetGroup, AssetOptions, Inline, given, parse, wants_help
+from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, given, parse, wants_help
 from rlgen.cli.run import run_stages_of
+from rlgen.configs.devices import RunDevices
 from rlgen.configs.presets import expert_presets, fit_to
 from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
@@ -31,6 +32,7 @@ class ExpertArguments:
     overwrite: bool = False
     """Remove the run that is there and begin anew."""
     objects: AssetGroup = field(default_factory=AssetOptions)
+    devices: DeviceGroup = field(default_factory=RunDevices)
     config: Annotated[Config, Inline] = field(default_factory=Config)
 
 
@@ -60,8 +62,17 @@ def expert(argv: Sequence[str]) -> None:
         config = config if given(argv, "--ppo.chunks") is not None else fit_to(config, task.horizon)
     elif arguments.preset is not None and given(argv, "--ppo.chunks") is None:
         config = fit_to(config, task.horizon)
-    run = run_stages_of(folder, EXPERT_STAGES, config, arguments.objects, may_create=True, anew=arguments.overwrite)
-    print(json.dumps(run.result("ppo")))
+    run = run_stages_of(
+        folder,
+        EXPERT_STAGES,
+        config,
+        arguments.objects,
+        may_create=True,
+        anew=arguments.overwrite,
+        devices=arguments.devices,
+    )
+    if arguments.devices.is_first:
+        print(json.dumps(run.result("ppo")))
 
 
 def _base(argv: Sequence[str]) -> Config:

@@ -1,6 +1,7 @@
 """`rlgen run STAGE`: one stage of a run; and the steps that all commands on runs share."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rlgen.cli.common import AssetGroup, AssetOptions, Inline, given, parse, wants_help
+from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, given, parse, wants_help
+from rlgen.configs.devices import ONE_DEVICE, RunDevices
 from rlgen.configs.presets import run_presets
 from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
@@ -35,6 +37,7 @@ class RunArguments:
     overwrite: bool = False
     """Repeat the stage; the results of those after it are removed."""
     objects: AssetGroup = field(default_factory=AssetOptions)
+    devices: DeviceGroup = field(default_factory=RunDevices)
     config: Annotated[Config, Inline] = field(default_factory=Config)
 
 
@@ -53,6 +56,7 @@ def run(argv: Sequence[str]) -> None:
         arguments.objects,
         may_create=arguments.stage == next(iter(STAGES)),
         repeat_from=arguments.stage if arguments.overwrite else None,
+        devices=arguments.devices,
     )
 
 
@@ -92,8 +96,9 @@ def run_stages_of(
     repeat_from: str | None = None,
     anew: bool = False,
     check: Callable[["Run"], None] | None = None,
+    devices: RunDevices = ONE_DEVICE,
 ) -> "Run":
-    """Opens or creates a run and runs stages of it.
+    """Opens or creates a run and runs stages of it; of several processes the first one opens it, and alone locks it.
 
     Args:
       folder: of the run.
@@ -104,11 +109,16 @@ def run_stages_of(
       repeat_from: stage whose results, and those of later ones, are removed first.
       anew: remove a run that is there.
       check: called with a run that is there, before anything is changed.
+      devices: what cloning and PPO run on.
 
     Raises:
       UserError: the directory holds something else, or a run that contradicts the options.
     """
     prepare_process()
+    if devices.processes > 1:
+        from rlgen.training.processes import connect, wait_for_all
+
+        connect(devices)
     from rlgen.core.progress import Progress
     from rlgen.libero.scenes.assets import check_assets
     from rlgen.libero.tasks.suites import find_task
@@ -116,8 +126,8 @@ def run_stages_of(
     from rlgen.training.run import create_run, is_run, open_run
 
     config = dataclasses.replace(config, task=find_task(config.task).id)
-    progress = Progress(stages)
-    with only_writer(folder, RUN.option):
+
+    def open_or_create() -> "Run":
         if is_run(folder) and not anew:
             current = open_run(folder)
             if check is not None:
@@ -127,19 +137,30 @@ def run_stages_of(
             if repeat_from is not None:
                 removed = clear_from(current, repeat_from, (config.demos.file, current.assets["path"]))
                 progress.log(f"removed {', '.join(removed) or 'nothing'} of {folder}")
-            current = with_config(current, config, progress.log)
-        elif not may_create:
-            current = open_run(folder)
-        else:
-            assets = objects.find()
-            check_assets(assets.path)
-            progress.log(f"task {config.task}; object assets: {assets.label}; run {folder}")
-            if anew:
-                clear_output(folder, RUN, inputs=(config.demos.file, assets.path))
-            record = {"kind": assets.kind, "path": str(assets.path), "label": assets.label}
-            current = create_run(folder, config, record)
-        run_stages(Context(current, cache_folder()), stages, progress)
-    return current
+            return with_config(current, config, progress.log)
+        if not may_create:
+            return open_run(folder)
+        assets = objects.find()
+        check_assets(assets.path)
+        progress.log(f"task {config.task}; object assets: {assets.label}; run {folder}")
+        if anew:
+            clear_output(folder, RUN, inputs=(config.demos.file, assets.path))
+        record = {"kind": assets.kind, "path": str(assets.path), "label": assets.label}
+        return create_run(folder, config, record)
+
+    if devices.is_first:
+        progress = Progress(stages)
+        with only_writer(folder, RUN.option):
+            context = Context(open_or_create(), cache_folder(), devices)
+            context.wait_for_all("run")
+            run_stages(context, stages, progress)
+            return context.run
+    wait_for_all("run")
+    context = Context(open_run(folder), cache_folder(), devices)
+    # The first process speaks for all.
+    with open(os.devnull, "w") as silence:
+        run_stages(context, stages, Progress(stages, stream=silence))
+    return context.run
 
 
 def _check_assets(run: "Run", objects: AssetOptions) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 from rlgen.core.files import read_json, write_json
-from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode, save_episode
 from rlgen.libero.envs.rollouts import Actor, make_trials, run_episodes
@@ -104,12 +103,16 @@ def run_trials(
 
 
 class SuccessCount:
-    """A sink that counts successes and keeps no episode."""
+    """A sink that counts successes and keeps no episode.
 
-    finished: Container[int] = ()
+    Args:
+      finished: indices of trials that are left out.
+    """
+
     full = False
 
-    def __init__(self) -> None:
+    def __init__(self, finished: Container[int] = ()) -> None:
+        self.finished = finished
         self.successes = self.trials = 0
 
     def add(self, trials: Sequence[int], episodes: Sequence[Episode]) -> None:
@@ -118,7 +121,7 @@ class SuccessCount:
         self.trials += len(trials)
 
 
-def success_rate(
+def count_successes(
     scene: Scene,
     actor: Actor,
     count: int,
@@ -128,9 +131,10 @@ def success_rate(
     source: str,
     threads: int = 2,
     physics: World = "exact",
+    share: tuple[int, int] = (0, 1),
     on_chunk: Callable[[int], None] | None = None,
-) -> SuccessRate:
-    """Returns an actor's success rate over `count` trials; the other arguments are those of `run_trials`.
+) -> SuccessCount:
+    """Counts an actor's successes over `count` trials; the other arguments are those of `run_trials`.
 
     Args:
       scene: the task's scene.
@@ -141,9 +145,11 @@ def success_rate(
       source: who acts.
       threads: threads that step the environments.
       physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
+      share: which part of the trials to run, of how many.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
     """
-    successes = SuccessCount()
+    part, parts = share
+    successes = SuccessCount({trial for trial in range(count) if trial % parts != part})
     run_trials(
         scene,
         actor,
@@ -157,7 +163,7 @@ def success_rate(
         physics=physics,
         on_chunk=on_chunk,
     )
-    return SuccessRate(successes.successes, successes.trials)
+    return successes
 
 
 class EpisodeFolder:

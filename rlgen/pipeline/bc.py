@@ -17,11 +17,12 @@ from rlgen.libero.envs.observations import Observer
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline import demos
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import AnyPolicy, make_policy, measure
+from rlgen.pipeline.policy import AnyPolicy, check_mesh, make_policy, measure
 from rlgen.policies.base import Params
 from rlgen.rl import bc
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import Metrics
+from rlgen.training.sharding import place_state, replicate, restore_target
 
 # Optimizer steps in one call of the compiled function, and calls between two checkpoints.
 STEPS_A_CALL = 100
@@ -34,23 +35,25 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     Checkpoints are written every thousand steps and with every check of the success rate.
     """
     config = context.run.config
-    policy = make_policy(config, context.scene)
+    policy, mesh = make_policy(config, context.scene), context.mesh
+    check_mesh(policy, config, mesh)
     data = demonstration_data(context, policy)
     start = jax.jit(lambda key: bc.init_state(key, policy, config.bc, data))
-    state = start(jax.random.PRNGKey(context.seed("bc")))
+    state = place_state(mesh, start(jax.random.PRNGKey(context.seed("bc"))))
+    data = replicate(mesh, data)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         stopped = None
         if checkpoints.latest() is not None:
-            state, metadata = checkpoints.restore(state)
+            state, metadata = checkpoints.restore(restore_target(mesh, state))
             stopped = metadata.get("stopped")
         step = int(state.step)
-        metrics = Metrics(work.folder / "metrics.jsonl", keep=step)
+        metrics = Metrics(work.folder / "metrics.jsonl", keep=step) if context.devices.is_first else None
         work.progress.total = config.bc.optimizer_steps
         work.progress.update(advance=step)
         work.progress.log("compiling the training step (about 15 s)")
         while step < config.bc.optimizer_steps and stopped is None:
             count = _steps_of_next_call(config.bc, step)
-            state, values = bc.train_steps(policy, config.bc, state, data, count)
+            state, values = bc.train_steps(policy, config.bc, state, data, count, mesh)
             values: dict[str, Any] = {name: float(value) for name, value in values.items()}
             step = int(state.step)
             _check_finite(values, step, context)
@@ -61,7 +64,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
                 values["success"] = rate.to_json()
                 work.progress.log(f"step {step}: {rate} from training reset states")
                 stopped = rate.to_json() if rate.rate >= target else None
-            metrics.write(step, **values)
+            if metrics is not None:
+                metrics.write(step, **values)
             work.progress.update(advance=count, note=f"loss {values['loss']:.4f}")
             if checked or step % (STEPS_A_CALL * CALLS_A_CHECKPOINT) == 0 or step == config.bc.optimizer_steps:
                 metadata = {
@@ -69,7 +73,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
                     "stopped": stopped,
                 }
                 checkpoints.save(step, state, metadata)
-                work.clock.save()
+                if context.devices.is_first:
+                    work.clock.save()
     result = {"steps": step, "parameters": count_parameters(state.net), "chunks": len(data.chunk)}
     return result | ({} if stopped is None else {"stopped": stopped})
 

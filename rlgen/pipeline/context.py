@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rlgen.configs.devices import RunDevices
 from rlgen.core.progress import Progress, StageProgress
 from rlgen.libero.scenes.assets import AssetSource, find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene
 from rlgen.pipeline.stages import STAGES
 from rlgen.training.run import Run, StageClock
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
 
 
 @dataclass
@@ -23,10 +28,32 @@ class Context:
     Attributes:
       run: configuration and folders.
       cache: folder of scenes and compiled programs, shared by runs.
+      devices: what cloning and PPO run on.
     """
 
     run: Run
     cache: Path
+    devices: RunDevices = field(default_factory=RunDevices)
+
+    @cached_property
+    def mesh(self) -> "Mesh | None":
+        """The devices of cloning and PPO; None is one.
+
+        Raises:
+          UserError: there are fewer than asked for.
+        """
+        if self.devices.devices * self.devices.processes == 1:
+            return None
+        from rlgen.training.sharding import first_devices, make_mesh
+
+        return make_mesh(devices=first_devices(self.devices.devices))
+
+    def wait_for_all(self, name: str) -> None:
+        """Waits until every process has come here; does nothing where there is one."""
+        if self.devices.processes > 1:
+            from rlgen.training.processes import wait_for_all
+
+            wait_for_all(name)
 
     @cached_property
     def scene(self) -> Scene:
@@ -73,19 +100,23 @@ def _left_if_used(folder: Path) -> Iterator[Path]:
 
 
 def run_stages(context: Context, names: Sequence[str], progress: Progress) -> None:
-    """Runs the stages that are not done yet.
+    """Runs the stages that are not done yet; every process of several calls it.
 
     Args:
       context: of the run.
       names: of the stages, in order.
       progress: shows how far they are.
     """
+    done = {name for name in names if context.run.done(name)}
+    context.wait_for_all("stages")
     for name in names:
-        if context.run.done(name):
+        if name in done:
             progress.skip(name, "done before")
-            continue
-        clock = StageClock(context.run, name)
-        with progress.stage(name) as line, _left_if_used(context.run.stage_folder(name)) as folder:
-            result = STAGES[name].run(context, Work(folder, line, clock))
-        clock.save()
-        context.run.finish(name, result)
+        elif STAGES[name].on_all_processes or context.devices.is_first:
+            clock = StageClock(context.run, name)
+            with progress.stage(name) as line, _left_if_used(context.run.stage_folder(name)) as folder:
+                result = STAGES[name].run(context, Work(folder, line, clock))
+            if context.devices.is_first:
+                clock.save()
+                context.run.finish(name, result)
+        context.wait_for_all(name)

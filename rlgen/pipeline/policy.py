@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from jax.sharding import Mesh
+
 from rlgen.configs.schema import Config
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
-from rlgen.evaluation.loop import WIDTH, EpisodeFolder, run_trials, success_rate
+from rlgen.evaluation.loop import WIDTH, EpisodeFolder, count_successes, run_trials
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.image_observer import Observe, make_observe
 from rlgen.libero.envs.observations import observation_size
@@ -18,6 +21,9 @@ from rlgen.policies.actor import PolicyActor
 from rlgen.policies.base import Params
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
+from rlgen.rl import ppo
+from rlgen.training.processes import exchange
+from rlgen.training.sharding import check_divides, one_copy
 
 AnyPolicy = DiffusionPolicy | GaussianPolicy
 
@@ -29,6 +35,21 @@ def make_policy(config: Config, scene: Scene) -> AnyPolicy:
         size += config.policy.image_encoder.robot_state_size
     kind = GaussianPolicy if config.policy.algorithm == "gaussian" else DiffusionPolicy
     return kind(config.policy, size)
+
+
+def check_mesh(policy: AnyPolicy, config: Config, mesh: Mesh | None) -> None:
+    """Checks, before cloning, that cloning and PPO can be divided over devices.
+
+    Args:
+      policy: the policy.
+      config: of the run.
+      mesh: devices.
+
+    Raises:
+      UserError: environments or minibatches do not divide.
+    """
+    check_divides(mesh, "bc.batch", config.bc.batch, config.bc.batch)
+    ppo.check_mesh(policy, config.ppo, mesh)
 
 
 def policy_observe(policy: AnyPolicy, scenes: Sequence[Scene], *, threads: int) -> Observe:
@@ -69,10 +90,12 @@ def measure(
 ) -> SuccessRate:
     """Returns the success rate of a policy without noise, measured in the run's scene.
 
+    Of several processes each runs its share of the episodes; all return the rate over all of them.
+
     Args:
       context: of the run.
       policy: the policy.
-      params: its parameters.
+      params: its parameters, of the run's mesh.
       split: initial states to start from; those of `heldout` are tried in the exact physics of the final evaluation,
         those of `train` in the fast physics of training.
       episodes: number of episodes.
@@ -81,17 +104,21 @@ def measure(
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
     """
     physics: Physics = "exact" if split == "heldout" else "fast"
-    return success_rate(
+    devices = context.devices
+    counted = count_successes(
         context.scene,
-        make_actor(context, policy, params),
+        make_actor(context, policy, one_copy(context.mesh, params)),
         episodes,
         seed=seed,
         split=split,
         source=source,
         threads=context.run.config.workers,
         physics=physics,
+        share=(devices.process, devices.processes),
         on_chunk=on_chunk,
     )
+    successes, trials = exchange(np.array([[counted.successes, counted.trials]])).sum(axis=0)
+    return SuccessRate(int(successes), int(trials))
 
 
 def gather(

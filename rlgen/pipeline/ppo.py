@@ -11,14 +11,16 @@ from rlgen.core.stats import SuccessRate
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.pipeline import bc
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import AnyPolicy, measure, policy_observe
+from rlgen.pipeline.policy import AnyPolicy, check_mesh, measure, policy_observe
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic, make_critic
 from rlgen.rl import ppo
 from rlgen.rl.numerics import NonFiniteError
+from rlgen.rl.rollout import environments_here
 from rlgen.rl.train_state import PPOState, init_state, policy_params
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import EventWriter, Metrics, Sink, WandbLog, read_metrics
+from rlgen.training.sharding import place_state, restore_target
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
@@ -29,30 +31,35 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     """
     config, workers = context.run.config.ppo, context.run.config.workers
     policy, params = bc.load_policy(context)
-    critic = make_critic(policy)
+    critic, mesh, is_first = make_critic(policy), context.mesh, context.devices.is_first
+    check_mesh(policy, context.run.config, mesh)
     state = _start(context, policy, critic, params)
-    env = VectorEnv([context.scene] * config.environments, threads=workers)
+    here = len(environments_here(config, config.environments, mesh))
+    env = VectorEnv([context.scene] * here, threads=workers)
     observe = policy_observe(policy, env.scenes, threads=workers)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
-            state, _ = checkpoints.restore(state)
+            state, _ = checkpoints.restore(restore_target(mesh, state))
         else:
             # What comes after PPO needs a policy even where the cloned one reaches the target.
             checkpoints.save(0, state, _metadata(context))
         iteration = int(state.iteration)
-        metrics = _metrics(context, work, iteration)
+        metrics = _metrics(context, work, iteration) if is_first else None
         work.progress.total = config.iterations
         work.progress.update(advance=iteration)
         work.progress.log("compiling sampler and update (about 30 s, in the first iterations)")
         test = _last_test(work, iteration)
         if test is None and iteration == 0:
-            test = _test(context, policy, params, 0, _on_chunk(work, "evaluation"))
-            metrics.write(0, control_steps=0, success=test.rate, clip_fraction=0.0, test=test.to_json())
+            test = _test(context, policy, policy_params(state), 0, _on_chunk(work, "evaluation"))
+            if metrics is not None:
+                metrics.write(0, control_steps=0, success=test.rate, clip_fraction=0.0, test=test.to_json())
         note = "first iteration"
         while iteration < config.iterations and not _reached(config, test):
             on_chunk = _on_chunk(work, note, config.chunks)
             try:
-                state, values = ppo.iterate(policy, critic, config, state, env, context.seed("ppo"), on_chunk, observe)
+                state, values = ppo.iterate(
+                    policy, critic, config, state, env, context.seed("ppo"), on_chunk, observe, mesh
+                )
             except NonFiniteError as error:
                 raise _user_error(error, iteration, context) from None
             iteration, test = int(state.iteration), None
@@ -61,10 +68,12 @@ def run(context: Context, work: Work) -> dict[str, Any]:
                 test = _test(context, policy, policy_params(state), iteration, _on_chunk(work, "evaluation"))
                 where = "stored initial states" if config.evaluate_split == "heldout" else "training reset states"
                 work.progress.log(f"iteration {iteration}: without noise {test} from {where}")
-            metrics.write(iteration, **values, **({} if test is None else {"test": test.to_json()}))
+            if metrics is not None:
+                metrics.write(iteration, **values, **({} if test is None else {"test": test.to_json()}))
             work.progress.update(advance=1, note=note)
             checkpoints.save(iteration, state, _metadata(context))
-            work.clock.save()
+            if is_first:
+                work.clock.save()
     env.close()
     tests = [line["test"] for line in read_metrics(work.folder / "metrics.jsonl") if "test" in line]
     return {
@@ -85,13 +94,14 @@ def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
     with Checkpoints(context.run.folder / "ppo" / "checkpoints") as checkpoints:
         # Earlier versions left no checkpoint where the cloned policy reached the target.
         if result.get("iterations") != 0 or checkpoints.latest() is not None:
-            state, _ = checkpoints.restore(state)
+            state, _ = checkpoints.restore(restore_target(context.mesh, state))
     return policy, policy_params(state)
 
 
 def _start(context: Context, policy: AnyPolicy, critic: Critic, params: Params) -> PPOState:
     key = jax.random.PRNGKey(context.seed("ppo"))
-    return jax.jit(lambda params: init_state(key, policy, critic, params, context.run.config.ppo))(params)
+    start = jax.jit(lambda params: init_state(key, policy, critic, params, context.run.config.ppo))
+    return place_state(context.mesh, start(params))
 
 
 def _metadata(context: Context) -> dict[str, Any]:

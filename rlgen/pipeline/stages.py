@@ -83,17 +83,19 @@ class Stage:
       reads: sections of the configuration that this stage is the first to read; once the stage has started, they
         cannot be changed.
       help: what it does, in one line.
+      on_all_processes: every process of a run on several takes part; other stages are the first one's.
     """
 
     run: "Callable[[Context, Work], Result]"
     reads: tuple[str, ...]
     help: str
+    on_all_processes: bool = False
 
 
 STAGES = {
     "demos": Stage(_demos, ("task", "seed", "demos"), "demonstrations, scripted or from a file; successes only"),
-    "bc": Stage(_bc, ("policy", "bc"), "behavior cloning of the policy on the demonstrations"),
-    "ppo": Stage(_ppo, ("ppo",), "PPO, from the cloned policy"),
+    "bc": Stage(_bc, ("policy", "bc"), "behavior cloning of the policy on the demonstrations", True),
+    "ppo": Stage(_ppo, ("ppo",), "PPO, from the cloned policy", True),
     "collect": Stage(_collect, ("collect",), "successful episodes of the trained policy, without exploration noise"),
     "export": Stage(_export, ("export",), "the collected episodes with rendered images, as an RLDS dataset"),
     "quality": Stage(_quality, (), "quality of the demonstrations compared with that of the collected episodes"),

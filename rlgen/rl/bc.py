@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import BCConfig
@@ -19,6 +20,7 @@ from rlgen.core.types import ImageObservation
 from rlgen.policies.base import Params, Policy, PolicyObservation
 from rlgen.policies.normalizer import Normalizer, fit_normalizer
 from rlgen.rl.train_state import cosine
+from rlgen.training.sharding import cut_rows, cut_state
 
 
 @struct.dataclass
@@ -111,9 +113,9 @@ def policy_params(state: BCState) -> Params:
     return {"net": state.ema, "normalizer": state.normalizer}
 
 
-@partial(jax.jit, static_argnames=("policy", "config", "count"))
+@partial(jax.jit, static_argnames=("policy", "config", "count", "mesh"))
 def train_steps(
-    policy: Policy, config: BCConfig, state: BCState, data: BCData, count: int
+    policy: Policy, config: BCConfig, state: BCState, data: BCData, count: int, mesh: Mesh | None = None
 ) -> tuple[BCState, dict[str, Float[Array, ""]]]:
     """Trains `count` optimizer steps in one call.
 
@@ -121,8 +123,9 @@ def train_steps(
       policy: the policy.
       config: of the training.
       state: of the training.
-      data: of the demonstrations.
+      data: of the demonstrations; whole on every device of a mesh.
       count: optimizer steps.
+      mesh: devices over which each batch is divided.
 
     Returns:
       The state, and `loss` and `grad_norm` as means over the steps.
@@ -131,10 +134,11 @@ def train_steps(
 
     def step(state: BCState, _: None) -> tuple[BCState, dict[str, Array]]:
         key_batch, key_loss = jax.random.split(jax.random.fold_in(state.key, state.step))
-        rows = jax.random.randint(key_batch, (config.batch,), 0, data.chunk.shape[0])
-        observation, chunk = jax.tree.map(lambda array: jnp.asarray(array)[rows], (data.observation, data.chunk))
+        rows = cut_rows(mesh, jax.random.randint(key_batch, (config.batch,), 0, data.chunk.shape[0]))
+        pairs = jax.tree.map(lambda array: jnp.asarray(array)[rows], (data.observation, data.chunk))
+        observation, chunk = cut_rows(mesh, pairs)
         if policy.has_images:
-            observation = policy.augment(jax.random.fold_in(key_loss, 1), observation)
+            observation = cut_rows(mesh, policy.augment(jax.random.fold_in(key_loss, 1), observation))
 
         def loss_of(net: Any) -> Float[Array, ""]:
             return policy.bc_loss({"net": net, "normalizer": state.normalizer}, key_loss, observation, chunk)
@@ -146,7 +150,8 @@ def train_steps(
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(net, state.ema, 1 - decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return replace(state, net=net, ema=ema, optimizer=opt_state, step=state.step + 1), metrics
+        state = replace(state, net=net, ema=ema, optimizer=opt_state, step=state.step + 1)
+        return cut_state(mesh, state), metrics
 
     state, metrics = jax.lax.scan(step, state, length=count)
     return state, jax.tree.map(jnp.mean, metrics)

@@ -20,8 +20,10 @@ from rlgen.libero.envs.image_observer import Observe, observe_vector
 from rlgen.policies.base import Params, Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import NonFiniteError, check_update
-from rlgen.rl.ppo import Samples, finish, prepare, run_update
-from rlgen.rl.rollout import Rollout, RolloutEnv, RolloutFunctions, run_chunks, sample_and_value, value
+from rlgen.rl.ppo import finish, run_update
+from rlgen.rl.rollout import Rollout, RolloutEnv, run_chunks
+from rlgen.rl.samples import Samples, prepare
+from rlgen.rl.sampling import RolloutFunctions, sample_and_value, value
 from rlgen.rl.train_state import PPOState, policy_params
 
 

@@ -16,25 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
-from rlgen.core.arrays import AnyArray
 from rlgen.libero.envs.image_observer import Observe, observe_vector
 from rlgen.policies.base import Policy, PolicyObservation
 from rlgen.policies.critic import Critic
 from rlgen.rl import losses
-from rlgen.rl.numerics import check_finite, check_update, first_nonfinite
+from rlgen.rl.numerics import check_update, first_nonfinite
 from rlgen.rl.rollout import Rollout, RolloutEnv, collect
-from rlgen.rl.train_state import (
-    PPOState,
-    actor_optimizer,
-    critic_optimizer,
-    minibatch_shape,
-    policy_params,
-    scale_rewards,
-)
+from rlgen.rl.samples import Samples, prepare
+from rlgen.rl.train_state import PPOState, actor_optimizer, critic_optimizer, minibatch_shape, policy_params
 from rlgen.training.gradients import parts_of, value_and_grad_in_parts
+from rlgen.training.sharding import check_divides, cut_rows, cut_state, take_rows
 
 
 def iterate(
@@ -46,95 +41,38 @@ def iterate(
     seed: int,
     on_chunk: Callable[[int], None] | None = None,
     observe: Observe = observe_vector,
+    mesh: Mesh | None = None,
 ) -> tuple[PPOState, dict[str, float]]:
     """Runs one iteration: rollout, advantages, update. The state that goes in is used up.
+
+    On several devices the numbers are those of one, to rounding; every process of a mesh calls it.
 
     Args:
       policy: the policy.
       critic: the critic.
       config: of the training.
-      state: of the training.
-      env: `config.environments` environments.
+      state: of the training; on a mesh, as `training.sharding.state_shardings` places it.
+      env: `config.environments` environments, or this process's of them (`rollout.environments_here`).
       seed: of the reset states; together with the iteration it decides which are used.
       on_chunk: called after every chunk of the rollout with how many there have been.
       observe: makes the policy's observations.
+      mesh: devices over which environments and minibatches are divided.
 
     Returns:
-      The new state, and the iteration's metrics.
+      The new state, and the iteration's metrics, of all environments but for the seconds.
 
     Raises:
       NonFiniteError: something is not finite or far too large; the message names what was the first.
     """
     start = time.perf_counter()
-    rollout = collect(policy, critic, config, state, env, observe, seed, on_chunk)
+    rollout = collect(policy, critic, config, state, env, observe, seed, on_chunk, mesh)
     update_start = time.perf_counter()
-    state, samples = prepare(policy, config, state, rollout)
-    state, metrics = update(policy, critic, config, state, samples)
+    state, samples = prepare(policy, config, state, rollout, mesh)
+    state, metrics = update(policy, critic, config, state, samples, mesh=mesh)
     metrics = {name: float(value) for name, value in metrics.items()}
     check_update(int(metrics.pop("nonfinite")), int(metrics.pop("nonfinite_minibatch")))
     seconds = rollout.seconds | {"update": time.perf_counter() - update_start}
     return finish(state, metrics, rollout, seconds, time.perf_counter() - start)
-
-
-@struct.dataclass
-class Samples:
-    """M chunks for the update.
-
-    Attributes:
-      observation: of each chunk.
-      chain: points of its denoising chain.
-      log_prob: log density of each transition when it was sampled.
-      advantage: not yet normalized.
-      returns: target of the critic, in scaled reward.
-      value: the critic's value when it was executed.
-      teacher: chains of the cloned policy, where there is a loss towards it.
-    """
-
-    observation: PolicyObservation
-    chain: Float[Array, "M K+1 H A"]
-    log_prob: Float[Array, "M K H A"]
-    advantage: Float[Array, " M"]
-    returns: Float[Array, " M"]
-    value: Float[Array, " M"]
-    teacher: Float[Array, "M K+1 H A"] | None = None
-
-
-def prepare(policy: Policy, config: PPOConfig, state: PPOState, rollout: Rollout) -> tuple[PPOState, Samples]:
-    """Scales rewards and estimates advantages.
-
-    Args:
-      policy: the policy.
-      config: of the training.
-      state: of the training.
-      rollout: T chunks of N environments.
-
-    Returns:
-      The state with updated statistics of rewards, and M = T N samples.
-
-    Raises:
-      NonFiniteError: one of them is not finite.
-    """
-    steps = rollout.transitions
-    first = np.ones(steps.reward.shape, bool)
-    first[1:] = (steps.terminated | steps.truncated)[:-1]
-    gamma = config.gamma if config.reward_gamma is None else config.reward_gamma
-    scaler, reward = scale_rewards(state.scaler, jnp.asarray(steps.reward, jnp.float32), first, gamma)
-    ends = (steps.terminated, steps.truncated)
-    advantage, returns = losses.gae(reward, steps.value, steps.next_value, *ends, config.gamma, config.gae_lambda)
-    check_finite(scaled_reward=reward, advantage=advantage, returns=returns)
-
-    def flat(array: AnyArray) -> Array:
-        values = np.asarray(array)
-        # Images stay bytes; anything else is single precision.
-        values = values if values.dtype == np.uint8 else values.astype(np.float32)
-        return jnp.asarray(values.reshape(-1, *values.shape[2:]))
-
-    arrays = (steps.observation, steps.chain, steps.log_prob, advantage, returns, steps.value)
-    samples = Samples(*jax.tree.map(flat, arrays))
-    if config.bc_weight > 0:
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 2), state.iteration)
-        samples = replace(samples, teacher=_sample_teacher(policy, state, key, samples.observation))
-    return replace(state, scaler=scaler), samples
 
 
 # The first failure (see `numerics.first_nonfinite`), and the number of minibatches before it.
@@ -143,8 +81,25 @@ _Nonfinite = tuple[Int[Array, ""], Int[Array, ""]]
 _EpochCarry = tuple[Int[Array, ""], PPOState, _Nonfinite, dict[str, Array]]
 
 
+def check_mesh(policy: Policy, config: PPOConfig, mesh: Mesh | None) -> None:
+    """Checks that environments and minibatches can be divided over devices.
+
+    Args:
+      policy: the policy.
+      config: of the training.
+      mesh: devices.
+
+    Raises:
+      UserError: they do not divide.
+    """
+    environments, groups = config.environments, config.groups
+    check_divides(mesh, "ppo.environments", environments, environments // groups, groups)
+    _, rows, together = minibatch_shape(config, policy, environments * config.chunks)
+    check_divides(mesh, "ppo.batch", config.batch, rows, together)
+
+
 def run_update(
-    policy: Policy, critic: Critic, config: PPOConfig, state: PPOState, samples: Samples
+    policy: Policy, critic: Critic, config: PPOConfig, state: PPOState, samples: Samples, mesh: Mesh | None = None
 ) -> tuple[PPOState, dict[str, Array]]:
     """Runs all epochs of an iteration; stops early where the policy has moved further than `target_kl`.
 
@@ -156,6 +111,7 @@ def run_update(
       config: of the training.
       state: of the training.
       samples: M chunks.
+      mesh: devices over which each minibatch is divided.
 
     Returns:
       The state, and means over the last epoch's minibatches; `epochs` done, `nonfinite` (see
@@ -164,27 +120,28 @@ def run_update(
     key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.iteration)
     train_actor = state.iteration >= config.critic_warmup
 
-    def epoch(carry: tuple[Array, PPOState, _Nonfinite, Any]) -> tuple[PPOState, _Nonfinite, dict[str, Array]]:
-        index, state, nonfinite, _ = carry
-        return _epoch(policy, critic, config, state, samples, jax.random.fold_in(key, index), train_actor, nonfinite)
+    # Compiled within, so that it is traced once, for the metrics' shapes and for the loop.
+    epoch = jax.jit(partial(_epoch, policy, critic, config, mesh))
 
     def step(carry: _EpochCarry) -> _EpochCarry:
-        state, nonfinite, metrics = epoch(carry)
-        return carry[0] + 1, state, nonfinite, metrics
+        index, state, nonfinite, _ = carry
+        state, nonfinite, metrics = epoch(state, samples, jax.random.fold_in(key, index), train_actor, nonfinite)
+        return index + 1, state, nonfinite, metrics
 
     def another(carry: _EpochCarry) -> Bool[Array, ""]:
         index, _, nonfinite, metrics = carry
         near = True if config.target_kl is None else (index == 0) | (metrics["approx_kl"] <= config.target_kl)
         return (index < config.epochs) & near & (nonfinite[0] == 0)
 
-    start = (jnp.zeros((), jnp.int32), state, (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)))
-    shapes = jax.eval_shape(lambda state: epoch((*start[:1], state, start[2], None))[2], state)
+    zero = jnp.zeros((), jnp.int32)
+    shapes = jax.eval_shape(epoch, state, samples, jax.random.fold_in(key, zero), train_actor, (zero, zero))[2]
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    epochs, state, (nonfinite, minibatch), metrics = jax.lax.while_loop(another, step, (*start, blank))
+    start = (zero, state, (zero, zero), blank)
+    epochs, state, (nonfinite, minibatch), metrics = jax.lax.while_loop(another, step, start)
     return state, {**metrics, "epochs": epochs, "nonfinite": nonfinite, "nonfinite_minibatch": minibatch}
 
 
-update = partial(jax.jit, static_argnums=(0, 1, 2), donate_argnames=("state",))(run_update)
+update = partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="mesh", donate_argnames="state")(run_update)
 """`run_update`, compiled; the state that goes in is used up."""
 
 
@@ -192,6 +149,7 @@ def _epoch(
     policy: Policy,
     critic: Critic,
     config: PPOConfig,
+    mesh: Mesh | None,
     state: PPOState,
     samples: Samples,
     key: PRNGKeyArray,
@@ -211,8 +169,8 @@ def _epoch(
             row, index = pairs, jnp.broadcast_to(jnp.arange(steps), (rows, steps))
         else:
             row, index = pairs // steps, (pairs % steps)[:, None]
-        picked = select(policy, config, samples, row, index)
-        state, metrics, found = _optimizer_step(policy, critic, config, state, picked, train_actor)
+        picked = select(policy, config, samples, row, index, mesh)
+        state, metrics, found = _optimizer_step(policy, critic, config, state, picked, train_actor, mesh)
         done = done + (failure == 0)
         return (state, (jnp.where(failure == 0, found, failure), done)), metrics
 
@@ -248,7 +206,12 @@ class Minibatch:
 
 
 def select(
-    policy: Policy, config: PPOConfig, samples: Samples, rows: Int[Array, " b"], index: Int[Array, "b k"]
+    policy: Policy,
+    config: PPOConfig,
+    samples: Samples,
+    rows: Int[Array, " b"],
+    index: Int[Array, "b k"],
+    mesh: Mesh | None = None,
 ) -> Minibatch:
     """Selects chunks and steps of their chains; advantages are normalized within the minibatch.
 
@@ -258,21 +221,33 @@ def select(
       samples: M chunks.
       rows: chunks of the minibatch.
       index: steps of each chunk's chain.
+      mesh: devices over which the minibatch is cut.
     """
-    at, steps = rows[:, None], policy.num_trained_steps
+    steps, place = policy.num_trained_steps, rows if samples.place is None else samples.place[rows]
     advantage = jnp.broadcast_to(samples.advantage[rows][:, None], index.shape)
     weight = losses.advantage_weights(advantage.ravel(), index.ravel(), steps, config)
+
+    def points(array: Array, index: Int[Array, "b k"]) -> Float[Array, "b k H A"]:
+        if mesh is None:
+            return array[place[:, None], index]
+        return take_rows(mesh, array.reshape(-1, *array.shape[2:]), place[:, None] * array.shape[1] + index)
+
     teacher = samples.teacher
     return Minibatch(
-        observation=jax.tree.map(lambda array: array[rows], samples.observation),
-        index=index,
-        before=samples.chain[at, index],
-        after=samples.chain[at, index + 1],
-        log_prob=samples.log_prob[at, index],
-        weight=weight.reshape(index.shape),
-        returns=samples.returns[rows],
-        value=samples.value[rows],
-        teacher=None if teacher is None else (teacher[at, index], teacher[at, index + 1]),
+        observation=jax.tree.map(lambda array: take_rows(mesh, array, place), samples.observation),
+        before=points(samples.chain, index),
+        after=points(samples.chain, index + 1),
+        log_prob=points(samples.log_prob, index),
+        teacher=None if teacher is None else (points(teacher, index), points(teacher, index + 1)),
+        **cut_rows(
+            mesh,
+            {
+                "index": index,
+                "weight": weight.reshape(index.shape),
+                "returns": samples.returns[rows],
+                "value": samples.value[rows],
+            },
+        ),
     )
 
 
@@ -326,14 +301,21 @@ def minibatch_loss(
 
 
 def _optimizer_step(
-    policy: Policy, critic: Critic, config: PPOConfig, state: PPOState, batch: Minibatch, train_actor: Bool[Array, ""]
+    policy: Policy,
+    critic: Critic,
+    config: PPOConfig,
+    state: PPOState,
+    batch: Minibatch,
+    train_actor: Bool[Array, ""],
+    mesh: Mesh | None,
 ) -> tuple[PPOState, dict[str, Array], Int[Array, ""]]:
     """Takes one step on a minibatch; returns the state after it, metrics, and the first quantity not finite."""
-    rows = batch.index.shape[0]
+    # What a device computes of a minibatch is computed in parts; interleaved, so that it has its share of each.
+    rows = batch.index.shape[0] // (1 if mesh is None else mesh.size)
     largest = rows if config.microbatch is None else max(1, config.microbatch // batch.index.shape[1])
     loss = partial(minibatch_loss, policy, critic, config, state)
-    trained = {"net": state.net, "critic": state.critic}
-    (_, metrics), grads = value_and_grad_in_parts(loss, trained, batch, parts_of(rows, largest))
+    trained, parts = {"net": state.net, "critic": state.critic}, parts_of(rows, largest)
+    (_, metrics), grads = value_and_grad_in_parts(loss, trained, batch, parts, interleaved=mesh is not None)
     updates, opt_state = actor_optimizer(config, policy).update(grads["net"], state.actor_optimizer, state.net)
     moved = (optax.apply_updates(state.net, updates), opt_state)
     # A choice and not a branch: one program serves the critic's warm-up and what follows.
@@ -343,27 +325,13 @@ def _optimizer_step(
     state = replace(state, net=net, actor_optimizer=opt_state)
     updates, opt_state = critic_optimizer(config, policy).update(grads["critic"], state.critic_optimizer, state.critic)
     state = replace(state, critic=optax.apply_updates(state.critic, updates), critic_optimizer=opt_state)
+    state = cut_state(mesh, state)
     metrics |= {
         "actor_grad_norm": optax.tree.norm(grads["net"]),
         "critic_grad_norm": optax.tree.norm(grads["critic"]),
     }
     sizes = {"policy_parameters": optax.tree.norm(state.net), "critic_parameters": optax.tree.norm(state.critic)}
     return state, metrics, first_nonfinite(metrics | sizes)
-
-
-@partial(jax.jit, static_argnames="policy")
-def _sample_teacher(
-    policy: Policy, state: PPOState, key: PRNGKeyArray, observation: PolicyObservation
-) -> Float[Array, "M points H A"]:
-    """Samples a chain of the cloned policy for each observation."""
-    params = {**policy_params(state), "net": state.base}
-
-    def one(inputs: tuple[PolicyObservation, PRNGKeyArray]) -> Array:
-        row, key = inputs
-        return policy.sample(params, key, jax.tree.map(lambda array: array[None], row)).chain[0]
-
-    count = jax.tree.leaves(observation)[0].shape[0]
-    return jax.lax.map(one, (observation, jax.random.split(key, count)), batch_size=min(count, 256))
 
 
 def finish(
@@ -379,14 +347,15 @@ def finish(
       total: seconds of all of it; what is none of the parts is called waiting. The accelerator works in sampler and
         update.
     """
-    steps = int(state.control_steps) + rollout.control_steps
-    state = replace(state, iteration=state.iteration + 1, control_steps=jnp.asarray(steps, jnp.int32))
+    state = replace(
+        state, iteration=state.iteration + 1, control_steps=state.control_steps + np.int32(rollout.control_steps)
+    )
     work = {"accelerator": seconds["sampler"] + seconds["update"], "total": total}
     seconds = seconds | {"waiting": max(0.0, total - sum(seconds.values()))} | work
     transitions = rollout.transitions
     metrics |= {
         "success": first_episode_success(transitions.terminated, transitions.truncated),
-        "control_steps": steps,
+        "control_steps": int(state.control_steps),
         **{f"seconds_{name}": value for name, value in seconds.items()},
     }
     return state, metrics

@@ -1,7 +1,8 @@
 """Rollouts for PPO: chunks with exploration in a vector environment, values of what was observed, and timings.
 
 Environments can be split into groups that take turns: while one group is stepped and rendered by threads, the chunks of
-another are sampled. What is drawn for whom does not depend on timing, only on the number of groups.
+another are sampled. What is drawn for whom does not depend on timing, only on the number of groups. On several hosts
+each has a part of every group; what is drawn for an environment depends on its number among all of them.
 """
 
 import time
@@ -9,25 +10,25 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Int
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.core.types import Observation
 from rlgen.libero.envs.image_observer import ImageObserver, Observe
 from rlgen.libero.envs.vector_env import ChunkResult
-from rlgen.policies.base import Features, Params, Policy, PolicyObservation, PolicySample
+from rlgen.policies.base import Policy, PolicyObservation
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import check_finite
-from rlgen.rl.train_state import PPOState, policy_params
+from rlgen.rl.sampling import RolloutFunctions, rollout_functions
+from rlgen.rl.train_state import PPOState
+from rlgen.training.processes import exchange
+from rlgen.training.sharding import row_indices
 
-# Observations encoded at a time where nothing is differentiated; more only need more memory.
-ENCODED_AT_ONCE = 128
 # What the seconds of a rollout are spent on.
 PARTS = ("environment", "rendering", "sampler")
 
@@ -102,31 +103,20 @@ class Rollout:
     """T chunks of N environments.
 
     Attributes:
-      transitions: arrays `[T, N, ...]`.
+      transitions: arrays `[T, N, ...]`; of several processes, each has `observation`, `chain` and `log_prob` of its own
+        environments, `[T, n, ...]`, and everything else of all.
       seconds: spent on environments and rendering, added up over groups, and on the sampler.
+      environments: which of the N this process has, as `environments_here` says.
     """
 
     transitions: Transition
     seconds: dict[str, float]
+    environments: Int[np.ndarray, " n"]
 
     @property
     def control_steps(self) -> int:
         """The number of control steps of all environments."""
         return int(self.transitions.control_steps.sum())
-
-
-@dataclass(frozen=True)
-class RolloutFunctions:
-    """Compiled functions that a rollout calls.
-
-    Attributes:
-      sample: from an index that no other call of the rollout has and an observation: the sample, values, and the
-        observation with its images shifted.
-      value: values of an observation.
-    """
-
-    sample: Callable[[int, PolicyObservation], tuple[PolicySample, Array, PolicyObservation]]
-    value: Callable[[PolicyObservation], Array]
 
 
 def collect(
@@ -138,6 +128,7 @@ def collect(
     observe: Observe,
     seed: int,
     on_chunk: Callable[[int], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> Rollout:
     """Collects `config.chunks` chunks in every environment from new reset states, with exploration.
 
@@ -146,24 +137,18 @@ def collect(
       critic: the critic.
       config: of the training.
       state: of the training; its iteration decides what is drawn.
-      env: N environments.
+      env: the environments of this process, all N where there is one process.
       observe: makes the policy's observations.
       seed: of the reset states.
       on_chunk: called after every chunk with how many there have been.
+      mesh: devices over which the environments are divided.
 
     Raises:
       NonFiniteError: an output of policy or critic is not finite.
     """
-    iteration = int(state.iteration)
-    key, params = jax.random.fold_in(state.key, iteration), policy_params(state)
-    # A shift is drawn once, for acting and for the update alike: the ratio before the first step is 1.
-    shift = config.random_shift if policy.has_images else 0
-
-    def sample(call: int, observation: PolicyObservation):
-        return _sample(policy, critic, shift, params, state.critic, jax.random.fold_in(key, call), observation)
-
-    functions = RolloutFunctions(sample, partial(_value, policy, critic, params, state.critic))
-    return run_chunks(functions, config, env, observe, [np.random.default_rng((seed, iteration))], on_chunk)
+    functions = rollout_functions(policy, critic, config, state, mesh)
+    generators = [np.random.default_rng((seed, int(state.iteration)))]
+    return run_chunks(functions, config, env, observe, generators, on_chunk, mesh)
 
 
 def run_chunks(
@@ -173,18 +158,22 @@ def run_chunks(
     observe: Observe,
     generators: Sequence[np.random.Generator],
     on_chunk: Callable[[int], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> Rollout:
     """Runs `config.chunks` chunks; an episode that ends is followed by a new one.
 
     Args:
       functions: of policy and critic.
       config: of the training.
-      env: N environments.
+      env: the environments of this process, all N where there is one process.
       observe: makes the policy's observations.
-      generators: of reset states; each serves an equal, contiguous part of the environments.
+      generators: of reset states; each serves an equal, contiguous part of the environments, one all of a mesh.
       on_chunk: called after every chunk with how many there have been.
+      mesh: devices over which the environments are divided.
     """
-    draws = [_sample_reset_states(env, generators) for _ in range(config.chunks + 1)]
+    count = env.num_envs if mesh is None else config.environments
+    here = environments_here(config, count, mesh)
+    draws = [_sample_reset_states(env, generators, here, count) for _ in range(config.chunks + 1)]
     groups = _split(env, observe, config.groups)
     with ThreadPoolExecutor(len(groups)) as threads:
         turns = [_turns(group, functions, config, draws, threads) for group in groups]
@@ -199,7 +188,36 @@ def run_chunks(
     same_episode = ~(stacked.terminated | stacked.truncated)[:-1]
     stacked.next_value[:-1] = np.where(same_episode, stacked.value[1:], stacked.next_value[:-1])
     check_finite(reward=stacked.reward, value=stacked.next_value)
-    return Rollout(stacked, {name: sum(group.seconds[name] for group in groups) for name in PARTS})
+    seconds = {name: sum(group.seconds[name] for group in groups) for name in PARTS}
+    return Rollout(_with_others(stacked, here), seconds, here)
+
+
+def environments_here(config: PPOConfig, count: int, mesh: Mesh | None) -> Int[np.ndarray, " n"]:
+    """Returns which of all environments are on this process: of every group the rows that its devices hold.
+
+    Args:
+      config: of the training.
+      count: N, of all environments.
+      mesh: devices over which they are divided.
+    """
+    size = count // config.groups
+    return np.concatenate([group * size + row_indices(mesh, size) for group in range(config.groups)])
+
+
+def _with_others(steps: Transition, here: Int[np.ndarray, " n"]) -> Transition:
+    """Returns transitions of this process's environments with the small arrays of all environments."""
+    if jax.process_count() == 1:
+        return steps
+    everywhere = exchange(here)
+
+    def of_all(array: np.ndarray) -> np.ndarray:
+        columns = exchange(array.swapaxes(0, 1))
+        gathered = np.empty_like(columns)
+        gathered[everywhere] = columns
+        return gathered.swapaxes(0, 1)
+
+    names = ("value", "next_value", "reward", "terminated", "truncated", "control_steps")
+    return steps._replace(**{name: of_all(getattr(steps, name)) for name in names})
 
 
 @dataclass
@@ -275,56 +293,6 @@ def _turns(
     yield None
 
 
-def sample_and_value(
-    policy: Policy,
-    critic: Critic,
-    shift: int,
-    params: Params,
-    critic_params: Any,
-    key: PRNGKeyArray,
-    observation: PolicyObservation,
-) -> tuple[PolicySample, Float[Array, " N"], PolicyObservation]:
-    """Returns samples, values, and the observation with its images shifted; an image is encoded once.
-
-    Args:
-      policy: the policy.
-      critic: the critic.
-      shift: largest random shift of images, pixels.
-      params: the policy's parameters.
-      critic_params: the critic's.
-      key: randomness of shift and sample.
-      observation: of N environments.
-    """
-    if policy.has_images:
-        observation = policy.augment(jax.random.fold_in(key, 1), observation, shift)
-    features = encode_in_parts(policy, params, observation)
-    values = critic.value(critic_params, critic.inputs(params, observation, features))
-    return policy.sample_from(params, key, features), values, observation
-
-
-def value(
-    policy: Policy, critic: Critic, params: Params, critic_params: Any, observation: PolicyObservation
-) -> Float[Array, " N"]:
-    """Computes the values of observations; arguments as of `sample_and_value`."""
-    features = encode_in_parts(policy, params, observation)
-    return critic.value(critic_params, critic.inputs(params, observation, features))
-
-
-_sample = jax.jit(sample_and_value, static_argnums=(0, 1, 2))
-_value = jax.jit(value, static_argnums=(0, 1))
-
-
-def encode_in_parts(policy: Policy, params: Params, observation: PolicyObservation) -> Features:
-    """Returns features, `ENCODED_AT_ONCE` at a time where there are images; arguments as of `sample_and_value`."""
-    if not policy.has_images:
-        return policy.encode(params, observation)
-
-    def one(row: PolicyObservation) -> Array:
-        return policy.encode(params, jax.tree.map(lambda array: array[None], row))[0]
-
-    return jax.lax.map(one, jax.tree.map(jnp.asarray, observation), batch_size=ENCODED_AT_ONCE)
-
-
 def _observe_final(
     observe: Observe, observation: PolicyObservation, final: Observation, ended: Bool[np.ndarray, " N"]
 ) -> PolicyObservation:
@@ -334,16 +302,18 @@ def _observe_final(
     return observe(final)
 
 
-def _sample_reset_states(env: RolloutEnv, generators: Sequence[np.random.Generator]) -> Float[np.ndarray, "N D"]:
-    """Draws reset states for training, each from those of its own scene."""
-    each = env.num_envs // len(generators)
+def _sample_reset_states(
+    env: RolloutEnv, generators: Sequence[np.random.Generator], here: Int[np.ndarray, " n"], count: int
+) -> Float[np.ndarray, "n D"]:
+    """Draws reset states for training, each from those of its own scene, and returns those of this process."""
+    each = count // len(generators)
     blocks = []
     for part, generator in enumerate(generators):
         states = env.scenes[part * each].training_states
         blocks.append(states[generator.integers(0, len(states), each)])
     if len(blocks) == 1:
-        return blocks[0]
+        return blocks[0][here]
     padded = np.zeros((env.num_envs, max(block.shape[1] for block in blocks)))
     for part, block in enumerate(blocks):
         padded[part * each : (part + 1) * each, : block.shape[1]] = block
-    return padded
+    return padded[here]

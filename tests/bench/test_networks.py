@@ -13,7 +13,8 @@ from rlgen.configs.presets import expert_presets, run_presets
 from rlgen.core.types import ImageObservation
 from rlgen.pipeline.policy import make_policy
 from rlgen.policies.critic import make_critic
-from rlgen.rl.ppo import Samples, minibatch_loss, run_update, select
+from rlgen.rl.ppo import minibatch_loss, run_update, select
+from rlgen.rl.samples import Samples
 from rlgen.rl.train_state import init_state
 
 # `smoke` and `tiny` have the networks of `quickstart`.

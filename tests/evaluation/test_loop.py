@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.types import Episode
-from rlgen.evaluation.loop import EpisodeFolder, run_trials, success_rate
+from rlgen.evaluation.loop import EpisodeFolder, count_successes, run_trials
 from rlgen.libero.tasks.suites import HORIZONS
 
 OPTIONS = {"seed": 3, "split": "heldout", "source": "bc", "threads": 2}
@@ -78,6 +78,6 @@ def test_a_folder_of_successes_is_full_with_as_many_as_are_wanted(tmp_path):
 
 def test_success_is_counted_over_all_trials(short_scene):
     active = []
-    rate = success_rate(short_scene, Noise(), 3, on_chunk=active.append, **OPTIONS)
+    rate = count_successes(short_scene, Noise(), 3, on_chunk=active.append, **OPTIONS)
     assert (rate.successes, rate.trials) == (0, 3)
     assert active == [3, 0]

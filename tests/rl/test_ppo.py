@@ -17,8 +17,9 @@ from rlgen.policies.critic import make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
 from rlgen.rl import ppo
-from rlgen.rl.ppo import Samples, minibatch_loss, prepare, select, update
+from rlgen.rl.ppo import minibatch_loss, select, update
 from rlgen.rl.rollout import collect
+from rlgen.rl.samples import Samples, prepare
 from rlgen.rl.train_state import PPOState, init_state, policy_params, scale_rewards
 
 CHUNKS, ENVIRONMENTS = 6, 4

@@ -139,7 +139,7 @@ def test_blocks_end_at_checkpoints_and_the_loss_on_held_out_episodes_falls(frame
 
 def test_a_batch_that_devices_cannot_share_is_refused(trainer):
     devices = jax.sharding.Mesh(np.array(jax.devices()[:1] * 3).reshape(3, 1), ("data", "fsdp"))
-    with pytest.raises(UserError, match="3 devices do not divide 32 frames"):
+    with pytest.raises(UserError, match=r"train\.batch 32 on 3 devices: expected a multiple of 3"):
         dataclasses.replace(trainer, mesh=devices)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
+from rlgen.configs.devices import DeviceConfig
 from rlgen.configs.ranges import (
     Batch,
     Chunk,
@@ -123,7 +124,7 @@ MAY_DIFFER = ("fsdp", "workers", "coordinator", "processes", "process", "overwri
 
 
 @dataclass(frozen=True)
-class FineTune(Settings):
+class FineTune(DeviceConfig):
     """The settings of a fine-tuning of a flow VLA on exported datasets."""
 
     data: tuple[str, ...] = ()
@@ -179,12 +180,6 @@ class FineTune(Settings):
     """Devices that share each parameter."""
     workers: Workers = 2
     """Threads that read and decode batches."""
-    coordinator: str | None = None
-    """host:port of the first process, where there are several."""
-    processes: Count = 1
-    """Number of processes."""
-    process: Natural = 0
-    """Index of this process."""
     overwrite: bool = False
     """Remove the fine-tuning that is in `out` and start anew."""
     dry_run: bool = False
@@ -195,10 +190,6 @@ class FineTune(Settings):
         super().__post_init__()
         if self.mix and len(self.mix) != len(self.data):
             raise UserError(f"{len(self.mix)} weights in --mix for {len(self.data)} datasets; give one for each")
-        if self.process >= self.processes:
-            raise UserError(f"--process {self.process}: expected 0 to {self.processes - 1}, as --processes says")
-        if self.processes > 1 and self.coordinator is None:
-            raise UserError(f"{self.processes} processes need --coordinator host:port of the first")
 
 
 def resolved(config: FineTune) -> dict[str, Any]:

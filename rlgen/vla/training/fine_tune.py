@@ -7,12 +7,11 @@ import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
 
-import jax
-
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
 from rlgen.data.frames import CAMERAS, open_frames
 from rlgen.data.loader import Mixture, hold_out
+from rlgen.training.processes import connect, is_first
 from rlgen.training.sharding import make_mesh
 from rlgen.vla.checkpoints.model_folder import read_stats
 from rlgen.vla.data.spec import (
@@ -47,10 +46,7 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
     Raises:
       UserError: settings that contradict each other, the data or what is in `out`.
     """
-    if config.processes > 1:
-        # It would take SIGTERM for itself and only make a note of it.
-        jax.config.update("jax_enable_preemption_service", False)
-        jax.distributed.initialize(config.coordinator, config.processes, config.process)
+    connect(config)
     config = resolve_cameras(config)
     model, spec = model_config(config), input_spec(config)
     mesh = make_mesh(config.fsdp)
@@ -63,7 +59,7 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
     if config.dry_run:
         return None
     out = Path(config.out)
-    with only_writer(out) if jax.process_index() == 0 else nullcontext():
+    with only_writer(out) if is_first() else nullcontext():
         train = open_out(config, hashes, log)
         counts = f"{len(kept)} steps to train on, {len(held_out) if held_out else 0} held out"
         log(f"{counts}; {mesh.size} devices, fsdp {config.fsdp}")

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 from rlgen.core.errors import UserError
 from rlgen.data.loader import Loader, Mixture
 from rlgen.training.gradients import value_and_grad_in_parts
-from rlgen.training.sharding import shard_batch
+from rlgen.training.sharding import check_divides, shard_batch
 from rlgen.vla.data.batches import Batch, BatchOptions, batch_loader
 from rlgen.vla.data.images import Augmentation, augment, to_floats
 from rlgen.vla.data.transforms import Pipeline
@@ -54,10 +54,8 @@ class Trainer:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        devices = 1 if self.mesh is None else self.mesh.size
-        part = self.train.batch // self.train.accumulate
-        if part % devices:
-            raise UserError(f"{devices} devices do not divide {part} frames, a batch cut by accumulate; change --batch")
+        batch, parts = self.train.batch, self.train.accumulate
+        check_divides(self.mesh, "train.batch", batch, batch // parts, parts)
         if self.train.state_noise and self.config.family != "pi0":
             raise UserError("state_noise has no effect on pi05, whose network reads no state; set it to 0")
 

@@ -9,19 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import jax
 import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
 from rlgen.core.ownership import OutputKind, check_replaceable, clear_output, has_keys, is_vacant, read_record
 from rlgen.data.frames import FrameTable
+from rlgen.training.processes import is_first, wait_for_all
 from rlgen.vla.checkpoints.model_folder import STATS
 from rlgen.vla.data.spec import HASHED_WORDS
 from rlgen.vla.model.config import Cameras
 from rlgen.vla.model.presets import preset
 from rlgen.vla.training.config import FineTune, TrainConfig, difference, resolved
-from rlgen.vla.training.train import wait_for_all
 
 RECORD = "fine_tune.json"
 HASHES, COSINE_STEPS, CAMERAS = "data_hashes", "cosine_steps", "cameras"
@@ -87,7 +86,7 @@ def open_out(config: FineTune, hashes: Sequence[str], log: Callable[[str], None]
         inputs = (*config.data, config.weights, config.norm_stats, tokenizer)
         check_replaceable(out, FINE_TUNING, inputs=inputs)
         wait_for_all("checked")
-        if jax.process_index() == 0:
+        if is_first():
             clear_output(out, FINE_TUNING, inputs=inputs)
     wait_for_all("cleared")
     before, vacant = read_record(out / RECORD), is_vacant(out)
@@ -99,7 +98,7 @@ def open_out(config: FineTune, hashes: Sequence[str], log: Callable[[str], None]
     record = {**resolved(config), HASHES: list(hashes)}
     if not vacant:
         record |= _resumed(config, before, hashes, log)
-    if jax.process_index() == 0:
+    if is_first():
         write_json(out / RECORD, record)
     return replace(config.train, decay_steps=config.train.decay_steps or record.get(COSINE_STEPS))
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -25,7 +24,8 @@ from rlgen.core.files import write_json
 from rlgen.data.loader import Mixture
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import Metrics
-from rlgen.training.sharding import abstract_state, make_mesh, state_shardings
+from rlgen.training.processes import is_first, wait_for_all
+from rlgen.training.sharding import make_mesh, place_state, restore_target, state_shardings
 from rlgen.vla.checkpoints.model_folder import DESCRIPTION, STATS, read_stats, write_model
 from rlgen.vla.checkpoints.weights import start_params
 from rlgen.vla.data.normalize import NormStats
@@ -106,7 +106,7 @@ def train_model(
     state = _train(folder, trainer, held_out, weights, options, log, on_block)
     finished = folder / "model" / str(train.steps)
     if not (finished / DESCRIPTION).is_file():
-        if jax.process_index() == 0:
+        if is_first():
             shutil.rmtree(finished, ignore_errors=True)
         wait_for_all("model")
         write_model(finished, config, spec, stats, _as_float32(state.inference_params))
@@ -120,7 +120,7 @@ def stored_statistics(folder: Path, stats: NormStats) -> NormStats:
     wait_for_all("statistics")
     if is_stored:
         return read_stats(folder / STATS)
-    if jax.process_index() == 0:
+    if is_first():
         write_json(folder / STATS, stats.to_json())
     # As the file gives it back, so that the model is served with exactly what it was trained with.
     return NormStats.from_json(stats.to_json())
@@ -167,9 +167,9 @@ def _train(
         if checkpoints.latest() is None:
             state = _first_state(trainer, weights, shardings)
         else:
-            state, _ = checkpoints.restore(abstract_state(abstract, shardings))
+            state, _ = checkpoints.restore(restore_target(trainer.mesh, abstract))
         done, steps = int(state.step), trainer.train.steps
-        metrics = Metrics(folder / "metrics.jsonl", keep=done) if jax.process_index() == 0 else None
+        metrics = Metrics(folder / "metrics.jsonl", keep=done) if is_first() else None
         intervals = {"block": options.log_every, "checkpoint_every": options.checkpoint_every}
         for block in run_blocks(trainer, state, **intervals, shardings=shardings):
             state = block.state
@@ -196,8 +196,7 @@ def _first_state(trainer: Trainer, weights: Path | None, shardings: PyTree) -> T
     if weights is None:
         return jax.jit(partial(init_state, config, train), out_shardings=shardings)()
     params = start_params(config, weights, jax.random.key(train.seed))
-    cut = state_shardings(trainer.mesh, params)
-    params = jax.tree.map(lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]), params, cut)
+    params = place_state(trainer.mesh, params)
     return jax.jit(partial(init_state, config, train), out_shardings=shardings, donate_argnums=0)(params)
 
 
@@ -211,9 +210,3 @@ def _line(block: StepBlock, steps: int) -> str:
     held_out = f", held out {values['validation_loss']:.4f}" if "validation_loss" in values else ""
     waiting = f"{values['step_s']:.2f} s a step, {100 * values['data_wait_share']:.0f} % waiting for data"
     return f"step {block.step} of {steps}: loss {values['loss']:.4f}{held_out}, {waiting}"
-
-
-def wait_for_all(name: str) -> None:
-    """Waits until every process of a run has called it with this name."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
