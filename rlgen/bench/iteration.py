@@ -10,7 +10,7 @@ import jax
 from rlgen.configs.schema import Config, PPOConfig
 from rlgen.libero.envs.image_observer import Observe, make_observe
 from rlgen.libero.envs.observations import observation_size
-from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.envs.worlds import World, make_vector_env
 from rlgen.libero.scenes.scene import Scene
 from rlgen.policies.critic import make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
@@ -29,23 +29,26 @@ def measure_scene(
     threads: int,
     groups: Sequence[int],
     iterations: int,
+    world: World = "fast",
     on_iteration: Callable[[Timings], None] = lambda timings: None,
 ) -> Timings:
-    """Times iterations of a fresh diffusion policy in environments of one scene, on threads of the CPU.
+    """Times iterations of a fresh diffusion policy in environments of one scene.
 
     Args:
       scene: of the task.
       config: policy and training; `ppo.environments` environments.
-      threads: that step environments and render.
+      threads: that step environments and render on the CPU.
       groups: numbers of groups of environments to try in turn, as `ppo.groups`.
       iterations: that count, of each number of groups; the first of each does not.
+      world: as of `make_vector_env`; with `warp` images are drawn on the accelerator as well.
       on_iteration: called after each with what has been measured.
     """
     size, encoder = observation_size(scene), config.policy.image_encoder
     has_images = config.policy.has_images
     policy = DiffusionPolicy(config.policy, size + (encoder.robot_state_size if has_images else 0))
-    env = VectorEnv([scene] * config.ppo.environments, threads=threads)
-    observe = make_observe(env.scenes, encoder.image_size if has_images else None, threads=threads)
+    env = make_vector_env([scene] * config.ppo.environments, world, threads=threads)
+    renderer = "warp" if world == "warp" else "fast"
+    observe = make_observe(env.scenes, encoder.image_size if has_images else None, threads=threads, renderer=renderer)
     try:
         return measure(policy, config.ppo, env, observe, groups, iterations, on_iteration)
     finally:

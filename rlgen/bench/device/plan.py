@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from rlgen.bench.device import models, networks, world
+from rlgen.bench.device import gpu, models, networks, world
 from rlgen.bench.device.record import Put, Setup
 from rlgen.core.errors import UserError
 
@@ -32,19 +32,18 @@ def _samples(name: str, model: str, cameras: int) -> DevicePart:
     return DevicePart(name, 75, partial(models.sampling, model=model, cameras=cameras))
 
 
-def _gpu(name: str, limit_s: float, what: str) -> DevicePart:
-    return DevicePart(name, limit_s, partial(world.gpu_world, what=what))
-
+# As many worlds as keep a GPU busy; on images as many as the CPU has environments, for the same update.
+ON_GPU = {"groups": (1,), "physics": "warp", "environments": 1000}
 
 PARTS = (
     DevicePart("matrix", 25, networks.matrix_rates),
     _trains("train-pi0", "pi0", 2),
     _samples("sample-pi0", "pi0", 2),
-    _gpu("world-asleep", 60, "control steps by scene and number of worlds, with the controller, islands asleep"),
-    _gpu("render", 40, "images of both cameras by number of worlds"),
-    _gpu("ppo-vision-gpu", 60, "PPO iterations on images, world and renderer on the GPU"),
+    DevicePart("world-asleep", 90, partial(gpu.control_steps, sleep=True)),
+    DevicePart("render", 60, gpu.images),
+    DevicePart("ppo-vision-gpu", 90, partial(world.iterations, preset="vision", groups=(1,), physics="warp")),
     DevicePart("ppo-vision", 90, partial(world.iterations, preset="vision", groups=(2,))),
-    _gpu("ppo-state-gpu", 40, "PPO iterations on the state, world on the GPU"),
+    DevicePart("ppo-state-gpu", 60, partial(world.iterations, preset="state", **ON_GPU)),
     DevicePart("ppo-state", 45, partial(world.iterations, preset="state", groups=(1, 2))),
     _trains("train-pi0-products", "pi0", 2, remat="products"),
     DevicePart("sampler", 35, networks.sampler_table),
@@ -53,8 +52,8 @@ PARTS = (
     _trains("train-pi05", "pi05", 2),
     _trains("train-pi0-lora", "pi0_lora", 2),
     _trains("train-pi0-three", "pi0", 3),
-    _gpu("world-awake", 60, "control steps by scene and number of worlds, with the controller, all awake"),
-    _gpu("world-raw", 40, "physics steps by scene and number of worlds, without a controller"),
+    DevicePart("world-awake", 90, partial(gpu.control_steps, sleep=False)),
+    DevicePart("world-raw", 60, gpu.physics_steps),
     DevicePart("ppo-vision-one-group", 75, partial(world.iterations, preset="vision", groups=(1,))),
     _samples("sample-pi05", "pi05", 2),
     _trains("train-pi05-lora", "pi05_lora", 2),

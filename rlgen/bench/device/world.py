@@ -1,6 +1,5 @@
-"""Parts that step LIBERO's world: whole PPO iterations on the CPU's world, and what the world on the GPU will show."""
+"""Parts of whole PPO iterations, with LIBERO's world on the CPU or on the accelerator, and the scenes of all parts."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +11,26 @@ from rlgen.configs.presets import expert_presets, fit_to
 from rlgen.configs.schema import Config, PolicyConfig
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder
+from rlgen.libero.envs.worlds import World
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene, load_scene_bundle
 from rlgen.libero.tasks.suites import find_task
 
 TASK = "libero_object/6"
-ENVIRONMENTS = {"state": 200, "vision": 200}
+ENVIRONMENTS = 200
 ITERATIONS = 2
 
 
-def iterations(put: Put, setup: Setup, *, preset: Literal["state", "vision"], groups: Sequence[int]) -> None:
+def iterations(
+    put: Put,
+    setup: Setup,
+    *,
+    preset: Literal["state", "vision"],
+    groups: Sequence[int],
+    physics: World = "fast",
+    environments: int = ENVIRONMENTS,
+) -> None:
     """Measures whole PPO iterations: seconds of each part, control steps per second, the accelerator's idle share.
 
     Args:
@@ -30,11 +38,13 @@ def iterations(put: Put, setup: Setup, *, preset: Literal["state", "vision"], gr
       setup: of the run.
       preset: of `rlgen expert`.
       groups: numbers of groups of environments that take turns.
+      physics: of the world, and where it is.
+      environments: of a rollout.
     """
     scene = scene_of(TASK, setup)
     config = fit_to(expert_presets()[preset], scene.task.horizon)
     config = _tiny(config) if setup.dry_run else replace(
-        config, ppo=replace(config.ppo, environments=ENVIRONMENTS[preset], critic_warmup=0)
+        config, ppo=replace(config.ppo, environments=environments, critic_warmup=0)
     )  # fmt: skip
 
     def on_iteration(timings: Timings) -> None:
@@ -42,7 +52,8 @@ def iterations(put: Put, setup: Setup, *, preset: Literal["state", "vision"], gr
             if each:
                 put(f"groups {count}", {"environments": config.ppo.environments, **summary(each)})
 
-    options = {"threads": setup.threads, "groups": groups, "iterations": 1 if setup.dry_run else ITERATIONS}
+    count = 1 if setup.dry_run else ITERATIONS
+    options = {"threads": setup.threads, "groups": groups, "iterations": count, "world": physics}
     measure_scene(scene, config, **options, on_iteration=on_iteration)
 
 
@@ -83,22 +94,3 @@ def scene_of(task: str, setup: Setup) -> Scene:
     cache = cache_folder()
     folder = None if setup.assets is None else Path(setup.assets)
     return load_scene(find_task(task), find_assets(folder, placeholders=setup.placeholders, cache=cache), cache)
-
-
-def gpu_world(put: Put, setup: Setup, *, what: str) -> None:
-    """Says in one line why a part about the world on the GPU has no figures.
-
-    Whoever fills such a part replaces it in `plan.py` by a function of `put` and `setup` that calls `put` after every
-    figure, with tiny sizes where `setup.dry_run` says so, and scenes from `scene_of`.
-
-    Args:
-      put: receives the figures.
-      setup: of the run.
-      what: the part measures.
-
-    Raises:
-      UserError: always.
-    """
-    if importlib.util.find_spec("warp") is None:
-        raise UserError(f"{what}: the extra `gpu` is not installed")
-    raise UserError(f"{what}: this version has no world on the GPU")

@@ -184,6 +184,10 @@ class WarpWorld:
         ends = Outcome(*(jnp.where(active, value, 0).astype(value.dtype) for value in ends))
         return after, Step(self.observe(after), *ends, failed)
 
+    def physics_step(self, data: Any) -> Any:
+        """Takes one physics step in every world, with the controls that are in MJX's data."""
+        return self._physics_step(self._model, data)
+
     def _control_step(self, state: WorldState, actions: Float[Array, "N 7"]) -> tuple[WorldState, Bool[Array, " N"]]:
         """Steps all worlds; returns whether their goals are reached."""
         constants, substeps = self.constants.controller, self.constants.controller.substeps
@@ -193,7 +197,7 @@ class WarpWorld:
         def substep(_: int, carry: tuple) -> tuple:
             data, controller, overflow = carry
             controller, ctrl = controls(constants, controller, data.qpos, data.qvel)
-            data = self._physics_step(self._model, data.replace(ctrl=ctrl))
+            data = self.physics_step(data.replace(ctrl=ctrl))
             return data, controller, overflow | data._impl.overflow
 
         carry = (state.data, start, state.overflow)
