@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 
 ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminated"}
 # Seconds in which the main thread may clean up. A second signal ends the process at once, unless it comes so soon that
@@ -87,6 +87,7 @@ class _Interruption:
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(pipe,), daemon=True).start()
         sys.unraisablehook = self._on_unraisable
+        self._quiet_others()
         for number in ENDINGS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
@@ -140,6 +141,20 @@ class _Interruption:
             self._notify(_AGAIN)
         else:
             sys.__unraisablehook__(unraisable)
+
+    def _quiet_others(self) -> None:
+        """Has nothing said of what fails in other threads after a signal, as where they find what they used closed."""
+        in_any, in_thread = sys.excepthook, threading.excepthook
+
+        def on_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+            if self.number is None:
+                in_any(kind, error, traceback)
+
+        def on_thread_error(failure: threading.ExceptHookArgs) -> None:
+            if self.number is None:
+                in_thread(failure)
+
+        sys.excepthook, threading.excepthook = on_error, on_thread_error
 
     def _notify(self, byte: int) -> None:
         with contextlib.suppress(OSError):

@@ -219,6 +219,29 @@ def test_what_is_done_is_not_killed_while_the_interpreter_ends(tmp_path):
     assert (code, output, errors) == (0, "after\nending", "")
 
 
+def test_nothing_is_said_of_what_fails_in_other_threads_after_a_signal(tmp_path):
+    """Libraries in C++ print what their threads find closed by the hook of all exceptions."""
+    body = """
+        def printing():
+            time.sleep(0.5)
+            try:
+                raise RuntimeError("closed")
+            except RuntimeError:
+                sys.excepthook(*sys.exc_info())
+        def raising():
+            time.sleep(0.5)
+            raise RuntimeError("closed")
+        for work in (printing, raising):
+            threading.Thread(target=work, daemon=True).start()
+        try:
+            time.sleep(60)
+        finally:
+            time.sleep(0.8)
+        """
+    code, _, errors, _ = ended(tmp_path, body, signal.SIGINT, patience=20)
+    assert (code, errors) == (130, line())
+
+
 GRACEFUL = {
     "signal": """
         ends = threading.Event()
