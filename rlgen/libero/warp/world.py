@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
@@ -29,6 +30,12 @@ from rlgen.libero.warp.observation import Seen, make_constants, observe
 # Of MuJoCo Warp's flags the first nine say that contacts or constraints were dropped, the others that a solver
 # stopped early.
 DROPPED = (1 << 9) - 1
+# Policies of MuJoCo for trees of bodies without actuators.
+_MAY_SLEEP = (
+    int(mujoco.mjtSleepPolicy.mjSLEEP_AUTO_ALLOWED),
+    int(mujoco.mjtSleepPolicy.mjSLEEP_ALLOWED),
+    int(mujoco.mjtSleepPolicy.mjSLEEP_INIT),
+)
 
 
 @struct.dataclass
@@ -129,20 +136,27 @@ class WarpWorld:
           states: time, qpos, qvel, settled (`models.settle`).
         """
         nq, states, fresh = self.scene.model.nq, states.astype(jnp.float32), self._fresh
-        velocities = jax.vmap(self._without_creep)(states[:, 1 + nq :])
-        data = jax.vmap(lambda qpos, qvel: fresh.replace(qpos=qpos, qvel=qvel))(states[:, 1 : 1 + nq], velocities)
+        start_world = jax.vmap(lambda qpos, qvel: self._asleep(fresh.replace(qpos=qpos, qvel=qvel)))
+        data = start_world(states[:, 1 : 1 + nq], states[:, 1 + nq :])
         start = start_controller(self.constants.controller).replace(gripper=jnp.asarray(self._gripper, jnp.float32))
         controller = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.worlds, *leaf.shape)), start)
         zeros = jnp.zeros((self.worlds,), jnp.int32)
         state = WorldState(data, controller, states[:, 0], zeros, zeros)
         return state, self.observe(state)
 
-    def _without_creep(self, qvel: Float[Array, " nv"]) -> Float[Array, " nv"]:
-        """Returns velocities without those of objects so slow that they may sleep, for any velocity wakes them."""
+    def _asleep(self, data: Any) -> Any:
+        """Puts objects to sleep that are so slow that they may, and stops them, for any velocity wakes them."""
+        if not self._asleep_below:
+            return data
         model = self.scene.model
-        speeds = jnp.abs(qvel) * model.dof_length
+        speeds = jnp.abs(data.qvel) * model.dof_length
         fastest = jax.ops.segment_max(speeds, model.dof_treeid, model.ntree)
-        return jnp.where(fastest[model.dof_treeid] < self._asleep_below, 0.0, qvel)
+        rests = (fastest < self._asleep_below) & np.isin(model.tree_sleep_policy, _MAY_SLEEP)
+        # Each by itself: its own number says whom it sleeps with. What is asleep and awake as well would be woken.
+        asleep = jnp.where(rests, jnp.arange(model.ntree), data._impl.tree_asleep)
+        awake = jnp.where(rests, 0, data._impl.tree_awake)
+        qvel = jnp.where(rests[model.dof_treeid], 0.0, data.qvel)
+        return data.replace(qvel=qvel).tree_replace({"_impl.tree_asleep": asleep, "_impl.tree_awake": awake})
 
     def reset_rows(
         self, state: WorldState, rows: Bool[Array, " N"], states: Float[Array, "N D"]

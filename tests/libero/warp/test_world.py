@@ -5,6 +5,7 @@ Kernels run on Warp's CPU device where there is no GPU.
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -141,3 +142,21 @@ def test_what_it_does_not_do_is_refused(scene, env, other_scene):
         WarpWorld(scene, WORLDS, awake=9)
     with pytest.raises(ValueError, match=r"environments \[0, 1\]"):
         env.step(np.full((WORLDS, 1, 7), np.nan))
+
+
+def test_resting_objects_start_asleep_and_leave_the_arm_as_it_is(scene, exact):
+    nq, robot = scene.model.nq, 9
+    world = WarpWorld(scene, WORLDS, sleep=True, awake=robot + 12)
+    settled = jnp.asarray(reset_states(scene).train[:WORLDS], jnp.float32)
+    start, _ = jax.jit(world.reset)(settled)
+    chunk = actions(3)
+    after, step = jax.jit(world.step)(start, jnp.asarray(chunk[:, 0], jnp.float32))
+    assert not np.asarray(step.failed).any()
+    for state in (start, after):
+        asleep = np.asarray(state.data._impl.tree_asleep) >= 0
+        assert asleep.sum(1).tolist() == [scene.model.ntree - 1] * WORLDS
+    np.testing.assert_array_equal(after.data.qpos[:, robot:nq], start.data.qpos[:, robot:nq])
+    exact.reset(scene.training_states[:WORLDS])
+    reference = exact.step(chunk[:, :1]).states[:, 0, 1 : 1 + robot]
+    assert np.abs(np.asarray(after.data.qpos)[:, :robot] - reference).max() <= TOLERANCE
+    assert np.abs(reference - np.asarray(start.data.qpos)[:, :robot]).max() > 1e-3
