@@ -155,7 +155,8 @@ def test_resting_objects_start_asleep_and_leave_the_arm_as_it_is(scene, exact):
     for state in (start, after):
         asleep = np.asarray(state.data._impl.tree_asleep) >= 0
         assert asleep.sum(1).tolist() == [scene.model.ntree - 1] * WORLDS
-    np.testing.assert_array_equal(after.data.qpos[:, robot:nq], start.data.qpos[:, robot:nq])
+    # But for the length of quaternions, in the last digit.
+    np.testing.assert_allclose(after.data.qpos[:, robot:nq], start.data.qpos[:, robot:nq], rtol=0, atol=2e-7)
     exact.reset(scene.training_states[:WORLDS])
     reference = exact.step(chunk[:, :1]).states[:, 0, 1 : 1 + robot]
     assert np.abs(np.asarray(after.data.qpos)[:, :robot] - reference).max() <= TOLERANCE
