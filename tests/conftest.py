@@ -30,7 +30,7 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
     sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(KEPT / "bytecode"))
 # Collections of garbage after every 700 objects, Python's default, are a tenth of the time where JAX traces.
-gc.set_threshold(20_000, 20, 20)
+gc.set_threshold(7_000, 10, 10)
 # Before any of the rooms that are checked is imported.
 check_arrays()
 
