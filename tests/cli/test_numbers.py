@@ -15,7 +15,7 @@ NUMBER = re.compile(r"(--[\w.-]+) (?:\{None\}\|)?[\[{]?(?:INT|FLOAT)\b")
 WRONG = ("-1", "nan", "inf", "1e30", "many", "-99999999999999999999")
 # Words without which a command says that they are missing.
 REQUIRED = {
-    "run": "bc", "expert": "x", "demos import": "x", "demos download": "x", "data show": "x", "vla serve": "x"
+    "run": "bc", "expert": "x", "bench device": "--out x", "demos import": "x", "demos download": "x", "data show": "x", "vla serve": "x"
 }  # fmt: skip
 OF_RUNS = (["quickstart"], ["run"], ["expert"])
 # Their parser takes a third of a second: each option is given a third of the wrong values.

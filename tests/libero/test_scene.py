@@ -79,6 +79,8 @@ def test_a_builder_that_the_system_killed_is_not_taken_for_a_mistake_in_the_asse
     placeholder_assets, placeholder_scene, tmp_path, monkeypatch
 ):
     killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    monkeypatch.setattr(bundles, "start_child", lambda command, **options: subprocess.Popen(killed, **options))
+    monkeypatch.setattr(
+        bundles, "start_child", lambda command, environment, **options: subprocess.Popen(killed, **options)
+    )
     with pytest.raises(UserError, match=r"killed by the system.*memory"):
         bundles.build_scene_bundles([placeholder_scene.task], placeholder_assets, tmp_path)

@@ -75,8 +75,8 @@ class CompiledSubstep:
         arrays, constants, jacobian, mass = self._arrays, self._constants, np.zeros((6, 7)), np.zeros((7, 7))
         position = arrays.site_xpos[constants.grip_site]
         kernel.arm_jacobian(position, arrays.xaxis, arrays.xanchor, constants.arm_joint, jacobian)
-        addresses = constants.inertia_address, constants.dof_parent, constants.arm_dof
-        kernel.arm_mass_matrix(arrays.inertia, *addresses, mass)
+        rows = constants.inertia_address, constants.inertia_count, constants.inertia_column
+        kernel.arm_mass_matrix(arrays.inertia, *rows, constants.arm_dof, mass)
         whitened = np.linalg.solve(np.linalg.cholesky(mass), jacobian.T)
         return np.linalg.cond(whitened[:, :3]) < REGULAR[0] and np.linalg.cond(whitened) < REGULAR[1]
 
