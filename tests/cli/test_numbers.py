@@ -15,8 +15,14 @@ NUMBER = re.compile(r"(--[\w.-]+) (?:\{None\}\|)?[\[{]?(?:INT|FLOAT)\b")
 WRONG = ("-1", "nan", "inf", "1e30", "many", "-99999999999999999999")
 # Words without which a command says that they are missing.
 REQUIRED = {
-    "run": "bc", "expert": "x", "bench device": "--out x", "demos import": "x", "demos download": "x", "data show": "x", "vla serve": "x"
-}  # fmt: skip
+    "run": "bc",
+    "expert": "x",
+    "bench device": "--out x",
+    "demos import": "x",
+    "demos download": "x",
+    "data show": "x",
+    "vla serve": "x",
+}
 OF_RUNS = (["quickstart"], ["run"], ["expert"])
 # Their parser takes a third of a second: each option is given a third of the wrong values.
 LARGE = (*OF_RUNS, ["vla", "train"])
