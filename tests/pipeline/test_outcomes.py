@@ -197,7 +197,7 @@ def test_a_training_that_broke_off_says_how_it_goes_on(
 
 def test_cloning_that_broke_off_says_how_it_goes_on(tmp_path, placeholder_scene, monkeypatch):
     context = start(tmp_path / "run", placeholder_scene, CONFIG)
-    monkeypatch.setattr(bc.bc, "train_steps", lambda policy, config, state, data, count: (
+    monkeypatch.setattr(bc.bc, "train_steps", lambda policy, config, state, data, count, mesh: (
         state.replace(step=state.step + count), {"loss": np.nan, "grad_norm": 1.0}
     ))  # fmt: skip
     with pytest.raises(UserError, match="the BC loss is nan at step 4") as caught:
