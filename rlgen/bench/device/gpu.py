@@ -104,9 +104,9 @@ def _start(world: WarpWorld, scene: Scene) -> WorldState:
 
 def _timed(work: Callable[[Any], Any], start: Any, setup: Setup) -> tuple[dict[str, float], Any]:
     """Returns seconds of a function of arrays, those of its first call, and its result."""
-    compiled, begun = jax.jit(work), time.perf_counter()
+    compiled, start_s = jax.jit(work), time.perf_counter()
     result = jax.block_until_ready(compiled(start))
-    first = time.perf_counter() - begun
+    first = time.perf_counter() - start_s
     return seconds_of(lambda: compiled(start), 1 if setup.dry_run else BLOCKS) | {"first_call_s": first}, result
 
 

@@ -1,4 +1,4 @@
-"""What a world on an accelerator starts from: its model, settled reset states, and how large its buffers must be.
+"""The beginning of a world on an accelerator: its model, settled reset states, and how large its buffers must be.
 
 Reset states of the benchmark fall onto the table, with several times the contacts of objects at rest. They are settled
 on the CPU, once for each scene, as `Environment.reset` does, and kept in the scene bundle beside the compiled physics,

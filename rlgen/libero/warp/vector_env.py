@@ -107,7 +107,12 @@ class WarpVectorEnv:
         reset_states: Float[np.ndarray, "N D"] | None = None,
         active: Bool[np.ndarray, " N"] | None = None,
     ) -> ChunkResult:
-        """Runs one action chunk in every world; arguments and result as of `VectorEnv.step`.
+        """Runs one action chunk in every world; result as of `VectorEnv.step`.
+
+        Args:
+          chunks: actions of H control steps.
+          reset_states: initial states for worlds whose episodes end; without them they stay as they are.
+          active: worlds that take part; all by default.
 
         Raises:
           ValueError: wrong shape, or numbers that are not finite.

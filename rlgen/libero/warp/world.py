@@ -61,8 +61,8 @@ class WorldState:
         return jnp.concatenate([self.time[:, None], self.data.qpos, self.data.qvel], axis=-1)
 
 
-class Step(NamedTuple):
-    """What a control step gives.
+class StepResult(NamedTuple):
+    """The outcome of a control step in N worlds.
 
     Attributes:
       seen: the observation of the state after it.
@@ -175,12 +175,12 @@ class WarpWorld:
         """Returns the observation of every world."""
         constants, data = self.constants, state.data
         poses = jax.vmap(forward_kinematics, in_axes=(None, 0))(constants.tree, data.qpos)
-        look = jax.vmap(observe, in_axes=(None, None, 0, 0, 0))
-        return look(constants.robot, constants.goal, poses, data.qpos, data.qvel)
+        observe_all = jax.vmap(observe, in_axes=(None, None, 0, 0, 0))
+        return observe_all(constants.robot, constants.goal, poses, data.qpos, data.qvel)
 
     def step(
         self, state: WorldState, actions: Float[Array, "N 7"], active: Bool[Array, " N"] | None = None
-    ) -> tuple[WorldState, Step]:
+    ) -> tuple[WorldState, StepResult]:
         """Takes a control step in every world.
 
         Args:
@@ -196,7 +196,7 @@ class WarpWorld:
         after = after.replace(overflow=jnp.where(active, stepped.overflow, state.overflow))
         ends = jax.vmap(outcome, in_axes=(0, 0, 0, None))(reached, failed, after.control_steps, self.horizon)
         ends = Outcome(*(jnp.where(active, value, 0).astype(value.dtype) for value in ends))
-        return after, Step(self.observe(after), *ends, failed)
+        return after, StepResult(self.observe(after), *ends, failed)
 
     def physics_step(self, data: Any) -> Any:
         """Takes one physics step in every world, with the controls that are in MJX's data."""
@@ -238,6 +238,11 @@ def select(rows: Bool[Array, " N"], chosen: WorldState, other: WorldState) -> Wo
     """Returns `chosen` for some worlds, and `other` for the rest.
 
     What all worlds share on the device, as the list of contacts, is that of `other`; the next step computes it anew.
+
+    Args:
+      rows: True for worlds of `chosen`.
+      chosen: of all worlds.
+      other: of all worlds.
     """
     data = jax.vmap(lambda row, one, two: two.where(row, one))(rows, chosen.data, other.data)
 
