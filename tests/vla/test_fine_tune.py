@@ -26,7 +26,7 @@ from rlgen.vla.model.parameters import flat_names
 from rlgen.vla.serving.policy import open_policy
 from rlgen.vla.training.config import FineTune, smoke
 from rlgen.vla.training.fine_tune import fine_tune
-from rlgen.vla.training.record import open_out
+from rlgen.vla.training.record import open_out, resolve_cameras
 from rlgen.vla.training.train import stored_statistics
 
 SIDE = 32
@@ -225,7 +225,7 @@ def test_a_record_of_an_earlier_version_has_no_hash_and_resumes(data, unbroken, 
     del record["data_hashes"]
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"other settings: data \("):
-        open_out(settings([data[1], data[0]], tmp_path / "run"), ["a", "b"], lambda line: None)
+        open_out(resolve_cameras(settings([data[1], data[0]], tmp_path / "run")), ["a", "b"], lambda line: None)
     fine_tune(settings(data, tmp_path / "run"), lambda line: None)
     assert len(json.loads(path.read_text())["data_hashes"]) == 2
 
