@@ -1,7 +1,7 @@
 """Policies that an evaluation asks for actions: in this process, or behind a server; and the actor that asks them."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import numpy as np
@@ -99,8 +99,12 @@ class ServerBackend:
 
         answers: list = [None] * len(samples)
         try:
-            for client, chunks in enumerate(self._threads.map(infer, range(count))):
-                answers[client::count] = chunks
+            running = [self._threads.submit(infer, client) for client in range(count)]
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+            for future in done:  # a failure is met here, whichever the client, while others wait
+                future.result()
+            for client, future in enumerate(running):
+                answers[client::count] = future.result()
         except BaseException:
             # Other threads may wait for an answer for minutes, and the interpreter's end for them.
             self._abort()

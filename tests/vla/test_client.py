@@ -1,5 +1,6 @@
 """The client and its backend against servers that are slow, silent, leave, or are no policy servers."""
 
+import itertools
 import socket
 import threading
 import time
@@ -97,14 +98,16 @@ def test_an_evaluation_ends_in_one_line_whatever_the_server_answers(messages, li
         assert time.monotonic() - begun < 5
 
 
-def test_one_client_that_fails_ends_the_others_that_wait():
+@pytest.mark.parametrize("failing", [0, 3])
+def test_one_client_that_fails_ends_the_others_that_wait(failing):
     """Threads that wait for an answer would keep the process alive until their time is up."""
-    asked = threading.Lock()
+    clients = itertools.count()
 
     def talk(connection):
+        client = next(clients)
         connection.send(GREETING)
         connection.recv()
-        if asked.acquire(blocking=False):
+        if client == failing:
             connection.send("ValueError: no")
         connection.recv(timeout=60)
 
