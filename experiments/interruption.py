@@ -140,7 +140,7 @@ def main() -> None:
                 print(name, kind, summary(chains), flush=True)
     report["commands"] = commands(base)
     report["total"] = {key: total(report[key]) for key in ("interruptions", "kills")}
-    # Paths are told from the folder of the tries.
+    # Paths are relative to the folder of the tries.
     report = json.loads(json.dumps(report).replace(f"{base}/", ""))
     write_json(arguments.json, report)
     print(json.dumps({key: report[key] for key in ("total", "failures")}, indent=1))
