@@ -1,4 +1,4 @@
-"""What a training step of a flow VLA multiplies, counted in the traced program: nothing is run.
+"""Products of a training step of a flow VLA, counted in the traced program: nothing is run.
 
 Command:  uv run python experiments/vla_dry_profile.py [--model pi0] [--batch 32]
 Cost:     half a minute.

@@ -120,8 +120,8 @@ class VlaArguments(Settings):
     ema: bool = True
     """Keep averaged parameters where the recipe does."""
     remat: Remat = True
-    """What is computed again in the backward pass, where the model is not small: False, True, or products: all but
-    products with weights."""
+    """Recomputing in the backward pass, where the model is not small: False, True, or products: all but products with
+    weights."""
     augment: bool = True
     """Augment images where the recipe does."""
     optimizer_steps: Count = 20

@@ -99,7 +99,7 @@ class DiffusionConfig(Settings):
     section: ClassVar[str] = "policy.diffusion."
 
     prediction: Literal["eps", "x0", "v"] = "eps"
-    """What the network predicts: the noise, the clean chunk, or the velocity between them."""
+    """The network's prediction: the noise, the clean chunk, or the velocity between them."""
     train_timesteps: Annotated[int, Range(1, 10_000)] = 100
     """Length of the noise schedule that cloning trains on."""
     sampler: Literal["ddim", "ddpm"] = "ddim"
@@ -187,7 +187,7 @@ class PolicyConfig(Settings):
     section: ClassVar[str] = "policy."
 
     algorithm: Literal["diffusion", "gaussian"] = "diffusion"
-    """What PPO trains: a denoising chain, or the baseline's single Gaussian on the same network."""
+    """The policy that PPO trains: a denoising chain, or the baseline's single Gaussian on the same network."""
     observation: Literal["state", "images"] = "state"
     """Proprioception and object poses, or images of both cameras and proprioception."""
     horizon: Chunk = 8
@@ -314,13 +314,13 @@ class PPOConfig(Settings):
     clip_base: Positive = 0.0015
     """Clip width at the first denoising step."""
     clip_rate: Weight = 3.0
-    """How steeply the width grows along the chain; 0 is linear."""
+    """Steepness with which the width grows along the chain; 0 is linear."""
     normalize_advantage: bool = True
     """Advantages have mean 0 and standard deviation 1 within a minibatch."""
     advantage_quantiles: tuple[Fraction, Fraction] | None = None
     """Advantages are clamped to these quantiles of the minibatch; None leaves them."""
     value_clip: Positive | None = None
-    """How far a value may move in an update before it stops counting; None for any."""
+    """Distance that a value may move in an update before it stops counting; None for any."""
     value_weight: Weight = 1.0
     """Weight of the value loss, half the mean squared error."""
     bc_weight: Weight = 0.0

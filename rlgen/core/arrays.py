@@ -4,4 +4,4 @@ import numpy as np
 from jaxtyping import Array
 
 AnyArray = Array | np.ndarray
-"""What JAX computes with: its own arrays, or NumPy's, as chains, normalizers and loaded parameters are."""
+"""An array that JAX computes with: its own arrays, or NumPy's, as chains, normalizers and loaded parameters are."""

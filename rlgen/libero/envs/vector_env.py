@@ -44,6 +44,36 @@ class ChunkResult:
     states: Float[np.ndarray, "N H D"]
 
 
+def checked_chunks(chunks: Float[np.ndarray, "N H 7"], num_envs: int) -> Float[np.ndarray, "N H 7"]:
+    """Returns action chunks in double precision.
+
+    Raises:
+      ValueError: they are not finite, or not of `num_envs` environments.
+    """
+    chunks = np.ascontiguousarray(chunks, np.float64)
+    if chunks.ndim != 3 or chunks.shape[0] != num_envs or chunks.shape[2] != ACTION_SIZE:
+        raise ValueError(f"actions have shape {chunks.shape}, expected [{num_envs}, H, {ACTION_SIZE}]")
+    if not np.isfinite(chunks).all():
+        rows = sorted(set(np.argwhere(~np.isfinite(chunks))[:, 0].tolist()))
+        raise ValueError(f"actions of environments {rows} are not finite; check the policy")
+    return chunks
+
+
+def check_states(states: Float[np.ndarray, "M D"], rows: int, size: int) -> None:
+    """Checks the shape of initial states.
+
+    Args:
+      states: time, qpos, qvel of each.
+      rows: M.
+      size: D.
+
+    Raises:
+      ValueError: another shape.
+    """
+    if states.shape != (rows, size):
+        raise ValueError(f"initial states have shape {states.shape}, expected {(rows, size)}")
+
+
 class _SharedParts(NamedTuple):
     """Parts that environments with the same scene and the same fixtures share."""
 
@@ -132,7 +162,7 @@ class VectorEnv:
           ValueError: wrong shape.
           DivergedError: an initial state cannot be simulated.
         """
-        self._check_states(initial_states)
+        check_states(initial_states, self.num_envs, self._state_size)
         return self.reset_rows(np.arange(self.num_envs), initial_states, fixtures)
 
     def reset_rows(
@@ -174,7 +204,7 @@ class VectorEnv:
         Raises:
           ValueError: wrong shape, or numbers that are not finite.
         """
-        chunks = self._checked_actions(chunks)
+        chunks = checked_chunks(chunks, self.num_envs)
         active = np.ones(self.num_envs, bool) if active is None else active
         states = np.zeros((self.num_envs, chunks.shape[1], self._state_size))
         outcomes = list(self._threads.map(self._step_one, range(self.num_envs), chunks, states, active))
@@ -183,7 +213,7 @@ class VectorEnv:
         final = observation = self._observe()
         ended = np.flatnonzero(terminated | truncated)
         if reset_states is not None and len(ended):
-            self._check_states(reset_states)
+            check_states(reset_states, self.num_envs, self._state_size)
             observation = self.reset_rows(ended, reset_states[ended])
         reward = terminated.astype(np.float64)
         return ChunkResult(observation, final, reward, terminated, truncated, failed, control_steps, states)
@@ -279,17 +309,3 @@ class VectorEnv:
             states[:] = 0.0
             return 0, False, True
         return taken, reached, False
-
-    def _checked_actions(self, chunks: np.ndarray) -> np.ndarray:
-        chunks = np.ascontiguousarray(chunks, np.float64)
-        if chunks.ndim != 3 or chunks.shape[0] != self.num_envs or chunks.shape[2] != ACTION_SIZE:
-            raise ValueError(f"actions have shape {chunks.shape}, expected [{self.num_envs}, H, {ACTION_SIZE}]")
-        if not np.isfinite(chunks).all():
-            rows = sorted(set(np.argwhere(~np.isfinite(chunks))[:, 0].tolist()))
-            raise ValueError(f"actions of environments {rows} are not finite; check the policy")
-        return chunks
-
-    def _check_states(self, states: np.ndarray) -> None:
-        expected = (self.num_envs, self._state_size)
-        if states.shape != expected:
-            raise ValueError(f"initial states have shape {states.shape}, expected {expected}")

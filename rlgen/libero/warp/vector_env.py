@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
 from rlgen.core.types import FixturePoses, Observation
-from rlgen.libero.envs.vector_env import ChunkResult
+from rlgen.libero.envs.vector_env import ChunkResult, check_states, checked_chunks
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.warp.models import Room, reset_states, settle
 from rlgen.libero.warp.observation import Seen, to_observation
@@ -58,6 +57,7 @@ class WarpVectorEnv:
         self.scenes, self.failures = tuple(scenes), []
         self._world = WarpWorld(scene, len(scenes), horizon=horizon, room=room, sleep=sleep, awake=awake)
         self._settled = _settled_rows(scene)
+        self._state_size = 1 + scene.model.nq + scene.model.nv
         self._state: WorldState | None = None
         self._reset, self._reset_rows = jax.jit(self._world.reset), jax.jit(self._world.reset_rows)
         self._run = jax.jit(partial(run_chunk, self._world))
@@ -80,7 +80,7 @@ class WarpVectorEnv:
           UserError: fixtures elsewhere than in the scene.
           ValueError: wrong shape.
         """
-        self._check_states(initial_states, self.num_envs)
+        check_states(initial_states, self.num_envs, self._state_size)
         _refuse(fixtures)
         self._state, seen = self._reset(self._device_states(initial_states))
         return self._observation(self._state, seen)
@@ -92,7 +92,7 @@ class WarpVectorEnv:
         fixtures: Sequence[FixturePoses | None] | None = None,
     ) -> Observation:
         """Starts an episode in some worlds; arguments as of `VectorEnv.reset_rows`."""
-        self._check_states(initial_states, len(rows))
+        check_states(initial_states, len(rows), self._state_size)
         _refuse(fixtures)
         states = np.zeros((self.num_envs, initial_states.shape[1]))
         states[rows] = [self._settle(state) for state in initial_states]
@@ -117,7 +117,7 @@ class WarpVectorEnv:
         Raises:
           ValueError: wrong shape, or numbers that are not finite.
         """
-        chunks = self._checked(chunks)
+        chunks = checked_chunks(chunks, self.num_envs)
         active = np.ones(self.num_envs, bool) if active is None else np.asarray(active, bool)
         self._state, outcome = self._run(self._started(), jnp.asarray(chunks, jnp.float32), jnp.asarray(active))
         seen, states, taken, terminated, truncated, failed = jax.tree.map(np.asarray, outcome)
@@ -125,7 +125,7 @@ class WarpVectorEnv:
         self._note(failed)
         ended = np.flatnonzero(terminated | truncated)
         if reset_states is not None and len(ended):
-            self._check_states(reset_states, self.num_envs)
+            check_states(reset_states, self.num_envs, self._state_size)
             observation = self.reset_rows(ended, reset_states[ended])
         reward = terminated.astype(np.float64)
         rows = states.astype(np.float64)
@@ -165,21 +165,6 @@ class WarpVectorEnv:
         if self._state is None:
             raise ValueError("worlds were not reset; call reset first")
         return self._state
-
-    def _checked(self, chunks: Float[np.ndarray, "N H 7"]) -> Float[np.ndarray, "N H 7"]:
-        chunks = np.asarray(chunks, np.float64)
-        if chunks.ndim != 3 or chunks.shape[0] != self.num_envs or chunks.shape[2] != ACTION_SIZE:
-            raise ValueError(f"actions have shape {chunks.shape}, expected [{self.num_envs}, H, {ACTION_SIZE}]")
-        if not np.isfinite(chunks).all():
-            rows = sorted(set(np.argwhere(~np.isfinite(chunks))[:, 0].tolist()))
-            raise ValueError(f"actions of environments {rows} are not finite; check the policy")
-        return chunks
-
-    def _check_states(self, states: np.ndarray, rows: int) -> None:
-        model = self.scenes[0].model
-        expected = (rows, 1 + model.nq + model.nv)
-        if states.shape != expected:
-            raise ValueError(f"initial states have shape {states.shape}, expected {expected}")
 
 
 def run_chunk(

@@ -251,8 +251,3 @@ def select(rows: Bool[Array, " N"], chosen: WorldState, other: WorldState) -> Wo
 
     rest = jax.tree.map(pick, chosen.replace(data=None), other.replace(data=None))
     return rest.replace(data=data)
-
-
-def device_states(states: Float[np.ndarray, "R D"]) -> Float[Array, "R D"]:
-    """Returns physics states in single precision on the device."""
-    return jnp.asarray(states, jnp.float32)

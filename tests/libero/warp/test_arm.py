@@ -14,7 +14,7 @@ STATES = 20
 
 @pytest.fixture(scope="module")
 def pair(placeholder_scene):
-    """What JAX and MuJoCo say of the same states, by name, `[STATES, ...]`."""
+    """Quantities of the same states by JAX and by MuJoCo, by name, `[STATES, ...]`."""
     scene, (qpos, qvel) = placeholder_scene, random_robots(placeholder_scene, STATES, 0)
     model, robot = scene.model, scene.robot
     arm = make_arm_constants(scene)

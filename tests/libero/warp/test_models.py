@@ -1,4 +1,4 @@
-"""What a world on an accelerator starts from: settled states, kept in the bundle, and the room that was counted."""
+"""The beginning of a world on an accelerator: settled states, kept in the bundle, and the room that was counted."""
 
 from dataclasses import replace
 
