@@ -1,10 +1,11 @@
 import re
+from inspect import signature
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dppo import CHAINS, OURS, ChainCase, cases, exact, load, near, single, stub
+from dppo import CHAINS, OURS, ChainCase, cases, config, exact, load, near, single, stub
 
 from rlgen.diffusion.samplers import Noise, denoise, floored_sigma, predict_x0, sample_noise, transition_mean
 from rlgen.diffusion.schedules import cosine_schedule, ddim_chain
@@ -37,6 +38,7 @@ def test_single_steps_match_golden(name):
     arrays, case = load("02_p_mean_var"), ChainCase.of(name)
     golden, weights = arrays.below(name), dict(arrays.below("stub"))
     np.testing.assert_array_equal(case.chain().timestep, golden["t"])
+    check_sizes(arrays, golden["x"])
     floors = [key.split("/")[0].removeprefix("train_std") for key in golden if key.startswith("train_std")]
     assert floors
     inputs = (weights, arrays["state"], golden["x"], golden["noise"])
@@ -75,6 +77,13 @@ def test_single_steps_match_golden(name):
         check_constants(golden.below("det"), still)
 
 
+def check_sizes(arrays, points) -> None:
+    """Chunks and states have the sizes that the reference says, so that none was taken from its axes by mistake."""
+    sizes = config(arrays, "meta")
+    assert points.shape[-3:] == (sizes["B"], sizes["H"], sizes["D"])
+    assert arrays["state"].shape == (sizes["B"], sizes["To"], sizes["Do"])
+
+
 def check_constants(golden, case: ChainCase) -> None:
     """The variance and eta of each step, which the reference repeats for every sample."""
     log_variance = 2 * np.log(np.maximum(case.chain().sigma, 1e-10))
@@ -86,6 +95,8 @@ def check_constants(golden, case: ChainCase) -> None:
 def test_walks_match_golden(name):
     arrays, case = load("03_sampler"), ChainCase.of(name)
     golden = arrays.below(name)
+    check_sizes(arrays, golden["x_init"])
+    assert signature(denoise).parameters["clip_noise"].default == config(arrays, "meta")["randn_clip_value"]
     inputs = (dict(arrays.below("base")), dict(arrays.below("ft")), arrays["state"], golden["x_init"], golden["noise"])
     found = [re.fullmatch(r"(\w+)_std([\d.]+)(\w*?)(?:_final_clip([\d.]+))?/(\w+)", key) for key in golden]
     train = [match.groups() for match in found if match]
