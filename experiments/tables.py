@@ -57,6 +57,7 @@ def all_tables() -> dict[str, str]:
         "dataset-replay": exported_table(),
         "sampler-speed": sampler_table(),
         "update-speed": update_table(),
+        "overlap": overlap_table(),
         "ppo": learning_table("learning"),
         "ppo-curves": curves_table("learning", ("task", "algorithm")),
         "ppo-shorter": learning_table("learning/iterations-50"),
@@ -235,6 +236,25 @@ def update_table() -> str:
         times = f"{row['seconds']:.2f} | {row['low']:.2f} to {row['high']:.2f}"
         rows.append(f"| {row['batch']} | {row['part']} | {times} |")
     return "\n".join(rows)
+
+
+def overlap_table() -> str:
+    """Returns the seconds of an iteration of both presets with one and with two groups of environments."""
+    report = json.loads((RESULTS / "speed/overlap.json").read_text())
+    lines = [
+        "| preset | groups | iteration, s | environments and rendering, s | sampler and update, s |",
+        "|" + " --- |" * 5,
+    ]
+    for preset in ("state", "narrow"):
+        for groups, parts in report[preset].items():
+            worlds = parts["environment"]["median"] + parts["rendering"]["median"]
+            cells = [preset, groups, _seconds(parts["total"]), f"{worlds:.1f}", _seconds(parts["accelerator"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _seconds(value: dict) -> str:
+    return f"{value['median']:.1f} ({value['low']:.1f} to {value['high']:.1f})"
 
 
 def learning_table(folder: str) -> str:
