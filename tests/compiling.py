@@ -13,7 +13,7 @@ QUICKLY = (
     "bench/",
     "pipeline/",
     "vla/",
-    "nets/test_dtypes.py",
+    *(f"nets/test_{name}.py" for name in ("conv1d", "conv2d", "dtypes")),
     "test_guides.py",
     *(
         f"libero/warp/test_{name}.py"

@@ -1,6 +1,7 @@
 """Every layer in both types of activations, forward and backward, alone and mapped over experts."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -117,6 +118,13 @@ def run(apply: Callable, params: Any, inputs: Any) -> tuple[Any, Any]:
     return outputs, back(jax.tree.map(lambda leaf: numbers(9, *leaf.shape).astype(leaf.dtype), outputs))
 
 
+@cache
+def layer(name: str) -> tuple[Callable, Any, Any]:
+    """Returns `run` of a layer, compiled once a type for all tests, its parameters and its inputs."""
+    apply, params, inputs = LAYERS[name]()
+    return jax.jit(lambda p, x: run(apply, p, x)), params, inputs
+
+
 def assert_near(found: Any, wanted: Any, limit: float) -> None:
     """Compares outputs, and gradients, as one vector each, by the norm of the difference relative to the norm.
 
@@ -132,9 +140,9 @@ def assert_near(found: Any, wanted: Any, limit: float) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_keeps_the_type_it_is_given(name):
-    apply, params, inputs = LAYERS[name]()
-    single = jax.jit(lambda p, x: run(apply, p, x))(params, inputs)
-    half = jax.jit(lambda p, x: run(apply, p, x))(cast(params, HALF), cast(inputs, HALF))
+    compiled, params, inputs = layer(name)
+    single = compiled(params, inputs)
+    half = compiled(cast(params, HALF), cast(inputs, HALF))
     assert {leaf.dtype for leaf in jax.tree.leaves(single)} == {jnp.dtype(SINGLE)}
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype(HALF)}
     # 8 bits of mantissa, some ten roundings one behind the other.
@@ -147,19 +155,19 @@ def test_an_encoder_computes_in_the_type_of_its_setting(name):
     outputs, gradients = jax.jit(lambda p, x: run(apply, p, x))(params, inputs)
     assert outputs.dtype == (SINGLE if name == "softmax" else HALF)
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype(SINGLE)}
-    wanted = ENCODERS[name](SINGLE)[0](params, inputs)
+    wanted = jax.jit(ENCODERS[name](SINGLE)[0])(params, inputs)
     assert_near((outputs,), (wanted,), 0.06)
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, HALF], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["conv-Rows", "up-Rows", "norm-Rows", "norm-Flat", "diffusion-mlp"])
 def test_mapped_over_experts_it_is_each_alone(name, dtype):
-    apply, params, inputs = LAYERS[name]()
+    compiled, params, inputs = layer(name)
     experts = [cast((params, inputs), dtype), cast(jax.tree.map(lambda leaf: 0.5 * leaf, (params, inputs)), dtype)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *experts)
-    together = jax.jit(jax.vmap(lambda p, x: run(apply, p, x)))(*stacked)
+    together = jax.jit(jax.vmap(compiled))(*stacked)
     for index, expert in enumerate(experts):
-        alone = jax.jit(lambda p, x: run(apply, p, x))(*expert)
+        alone = compiled(*expert)
         mine = jax.tree.map(lambda leaf, index=index: leaf[index], together)
         assert {leaf.dtype for leaf in jax.tree.leaves(mine)} == {jnp.dtype(dtype)}
         assert_near(mine, alone, 1e-5 if dtype == SINGLE else 0.03)
@@ -168,7 +176,7 @@ def test_mapped_over_experts_it_is_each_alone(name, dtype):
 def test_unets_are_mapped_over_experts_in_half_precision():
     """Traced alone: compiling takes a quarter of a minute, and their layers are compared above."""
     for name in ("unet-64", "unet-flat"):
-        apply, params, inputs = LAYERS[name]()
+        compiled, params, inputs = layer(name)
         stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]).astype(HALF), (params, inputs))
-        found = jax.eval_shape(jax.vmap(lambda p, x, apply=apply: run(apply, p, x)), *stacked)
+        found = jax.eval_shape(jax.vmap(compiled), *stacked)
         assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(HALF)}
