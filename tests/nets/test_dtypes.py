@@ -21,7 +21,20 @@ HALF, SINGLE = jnp.bfloat16, jnp.float32
 
 
 def numbers(seed: int, *shape: int) -> Array:
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), SINGLE)
+
+
+def fresh(init: Callable, *inputs: Any) -> Any:
+    """Returns parameters of a module, kernels as large as those that `init` draws, which takes long to compile."""
+    random = np.random.default_rng(3)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> Array:
+        noise = random.normal(size=leaf.shape) / np.sqrt(max(1, np.prod(leaf.shape[:-1])))
+        if leaf.ndim < 2:
+            noise = (path[-1].key == "scale") + 0.1 * noise
+        return jnp.asarray(noise, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.key(3), *inputs)["params"])
 
 
 def conv_layer(layout: Any, kind: str) -> tuple[Callable, Any, Array]:
@@ -55,9 +68,7 @@ def network(module: Any, *inputs: Array, beside: tuple[Any, ...] = ()) -> tuple[
     def apply(params: Any, inputs: tuple[Array, ...]) -> Any:
         return module.apply({"params": params}, *inputs[:1], *beside, *inputs[1:])
 
-    # Compiled without the forward pass.
-    init = jax.jit(lambda key: module.init(key, *inputs[:1], *beside, *inputs[1:])["params"])
-    return apply, init(jax.random.key(3)), inputs
+    return apply, fresh(module.init, *inputs[:1], *beside, *inputs[1:]), inputs
 
 
 def film() -> tuple[Callable, Any, Any]:
@@ -68,7 +79,7 @@ def film() -> tuple[Callable, Any, Any]:
         return module.apply({"params": params}, 16, observation, method=lambda m, *a: m(*a)(time))
 
     observation, time = numbers(0, CHUNKS, 20), numbers(1, CHUNKS, 16)
-    params = module.init(jax.random.key(0), 16, observation, method=lambda m, *a: m(*a)(time))["params"]
+    params = fresh(lambda key: module.init(key, 16, observation, method=lambda m, *a: m(*a)(time)))
     return apply, params, (observation, time)
 
 
@@ -78,7 +89,7 @@ def time_embedding() -> tuple[Callable, Any, Array]:
     def apply(params: Any, _: Array) -> Array:
         return module.apply({"params": params}, method=lambda m: m()(jnp.array([0, 1, 99])))
 
-    return apply, module.init(jax.random.key(0))["params"], numbers(0, 1)
+    return apply, fresh(module.init), numbers(0, 1)
 
 
 STEP = (jnp.zeros((), jnp.int32),)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,19 +171,19 @@ def check_gradients(grads, want) -> None:
 def test_value_loss_matches_golden(name):
     case = Case(name)
     network, params, names = residual_mlp(case.arrays.below("critic"), "Q1")
-    whole = case.numbers["vf_coef"]
-    for weight, place in ((1.0, "grad_v/critic"), (whole, "grad_total/critic")):
-        settings = case.settings(weight)
+    weights = {"grad_v/critic": 1.0, "grad_total/critic": case.numbers["vf_coef"]}
 
-        def run(params, state, old, returns, settings=settings):
-            def loss(params):
-                value = network.apply({"params": params}, state.reshape(len(state), -1))[:, 0]
-                return value_loss(value, old, returns, settings)
+    def run(params, state, old, returns):
+        def loss(params, weight):
+            value = network.apply({"params": params}, state.reshape(len(state), -1))[:, 0]
+            return value_loss(value, old, returns, case.settings(weight))
 
-            return jax.value_and_grad(loss)(params)
+        return {place: jax.value_and_grad(partial(loss, weight=weight))(params) for place, weight in weights.items()}
 
-        inputs = (case.golden[key] for key in ("state", "oldvalues", "returns"))
-        (value, grads), (exact_value, exact_grads) = in_both(run, params, *inputs)
+    inputs = (case.golden[key] for key in ("state", "oldvalues", "returns"))
+    single, exact = in_both(run, params, *inputs)
+    for place, weight in weights.items():
+        (value, grads), (exact_value, exact_grads) = single[place], exact[place]
         agree(value, exact_value, weight * case.scalars["v_loss"], VALUE_LOSS.same, "loss")
         grads, exact_grads, want = names(grads), names(exact_grads), case.golden.below(place)
         assert set(grads) == set(want)
