@@ -11,6 +11,7 @@ import sys
 # whichever folder it is.
 QUICKLY = (
     "bench/",
+    "diffusion/test_solvers.py",
     "pipeline/",
     "vla/",
     *(f"nets/test_{name}.py" for name in ("conv1d", "conv2d", "dtypes")),
