@@ -192,8 +192,8 @@ def test_value_loss_matches_golden(name):
 
 
 def test_ratio_is_one_before_the_first_update():
-    log_prob = 3 * np.random.default_rng(0).normal(size=(40, 8, 7)).astype(np.float32)
-    index = np.arange(40) % 5
+    log_prob = jnp.asarray(3 * np.random.default_rng(0).normal(size=(40, 8, 7)), jnp.float32)
+    index = jnp.arange(40) % 5
     terms = ppo_loss(log_prob, log_prob, jnp.arange(40.0), index, 5, PPOConfig(clip=0.01, clip_base=0.001))
     assert float(terms.ratio) == 1
     assert float(terms.approx_kl) == 0
@@ -211,7 +211,7 @@ def test_clip_width_grows_from_base_to_clip():
 
 def test_actions_that_were_not_executed_do_not_count():
     log_prob = np.random.default_rng(0).normal(size=(6, 8, 7)).astype(np.float32)
-    other = log_prob + (np.arange(8) >= 4)[:, None].astype(np.float32)
+    other = log_prob + (np.arange(8) >= 4).astype(np.float32)[:, None]
     mean = jax.jit(chunk_log_prob, static_argnums=1)
     np.testing.assert_array_equal(mean(log_prob, 4), mean(other, 4))
     assert (mean(log_prob, 5) != mean(other, 5)).all()
