@@ -73,7 +73,7 @@ def train(out: Path, name: str, iterations: int, mesh: Any) -> None:
     critic = make_critic(policy)
     metrics = []
     with Checkpoints(out / "bc") as checkpoints:
-        start = bc.init_state(jax.random.PRNGKey(0), policy, BC, data)
+        start = jax.jit(lambda key: bc.init_state(key, policy, BC, data))(jax.random.PRNGKey(0))
         if checkpoints.latest() is None:
             cloned, data = sharding.place_state(mesh, start), sharding.replicate(mesh, data)
         else:
@@ -83,8 +83,8 @@ def train(out: Path, name: str, iterations: int, mesh: Any) -> None:
             metrics.append({"kind": "bc", "step": int(cloned.step)} | dict(values))
             checkpoints.save(int(cloned.step), cloned, {})
     with Checkpoints(out / "ppo") as checkpoints:
-        params = jax.tree.map(np.asarray, policy.init(jax.random.PRNGKey(0)))
-        begin = init_state(jax.random.PRNGKey(1), policy, critic, params, config)
+        fresh = jax.jit(lambda key, own: init_state(key, policy, critic, policy.init(own), config))
+        begin = fresh(jax.random.PRNGKey(1), jax.random.PRNGKey(0))
         if checkpoints.latest() is None:
             state = sharding.place_state(mesh, begin)
         else:
