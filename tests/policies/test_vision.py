@@ -119,16 +119,17 @@ def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
     none = jnp.zeros(BATCH)
     samples = Samples(jax.tree.map(jnp.asarray, seen), drawn.chain, drawn.log_prob, jnp.arange(BATCH) * 1.0, none, none)
     rows, index = jnp.array([3, 1]), jnp.broadcast_to(jnp.arange(3), (2, 3))
-    batch = select(policy, config, samples, rows, index)
+    batch = jax.jit(select, static_argnums=(0, 1))(policy, config, samples, rows, index)
     seen_shapes.clear()
-    _, metrics = minibatch_loss(policy, critic, config, state, {"net": state.net, "critic": state.critic}, batch)
+    loss = jax.jit(minibatch_loss, static_argnums=(0, 1, 2))
+    _, metrics = loss(policy, critic, config, state, {"net": state.net, "critic": state.critic}, batch)
     assert seen_shapes == [2]
     assert float(metrics["ratio"]) == pytest.approx(1.0, abs=1e-5)
     assert batch.observation.images.dtype == jnp.uint8
 
 
 def test_half_precision_is_near_single_and_parameters_stay_single():
-    config = dataclasses.replace(CONFIG, compute_dtype="bfloat16", network="unet", dim=8)
+    config = dataclasses.replace(CONFIG, compute_dtype="bfloat16", network="unet", dim=8, dim_mults=(1,))
     half = dataclasses.replace(POLICY, config=config)
     single = dataclasses.replace(POLICY, config=dataclasses.replace(config, compute_dtype="float32"))
     params, seen = init(half, jax.random.key(0)), observe()
