@@ -46,7 +46,7 @@ def sides(family):
     """Returns model, parameters and batch with two cameras and with three, from the same seed."""
     configs = [config_of(cameras, family) for cameras in (2, 3)]
     # Fresh adaptive norms have gates of 0, which would leave nothing to compare.
-    params = jax.tree.map(lambda x: x + 0.02, pi0.init(configs[0], jax.random.key(0)))
+    params = jax.jit(lambda key: jax.tree.map(lambda x: x + 0.02, pi0.init(configs[0], key)))(jax.random.key(0))
     return [(config, params, batch_of(config)) for config in configs]
 
 

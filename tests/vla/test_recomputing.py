@@ -23,8 +23,9 @@ LOOPED = dataclasses.replace(
 ADAPTED = presets.with_lora(LOOPED)
 
 
-def example(config, seed=0):
-    keys = jax.random.split(jax.random.key(seed), 4)
+@partial(jax.jit, static_argnums=0)
+def example(config):
+    keys = jax.random.split(jax.random.key(0), 4)
     params = jax.tree.map(lambda x: x + 0.02, pi0.init(config, keys[0]))
     inputs = pi0.example_inputs(config, 2)
     inputs = inputs.replace(prompt_mask=inputs.prompt_mask.at[1, 2:].set(False))
