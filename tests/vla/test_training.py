@@ -83,7 +83,7 @@ def test_it_learns_from_images_and_two_and_two_steps_are_four(trainer):
 
 def test_masked_actions_do_not_count_and_parts_of_a_batch_add_up_to_it(trainer):
     """Compared with the loss computed by hand, with and without actions behind the episodes' ends."""
-    params, batch = pi0.init(CONFIG, jax.random.key(0)), trainer.loader().read(0)
+    params, batch = fresh_state(CONFIG, TRAIN).params, trainer.loader().read(0)
     assert not batch.chunk_mask.all()
 
     @jax.jit
