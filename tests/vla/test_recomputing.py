@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from vla.toy import CONFIG
 
@@ -42,9 +43,9 @@ gradient = jax.jit(jax.value_and_grad(loss, argnums=1), static_argnums=0)
 
 
 def difference(ours, theirs):
-    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(theirs))
-    return max(float(jnp.abs(a - b).max()) for a, b in pairs) / scale
+    ours, theirs = (list(map(np.asarray, jax.tree.leaves(tree))) for tree in (ours, theirs))
+    scale = max(float(np.abs(leaf).max()) for leaf in theirs)
+    return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True)) / scale
 
 
 def test_the_prefix_has_keys_and_values_of_every_layer_without_the_rest_of_the_last():
@@ -74,7 +75,7 @@ def test_keeping_products_alone_changes_no_gradient():
 
 def test_products_that_are_cast_before_the_loops_have_the_gradients_of_those_cast_within(monkeypatch):
     config = dataclasses.replace(LOOPED, dtype="bfloat16")
-    given = example(config)
+    given = example(LOOPED)
     value, grads = gradient(config, *given)
     monkeypatch.setattr(pi0, "cast_products", lambda config, params: params)
     expected, theirs = jax.jit(jax.value_and_grad(partial(loss, config)))(*given)
