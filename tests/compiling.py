@@ -6,7 +6,8 @@ would get it for the functions that both call.
 
 import sys
 
-# Folders and files below `tests`: training, models, policies and functions of the accelerator's world by what they do.
+# Folders and files below `tests`: training, models, policies, solvers, convolutions beside the definition of one, and
+# functions of the accelerator's world by what they do.
 # What is held to the numbers of another implementation (`goldens.COMPARED`) is compiled as users' programs are, in
 # whichever folder it is.
 QUICKLY = (
