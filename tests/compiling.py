@@ -6,14 +6,16 @@ would get it for the functions that both call.
 
 import sys
 
-# Folders and files below `tests`: training, models, policies and functions of the accelerator's world by what they do.
+# Folders and files below `tests`: training, models, policies, solvers, convolutions beside the definition of one, and
+# functions of the accelerator's world by what they do.
 # What is held to the numbers of another implementation (`goldens.COMPARED`) is compiled as users' programs are, in
 # whichever folder it is.
 QUICKLY = (
     "bench/",
+    "diffusion/test_solvers.py",
     "pipeline/",
     "vla/",
-    "nets/test_dtypes.py",
+    *(f"nets/test_{name}.py" for name in ("conv1d", "conv2d", "dtypes")),
     "test_guides.py",
     *(
         f"libero/warp/test_{name}.py"

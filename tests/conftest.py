@@ -25,6 +25,8 @@ KEPT = ROOT / ".pytest_cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(KEPT / "jax"))
 os.environ.setdefault("NUMBA_CACHE_DIR", str(KEPT / "numba"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Where in the sources each operation was traced is written into no program: that is a tenth of tracing.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Nor does every process that a test starts compile all its Python sources: that takes longer than importing them.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False

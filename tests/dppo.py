@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiling import OPTIONS
 from goldens import Arrays
 from shared import shared_dir
 
@@ -102,7 +103,7 @@ def stub(weights, state):
 
 
 # Networks of double precision are only compared with: compiled in the shortest time.
-_QUICKLY = {"xla_backend_optimization_level": 0}
+_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, **OPTIONS}
 
 
 def single(function: Callable, *inputs) -> Any:

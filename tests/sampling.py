@@ -8,12 +8,13 @@ What is `slow`, and why:
 | --- | --- | --- |
 | `libero/test_benchmark_parity.py` | 116 tasks | each is recorded in the benchmark's own environment: 1.5 s |
 | `libero/test_placeholders.py`: built, at rest, solved | 116 tasks | each is built and searched for a solution: 1 s |
+| `libero/test_placeholders.py`: beside the benchmark's scenes | 6 of 16 tasks | each is built and settled twice: 4 s |
 | `libero/warp/`: torque, poses, observations, goals | 125 to 128 tasks | programs of each scene are compiled: 5 s |
-| `libero/test_recorded_images.py` | 3 of 5 tasks | each rendered by the benchmark itself: 8 s |
+| `libero/test_recorded_images.py` | 4 of 5 tasks | each rendered by the benchmark itself: 8 s |
 | `vla/test_openpi_model.py`, `vla/test_weights.py` | 2 of 4 reference models | each is compiled often: 15 to 40 s |
-| `nets/test_unet1d.py` | 3 of 6 networks | each is compiled twice: 7 s |
+| `nets/test_unet1d.py` | 4 of 6 networks | each is compiled twice: 15 s |
 | `nets/test_vision_golden.py` | 1 of 2 networks on images | each is compiled twice: 16 s |
-| `bench/test_networks.py` | Gaussian policies of the preset `vision` | no preset, and the longest to trace: 10 s |
+| `bench/test_networks.py` | 3 of 4 Gaussian policies, `state` by default | no presets, and long to trace: 10 s |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
 | `rl/test_mesh.py` | the policy on images | its programs are compiled for one, two and eight devices: a minute |
 """

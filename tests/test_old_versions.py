@@ -57,7 +57,7 @@ def test_a_policy_of_an_old_run_acts_as_it_did(unpacked, placeholder_scene, name
     expected = EXPECTED[name][stage]
     # The digest is over names, shapes and bytes: parameter trees keep their names.
     assert digest(params["net"]) == expected["digest"]
-    actions = policy.act(params, jax.random.PRNGKey(0), observation)[0]
+    actions = jax.jit(policy.act)(params, jax.random.PRNGKey(0), observation)[0]
     np.testing.assert_allclose(actions, np.array(expected["act"]), rtol=0, atol=1e-5)
 
 

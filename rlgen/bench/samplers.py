@@ -75,7 +75,7 @@ def run(*, repetitions: int, quick: bool, log: Callable[[str], None]) -> dict[st
     rows = []
     for horizon in (POLICY.horizon,) if quick else CHUNKS:
         policy = replace(POLICY, config=replace(POLICY.config, horizon=horizon))
-        params = policy.init(jax.random.PRNGKey(0))
+        params = jax.jit(policy.init)(jax.random.PRNGKey(0))
         for case in QUICK if quick else CASES:
             for batch in (BATCH,) if quick else BATCHES:
                 rows.append(time_case(case, policy, params, batch, repetitions, rate))
@@ -164,7 +164,7 @@ def network_operations(policy: DiffusionPolicy, params: Params, batch: int) -> f
 
 def _training_sampler(repetitions: int) -> dict[str, float]:
     """Times the sampler of rollouts, which also computes the log density of every transition."""
-    params = POLICY.init(jax.random.PRNGKey(0))
+    params = jax.jit(POLICY.init)(jax.random.PRNGKey(0))
     observation = jax.random.normal(jax.random.PRNGKey(1), (BATCH, POLICY.observation_size))
     sample = jax.jit(POLICY.sample)
     return seconds_of(lambda: sample(params, jax.random.PRNGKey(2), observation), repetitions)

@@ -7,6 +7,7 @@ of different machines can be compared.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -99,8 +100,8 @@ def time_update(repetitions: int, batch: int, part: int) -> dict[str, float]:
 
 def _synthetic(policy: Policy, critic: Critic, config: PPOConfig, batch: int) -> tuple[PPOState, Minibatch]:
     """Returns a training state, and a minibatch of pairs of different chunks."""
-    params = policy.init(jax.random.PRNGKey(0))
-    state = init_state(jax.random.PRNGKey(1), policy, critic, params, config)
+    params = jax.jit(policy.init)(jax.random.PRNGKey(0))
+    state = jax.jit(partial(init_state, jax.random.PRNGKey(1), policy, critic, config=config))(params)
     observation = jax.random.normal(jax.random.PRNGKey(2), (batch, policy.observation_size))
     sampled = jax.jit(policy.sample)(params, jax.random.PRNGKey(3), observation)
     advantage, values = jax.random.normal(jax.random.PRNGKey(4), (2, batch))

@@ -1,6 +1,7 @@
 """Every layer in both types of activations, forward and backward, alone and mapped over experts."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -20,7 +21,20 @@ HALF, SINGLE = jnp.bfloat16, jnp.float32
 
 
 def numbers(seed: int, *shape: int) -> Array:
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), SINGLE)
+
+
+def fresh(init: Callable, *inputs: Any) -> Any:
+    """Returns parameters of a module, kernels as large as those that `init` draws, which takes long to compile."""
+    random = np.random.default_rng(3)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> Array:
+        noise = random.normal(size=leaf.shape) / np.sqrt(max(1, np.prod(leaf.shape[:-1])))
+        if leaf.ndim < 2:
+            noise = (path[-1].key == "scale") + 0.1 * noise
+        return jnp.asarray(noise, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.key(3), *inputs)["params"])
 
 
 def conv_layer(layout: Any, kind: str) -> tuple[Callable, Any, Array]:
@@ -54,9 +68,7 @@ def network(module: Any, *inputs: Array, beside: tuple[Any, ...] = ()) -> tuple[
     def apply(params: Any, inputs: tuple[Array, ...]) -> Any:
         return module.apply({"params": params}, *inputs[:1], *beside, *inputs[1:])
 
-    # Compiled without the forward pass.
-    init = jax.jit(lambda key: module.init(key, *inputs[:1], *beside, *inputs[1:])["params"])
-    return apply, init(jax.random.key(3)), inputs
+    return apply, fresh(module.init, *inputs[:1], *beside, *inputs[1:]), inputs
 
 
 def film() -> tuple[Callable, Any, Any]:
@@ -67,7 +79,7 @@ def film() -> tuple[Callable, Any, Any]:
         return module.apply({"params": params}, 16, observation, method=lambda m, *a: m(*a)(time))
 
     observation, time = numbers(0, CHUNKS, 20), numbers(1, CHUNKS, 16)
-    params = module.init(jax.random.key(0), 16, observation, method=lambda m, *a: m(*a)(time))["params"]
+    params = fresh(lambda key: module.init(key, 16, observation, method=lambda m, *a: m(*a)(time)))
     return apply, params, (observation, time)
 
 
@@ -77,7 +89,7 @@ def time_embedding() -> tuple[Callable, Any, Array]:
     def apply(params: Any, _: Array) -> Array:
         return module.apply({"params": params}, method=lambda m: m()(jnp.array([0, 1, 99])))
 
-    return apply, module.init(jax.random.key(0))["params"], numbers(0, 1)
+    return apply, fresh(module.init), numbers(0, 1)
 
 
 STEP = (jnp.zeros((), jnp.int32),)
@@ -114,7 +126,19 @@ def cast(tree: Any, dtype: Any) -> Any:
 def run(apply: Callable, params: Any, inputs: Any) -> tuple[Any, Any]:
     """Outputs, and the gradient of their product with numbers of their own type."""
     outputs, back = jax.vjp(apply, params, inputs)
-    return outputs, back(jax.tree.map(lambda leaf: numbers(9, *leaf.shape).astype(leaf.dtype), outputs))
+
+    def slope(leaf: Array) -> Array:
+        # Drawn in the program: a constant would be no array of JAX where it is mapped.
+        return jax.random.normal(jax.random.key(9), leaf.shape).astype(leaf.dtype)
+
+    return outputs, back(jax.tree.map(slope, outputs))
+
+
+@cache
+def layer(name: str) -> tuple[Callable, Any, Any]:
+    """Returns `run` of a layer, compiled once a type for all tests, its parameters and its inputs."""
+    apply, params, inputs = LAYERS[name]()
+    return jax.jit(lambda p, x: run(apply, p, x)), params, inputs
 
 
 def assert_near(found: Any, wanted: Any, limit: float) -> None:
@@ -132,9 +156,9 @@ def assert_near(found: Any, wanted: Any, limit: float) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_keeps_the_type_it_is_given(name):
-    apply, params, inputs = LAYERS[name]()
-    single = jax.jit(lambda p, x: run(apply, p, x))(params, inputs)
-    half = jax.jit(lambda p, x: run(apply, p, x))(cast(params, HALF), cast(inputs, HALF))
+    compiled, params, inputs = layer(name)
+    single = compiled(params, inputs)
+    half = compiled(cast(params, HALF), cast(inputs, HALF))
     assert {leaf.dtype for leaf in jax.tree.leaves(single)} == {jnp.dtype(SINGLE)}
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype(HALF)}
     # 8 bits of mantissa, some ten roundings one behind the other.
@@ -147,19 +171,19 @@ def test_an_encoder_computes_in_the_type_of_its_setting(name):
     outputs, gradients = jax.jit(lambda p, x: run(apply, p, x))(params, inputs)
     assert outputs.dtype == (SINGLE if name == "softmax" else HALF)
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype(SINGLE)}
-    wanted = ENCODERS[name](SINGLE)[0](params, inputs)
+    wanted = jax.jit(ENCODERS[name](SINGLE)[0])(params, inputs)
     assert_near((outputs,), (wanted,), 0.06)
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, HALF], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["conv-Rows", "up-Rows", "norm-Rows", "norm-Flat", "diffusion-mlp"])
 def test_mapped_over_experts_it_is_each_alone(name, dtype):
-    apply, params, inputs = LAYERS[name]()
+    compiled, params, inputs = layer(name)
     experts = [cast((params, inputs), dtype), cast(jax.tree.map(lambda leaf: 0.5 * leaf, (params, inputs)), dtype)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *experts)
-    together = jax.jit(jax.vmap(lambda p, x: run(apply, p, x)))(*stacked)
+    together = jax.jit(jax.vmap(compiled))(*stacked)
     for index, expert in enumerate(experts):
-        alone = jax.jit(lambda p, x: run(apply, p, x))(*expert)
+        alone = compiled(*expert)
         mine = jax.tree.map(lambda leaf, index=index: leaf[index], together)
         assert {leaf.dtype for leaf in jax.tree.leaves(mine)} == {jnp.dtype(dtype)}
         assert_near(mine, alone, 1e-5 if dtype == SINGLE else 0.03)
@@ -168,7 +192,7 @@ def test_mapped_over_experts_it_is_each_alone(name, dtype):
 def test_unets_are_mapped_over_experts_in_half_precision():
     """Traced alone: compiling takes a quarter of a minute, and their layers are compared above."""
     for name in ("unet-64", "unet-flat"):
-        apply, params, inputs = LAYERS[name]()
+        compiled, params, inputs = layer(name)
         stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]).astype(HALF), (params, inputs))
-        found = jax.eval_shape(jax.vmap(lambda p, x, apply=apply: run(apply, p, x)), *stacked)
+        found = jax.eval_shape(jax.vmap(compiled), *stacked)
         assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(HALF)}

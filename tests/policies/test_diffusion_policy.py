@@ -22,6 +22,11 @@ def policy_of(chain=(), **change) -> DiffusionPolicy:
 
 
 POLICY = policy_of()
+# One program for all tests with a policy.
+init, sample, act, log_prob = (
+    jax.jit(method, static_argnums=0)
+    for method in (DiffusionPolicy.init, DiffusionPolicy.sample, DiffusionPolicy.act, DiffusionPolicy.log_prob)
+)
 
 
 def setting(policy=POLICY):
@@ -29,7 +34,7 @@ def setting(policy=POLICY):
     observation = random.normal(1.0, 2.0, (64, policy.observation_size))
     action = random.uniform(-0.3, 0.6, (64, policy.action_size))
     normalizer = fit_normalizer(observation, action)
-    params = policy.init(jax.random.key(1), normalizer)
+    params = init(policy, jax.random.key(1), normalizer)
     return params, jnp.asarray(observation[:6], jnp.float32)
 
 
@@ -47,21 +52,20 @@ def setting(policy=POLICY):
 )
 def test_log_prob_of_a_sample_is_what_the_sample_says(policy):
     params, observation = setting(policy)
-    sample = jax.jit(policy.sample)(params, jax.random.key(2), observation)
+    sampled = sample(policy, params, jax.random.key(2), observation)
     batch, steps = len(observation), policy.num_trained_steps
     rows, index = np.repeat(np.arange(batch), steps), np.tile(np.arange(steps), batch)
-    log_prob = jax.jit(policy.log_prob)(
-        params, observation[rows], sample.chain[rows, index], sample.chain[rows, index + 1], index
-    )
-    np.testing.assert_allclose(log_prob.reshape(sample.log_prob.shape), sample.log_prob, atol=2e-4)
+    chain = np.asarray(sampled.chain)
+    found = log_prob(policy, params, observation[rows], chain[rows, index], chain[rows, index + 1], index)
+    np.testing.assert_allclose(found.reshape(sampled.log_prob.shape), sampled.log_prob, atol=2e-4)
 
 
 def test_the_command_is_the_last_point_in_raw_units():
     params, observation = setting()
-    sample = POLICY.sample(params, jax.random.key(2), observation)
+    sampled = sample(POLICY, params, jax.random.key(2), observation)
     normalizer = params["normalizer"]
-    raw = sample.chain[:, -1] * normalizer.action_scale + normalizer.action_offset
-    np.testing.assert_allclose(sample.chunk, jnp.clip(raw, -1, 1), atol=1e-6)
+    raw = sampled.chain[:, -1] * normalizer.action_scale + normalizer.action_offset
+    np.testing.assert_allclose(sampled.chunk, jnp.clip(raw, -1, 1), atol=1e-6)
 
 
 def test_exploration_has_the_floor_and_acting_has_none():
@@ -71,15 +75,15 @@ def test_exploration_has_the_floor_and_acting_has_none():
 
     def last(key, policy):
         noise = Noise(jnp.zeros(shape), jax.random.normal(key, (policy.config.diffusion.denoising_steps, *shape)))
-        return policy.sample(params, key, observation[:1], noise).chain[0, -1]
+        return sample(policy, params, key, observation[:1], noise).chain[0, -1]
 
     for floor in (0.1, 0.3):
         policy = policy_of({"denoising_steps": 1, "sigma_min_sample": floor})
         std = jax.vmap(lambda key, policy=policy: last(key, policy))(keys).std(axis=0)
         np.testing.assert_allclose(std, floor, rtol=0.06)
-    first, again = (POLICY.act(params, None, observation) for _ in range(2))
+    first, again = (act(POLICY, params, None, observation) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    by_key = [POLICY.act(params, jax.random.key(seed), observation) for seed in (0, 0, 1)]
+    by_key = [act(POLICY, params, jax.random.key(seed), observation) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(by_key[0], by_key[1])
     assert (by_key[0] != by_key[2]).any()
 
@@ -89,9 +93,9 @@ def test_acting_with_the_eta_of_training_takes_the_means_of_that_chain():
     policy = policy_of({"eta_act": POLICY.config.diffusion.eta_train})
     shape = (len(observation), POLICY.horizon, POLICY.action_size)
     still = Noise(jnp.zeros(shape), jnp.zeros((POLICY.config.diffusion.denoising_steps, *shape)))
-    wanted = POLICY.sample(params, jax.random.key(0), observation, still).chunk
-    np.testing.assert_allclose(policy.act(params, None, observation), wanted, atol=1e-6)
-    assert (np.abs(POLICY.act(params, None, observation) - wanted) > 1e-3).any()
+    wanted = sample(POLICY, params, jax.random.key(0), observation, still).chunk
+    np.testing.assert_allclose(act(policy, params, None, observation), wanted, atol=1e-6)
+    assert (np.abs(act(POLICY, params, None, observation) - wanted) > 1e-3).any()
 
 
 def test_gradient_reaches_the_net_alone():
@@ -101,18 +105,18 @@ def test_gradient_reaches_the_net_alone():
     def loss(net):
         return POLICY.bc_loss({**params, "net": net}, jax.random.key(0), observation, chunk)
 
-    grads = jax.grad(loss)(params["net"])
+    grads = jax.jit(jax.grad(loss))(params["net"])
     assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))
 
 
 def test_experts_vmapped_are_the_experts_alone():
     observation = setting()[1]
-    experts = [POLICY.init(jax.random.key(seed)) for seed in range(3)]
+    experts = [init(POLICY, jax.random.key(seed)) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *experts)
     keys = jax.random.split(jax.random.key(9), 3)
-    together = jax.vmap(lambda params, key: POLICY.sample(params, key, observation).chain)(stacked, keys)
+    together = jax.vmap(lambda params, key: sample(POLICY, params, key, observation).chain)(stacked, keys)
     for expert, params in enumerate(experts):
-        alone = POLICY.sample(params, keys[expert], observation).chain
+        alone = sample(POLICY, params, keys[expert], observation).chain
         np.testing.assert_allclose(together[expert], alone, atol=2e-5)
 
 

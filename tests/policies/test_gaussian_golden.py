@@ -1,5 +1,7 @@
 """The Gaussian policy of an independent implementation: chunks, densities, losses and gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,85 +168,86 @@ def test_densities_match_golden(setting):
     assert (golden["oldlogprobs"] < -5).any()
 
 
-@pytest.mark.parametrize(
-    ("variant", "change"),
-    [("default", {}), ("vclip_nonorm", {"value_clip": 0.1, "normalize_advantage": False})],
-)
-def test_losses_and_gradients_match_golden(setting, variant, change):
-    golden, want = setting.golden, setting.golden.below(variant)
-    settings = PPOConfig(clip=setting.numbers["clip_ploss_coef"], **change)
-    scalars = dict(zip(setting.numbers["scalars"], want["scalars"].tolist(), strict=True))
+# Compiling takes most of the time: a program computes all variants of a loss.
+VARIANTS = {"default": {}, "vclip_nonorm": {"value_clip": 0.1, "normalize_advantage": False}}
 
-    def policy_loss(net, seen, chunk, before, advantages):
+
+def test_losses_and_gradients_match_golden(setting):
+    golden = setting.golden
+
+    def run(net, seen, chunk, before, advantages):
         # Only the mean over a chunk of the old densities is stored there.
         old, none = jnp.broadcast_to(before[:, None, None], chunk.shape), jnp.zeros(len(chunk), int)
 
-        def loss(net):
+        def loss(net, change):
+            settings = PPOConfig(clip=setting.numbers["clip_ploss_coef"], **change)
             terms = ppo_loss(setting.log_prob(net, seen, chunk), old, advantages, none, 1, settings, "mean")
             return terms.loss, terms
 
-        (_, terms), grads = jax.value_and_grad(loss, has_aux=True)(net)
-        return terms, grads
+        losses = {name: jax.value_and_grad(partial(loss, change=change), has_aux=True)(net)
+                  for name, change in VARIANTS.items()}  # fmt: skip
+        entropy = jax.value_and_grad(lambda net: -setting.policy.entropy(setting.params(net), seen))(net)
+        return losses, entropy
 
     inputs = (golden[name] for name in ("actions", "oldlogprobs", "advantages"))
-    (single, grads), (exact, exact_grads) = in_both(policy_loss, setting.net, setting.seen, *inputs)
-    agree(single.loss, exact.loss, scalars["pg_loss"], POLICY_LOSS.same, "loss")
-    agree(single.approx_kl, exact.approx_kl, scalars["approx_kl"], APPROX_KL.same, "divergence")
-    agree(single.ratio, exact.ratio, scalars["ratio_mean"], RATIO.same, "ratio")
-    agree(single.clip_fraction, exact.clip_fraction, scalars["clipfrac"], 1e-7, "clip fraction")
-    check_gradients(
-        setting.to_torch(grads), setting.to_torch(exact_grads), want.below("grad_pg/actor"), setting.gradient_rounding
-    )
-    assert scalars["bc_loss"] == 0
-    np.testing.assert_allclose(scalars["std_mean"], golden["entropy_std"][1], rtol=1e-6)
-
-    def minus_entropy(net, seen):
-        return jax.value_and_grad(lambda net: -setting.policy.entropy(setting.params(net), seen))(net)
-
-    (single, grads), (exact, exact_grads) = in_both(minus_entropy, setting.net, setting.seen)
-    agree(single, exact, scalars["entropy_loss"], OUTPUTS, "entropy", relative=True)
-    check_gradients(
-        setting.to_torch(grads), setting.to_torch(exact_grads), want.below("grad_ent/actor"), LOSS_GRADIENTS.same
-    )
+    (losses, entropy), (exact_losses, exact_entropy) = in_both(run, setting.net, setting.seen, *inputs)
+    for variant in VARIANTS:
+        want = golden.below(variant)
+        scalars = dict(zip(setting.numbers["scalars"], want["scalars"].tolist(), strict=True))
+        ((_, single), grads), ((_, exact), exact_grads) = losses[variant], exact_losses[variant]
+        agree(single.loss, exact.loss, scalars["pg_loss"], POLICY_LOSS.same, "loss")
+        agree(single.approx_kl, exact.approx_kl, scalars["approx_kl"], APPROX_KL.same, "divergence")
+        agree(single.ratio, exact.ratio, scalars["ratio_mean"], RATIO.same, "ratio")
+        agree(single.clip_fraction, exact.clip_fraction, scalars["clipfrac"], 1e-7, "clip fraction")
+        ours = setting.to_torch(grads), setting.to_torch(exact_grads)
+        check_gradients(*ours, want.below("grad_pg/actor"), setting.gradient_rounding)
+        assert scalars["bc_loss"] == 0
+        np.testing.assert_allclose(scalars["std_mean"], golden["entropy_std"][1], rtol=1e-6)
+        agree(entropy[0], exact_entropy[0], scalars["entropy_loss"], OUTPUTS, "entropy", relative=True)
+        ours = setting.to_torch(entropy[1]), setting.to_torch(exact_entropy[1])
+        check_gradients(*ours, want.below("grad_ent/actor"), LOSS_GRADIENTS.same)
 
 
-@pytest.mark.parametrize(("variant", "change"), [("default", {}), ("vclip_nonorm", {"value_clip": 0.1})])
-def test_value_losses_match_golden(setting, variant, change):
-    golden, want = setting.golden, setting.golden.below(variant)
+def test_value_losses_match_golden(setting):
+    golden = setting.golden
     network, params, names = residual_mlp(golden.below("critic"), "Q1", setting.numbers["activation_type"].lower())
 
-    def value_error(params, seen, old, returns):
-        def loss(params):
+    def run(params, seen, old, returns):
+        def loss(params, change):
             return value_loss(network.apply({"params": params}, seen)[:, 0], old, returns, PPOConfig(**change))
 
-        return jax.value_and_grad(loss)(params)
+        return {name: jax.value_and_grad(partial(loss, change=change))(params) for name, change in VARIANTS.items()}
 
     inputs = (golden[name] for name in ("oldvalues", "returns"))
-    (single, grads), (exact, exact_grads) = in_both(value_error, params, setting.seen, *inputs)
-    scalars = dict(zip(setting.numbers["scalars"], want["scalars"].tolist(), strict=True))
-    agree(single, exact, scalars["v_loss"], VALUE_LOSS.same, "loss", relative=True)
-    check_gradients(names(grads), names(exact_grads), want.below("grad_v/critic"), LOSS_GRADIENTS.same)
+    single, exact = in_both(run, params, setting.seen, *inputs)
+    for variant in VARIANTS:
+        want, (value, grads), (exact_value, exact_grads) = golden.below(variant), single[variant], exact[variant]
+        scalars = dict(zip(setting.numbers["scalars"], want["scalars"].tolist(), strict=True))
+        agree(value, exact_value, scalars["v_loss"], VALUE_LOSS.same, "loss", relative=True)
+        check_gradients(names(grads), names(exact_grads), want.below("grad_v/critic"), LOSS_GRADIENTS.same)
 
 
-@pytest.mark.parametrize("weight", ["0.0", "0.01"])
-def test_cloning_matches_golden(setting, weight):
-    golden = setting.golden
-    policy = policy_of(setting.numbers, bc_entropy_weight=float(weight))
+def test_cloning_matches_golden(setting):
+    golden, weights = setting.golden, ("0.0", "0.01")
 
     def run(net, seen, chunk):
-        def loss(net):
+        def loss(net, weight):
+            policy = policy_of(setting.numbers, bc_entropy_weight=float(weight))
             return policy.bc_loss(setting.params(net), jax.random.key(0), seen, chunk)
 
-        return *jax.value_and_grad(loss)(net), policy.entropy(setting.params(net), seen)
+        losses = {weight: jax.value_and_grad(partial(loss, weight=weight))(net) for weight in weights}
+        return losses, setting.policy.entropy(setting.params(net), seen)
 
-    single, exact = in_both(run, setting.net, setting.seen, golden["sample_trajectories"])
-    loss, entropy = golden[f"bc_ent{weight}/loss_entropy"]
-    agree(single[0], exact[0], loss, OUTPUTS, "loss", relative=True)
-    agree(single[2], exact[2], entropy, OUTPUTS, "entropy", relative=True)
-    want = golden.below(f"bc_ent{weight}/grad")
-    assert len(want) > 0 or weight == "0.0"
-    if len(want):
-        check_gradients(setting.to_torch(single[1]), setting.to_torch(exact[1]), want, setting.gradient_rounding)
+    (single, entropy), (exact, exact_entropy) = in_both(run, setting.net, setting.seen, golden["sample_trajectories"])
+    for weight in weights:
+        loss, wanted = golden[f"bc_ent{weight}/loss_entropy"]
+        agree(single[weight][0], exact[weight][0], loss, OUTPUTS, "loss", relative=True)
+        agree(entropy, exact_entropy, wanted, OUTPUTS, "entropy", relative=True)
+        want = golden.below(f"bc_ent{weight}/grad")
+        assert len(want) > 0 or weight == "0.0"
+        if len(want):
+            ours = (setting.to_torch(found[weight][1]) for found in (single, exact))
+            check_gradients(*ours, want, setting.gradient_rounding)
 
 
 def test_a_mean_of_densities_is_clamped_after_it_is_taken():

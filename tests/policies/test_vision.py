@@ -30,6 +30,7 @@ CONFIG = PolicyConfig(
 VIT = ImageEncoderConfig(image_size=32, robot_state_size=2, backbone="vit", token_size=16, embedding_size=8)
 SIZES = {"observation_size": 5, "action_size": 3}
 POLICY = DiffusionPolicy(CONFIG, **SIZES)
+init = jax.jit(lambda policy, key: policy.init(key), static_argnums=0)
 BATCH = 4
 
 
@@ -79,7 +80,7 @@ def test_the_narrow_encoder_has_less_than_a_million(monkeypatch):
     ids=["resnet", "vit", "gaussian"],
 )
 def test_both_cameras_and_the_robot_count_and_object_poses_do_not(policy):
-    params, seen = policy.init(jax.random.key(0)), observe(policy)
+    params, seen = init(policy, jax.random.key(0)), observe(policy)
     net = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), params["net"])
     params = {**params, "net": net}
     encode = jax.jit(policy.encode)
@@ -109,26 +110,29 @@ def test_an_observation_is_encoded_once_for_all_its_denoising_steps():
     policy = Spy(**{field.name: getattr(POLICY, field.name) for field in dataclasses.fields(POLICY)})
     critic, config = make_critic(policy), PPOConfig(environments=1, chunks=BATCH, batch=6)
     seen = observe()
-    state = init_state(jax.random.PRNGKey(0), policy, critic, policy.init(jax.random.key(0)), config)
-    drawn = policy.sample({"net": state.net, "normalizer": state.normalizer}, jax.random.key(1), seen)
+    state = jax.jit(lambda params: init_state(jax.random.PRNGKey(0), policy, critic, params, config))(
+        init(POLICY, jax.random.key(0))
+    )
+    drawn = jax.jit(policy.sample)({"net": state.net, "normalizer": state.normalizer}, jax.random.key(1), seen)
     assert seen_shapes == [BATCH]
     assert minibatch_shape(config, policy, BATCH) == (2, 2, 3)
     none = jnp.zeros(BATCH)
     samples = Samples(jax.tree.map(jnp.asarray, seen), drawn.chain, drawn.log_prob, jnp.arange(BATCH) * 1.0, none, none)
     rows, index = jnp.array([3, 1]), jnp.broadcast_to(jnp.arange(3), (2, 3))
-    batch = select(policy, config, samples, rows, index)
+    batch = jax.jit(select, static_argnums=(0, 1))(policy, config, samples, rows, index)
     seen_shapes.clear()
-    _, metrics = minibatch_loss(policy, critic, config, state, {"net": state.net, "critic": state.critic}, batch)
+    loss = jax.jit(minibatch_loss, static_argnums=(0, 1, 2))
+    _, metrics = loss(policy, critic, config, state, {"net": state.net, "critic": state.critic}, batch)
     assert seen_shapes == [2]
     assert float(metrics["ratio"]) == pytest.approx(1.0, abs=1e-5)
     assert batch.observation.images.dtype == jnp.uint8
 
 
 def test_half_precision_is_near_single_and_parameters_stay_single():
-    config = dataclasses.replace(CONFIG, compute_dtype="bfloat16", network="unet", dim=8)
+    config = dataclasses.replace(CONFIG, compute_dtype="bfloat16", network="unet", dim=8, dim_mults=(1,))
     half = dataclasses.replace(POLICY, config=config)
     single = dataclasses.replace(POLICY, config=dataclasses.replace(config, compute_dtype="float32"))
-    params, seen = half.init(jax.random.key(0)), observe()
+    params, seen = init(half, jax.random.key(0)), observe()
     assert {leaf.dtype for leaf in jax.tree.leaves(params["net"])} == {jnp.dtype("float32")}
     x = jax.random.normal(jax.random.key(1), (BATCH, 4, 3))
     outputs = {}
@@ -150,7 +154,7 @@ def test_cloning_shifts_images_and_acting_does_not():
     moved = POLICY.augment(jax.random.key(0), seen, 3)
     assert moved.images.dtype == jnp.uint8 and (np.asarray(moved.images) != seen.images).any()
     np.testing.assert_array_equal(moved.vector, seen.vector)
-    params = POLICY.init(jax.random.key(0))
+    params = init(POLICY, jax.random.key(0))
     still = dataclasses.replace(CONFIG, image_encoder=dataclasses.replace(CONFIG.image_encoder, random_shift=0))
     acts = [jax.jit(policy.act) for policy in (POLICY, DiffusionPolicy(still, **SIZES))]
     np.testing.assert_array_equal(*(act(params, None, seen) for act in acts))

@@ -1,6 +1,7 @@
-"""Clones and trains a toy policy on the devices of this process, or of two; started by `test_mesh`.
+"""Clones and trains a toy policy on one device and on all of this process, or on those of two; for `test_mesh`.
 
-mesh_program.py POLICY OUT ITERATIONS [COORDINATOR PROCESSES PROCESS]
+mesh_program.py POLICY ONE MANY trains in ONE for three iterations on one device, and in MANY for two on all.
+mesh_program.py POLICY MANY COORDINATOR PROCESSES PROCESS goes on in MANY to three.
 
 `vectors` observes vectors, with frozen steps, a loss towards the cloned policy and environments in two groups;
 `images` images, encoded once for all steps, in parts.
@@ -72,7 +73,7 @@ def train(out: Path, name: str, iterations: int, mesh: Any) -> None:
     critic = make_critic(policy)
     metrics = []
     with Checkpoints(out / "bc") as checkpoints:
-        start = bc.init_state(jax.random.PRNGKey(0), policy, BC, data)
+        start = jax.jit(lambda key: bc.init_state(key, policy, BC, data))(jax.random.PRNGKey(0))
         if checkpoints.latest() is None:
             cloned, data = sharding.place_state(mesh, start), sharding.replicate(mesh, data)
         else:
@@ -82,8 +83,8 @@ def train(out: Path, name: str, iterations: int, mesh: Any) -> None:
             metrics.append({"kind": "bc", "step": int(cloned.step)} | dict(values))
             checkpoints.save(int(cloned.step), cloned, {})
     with Checkpoints(out / "ppo") as checkpoints:
-        params = jax.tree.map(np.asarray, policy.init(jax.random.PRNGKey(0)))
-        begin = init_state(jax.random.PRNGKey(1), policy, critic, params, config)
+        fresh = jax.jit(lambda key, own: init_state(key, policy, critic, policy.init(own), config))
+        begin = fresh(jax.random.PRNGKey(1), jax.random.PRNGKey(0))
         if checkpoints.latest() is None:
             state = sharding.place_state(mesh, begin)
         else:
@@ -114,7 +115,7 @@ def train(out: Path, name: str, iterations: int, mesh: Any) -> None:
             for index, kind in enumerate(("values", "nu"))
         }
         np.savez(out / "end.npz", statistics=flat((state.scaler, state.iteration, state.control_steps)), **vectors)
-    print(f"{name}: {env.num_envs} environments on {jax.device_count()} devices", flush=True)
+    print(f"{name}: {env.num_envs} environments on {1 if mesh is None else mesh.size} devices", flush=True)
 
 
 def flat(tree: Any) -> np.ndarray:
@@ -123,12 +124,14 @@ def flat(tree: Any) -> np.ndarray:
 
 
 def main() -> None:
-    """Trains the policy."""
-    name, out, iterations, *distributed = sys.argv[1:]
-    if distributed:
-        connect(DeviceConfig(distributed[0], int(distributed[1]), int(distributed[2])))
-    mesh = sharding.make_mesh() if jax.device_count() > 1 else None
-    train(Path(out), name, int(iterations), mesh)
+    """Trains the policy as the arguments say."""
+    name, out, *others = sys.argv[1:]
+    if len(others) == 1:
+        train(Path(out), name, 3, None)
+        train(Path(others[0]), name, 2, sharding.make_mesh())
+    else:
+        connect(DeviceConfig(others[0], int(others[1]), int(others[2])))
+        train(Path(out), name, 3, sharding.make_mesh())
 
 
 if __name__ == "__main__":

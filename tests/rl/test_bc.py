@@ -45,19 +45,23 @@ def test_chunks_start_everywhere_and_repeat_the_last_action():
         bc.chunk_data([], [], 2)
 
 
+def begin(examples: bc.BCData) -> bc.BCState:
+    return jax.jit(lambda key: bc.init_state(key, POLICY, CONFIG, examples))(jax.random.key(0))
+
+
 def test_it_learns_what_was_shown():
     examples = constant_data()
-    state = bc.init_state(jax.random.key(0), POLICY, CONFIG, examples)
+    state = begin(examples)
     state, metrics = bc.train_steps(POLICY, CONFIG, state, examples, CONFIG.optimizer_steps)
     seen = jnp.array([[0.5, -0.5], [-0.8, 0.2]])
-    chunk = POLICY.act(bc.policy_params(state), None, seen)
+    chunk = jax.jit(POLICY.act)(bc.policy_params(state), None, seen)
     np.testing.assert_allclose(chunk, np.repeat(-seen[:, None] / 2, 4, axis=1), atol=0.1)
     assert metrics["loss"] < 1
 
 
 def test_stopped_and_resumed_gives_the_same_bits():
     examples = data()
-    start = bc.init_state(jax.random.key(0), POLICY, CONFIG, examples)
+    start = begin(examples)
     unbroken, _ = bc.train_steps(POLICY, CONFIG, start, examples, 4)
     half, _ = bc.train_steps(POLICY, CONFIG, start, examples, 2)
     leaves, shape = jax.tree.flatten(half)
@@ -79,7 +83,7 @@ def is_key(leaf) -> bool:
 
 def test_the_average_lags_behind_and_the_normalizer_stays():
     examples = data()
-    start = bc.init_state(jax.random.key(0), POLICY, CONFIG, examples)
+    start = begin(examples)
     state, _ = bc.train_steps(POLICY, CONFIG, start, examples, 2)
     jax.tree.map(np.testing.assert_array_equal, state.normalizer, start.normalizer)
     # After the first step the average is a tenth of the start, after the second two elevenths of that.

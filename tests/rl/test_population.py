@@ -2,23 +2,20 @@
 
 import jax
 import numpy as np
-from rl.test_ppo import CONFIG, CRITIC, DIFFUSION, ENVIRONMENTS, copy, run
+from rl.test_ppo import CONFIG, CRITIC, DIFFUSION, ENVIRONMENTS, copy, fresh_state, run
 from rl.worlds import PointEnv
 
 from rlgen.rl.population import iterate_population, stack, unstack
-from rlgen.rl.train_state import init_state
 
 SEEDS = (5, 6, 7, 8)
 
 
-def start(policy, seed: int):
-    params = policy.init(jax.random.PRNGKey(seed))
-    return init_state(jax.random.PRNGKey(10 + seed), policy, CRITIC, params, CONFIG)
-
-
 def test_four_experts_are_four_runs():
     policy = DIFFUSION
-    states = [start(policy, seed) for seed in range(len(SEEDS))]
+    states = [
+        fresh_state(policy, CONFIG, jax.random.PRNGKey(10 + seed), jax.random.PRNGKey(seed))
+        for seed in range(len(SEEDS))
+    ]
     together, env = copy(stack(states)), PointEnv(len(SEEDS) * ENVIRONMENTS)
     for _ in range(2):
         together, metrics_of = iterate_population(policy, CRITIC, CONFIG, together, env, SEEDS)

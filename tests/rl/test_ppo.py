@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -49,11 +50,14 @@ def with_chain(**change) -> DiffusionPolicy:
     return DiffusionPolicy(dataclasses.replace(POLICY_CONFIG, diffusion=chain), SIZE, 3)
 
 
-def make_state(policy=DIFFUSION, config: PPOConfig = CONFIG) -> PPOState:
-    def start(key):
-        return init_state(key, policy, CRITIC, policy.init(jax.random.PRNGKey(0)), config)
+@partial(jax.jit, static_argnums=(0, 1))
+def fresh_state(policy, config: PPOConfig, key, policy_key) -> PPOState:
+    """Compiled once for all tests with a policy and settings."""
+    return init_state(key, policy, CRITIC, policy.init(policy_key), config)
 
-    return jax.jit(start)(jax.random.PRNGKey(1))
+
+def make_state(policy=DIFFUSION, config: PPOConfig = CONFIG) -> PPOState:
+    return fresh_state(policy, config, jax.random.PRNGKey(1), jax.random.PRNGKey(0))
 
 
 def copy(tree):
@@ -279,15 +283,16 @@ def test_only_the_last_steps_are_trained_and_the_frozen_network_takes_the_others
     state = make_state(policy)
     rollout = rollout_of(state, policy=policy).transitions
     assert rollout.chain.shape[2] == 3 and rollout.log_prob.shape[2] == 2
-    whole = DIFFUSION.sample(policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
-    part = policy.sample(policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
+    sample, act = (jax.jit(method, static_argnums=0) for method in (DiffusionPolicy.sample, DiffusionPolicy.act))
+    whole = sample(DIFFUSION, policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
+    part = sample(policy, policy_params(state), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
     np.testing.assert_allclose(part.chain, whole.chain[:, 1:], atol=1e-5)
     cloned = {"net": state.net, "normalizer": state.normalizer}
     np.testing.assert_array_equal(
-        policy.act(cloned, None, jnp.ones((5, SIZE))), policy.act(policy_params(state), None, jnp.ones((5, SIZE)))
+        act(policy, cloned, None, jnp.ones((5, SIZE))), act(policy, policy_params(state), None, jnp.ones((5, SIZE)))
     )
     trained = state.replace(net=jax.tree.map(lambda leaf: leaf + 0.1, state.net))
-    again = policy.sample(policy_params(trained), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
+    again = sample(policy, policy_params(trained), jax.random.PRNGKey(3), jnp.ones((5, SIZE)))
     np.testing.assert_allclose(again.chain[:, 0], part.chain[:, 0], atol=1e-5)
     assert np.abs(again.chain[:, -1] - part.chain[:, -1]).max() > 1e-3
 

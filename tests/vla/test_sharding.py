@@ -20,11 +20,10 @@ def losses(out: Path) -> np.ndarray:
 
 
 def test_eight_devices_and_then_two_processes_train_as_one_device(tmp_path):
-    finish(start(PROGRAM, tmp_path / "one", 1, 0))
-    [printed] = finish(start(PROGRAM, tmp_path / "many", 4, 2, devices=8))
-    assert "8 step 2 of 4" in printed and "step 3" not in printed
+    [printed] = finish(start(PROGRAM, tmp_path / "one", tmp_path / "many", devices=8))
+    assert "1 step 4 of 4" in printed and "8 step 2 of 4" in printed and "8 step 3" not in printed
     address = loopback()
-    both = finish(*(start(PROGRAM, tmp_path / "many", 2, 0, address, 2, process) for process in (0, 1)))
+    both = finish(*(start(PROGRAM, tmp_path / "many", address, 2, process) for process in (0, 1)))
     assert all("2 step 3 of 4" in text and "2 step 2" not in text for text in both)
     assert all(int(text.split("cut ")[1].split()[0]) > 10 for text in both)
     np.testing.assert_allclose(losses(tmp_path / "many"), losses(tmp_path / "one"), rtol=1e-5)

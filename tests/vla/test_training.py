@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 from itertools import islice
 
 import jax
@@ -38,6 +39,11 @@ def trainer(frames):
     return Trainer(CONFIG, TRAIN, pipeline_for(CONFIG, mix([frames])), mix([frames]))
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def fresh_state(config, train):
+    return init_state(config, train)
+
+
 def host(tree):
     """Copies a state to NumPy, because the next step consumes it."""
     return jax.tree.map(lambda x: np.array(x), tree)
@@ -52,7 +58,7 @@ def test_it_learns_from_images_and_two_and_two_steps_are_four(trainer):
         loader.seek(int(state.step))
         return run_steps(step, state, islice(loader, count))
 
-    two, first = run(init_state(CONFIG, TRAIN), 2)
+    two, first = run(fresh_state(CONFIG, TRAIN), 2)
     saved = jax.tree.map(jnp.asarray, host(two))
     four, _ = run(two, 2)
     again, _ = run(saved, 2)
@@ -77,7 +83,7 @@ def test_it_learns_from_images_and_two_and_two_steps_are_four(trainer):
 
 def test_masked_actions_do_not_count_and_parts_of_a_batch_add_up_to_it(trainer):
     """Compared with the loss computed by hand, with and without actions behind the episodes' ends."""
-    params, batch = pi0.init(CONFIG, jax.random.key(0)), trainer.loader().read(0)
+    params, batch = fresh_state(CONFIG, TRAIN).params, trainer.loader().read(0)
     assert not batch.chunk_mask.all()
 
     @jax.jit
@@ -102,10 +108,10 @@ def test_adapters_alone_are_trained_and_the_rest_stays(frames):
     mixture = mix([frames])
     train = train_like(trainable="lora", freeze_vision=True, ema=None, batch=4, draws=1, warmup=0)
     trainer = Trainer(config, train, pipeline_for(config, mixture), mixture)
-    before = host(init_state(config, train))
+    before = host(fresh_state(config, train))
     state, _ = run_steps(
         compile_step(config, train),
-        init_state(config, train),
+        fresh_state(config, train),
         islice(trainer.loader(), 2),
     )
     trained, params = set(flat_names(before.trained)), flat_names(host(state.params))
@@ -126,7 +132,7 @@ def test_blocks_end_at_checkpoints_and_the_loss_on_held_out_episodes_falls(frame
     kept, held = hold_out(frames, 0.1, seed=0)
     trainer = Trainer(CONFIG, train, pipeline_for(CONFIG, Mixture((kept,))), Mixture((kept,)))
     validate = HeldOutLoss(trainer, Mixture((held,)), frames=64)
-    state = init_state(CONFIG, train)
+    state = fresh_state(CONFIG, train)
     before = validate(state.inference_params)
     assert before == validate(state.inference_params)
     blocks = []
