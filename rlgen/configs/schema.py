@@ -349,6 +349,13 @@ class PPOConfig(Settings):
     """Training ends where an evaluation reaches this success rate; None goes on to the last iteration."""
     target_low: Fraction = 0.0
     """And where the lower end of its 95 % interval reaches this."""
+    plateau: Natural = 0
+    """And where so many evaluations at the target have brought successes neither shorter nor smoother by 3 % than the
+    best before; 0 ends at the target."""
+    min_iterations: Natural = 0
+    """And not before so many iterations."""
+    score_episodes: Natural = 0
+    """Stored initial states from which the cloned and the trained policy are scored, once, at the end; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
