@@ -368,10 +368,12 @@ class PPOConfig(Settings):
 
 @dataclass(frozen=True)
 class CollectConfig(Settings):
-    """Successes of the finished expert."""
+    """Successes of the finished expert, or of its clone."""
 
     section: ClassVar[str] = "collect."
 
+    source: Literal["ppo", "clone"] = "ppo"
+    """Who acts: the trained policy, or the cloned one, from the same initial states and kept beside, as the control."""
     episodes: Count = 50
     """Successful episodes to keep."""
     max_trials: Count = 200
