@@ -63,7 +63,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         rates[name] = rate.to_json()
         if name in ("bc", "ppo"):
             scores[name] = score_episodes(context.scene, episodes)
-    return {"rates": rates, "change": change(scores["bc"], scores["ppo"]), "protocol": protocol(context)}
+    changed = change(scores["bc"], scores["ppo"]) if len(scores) == 2 else None
+    return {"rates": rates, **({"change": changed} if changed else {}), "protocol": protocol(context)}
 
 
 def protocol(context: Context) -> dict[str, Any]:

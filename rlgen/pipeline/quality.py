@@ -36,5 +36,6 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     save(quality_bars(bars), work.folder / "quality.png")
     save(action_profiles(profiles, action="y"), work.folder / "spread.png")
     save(end_effector_paths(paths), work.folder / "paths.png")
-    changed = context.run.result("ppo").get("change")
+    # A clone's episodes may have been collected without any PPO.
+    changed = context.run.result("ppo").get("change") if context.run.done("ppo") else None
     return {name: quality.summary() for name, quality in measured.items()} | ({"change": changed} if changed else {})
