@@ -164,6 +164,22 @@ def test_the_clones_episodes_are_collected_beside_the_experts(tmp_path, placehol
         check_config(context.run, replace(clone, collect=replace(clone.collect, episodes=3)))
 
 
+def test_the_control_needs_no_ppo(tmp_path, placeholder_scene, monkeypatch, successes):
+    scores(monkeypatch, [NOT_REACHED])
+    monkeypatch.setattr(collect, "gather", lambda context, work, folder, *_, **__: _stored(folder, successes))
+    config = replace(CONFIG, collect=replace(CONFIG.collect, source="clone"))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    run(context, "bc", "collect", "export", "quality")
+    assert list(context.run.result("quality")) == ["demonstrator", "bc"]
+    assert len(open_dataset(dataset_folder(context))) == 2
+
+
+def _stored(folder, episodes):
+    stored = EpisodeFolder(folder, len(episodes))
+    stored.add(range(len(episodes)), episodes)
+    return stored.load(), stored.tried
+
+
 def test_a_clone_without_success_says_how_it_goes_on(tmp_path, placeholder_scene, monkeypatch, successes):
     scores(monkeypatch, [NOT_REACHED, REACHED])
     failed = [replace(one, success=False, rewards=np.zeros_like(one.rewards)) for one in successes]
