@@ -486,21 +486,3 @@ def _build(kind: type, value: dict[str, Any], name: str) -> Any:
         if key not in number_fields(kind) and not is_one_of(hints[key], entry):
             raise UserError(f"{name}.{key} is {entry!r:.60}, which is none of its values")
     return kind(**built)
-
-
-def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Returns the settings that two configurations do not share, as `name (before -> now)`.
-
-    Args:
-      before: a configuration as JSON, or a part of one.
-      now: another.
-      prefix: what precedes the names.
-    """
-    found = []
-    for key in sorted(set(before) | set(now)):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{prefix}{key}.")
-        elif (list(old) if isinstance(old, tuple) else old) != (list(new) if isinstance(new, tuple) else new):
-            found.append(f"{prefix}{key} ({old} -> {new})")
-    return found

@@ -7,9 +7,10 @@ from rlgen.configs.schema import Config
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
+from rlgen.data.metrics.score import Score, change
 from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.evaluation.loop import WIDTH
-from rlgen.evaluation.score import Score, change, score_episodes
+from rlgen.evaluation.score import score_episodes
 from rlgen.libero.envs.environment import SETTLE_STEPS
 from rlgen.libero.envs.rollouts import Actor
 from rlgen.pipeline import bc, ppo, vla_train

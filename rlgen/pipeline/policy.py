@@ -7,8 +7,9 @@ from jax.sharding import Mesh
 
 from rlgen.configs.schema import Config
 from rlgen.core.types import Episode
+from rlgen.data.metrics.score import Score, make_score
 from rlgen.evaluation.loop import WIDTH, EpisodeFolder, run_trials
-from rlgen.evaluation.score import Score, make_score, score_trials
+from rlgen.evaluation.score import score_trials
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.image_observer import Observe, make_observe
 from rlgen.libero.envs.observations import observation_size

@@ -7,15 +7,15 @@ import jax
 
 from rlgen.configs.schema import PPOConfig, to_json
 from rlgen.core.errors import UserError
-from rlgen.evaluation.score import ScoreSummary, change
+from rlgen.data.metrics.score import ScoreSummary, change
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.pipeline import bc
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.ending import End, why_ended
 from rlgen.pipeline.policy import AnyPolicy, check_mesh, measure, policy_observe
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic, make_critic
 from rlgen.rl import ppo
+from rlgen.rl.ending import End, why_ended
 from rlgen.rl.numerics import NonFiniteError
 from rlgen.rl.rollout import environments_here
 from rlgen.rl.train_state import PPOState, init_state, policy_params
@@ -31,7 +31,7 @@ _ENDS = {
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Trains until `ending.why_ended` says so, with a checkpoint before and after each iteration, and scores the end.
+    """Trains until `why_ended`, with a checkpoint before and after each iteration, and scores the end.
 
     Raises:
       UserError: something is not finite or explodes; the last good checkpoint stays.

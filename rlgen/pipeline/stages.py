@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlgen.configs.schema import Config, differences, to_json
+from rlgen.configs.differences import differences
+from rlgen.configs.schema import Config, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import OutputKind, check_contents, check_unneeded
 from rlgen.training.run import RECORD, Run, change_config, is_run_record

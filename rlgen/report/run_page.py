@@ -94,7 +94,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Change:
-    """What PPO changed in one number against the clone, over the same initial states.
+    """A number that PPO changed against the clone, over the same initial states.
 
     Attributes:
       name: what it is, with its unit.
@@ -120,7 +120,7 @@ _CHANGES = {
 
 
 def changes(value: Mapping[str, Mapping[str, Any]]) -> list[Change]:
-    """Reads what `rlgen.evaluation.score.change` returned; what could not be compared is left out."""
+    """Reads what `rlgen.data.metrics.score.change` returned; what could not be compared is left out."""
     rows = [(title, value[name]) for name, title in _CHANGES.items() if name in value and value[name]["trials"]]
     return [
         Change(

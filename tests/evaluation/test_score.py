@@ -7,8 +7,9 @@ import pytest
 
 from rlgen.core.stats import SuccessRate
 from rlgen.data.metrics.quality import recorded_quality
+from rlgen.data.metrics.score import ScoreSummary, change, make_score
 from rlgen.demos.scripted.expert import ScriptedExpert
-from rlgen.evaluation.score import ScoreSummary, change, make_score, score_episodes, score_trials
+from rlgen.evaluation.score import score_episodes, score_trials
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 

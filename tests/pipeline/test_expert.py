@@ -12,7 +12,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.progress import Progress
 from rlgen.core.types import Episode
 from rlgen.data.formats.hdf5.writer import write_demos
-from rlgen.evaluation.score import make_score
+from rlgen.data.metrics.score import make_score
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.pipeline import bc, ppo

@@ -6,8 +6,8 @@ import pytest
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.core.stats import SuccessRate
-from rlgen.evaluation.score import ScoreSummary
-from rlgen.pipeline.ending import since_better, why_ended
+from rlgen.data.metrics.score import ScoreSummary
+from rlgen.rl.ending import since_better, why_ended
 
 pytestmark = pytest.mark.unit
 CONFIG = PPOConfig(iterations=100, target=0.9, target_low=0.7, plateau=2, min_iterations=30)

@@ -1,10 +1,10 @@
-"""When PPO ends: at the target, once successes no longer get shorter or smoother, with a floor and a cap."""
+"""The end of PPO: at the target, once successes no longer get shorter or smoother, with a floor and a cap."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from rlgen.configs.schema import PPOConfig
-from rlgen.evaluation.score import ScoreSummary
+from rlgen.data.metrics.score import ScoreSummary
 
 # Part of the mean length or jerk by which successes must fall to count as better. The standard error of a mean length
 # over 50 episodes is 2 to 3 % of it.
