@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, given, parse, wants_help
+from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, check_known_preset, given, parse, wants_help
 from rlgen.configs.devices import ONE_DEVICE, RunDevices
 from rlgen.configs.presets import run_presets
 from rlgen.configs.schema import Config
@@ -78,8 +78,7 @@ def stored_or_preset(argv: Sequence[str], default_run: Path, *, anew: bool = Fal
     presets, preset = run_presets(), given(argv, "--preset")
     if wants_help(argv):
         return presets.get(preset or "", presets["quickstart"])
-    if preset is not None and preset not in presets:
-        raise UserError(f"unknown preset {preset!r}: expected one of {', '.join(presets)}")
+    check_known_preset(preset, presets)
     folder = Path(given(argv, "--run") or default_run)
     if preset is None and not anew and is_run(folder):
         return open_run(folder).config
