@@ -114,7 +114,7 @@ def dispatch(argv: Sequence[str]) -> None:
     command = COMMANDS[noun]
     if callable(command):
         command(rest)
-    elif NONE in command and not (rest and rest[0] in command):
+    elif NONE in command and rest and rest[0] not in command:
         command[NONE](rest)
     elif not rest or (rest[0] not in command and wants_help(rest)):
         print(help_text(command, f"rlgen {noun}", ""))

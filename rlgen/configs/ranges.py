@@ -157,16 +157,9 @@ def _is_number(kind: type, value: object) -> bool:
 
 
 def is_one_of(annotation: Any, value: Any) -> bool:
-    """Returns whether a value is of an annotated type: a class, literals, any number of these, or a union of all that.
-
-    Args:
-      annotation: such as `tuple[Literal["a", "b"], ...] | None`.
-      value: any; a list counts as a tuple, since JSON has no other.
-    """
+    """Returns whether a value is of an annotated type: a class, literals, or a union of these."""
     if get_origin(annotation) in (Union, UnionType):
         return any(is_one_of(part, value) for part in get_args(annotation))
-    if get_origin(annotation) is tuple:
-        return isinstance(value, tuple | list) and all(is_one_of(get_args(annotation)[0], entry) for entry in value)
     if get_origin(annotation) is Literal:
         return value in get_args(annotation)
     return isinstance(value, annotation)

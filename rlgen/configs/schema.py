@@ -420,8 +420,6 @@ class EvaluateConfig(Settings):
     """Episodes of each actor; the stored states in order."""
     vla_episodes: Count = 50
     """Episodes of the VLA."""
-    actors: tuple[Literal["demonstrator", "bc", "ppo", "vla"], ...] | None = None
-    """Actors that are evaluated; None for all, without the scripted expert where demonstrations come from a file."""
     fixtures: Literal["fixed", "redraw"] = "redraw"
     """`redraw` places cabinets, stoves and racks anew in every episode, as the benchmark does at every reset; `fixed`
     leaves them where they stood in all training."""

@@ -95,9 +95,9 @@ class _Job:
         self._meter = Meter(self._folder)
 
     def run(self) -> None:
-        lines = self._ledger.read()
-        check_intact(lines, self._folder / NAME)
+        check_intact(self._ledger.read(), self._folder / NAME)
         self._charge_killed()
+        lines = self._ledger.read()
         try:
             while not any(line["kind"] == "done" for line in lines):
                 number = sum(line["kind"] == "failed" for line in lines)
@@ -179,7 +179,7 @@ class _Job:
 
         context = Context(run, self._cache)
         figures = run_figures(context)
-        write_clips(context, self._folder / "clips")
+        write_clips(context, self._folder / "clips", figures)
         return figures
 
     def _fail(self, number: int, stage: str, reason: str, costs: Mapping[str, Any] | None = None) -> None:

@@ -16,7 +16,7 @@ from rlgen.fleet.ledger import COSTS, RUNNING
 # Seconds between two records of a process at work.
 BEAT = 10.0
 # Stages that use a device, if there is one.
-_ON_DEVICE = ("bc", "ppo", "collect", "evaluate")
+_ON_DEVICE = ("bc", "ppo", "collect", "figures")
 
 
 def core_seconds() -> float:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rlgen.configs.aliases import upgrade
+from rlgen.configs.differences import differences
 from rlgen.configs.presets import fit_to
-from rlgen.configs.schema import Config, differences, from_json, to_json
+from rlgen.configs.schema import Config, from_json, to_json
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import read_json, write_json
 from rlgen.core.ownership import OutputKind, is_vacant, read_record
@@ -37,9 +38,9 @@ SEEDS_APART = 1000
 Source = Literal["diffusion", "gaussian", "clone", "scripted"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 _STAGES = {
-    "diffusion": ("demos", "bc", "ppo", "collect", "evaluate"),
-    "gaussian": ("demos", "bc", "ppo", "collect", "evaluate"),
-    "clone": ("demos", "bc", "collect", "evaluate"),
+    "diffusion": ("demos", "bc", "ppo", "collect"),
+    "gaussian": ("demos", "bc", "ppo", "collect"),
+    "clone": ("demos", "bc", "collect"),
     "scripted": ("demos",),
 }
 _OF_A_TASK = ("ledger.jsonl", "running.json", "log.txt", "clips/*.gif", f"*/{RUN_RECORD}")
@@ -135,7 +136,7 @@ def make_plan(
     Args:
       tasks: at least one.
       config: of every run.
-      source: who acts in the episodes; it decides on the algorithm and on who is evaluated.
+      source: who acts in the episodes; it decides on the algorithm, and what is collected.
       tries: runs of a task before it is given up.
       assets: kind, path and label of the object assets.
       fit_chunks: as of `FleetPlan`.
@@ -148,9 +149,8 @@ def make_plan(
         config = replace(config, policy=replace(config.policy, algorithm=source))
     if source == "scripted" and demonstrations is None:
         config = replace(config, demos=replace(config.demos, episodes=config.collect.episodes))
-    if config.evaluate.actors is None:
-        actors = {"clone": ("bc",), "scripted": ()}.get(source, ("bc", "ppo"))
-        config = replace(config, evaluate=replace(config.evaluate, actors=actors))
+    if source == "clone":
+        config = replace(config, collect=replace(config.collect, source="clone"))
     return FleetPlan(ids, source, tries, config, fit_chunks, assets)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rlgen.configs.schema import to_json
 from rlgen.core.ownership import check_file, has_keys, read_record
-from rlgen.core.stats import SuccessRate
+from rlgen.data.metrics.score import ScoreSummary
 from rlgen.fleet.assemble import FOLDER as DATASETS
 from rlgen.fleet.assemble import MADE, read_states
 from rlgen.fleet.ledger import TaskState
@@ -56,6 +56,7 @@ def fleet_row(state: TaskState, clips: Path) -> FleetRow:
         reason=state.reason,
         before=_actor(figures.get("clone")),
         after=_actor(figures.get("expert") or figures.get("scripted")),
+        changes=_changes(figures.get("change") or {}),
         noise=(noise.get("first"), noise.get("last")),
         episodes=counts.get("episodes"),
         clips=[clips / name for name in CLIPS if (clips / name).is_file()] if state.state == "done" else [],
@@ -66,18 +67,19 @@ def fleet_row(state: TaskState, clips: Path) -> FleetRow:
 def _actor(figures: Mapping[str, Any] | None) -> ActorFigures:
     if not figures:
         return ActorFigures()
-    return ActorFigures(
-        SuccessRate.from_json(figures["success"]),
-        _interval(figures.get("length")),
-        _interval(figures.get("jerk")),
-        figures.get("noops"),
-    )
+    score = ScoreSummary.from_json(figures)
+    return ActorFigures(score.rate, score.length, score.mean_squared_jerk, score.noops)
 
 
-def _interval(value: Mapping[str, Any] | None) -> tuple[float, float, float] | None:
-    if not value or value["mean"] is None:
-        return None
-    return value["mean"], value["low"], value["high"]
+def _changes(change: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Returns differences and their intervals by the names of the page; nothing of what could not be compared."""
+    names = {"length": "length", "jerk": "mean_squared_jerk", "noops": "noops"}
+    found = {name: change.get(stored) for name, stored in names.items()}
+    return {
+        name: (value["difference"], value["low"], value["high"])
+        for name, value in found.items()
+        if value and value["difference"] is not None
+    }
 
 
 def status_table(rows: Sequence[FleetRow]) -> Table:

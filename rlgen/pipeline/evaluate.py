@@ -23,12 +23,7 @@ ACTORS = ("demonstrator", "bc", "ppo", "vla")
 
 
 def actors(config: Config) -> tuple[str, ...]:
-    """Returns the actors that a run evaluates, in order.
-
-    Those of `evaluate.actors`, or all, without the scripted expert if demonstrations come from a file.
-    """
-    if config.evaluate.actors is not None:
-        return tuple(name for name in ACTORS if name in config.evaluate.actors)
+    """Returns the actors that a run evaluates: without the scripted expert if demonstrations come from a file."""
     return ACTORS if config.demos.file is None else ACTORS[1:]
 
 

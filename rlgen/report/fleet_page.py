@@ -17,15 +17,15 @@ class ActorFigures:
 
     Attributes:
       success: None where it was not measured.
-      length: mean, control steps, with the ends of its interval; None where nothing succeeded.
+      length: mean, control steps; None where nothing succeeded.
       jerk: mean squared jerk, m²/s⁶, likewise.
-      noops: number of no-ops in all.
+      noops: mean number of no-ops, likewise.
     """
 
     success: SuccessRate | None = None
-    length: tuple[float, float, float] | None = None
-    jerk: tuple[float, float, float] | None = None
-    noops: int | None = None
+    length: float | None = None
+    jerk: float | None = None
+    noops: float | None = None
 
 
 NOBODY = ActorFigures()
@@ -44,6 +44,8 @@ class FleetRow:
       reason: why the last try failed, if one did.
       before: the clone.
       after: the expert, or whoever acts in the episodes.
+      changes: what PPO changed, by `length`, `jerk` and `noops`: the mean difference of trials in which both succeeded,
+        with the ends of its interval.
       noise: success with exploration noise in PPO's first and last iteration.
       core_seconds, device_seconds, wall_seconds: of all its processes.
       episodes: number of those that were collected.
@@ -58,6 +60,7 @@ class FleetRow:
     reason: str = ""
     before: ActorFigures = NOBODY
     after: ActorFigures = NOBODY
+    changes: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     noise: tuple[float | None, float | None] = (None, None)
     core_seconds: float = 0.0
     device_seconds: float = 0.0
@@ -89,6 +92,7 @@ class FleetPage:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
+MEANS = ("length", "jerk", "noops")
 HEADINGS = ("task", "state", "before", "after", "with noise", "length", "jerk", "no-ops", "cores")
 
 
@@ -103,10 +107,8 @@ def cells(row: FleetRow) -> list[str]:
         state,
         rate(row.before.success),
         rate(row.after.success),
-        change(*(None if value is None else percent(value) for value in row.noise)),
-        change(_mean(row.before.length), _mean(row.after.length)),
-        change(_mean(row.before.jerk), _mean(row.after.jerk)),
-        change(*(None if actor.noops is None else str(actor.noops) for actor in (row.before, row.after))),
+        from_to(*(None if value is None else percent(value) for value in row.noise)),
+        *(from_to(*(_text(getattr(actor, name)) for actor in (row.before, row.after))) for name in MEANS),
         duration(row.core_seconds) if row.core_seconds else MISSING,
     ]
 
@@ -118,14 +120,14 @@ def rate(value: SuccessRate | None) -> str:
     return f"{value.successes}/{value.trials} ({100 * value.low:.0f}-{100 * value.high:.0f} %)"
 
 
-def change(before: str | None, after: str | None) -> str:
+def from_to(before: str | None, after: str | None) -> str:
     """Returns `67 to 55`, or the one that is there."""
     there = [text for text in (before, after) if text is not None]
     return " to ".join(there) or MISSING
 
 
-def _mean(value: tuple[float, float, float] | None) -> str | None:
-    return None if value is None else number(value[0])
+def _text(value: float | None) -> str | None:
+    return None if value is None else number(value)
 
 
 def summary(rows: Sequence[FleetRow]) -> str:
@@ -150,11 +152,21 @@ def render_fleet(page: FleetPage, path: Path) -> None:
       path: of the HTML file.
     """
     template = page_environment().get_template("fleet.html.j2")
-    rows = [{"row": row, "cells": cells(row), "bars": _bars(row)} for row in page.rows]
+    rows = [{"row": row, "cells": cells(row), "bars": _bars(row), "changes": _changes(row)} for row in page.rows]
     write_bytes(
         Path(path),
         template.render(page=page, rows=rows, headings=HEADINGS, summary=summary(page.rows)).encode(),
     )
+
+
+def _changes(row: FleetRow) -> list[str]:
+    """Returns the differences below the cells from `length` on, as `-11 (-13 to -9.6)`; empty where there is none."""
+    texts = []
+    for name in MEANS:
+        values = row.changes.get(name)
+        value, low, high = (f"{'+' if v > 0 else ''}{number(v)}" for v in values) if values else ("", "", "")
+        texts.append(f"{value} ({low} to {high})" if values else "")
+    return texts
 
 
 def _bars(row: FleetRow) -> list[dict[str, Any]]:

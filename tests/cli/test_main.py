@@ -29,7 +29,7 @@ def one_line(text: str) -> bool:
 def every_command() -> list[list[str]]:
     commands: list[list[str]] = []
     for noun, command in COMMANDS.items():
-        commands += [[noun]] if callable(command) else [[noun, verb] for verb in command]
+        commands += [[noun]] if callable(command) else [[noun, *filter(None, [verb])] for verb in command]
     return commands
 
 

@@ -64,7 +64,7 @@ def test_no_more_run_at_a_time_than_asked_for(tmp_path):
 
 def test_what_is_refused_ends_all_with_its_line(tmp_path):
     ends = {TASKS[0]: (2,)}
-    with pytest.raises(UserError, match="^the reason$"):
+    with pytest.raises(UserError, match=r"^the reason$"):
         engine(tmp_path, 1, ends).run(tmp_path, [TASKS[0]], lambda: None)
 
 
@@ -129,7 +129,7 @@ def test_cores_are_busy_as_far_as_memory_allows(asked, threads, cores, free, job
 def test_what_has_no_memory_is_refused():
     with pytest.raises(UserError, match="a job needs about"):
         jobs_at_a_time(None, 1, 2 * 10**9, cores=2, free=10**9, log=print)
-    with pytest.raises(UserError, match="--jobs 9.*at most 8"):
+    with pytest.raises(UserError, match=r"--jobs 9.*at most 8"):
         jobs_at_a_time(9, 1, 10**9, cores=2, free=8 * 10**9, log=print)
 
 

@@ -121,7 +121,12 @@ def test_the_state_of_a_task_follows_from_its_lines(lines, now_running, tries, s
 
 
 def test_all_processes_of_a_task_are_charged():
-    lines = [line("stage", **COST), line("stopped", **COST), line("failed", **COST, reason="a"), line("stage", 1, **COST)]
+    lines = [
+        line("stage", **COST),
+        line("stopped", **COST),
+        line("failed", **COST, reason="a"),
+        line("stage", 1, **COST),
+    ]
     assert total_costs(lines) == {name: 4 * value for name, value in COST.items()}
     found = state_of(TASK, lines, running(10.0, 1, core_seconds=1.0), 3, now=10.0)
     assert found.costs == {"core_seconds": 9.0, "device_seconds": 2.0, "wall_seconds": 12.0}

@@ -47,16 +47,17 @@ def test_every_try_has_a_seed_of_its_own_and_every_task_its_chunks():
     assert run_folder(Path("f"), short, 1) == Path("f/tasks/libero_spatial-05/1")
 
 
-def test_the_source_decides_on_algorithm_stages_and_who_is_evaluated():
+def test_the_source_decides_on_algorithm_stages_and_whose_episodes_are_collected():
     plans = {source: plan_of("libero_goal/7", source=source) for source in SOURCES}
     assert plans["gaussian"].config.policy.algorithm == "gaussian"
     assert plans["diffusion"].config.policy.algorithm == "diffusion"
     assert plans["scripted"].stages == ("demos",)
     assert plans["scripted"].config.demos.episodes == STATE.collect.episodes
     assert plan_of("libero_goal/7", source="scripted", demonstrations=40).config.demos.episodes == 40
+    assert plans["clone"].stages == ("demos", "bc", "collect") and plans["clone"].config.collect.source == "clone"
     for source in ("diffusion", "gaussian"):
-        assert plans[source].stages == ("demos", "bc", "ppo", "collect", "evaluate")
-        assert plans[source].config.evaluate.actors == ("bc", "ppo")
+        assert plans[source].stages == ("demos", "bc", "ppo", "collect")
+        assert plans[source].config.collect.source == "ppo"
 
 
 def test_tasks_may_be_added_and_tries_changed(tmp_path):
@@ -102,10 +103,16 @@ def test_what_a_fleet_leaves_may_be_removed_and_nothing_else(tmp_path):
     root = tmp_path / "fleet"
     store_plan(root, plan_of("libero_goal/7"))
     left = (
-        *("index.html", "launch/array.sh", "launch/job-3.log", "datasets/made.json", "datasets/.libero_goal.checked.jsonl"),
+        *(
+            "index.html",
+            "launch/array.sh",
+            "launch/job-3.log",
+            "datasets/made.json",
+            "datasets/.libero_goal.checked.jsonl",
+        ),
         *(f"tasks/libero_goal-07/{name}" for name in ("ledger.jsonl", "running.json", "log.txt", "clips/success.gif")),
         *(f"tasks/libero_goal-07/0/{name}" for name in ("run.json", "demos/demos.hdf5", "ppo/checkpoints/3/state/d/x")),
-        *(f"tasks/libero_goal-07/1/{name}" for name in ("evaluate/bc/00001.npz", "collect/episodes/00001.npz")),
+        *(f"tasks/libero_goal-07/1/{name}" for name in ("collect/clone/00001.npz", "collect/episodes/00001.npz")),
         *(f"datasets/libero_goal_no_noops/1.0.0/{name}" for name in ("export.json", "x-train.tfrecord-00000-of-00004")),
     )
     for name in left:
