@@ -93,10 +93,10 @@ def fleet(argv: Sequence[str]) -> None:
             _write_scripts(arguments, plan)
             return
         left = unfinished(read_states(root, plan))
-        broken = _run(arguments, plan, left) if left else []
+        unfinished_jobs = _run(arguments, plan, left) if left else []
         _assemble(root, plan, assets)
-    if broken:
-        raise UserError(f"{len(broken)} jobs could not be run: {'; '.join(broken)}")
+    if unfinished_jobs:
+        raise UserError(f"{len(unfinished_jobs)} jobs could not be run: {'; '.join(unfinished_jobs)}")
 
 
 def _stored(argv: Sequence[str]) -> "FleetPlan | None":

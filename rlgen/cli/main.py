@@ -24,8 +24,7 @@ from rlgen.cli.demos import download, import_demos, record
 from rlgen.cli.eval import evaluate
 from rlgen.cli.expert import expert
 from rlgen.cli.fleet import assemble, fleet, status, work
-from rlgen.cli.quickstart import quickstart
-from rlgen.cli.run import run
+from rlgen.cli.run import quickstart, run
 from rlgen.cli.scenes import check, list_tasks
 from rlgen.cli.vla import merge_adapters, serve, train
 from rlgen.core.errors import UserError

@@ -1,4 +1,4 @@
-"""How many jobs a machine can run at a time: cores, and the memory that a job needs and that is free."""
+"""The number of jobs that a machine runs at a time: by cores, and by the memory that a job needs and that is free."""
 
 import os
 from collections.abc import Callable
@@ -88,15 +88,15 @@ def jobs_at_a_time(
       UserError: not even one has memory, or fewer than were asked for.
     """
     fitting = None if free is None else free // memory
-    told = f"a job needs about {size(memory)} of memory, {size(free or 0)} are free"
+    need = f"a job needs about {size(memory)} of memory, {size(free or 0)} are free"
     if fitting == 0:
-        raise UserError(f"{told}; free some, or choose a smaller --preset or fewer --ppo.environments")
+        raise UserError(f"{need}; free some, or choose a smaller --preset or fewer --ppo.environments")
     if asked is not None:
         if fitting is not None and asked > fitting:
-            raise UserError(f"--jobs {asked}: {told}; expected at most {fitting}")
+            raise UserError(f"--jobs {asked}: {need}; expected at most {fitting}")
         return asked
     wanted = max(1, cores // threads)
     if fitting is not None and fitting < wanted:
-        log(f"{told}: {fitting} jobs at a time instead of {wanted}")
+        log(f"{need}: {fitting} jobs at a time instead of {wanted}")
         return fitting
     return wanted

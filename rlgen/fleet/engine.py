@@ -23,7 +23,7 @@ MOST_ERRORS = 3
 
 
 class Engine(Protocol):
-    """What starts jobs."""
+    """A starter of jobs."""
 
     def run(self, root: Path, tasks: Sequence[Task], on_change: Callable[[], None]) -> list[str]:
         """Runs the jobs of tasks until all have ended.
@@ -54,7 +54,7 @@ def work_words(root: Path | str, task: str) -> list[str]:
 
 @dataclass
 class Endings:
-    """How often the processes of jobs have ended, and what follows.
+    """The ends of jobs' processes, and what follows from them.
 
     Attributes:
       root: folder of the fleet.

@@ -1,4 +1,4 @@
-"""What the ledger says of a finished run: clone and expert from the same stored initial states, and two videos."""
+"""Figures of a finished run, for the ledger: clone and expert from the same stored initial states, and two videos."""
 
 import math
 from collections.abc import Sequence

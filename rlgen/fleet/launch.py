@@ -29,7 +29,7 @@ _HOURS = 48
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """What the scripts run.
+    """The jobs that the scripts run.
 
     Attributes:
       root: folder of the fleet, absolute.

@@ -109,7 +109,7 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class TaskState:
-    """How far a task is.
+    """The progress of a task.
 
     Attributes:
       task: of it.
@@ -131,7 +131,7 @@ class TaskState:
 
     @property
     def reason(self) -> str:
-        """Why the last try failed; empty where none did."""
+        """Reason why the last try failed; empty where none did."""
         return self.reasons[-1] if self.reasons else ""
 
 

@@ -35,7 +35,7 @@ class LocalEngine:
     command: Command = work_command
 
     def run(self, root: Path, tasks: Sequence[Task], on_change: Callable[[], None]) -> list[str]:
-        """Runs jobs, as `Engine` says. However this ends, its processes have ended then."""
+        """Runs jobs; however this ends, its processes have ended then. Arguments as of `Engine.run`."""
         waiting, running, endings = longest_first(tasks), dict[Task, subprocess.Popen[bytes]](), Endings(root)
         changed = time.monotonic()
         try:

@@ -1,4 +1,4 @@
-"""What a job costs: core-seconds, device-seconds and wall seconds, told while it works so that a kill loses little."""
+"""Costs of a job: core-seconds, device-seconds and wall seconds, recorded while it works so that a kill hides little."""
 
 import datetime
 import os

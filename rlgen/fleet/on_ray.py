@@ -36,7 +36,7 @@ class RayEngine:
     memory: int
 
     def run(self, root: Path, tasks: Sequence[Task], on_change: Callable[[], None]) -> list[str]:
-        """Runs jobs, as `Engine` says."""
+        """Runs jobs. Arguments as of `Engine.run`."""
         ray = import_ray()
         if not ray.is_initialized():
             ray.init(address=os.environ.get(ADDRESS_VARIABLE), log_to_driver=False, logging_level="warning")

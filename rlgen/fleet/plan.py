@@ -64,7 +64,7 @@ FLEET = OutputKind(
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """What all jobs of a fleet do.
+    """The settings of all jobs of a fleet.
 
     Attributes:
       tasks: ids, in the benchmark's order.
@@ -217,7 +217,13 @@ def task_folder(root: Path, task: Task) -> Path:
 
 
 def run_folder(root: Path, task: Task, number: int) -> Path:
-    """Returns the folder of the run of a task's try."""
+    """Returns the folder of the run of a task's try.
+
+    Args:
+      root: folder of the fleet.
+      task: of the run.
+      number: of the try, from 0.
+    """
     return task_folder(root, task) / str(number)
 
 

@@ -1,4 +1,4 @@
-"""How far a fleet is: a table for the terminal, and the page `index.html`, from the ledgers alone."""
+"""The status of a fleet: a table for the terminal, and the page `index.html`, from the ledgers alone."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

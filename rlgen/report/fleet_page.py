@@ -13,7 +13,7 @@ from rlgen.report.pages import page_environment
 
 @dataclass(frozen=True)
 class ActorFigures:
-    """What one actor's episodes of a task are like; means are over its successes.
+    """Figures of one actor's episodes of a task; means are over its successes.
 
     Attributes:
       success: None where it was not measured.
