@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -29,6 +29,7 @@ from rlgen.core.process import cache_folder, end_with_parent, pin_threads, prepa
 if TYPE_CHECKING:
     from rlgen.fleet.plan import FleetPlan
     from rlgen.libero.scenes.assets import AssetSource
+    from rlgen.libero.tasks.suites import Task
 
 DEFAULT_OUT = Path("runs/fleet")
 OUT = "--out"
@@ -74,10 +75,9 @@ def fleet(argv: Sequence[str]) -> None:
     from rlgen.fleet.launch import RENDERERS
     from rlgen.fleet.plan import FLEET, store_plan
 
-    root, objects = arguments.out, arguments.objects
-    stored = None if arguments.overwrite else stored
-    assets = _assets(stored, objects)
-    plan = _plan(argv, arguments, stored, assets)
+    root, tasks = arguments.out, _tasks(arguments, stored)
+    assets = _assets(stored, arguments.objects)
+    plan = _plan(argv, arguments, stored, tasks, assets)
     if arguments.engine == "ray":
         from rlgen.fleet.on_ray import import_ray
 
@@ -132,17 +132,25 @@ def _check_options(argv: Sequence[str], arguments: FleetArguments) -> None:
         raise UserError(f"--source {source} and --policy.algorithm {algorithm}: give one of them")
 
 
-def _plan(
-    argv: Sequence[str], arguments: FleetArguments, stored: "FleetPlan | None", assets: "AssetSource"
-) -> "FleetPlan":
-    from rlgen.fleet.plan import make_plan
-    from rlgen.libero.tasks.suites import find_task, find_tasks
+def _tasks(arguments: FleetArguments, stored: "FleetPlan | None") -> list["Task"]:
+    from rlgen.fleet.plan import tasks_of
+    from rlgen.libero.tasks.suites import find_tasks
 
-    tasks = find_tasks(*arguments.tasks)
-    if stored is not None and not tasks:
-        tasks = [find_task(task) for task in stored.tasks]
+    tasks = find_tasks(*arguments.tasks) or (tasks_of(stored) if stored is not None else [])
     if not tasks:
         raise UserError("no task: name suites, tasks, or all, as in `rlgen fleet libero_spatial`")
+    return tasks
+
+
+def _plan(
+    argv: Sequence[str],
+    arguments: FleetArguments,
+    stored: "FleetPlan | None",
+    tasks: Sequence["Task"],
+    assets: "AssetSource",
+) -> "FleetPlan":
+    from rlgen.fleet.plan import make_plan
+
     is_fitted = True if stored is None or arguments.preset is not None else stored.fit_chunks
     count = given(argv, "--demos.episodes")
     keeps = stored is not None and arguments.preset is None
@@ -172,7 +180,7 @@ def _assets(stored: "FleetPlan | None", objects: AssetOptions) -> "AssetSource":
     return assets
 
 
-def _run(arguments: FleetArguments, plan: "FleetPlan", left: Sequence[Any]) -> list[str]:
+def _run(arguments: FleetArguments, plan: "FleetPlan", left: Sequence["Task"]) -> list[str]:
     """Runs the jobs of tasks, and returns a line for each that could not be run."""
     from rlgen.core.progress import Progress
     from rlgen.fleet.assemble import read_states
@@ -294,8 +302,9 @@ def work(argv: Sequence[str]) -> None:
     record = read_record(arguments.path / "fleet.json")
     config = record.get("config") if isinstance(record, dict) else None
     threads = config.get("workers") if isinstance(config, dict) else None
-    # Before anything that computes is imported; a plan that cannot be read is refused below.
-    pin_threads(threads if isinstance(threads, int) and 0 < threads < 10_000 else 1)
+    if isinstance(threads, int) and 0 < threads < 10_000:
+        # Before anything that computes is imported; a plan that cannot be read is refused below.
+        pin_threads(threads)
     prepare_process()
     from rlgen.fleet.job import AGAIN, TryAgainError
     from rlgen.fleet.job import work as do

@@ -1,4 +1,4 @@
-"""Costs of a job: core-seconds, device-seconds and wall seconds, recorded while it works so that a kill hides little."""
+"""Costs of a job: core-seconds, device-seconds, wall seconds, recorded while it works so that a kill hides little."""
 
 import datetime
 import os

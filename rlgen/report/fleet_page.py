@@ -9,6 +9,7 @@ from rlgen.core.files import write_bytes
 from rlgen.core.stats import SuccessRate
 from rlgen.core.text import MISSING, duration, number, percent
 from rlgen.report.pages import page_environment
+from rlgen.report.style import appearance
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class FleetPage:
 
 
 MEANS = ("length", "jerk", "noops")
-HEADINGS = ("task", "state", "before", "after", "with noise", "length", "jerk", "no-ops", "cores")
+HEADINGS = ("task", "state", "before", "after", "with noise", "length", "jerk", "no-ops", "core time")
 
 
 def cells(row: FleetRow) -> list[str]:
@@ -170,10 +171,12 @@ def _changes(row: FleetRow) -> list[str]:
 
 
 def _bars(row: FleetRow) -> list[dict[str, Any]]:
-    """Returns the bars of both rates: percentages of the width, with those of the interval."""
+    """Returns the bars of both rates, with percentages of the width, those of the interval, and the numbers."""
     bars = []
     for key, actor in (("bc", row.before), ("ppo", row.after)):
-        if actor.success is not None:
-            low, high = 100 * actor.success.low, 100 * actor.success.high
-            bars.append({"key": key, "rate": 100 * actor.success.rate, "low": low, "high": high})
+        success = actor.success
+        if success is not None:
+            ends = {"rate": 100 * success.rate, "low": 100 * success.low, "high": 100 * success.high}
+            style = appearance(key)
+            bars.append({"name": style.name, "color": style.color, "text": rate(success), **ends})
     return bars
