@@ -11,6 +11,7 @@ import pytest
 
 from rlgen.configs.presets import expert_presets
 from rlgen.core.errors import UserError
+from rlgen.fleet import on_ray
 from rlgen.fleet.capacity import free_memory, job_memory, jobs_at_a_time
 from rlgen.fleet.engine import MOST_ERRORS, MOST_STARTS, Endings, longest_first, work_command
 from rlgen.fleet.job import AGAIN
@@ -159,3 +160,67 @@ def test_the_memory_of_a_container_counts(tmp_path):
     assert free_memory(read) == 2_000_000 * 1024
     files.clear()
     assert free_memory(read) is None
+
+
+class FakeRay:
+    """As much of Ray as the engine uses: tasks end in the order in which they began, with the codes of `ends`."""
+
+    class exceptions:
+        class RayTaskError(Exception):
+            cause = OSError(13, "Permission denied")
+
+    def __init__(self, ends: dict):
+        self.ends, self.options, self.started, self.cancelled = ends, [], [], []
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def remote(self, **options):
+        self.options.append(options)
+        return lambda function: type("Remote", (), {"remote": staticmethod(self.start)})
+
+    def start(self, root: str, task: str, cache: str) -> int:
+        self.started.append(task)
+        return len(self.started) - 1
+
+    def wait(self, references, num_returns, timeout):
+        return references[:num_returns], references[num_returns:]
+
+    def get(self, reference):
+        ends = self.ends.get(self.started[reference], [])
+        code = ends.pop(0) if ends else 0
+        if code is None:
+            raise self.exceptions.RayTaskError
+        return code
+
+    def cancel(self, reference, force):
+        self.cancelled.append(self.started[reference])
+
+
+def on_ray_with(monkeypatch, ends: dict) -> FakeRay:
+    fake = FakeRay(ends)
+    monkeypatch.setattr(on_ray, "import_ray", lambda: fake)
+    return fake
+
+
+def test_ray_repeats_tasks_of_lost_nodes_itself_and_the_engine_those_that_were_killed(monkeypatch, tmp_path):
+    fake = on_ray_with(monkeypatch, {TASKS[1].id: [-9, AGAIN]})
+    assert on_ray.RayEngine(threads=2, memory=10**9).run(tmp_path, TASKS, lambda: None) == []
+    assert fake.options == [{"num_cpus": 2, "memory": 10**9, "max_retries": -1}]
+    assert fake.started.count(TASKS[1].id) == 3 and len(fake.started) == len(TASKS) + 2
+    assert fake.cancelled == []
+
+
+def test_where_a_task_of_ray_is_refused_the_others_are_cancelled(monkeypatch, tmp_path):
+    fake = on_ray_with(monkeypatch, {longest_first(TASKS)[0].id: [None]})
+    with pytest.raises(UserError, match=r"a task of Ray failed: .*Permission denied"):
+        on_ray.RayEngine(threads=1, memory=1).run(tmp_path, TASKS, lambda: None)
+    assert len(fake.cancelled) == len(TASKS) - 1
+
+
+def test_without_ray_its_extra_is_named(monkeypatch):
+    for name in ("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"ray is not installed; `pip install rlgen\[ray\]`"):
+        on_ray.import_ray()
