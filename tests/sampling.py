@@ -14,7 +14,7 @@ What is `slow`, and why:
 | `nets/test_unet1d.py` | 3 of 6 networks | each is compiled twice: 7 s |
 | `nets/test_vision_golden.py` | 1 of 2 networks on images | each is compiled twice: 16 s |
 | `bench/test_networks.py` | Gaussian policies of the preset `vision` | no preset, and the longest to trace: 10 s |
-| `fleet/test_fleet.py` | experts, the disk, Ray | fleets of two experts: three to ten minutes each |
+| `fleet/test_fleet.py` | all but one | whole commands: fleets of two experts, three to ten minutes each |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
 | `rl/test_mesh.py` | the policy on images | its programs are compiled for one, two and eight devices: a minute |
 """

@@ -1,23 +1,35 @@
 """`rlgen fleet` as a user runs it: the same bytes whatever engine, number of jobs, kills and full disks come between.
 
-By default one task of demonstrations alone, whose process is killed; experts of two suites, other engines and the disk
-are `slow`.
+By default the datasets of a fleet whose demonstrations are there; whole commands, which start processes, are `slow`.
 """
 
 import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from rlgen.configs.presets import expert_presets
+from rlgen.configs.schema import DemosConfig, ExportConfig
 from rlgen.data.dataset import open_dataset
+from rlgen.demos.record import Job, run_trial, write_recording
+from rlgen.fleet.assemble import assemble
+from rlgen.fleet.job import work
 from rlgen.fleet.ledger import read_ledger
+from rlgen.fleet.plan import make_plan, run_folder, store_plan
+from rlgen.fleet.status import write_page
+from rlgen.libero.scenes.assets import find_assets
+from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.tasks.suites import find_task
+from rlgen.training.run import create_run
 
 STOVE, OTHER = "libero_goal/7", "libero_90/KITCHEN_SCENE3_turn_on_the_stove"
 DEMONSTRATIONS = ("--source", "scripted", "--demos.clean", "--demos.episodes", "1", "--export.image-size", "16")
@@ -79,6 +91,43 @@ def lines_of(folder: Path) -> list[dict]:
     return [line for path in sorted(folder.glob("tasks/*/ledger.jsonl")) for line in read_ledger(path)]
 
 
+def test_what_is_done_becomes_a_dataset_once_and_the_same_by_any_number_of_threads(tmp_path, placeholder_assets, cache):
+    task = find_task(STOVE)
+    config = replace(expert_presets()["tiny"], workers=1)
+    config = replace(config, demos=DemosConfig(episodes=1, clean=True), export=ExportConfig(image_size=16, shards=1))
+    assets = {**asdict(placeholder_assets), "path": str(placeholder_assets.path)}
+    plan = make_plan([task], config, source="scripted", tries=1, assets=assets, demonstrations=1)
+    made = []
+    for threads in (1, 2):
+        root = tmp_path / str(threads)
+        store_plan(root, plan)
+        if threads == 1:
+            record_demonstrations(root, plan, task, cache)
+        else:
+            shutil.copytree(tmp_path / "1" / "tasks", root / "tasks")
+        work(root, task, cache, print)
+        options = {"workers": threads, "assets": placeholder_assets, "on_progress": lambda *_: None}
+        made.append(assemble(root, plan, cache, **options))
+        assert made[-1].anew and not assemble(root, plan, cache, **options).anew
+    [[folder], _] = [assembled.folders for assembled in made]
+    assert len(open_dataset(folder)) == 1 and folder.parent.name == "libero_goal_no_noops"
+    assert datasets(tmp_path / "1") == datasets(tmp_path / "2")
+    [state] = made[0].states
+    assert state.figures["scripted"]["successes"] == 1
+    assert "data:image/gif;base64," in write_page(tmp_path / "1", plan, made[0].states).read_text()
+
+
+def record_demonstrations(root: Path, plan, task, cache: Path) -> None:
+    """Does what the stage `demos` of the first try does, in this process."""
+    run = create_run(run_folder(root, task, 0), plan.run_config(task, 0), plan.assets)
+    scene = load_scene(task, find_assets(placeholders=True, cache=cache), cache)
+    job = Job(scene.folder, "train", 0, "exact", clean=True)
+    results = [run_trial(job, root / "trials", 0)]
+    write_recording(run.stage_folder("demos") / "demos.hdf5", scene, root / "trials", results)
+    run.finish("demos", {"episodes": 1, "tried": 1, "mean_length": float(results[0].control_steps)})
+
+
+@pytest.mark.slow
 def test_demonstrations_become_a_dataset_though_their_process_is_killed(tmp_path, cache, kernels):
     folder = tmp_path / "fleet"
     process = start(folder, cache, *DEMONSTRATIONS)
