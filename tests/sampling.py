@@ -39,7 +39,7 @@ UNIT = (
     *(f"vla/test_{name}.py" for name in ("augment", "batches", "flow", "tokens", "training_statistics", "transforms")),
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
-    *(f"fleet/test_{name}.py" for name in ("job", "launch", "ledger", "page", "plan")),
+    *(f"fleet/test_{name}.py" for name in ("figures", "job", "launch", "ledger", "page", "plan")),
     "evaluation/test_records.py",
     "libero/warp/test_rotations.py",
     "test_array_types.py",

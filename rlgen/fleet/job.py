@@ -148,8 +148,8 @@ class _Job:
             kind = kind_of_error(error)
             if kind == "disk":
                 self._stop(number, stage, "disk")
-                line = first_line(error)
-                raise UserError(f"{self._task.id}: {line}; make room, then the same command goes on") from error
+                advice = "" if isinstance(error, UserError) else "; make room, then the same command goes on"
+                raise UserError(f"{self._task.id}: {first_line(error)}{advice}") from error
             if kind == "killed":
                 self._log(f"{self._task.id}: {first_line(error)}; in stage {stage}, which goes on in a new process")
                 raise TryAgainError(str(error)) from error
