@@ -30,7 +30,7 @@ ITERATIONS = {"libero_object/6": 100, "libero_goal/6": 100, "libero_90/7": 50}
 # Optimizer steps between two checks of a clone. Gaussian ones went from 8, 30 and 6 % of the reset states to 100, 84
 # and 66 % between two checks ten steps apart (results in gaussian-coarse/); those that began below 70 % had ten.
 CHECK_EVERY = {"diffusion": 50, "gaussian": 2}
-BUDGET = ("--ppo.chunks", "25", "--ppo.evaluate-every", "10", "--ppo.target", "None")
+BUDGET = ("--ppo.chunks", "25", "--ppo.evaluate-every", "10", "--ppo.target", "None", "--ppo.score-episodes", "0")
 ALGORITHMS = ("diffusion", "gaussian")
 
 
@@ -77,7 +77,6 @@ def train(
     source = ["--placeholders"] if arguments.assets is None else ["--assets", str(arguments.assets)]
     file = demonstrations(task, seed, arguments.demonstrations, arguments.runs, source)
     command = [sys.executable, "-m", "rlgen", "expert", task, "--run", str(folder), "--preset", arguments.preset]
-    command += ["--ppo.evaluate-split", "train"]
     command += ["--policy.algorithm", algorithm, "--seed", str(seed), "--demos.file", str(file), *source]
     if arguments.preset == "state":
         command += ["--bc.stop-success", "0.4", "--bc.check-every", str(CHECK_EVERY[algorithm])]
@@ -115,8 +114,10 @@ def summary(folder: Path, episodes: int) -> dict:
     scores = {}
     for name, stage in (("bc", bc), ("final", ppo)):
         seed = context.seed("learning", name)
-        rate = measure(context, *stage.load_policy(context), split="heldout", episodes=episodes, seed=seed, source=name)
-        scores[name] = rate.to_json()
+        score = measure(
+            context, *stage.load_policy(context), split="heldout", episodes=episodes, seed=seed, source=name
+        )
+        scores[name] = score.summary().rate.to_json()
     result = run.result("ppo")
     config = json.loads((folder / "run.json").read_text())["config"]
     # Only the name: the folder is this machine's.

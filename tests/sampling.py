@@ -15,6 +15,7 @@ What is `slow`, and why:
 | `nets/test_unet1d.py` | 4 of 6 networks | each is compiled twice: 15 s |
 | `nets/test_vision_golden.py` | 1 of 2 networks on images | each is compiled twice: 16 s |
 | `bench/test_networks.py` | 3 of 4 Gaussian policies, `state` by default | no presets, and long to trace: 10 s |
+| `fleet/test_fleet.py` | all but one | whole commands: fleets of two experts, three to ten minutes each |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
 | `rl/test_mesh.py` | the policy on images | its programs are compiled for one, two and eight devices: a minute |
 """
@@ -39,6 +40,7 @@ UNIT = (
     *(f"vla/test_{name}.py" for name in ("augment", "batches", "flow", "tokens", "training_statistics", "transforms")),
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
+    *(f"fleet/test_{name}.py" for name in ("figures", "job", "launch", "ledger", "page", "plan")),
     "evaluation/test_records.py",
     "libero/warp/test_rotations.py",
     "test_array_types.py",

@@ -16,6 +16,7 @@ FLOORS = [
     {"rl", "vla", "report"},
     {"demos", "curation", "evaluation", "bench"},
     {"pipeline"},
+    {"fleet"},
     {"cli", "api", "__main__"},
 ]
 # Who alone may import what.
@@ -26,8 +27,9 @@ OWNERS = {
     "wandb": {"training/metrics.py"},
     "tensorflow": {"bench/dataset_tensorflow.py"},
     "warp": {"libero/warp/device.py"},
+    "ray": {"fleet/on_ray.py"},
 }
-NOBODY = {"torch", "ray", "robomimic", "transformers"}
+NOBODY = {"torch", "robomimic", "transformers"}
 PURE = {"nets", "diffusion"}
 PURE_IMPORTS = {
     "abc",

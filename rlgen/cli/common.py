@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -139,6 +139,12 @@ def given(argv: Sequence[str], option: str) -> str | None:
         if name.replace("_", "-") == option:
             value = attached if equals else following
     return value
+
+
+def check_known_preset(preset: str | None, presets: Iterable[str]) -> None:
+    """Raises `UserError` where a preset that is given is none of those that there are."""
+    if preset is not None and preset not in presets:
+        raise UserError(f"unknown preset {preset!r}: expected one of {', '.join(presets)}")
 
 
 def number_options(kind: type, prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, given, parse, wants_help
+from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, check_known_preset, given, parse, wants_help
 from rlgen.cli.run import run_stages_of
 from rlgen.configs.devices import RunDevices
 from rlgen.configs.presets import expert_presets, fit_to
@@ -80,8 +80,7 @@ def _base(argv: Sequence[str]) -> Config:
     presets, preset, run = expert_presets(), given(argv, "--preset"), given(argv, "--run")
     if wants_help(argv):
         return presets.get(preset or "", presets["state"])
-    if preset is not None and preset not in presets:
-        raise UserError(f"unknown preset {preset!r}: expected one of {', '.join(presets)}")
+    check_known_preset(preset, presets)
     if preset is None and run is not None and "--overwrite" not in argv:
         from rlgen.training.run import is_run
 

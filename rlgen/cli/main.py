@@ -23,17 +23,20 @@ from rlgen.cli.data import export, merge, quality, show, verify
 from rlgen.cli.demos import download, import_demos, record
 from rlgen.cli.eval import evaluate
 from rlgen.cli.expert import expert
-from rlgen.cli.quickstart import quickstart
-from rlgen.cli.run import run
+from rlgen.cli.fleet import assemble, fleet, status, work
+from rlgen.cli.run import quickstart, run
 from rlgen.cli.scenes import check, list_tasks
 from rlgen.cli.vla import merge_adapters, serve, train
 from rlgen.core.errors import UserError
 
 Command = Callable[[Sequence[str]], None]
+# The verb of a noun's own command, such as `rlgen fleet libero_spatial` beside `rlgen fleet status`.
+NONE = ""
 COMMANDS: dict[str, Command | dict[str, Command]] = {
     "quickstart": quickstart,
     "run": run,
     "expert": expert,
+    "fleet": {NONE: fleet, "status": status, "work": work, "assemble": assemble},
     "demos": {"record": record, "import": import_demos, "download": download},
     "data": {"export": export, "verify": verify, "show": show, "merge": merge, "quality": quality},
     "vla": {"train": train, "serve": serve, "merge": merge_adapters},
@@ -110,6 +113,8 @@ def dispatch(argv: Sequence[str]) -> None:
     command = COMMANDS[noun]
     if callable(command):
         command(rest)
+    elif NONE in command and rest and rest[0] not in command:
+        command[NONE](rest)
     elif not rest or (rest[0] not in command and wants_help(rest)):
         print(help_text(command, f"rlgen {noun}", ""))
     elif rest[0] not in command:
@@ -137,7 +142,7 @@ def help_text(commands: dict[str, Command | dict[str, Command]] | dict[str, Comm
         if callable(command):
             lines.append((f"{prog} {name}", _summary(command)))
         else:
-            lines += [(f"{prog} {name} {verb}", _summary(function)) for verb, function in command.items()]
+            lines += [(f"{prog} {name} {verb}".strip(), _summary(function)) for verb, function in command.items()]
     width = max(len(name) for name, _ in lines)
     body = [f"  {name.ljust(width)}  {summary}" for name, summary in lines]
     return "\n".join([*([head, ""] if head else []), *body, "", f"  {prog} ... --help  options of a command"])

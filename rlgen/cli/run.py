@@ -1,7 +1,8 @@
-"""`rlgen run STAGE`: one stage of a run; and the steps that all commands on runs share."""
+"""`rlgen run STAGE`, one stage of a run; `rlgen quickstart`, all of them; and the steps that commands on runs share."""
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, given, parse, wants_help
+from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, check_known_preset, given, parse, wants_help
 from rlgen.configs.devices import ONE_DEVICE, RunDevices
 from rlgen.configs.presets import run_presets
 from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import clear_output, only_writer
 from rlgen.core.process import cache_folder, prepare_process
-from rlgen.pipeline.stages import RUN, STAGES, check_config, clear_from, with_config
+from rlgen.pipeline.stages import RUN, STAGES, check_config, clear_from, is_finished, with_config
 
 if TYPE_CHECKING:
     from rlgen.training.run import Run
@@ -78,12 +79,60 @@ def stored_or_preset(argv: Sequence[str], default_run: Path, *, anew: bool = Fal
     presets, preset = run_presets(), given(argv, "--preset")
     if wants_help(argv):
         return presets.get(preset or "", presets["quickstart"])
-    if preset is not None and preset not in presets:
-        raise UserError(f"unknown preset {preset!r}: expected one of {', '.join(presets)}")
+    check_known_preset(preset, presets)
     folder = Path(given(argv, "--run") or default_run)
     if preset is None and not anew and is_run(folder):
         return open_run(folder).config
     return presets[preset or "quickstart"]
+
+
+@dataclass(frozen=True)
+class QuickstartArguments:
+    """Options of `rlgen quickstart`."""
+
+    run: Path = DEFAULT_RUN
+    """Directory of the run."""
+    preset: str | None = None
+    """Configuration to start from: quickstart (the default), or smoke, which tries everything in minutes."""
+    resume: bool = False
+    """Go on with a run that is finished."""
+    overwrite: bool = False
+    """Remove the run that is there and begin anew."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
+    config: Annotated[Config, Inline] = field(default_factory=Config)
+
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise UserError("--resume and --overwrite: give one of them")
+
+
+def quickstart(argv: Sequence[str]) -> None:
+    """Runs the whole job on one task, from demonstrations to the report.
+
+    An interrupted run resumes with the same command, from its stored configuration.
+    """
+    base = stored_or_preset(argv, DEFAULT_RUN, anew="--overwrite" in argv)
+    arguments = parse(
+        QuickstartArguments, argv, "rlgen quickstart", quickstart.__doc__ or "", QuickstartArguments(config=base)
+    )
+
+    def refuse_finished(run: "Run") -> None:
+        if is_finished(run) and not arguments.resume:
+            raise UserError(
+                f"{run.folder} holds a finished run; pass --resume to keep it and go on, --overwrite to begin anew, "
+                "or choose another --run"
+            )
+
+    run = run_stages_of(
+        arguments.run,
+        tuple(STAGES),
+        arguments.config,
+        arguments.objects,
+        may_create=True,
+        anew=arguments.overwrite,
+        check=refuse_finished,
+    )
+    print(f"report: {run.folder / 'report.html'}", file=sys.stderr)
 
 
 def run_stages_of(

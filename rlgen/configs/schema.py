@@ -349,6 +349,13 @@ class PPOConfig(Settings):
     """Training ends where an evaluation reaches this success rate; None goes on to the last iteration."""
     target_low: Fraction = 0.0
     """And where the lower end of its 95 % interval reaches this."""
+    plateau: Natural = 0
+    """And where so many evaluations at the target have brought successes neither shorter nor smoother by 3 % than the
+    best before; 0 ends at the target."""
+    min_iterations: Natural = 0
+    """And not before so many iterations."""
+    score_episodes: Natural = 0
+    """Stored initial states from which the cloned and the trained policy are scored, once, at the end; 0 for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -361,10 +368,12 @@ class PPOConfig(Settings):
 
 @dataclass(frozen=True)
 class CollectConfig(Settings):
-    """Successes of the finished expert."""
+    """Successes of the finished expert, or of its clone."""
 
     section: ClassVar[str] = "collect."
 
+    source: Literal["ppo", "clone"] = "ppo"
+    """Who acts: the trained policy, or the cloned one, from the same initial states and kept beside, as the control."""
     episodes: Count = 50
     """Successful episodes to keep."""
     max_trials: Count = 200
@@ -477,21 +486,3 @@ def _build(kind: type, value: dict[str, Any], name: str) -> Any:
         if key not in number_fields(kind) and not is_one_of(hints[key], entry):
             raise UserError(f"{name}.{key} is {entry!r:.60}, which is none of its values")
     return kind(**built)
-
-
-def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Returns the settings that two configurations do not share, as `name (before -> now)`.
-
-    Args:
-      before: a configuration as JSON, or a part of one.
-      now: another.
-      prefix: what precedes the names.
-    """
-    found = []
-    for key in sorted(set(before) | set(now)):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{prefix}{key}.")
-        elif (list(old) if isinstance(old, tuple) else old) != (list(new) if isinstance(new, tuple) else new):
-            found.append(f"{prefix}{key} ({old} -> {new})")
-    return found

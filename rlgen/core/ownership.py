@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def check_names(folder: Path, kind: OutputKind) -> None:
 
 
 @contextmanager
-def only_writer(folder: Path, option: str = "--out") -> Iterator[None]:
+def only_writer(folder: Path, option: str = "--out", *, patience: float = 0.0) -> Iterator[None]:
     """Locks a folder against other writers; it is made if it is absent, and removed again if nothing is written.
 
     The system releases the lock when the process ends, even if it is killed.
@@ -199,6 +200,7 @@ def only_writer(folder: Path, option: str = "--out") -> Iterator[None]:
     Args:
       folder: that is written.
       option: that names it.
+      patience: seconds to wait for a writer that is there, such as one that the system is about to end.
 
     Raises:
       UserError: another process writes there, or there is something else than a folder.
@@ -208,7 +210,7 @@ def only_writer(folder: Path, option: str = "--out") -> Iterator[None]:
         if os.path.lexists(parent) and not parent.is_dir():
             raise UserError(f"cannot write {folder}: {parent} is a file; move it away or choose another {option}")
     with disk_errors(folder):
-        handle, made = _lock(folder, option)
+        handle, made = _lock_in_time(folder, option, patience)
     try:
         yield
     finally:
@@ -216,6 +218,18 @@ def only_writer(folder: Path, option: str = "--out") -> Iterator[None]:
             for path in made:
                 path.rmdir()
         os.close(handle)
+
+
+def _lock_in_time(folder: Path, option: str, patience: float) -> tuple[int, list[Path]]:
+    """Locks a folder as `_lock` does, and tries it again for some seconds."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return _lock(folder, option)
+        except UserError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.2)
 
 
 def _lock(folder: Path, option: str) -> tuple[int, list[Path]]:

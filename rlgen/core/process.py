@@ -89,6 +89,29 @@ def prepare_process() -> None:
     _quiet_libraries()
 
 
+def pinned(threads: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables with which a process computes on `threads` cores, whatever the machine has.
+
+    Sums of floating-point numbers may depend on how they are divided, so that these
+    are set even where the user set them.
+
+    Args:
+      threads: of the process.
+      environment: of the process, whose other flags stay.
+    """
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC", "PJRT_NPROC")
+    flags = [flag for flag in environment.get("XLA_FLAGS", "").split() if "xla_cpu_multi_thread_eigen" not in flag]
+    flags.append(f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}")
+    return {**dict.fromkeys(names, str(threads)), "XLA_FLAGS": " ".join(flags)}
+
+
+def pin_threads(threads: int) -> None:
+    """Sets the variables of `pinned`; call it before NumPy and jax are imported, which read them then."""
+    os.environ.update(pinned(threads, os.environ))
+    # Several such processes may share an accelerator.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 @contextmanager
 def worker_pool(
     workers: int, initialize: Callable[..., None] | None = None, *arguments: Any

@@ -15,6 +15,10 @@ from rlgen.demos.imports.sources import HDF5_SUFFIXES
 from rlgen.libero.tasks.suites import Task, find_task
 from rlgen.training.run import Run, is_run, open_run
 
+# Where a run keeps what it has collected, by `collect.source`; the actor that is stored in the episodes.
+COLLECTED = {"ppo": "collect/episodes", "clone": "collect/clone"}
+ACTORS = {"ppo": "ppo", "clone": "bc"}
+
 
 @dataclass(frozen=True)
 class EpisodeFile:
@@ -40,8 +44,8 @@ class EpisodeFile:
         """
         if self.run:
             run = open_run(self.path)
-            folder = self.path / "collect" / "episodes"
-            for file in sorted(folder.glob("*.npz"))[: run.result("collect")["episodes"]]:
+            folder = self.path / COLLECTED[run.config.collect.source]
+            for file in sorted(folder.glob("*.npz"))[: collected(run)["episodes"]]:
                 yield file.name, load_episode(file)
             return
         if not observed_before_action(self.path):
@@ -88,18 +92,35 @@ def _of_hdf5(path: Path) -> EpisodeFile:
     return EpisodeFile(path, find_task(first.task), policy)
 
 
+def collected(run: Run) -> dict[str, Any]:
+    """Returns the result of a run's stage `collect`.
+
+    Raises:
+      UserError: the episodes of the run's `collect.source` have not been collected.
+    """
+    result, source = run.result("collect"), run.config.collect.source
+    if result.get("source", "ppo") != source:
+        raise UserError(f"{run.folder} has no episodes of {source} yet; run `rlgen run collect --run {run.folder}`")
+    return result
+
+
 def _of_run(run: Run) -> EpisodeFile:
-    result = run.result("collect")
-    policy: dict[str, Any] = {"actor": "ppo", "checkpoint": _checkpoint(run)}
+    result, actor = collected(run), ACTORS[run.config.collect.source]
+    policy: dict[str, Any] = {
+        "actor": actor,
+        "checkpoint": _checkpoint(run, ("ppo", "bc") if actor == "ppo" else ("bc",)),
+    }
     policy["recorded"] = {"demonstrations": result["episodes"], "attempts": result["tried"], "seed": run.config.seed}
     if run.done("evaluate"):
-        policy["evaluated"] = run.result("evaluate")["rates"].get("ppo")
+        policy["evaluated"] = run.result("evaluate")["rates"].get(actor)
+    if actor == "ppo" and run.done("ppo") and (changed := run.result("ppo").get("change")):
+        policy["against_clone"] = {"on": "the stored initial states", **changed}
     return EpisodeFile(run.folder, find_task(run.config.task), policy, run=True)
 
 
-def _checkpoint(run: Run) -> str | None:
+def _checkpoint(run: Run, stages: tuple[str, ...]) -> str | None:
     """Returns the last checkpoint of the policy that acted, by step; where PPO left none, the cloned one acted."""
-    for stage in ("ppo", "bc"):
+    for stage in stages:
         steps = [path.name for path in (run.folder / stage / "checkpoints").glob("*") if path.name.isdigit()]
         if steps:
             return f"{stage}/checkpoints/{max(steps, key=int)}"

@@ -2,7 +2,7 @@
 
 Every stage that needs episodes of an actor goes through `run_trials`: the public protocol (`evaluate.evaluate`), the
 stages `collect` and `evaluate` of a run, and the success rates measured during training. They differ in the sink:
-`Records` keep a line of JSON for each episode, an `EpisodeFolder` keeps whole episodes, a `SuccessCount` keeps nothing.
+`Records` keep a line of JSON for each episode, an `EpisodeFolder` keeps whole episodes, a `ScoreSink` keeps numbers.
 A sink that stores episodes says which trials it has, so that an interrupted evaluation resumes with the missing ones.
 """
 
@@ -47,6 +47,7 @@ def run_trials(
     seed: int,
     split: str,
     source: str,
+    offset: int = 0,
     width: int = WIDTH,
     threads: int = 2,
     physics: World = "exact",
@@ -56,8 +57,8 @@ def run_trials(
 ) -> None:
     """Runs the trials that a sink lacks until all are finished or the sink is full.
 
-    Trial `i` starts from initial state `i` of the split, beginning again after the last state, and has a seed of its
-    own. Its episode depends on nothing else, as far as the actor's arithmetic does not depend on the size of the
+    Trial `i` starts from initial state `offset + i` of the split, beginning again after the last state, and has a seed
+    of its own. Its episode depends on nothing else, as far as the actor's arithmetic does not depend on the size of the
     batch: a short last wave is padded with repeated trials to `width`.
 
     Args:
@@ -68,6 +69,7 @@ def run_trials(
       seed: root of the trials' seeds.
       split: initial states to start from, `train` or `heldout`.
       source: who acts, as stored in the episodes.
+      offset: initial states that are passed over.
       width: environments that are stepped together.
       threads: threads that step them.
       physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
@@ -79,7 +81,7 @@ def run_trials(
     missing = [trial for trial in range(count) if trial not in finished]
     if sink.full or not missing:
         return
-    trials = make_trials(count, len(scene.initial_states(split)), seed=seed)
+    trials = make_trials(count, len(scene.initial_states(split)), seed=seed, offset=offset)
     waves = run_episodes(
         scene,
         actor,
@@ -100,70 +102,6 @@ def run_trials(
                 on_wave()
             if sink.full:
                 return
-
-
-class SuccessCount:
-    """A sink that counts successes and keeps no episode.
-
-    Args:
-      finished: indices of trials that are left out.
-    """
-
-    full = False
-
-    def __init__(self, finished: Container[int] = ()) -> None:
-        self.finished = finished
-        self.successes = self.trials = 0
-
-    def add(self, trials: Sequence[int], episodes: Sequence[Episode]) -> None:
-        """Counts a wave."""
-        self.successes += sum(bool(episode.success) for episode in episodes)
-        self.trials += len(trials)
-
-
-def count_successes(
-    scene: Scene,
-    actor: Actor,
-    count: int,
-    *,
-    seed: int,
-    split: str,
-    source: str,
-    threads: int = 2,
-    physics: World = "exact",
-    share: tuple[int, int] = (0, 1),
-    on_chunk: Callable[[int], None] | None = None,
-) -> SuccessCount:
-    """Counts an actor's successes over `count` trials; the other arguments are those of `run_trials`.
-
-    Args:
-      scene: the task's scene.
-      actor: turns observations into action chunks.
-      count: number of trials.
-      seed: root of the trials' seeds.
-      split: initial states to start from, `train` or `heldout`.
-      source: who acts.
-      threads: threads that step the environments.
-      physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
-      share: which part of the trials to run, of how many.
-      on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
-    """
-    part, parts = share
-    successes = SuccessCount({trial for trial in range(count) if trial % parts != part})
-    run_trials(
-        scene,
-        actor,
-        count,
-        successes,
-        seed=seed,
-        split=split,
-        source=source,
-        width=min(WIDTH, count),
-        threads=threads,
-        physics=physics,
-        on_chunk=on_chunk,
-    )
-    return successes
 
 
 class EpisodeFolder:

@@ -159,14 +159,18 @@ def _check_finite(values: dict[str, float], step: int, context: Context) -> None
 
 def _success(context: Context, policy: AnyPolicy, state: bc.BCState, step: int) -> SuccessRate:
     """Measures success from training reset states; the stored initial states stay held out."""
-    return measure(
-        context,
-        policy,
-        bc.policy_params(state),
-        split="train",
-        episodes=context.run.config.bc.check_episodes,
-        seed=context.seed("bc-check", step),
-        source="bc",
+    return (
+        measure(
+            context,
+            policy,
+            bc.policy_params(state),
+            split="train",
+            episodes=context.run.config.bc.check_episodes,
+            seed=context.seed("bc-check", step),
+            source="bc",
+        )
+        .summary()
+        .rate
     )
 
 

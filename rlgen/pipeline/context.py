@@ -14,7 +14,7 @@ from rlgen.core.progress import Progress, StageProgress
 from rlgen.libero.scenes.assets import AssetSource, find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene
-from rlgen.pipeline.stages import STAGES
+from rlgen.pipeline.stages import STAGES, is_done
 from rlgen.training.run import Run, StageClock
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def run_stages(context: Context, names: Sequence[str], progress: Progress) -> No
       names: of the stages, in order.
       progress: shows how far they are.
     """
-    done = {name for name in names if context.run.done(name)}
+    done = {name for name in names if is_done(context.run, name)}
     context.wait_for_all("stages")
     for name in names:
         if name in done:

@@ -7,8 +7,10 @@ from rlgen.configs.schema import Config
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
+from rlgen.data.metrics.score import Score, change
 from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.evaluation.loop import WIDTH
+from rlgen.evaluation.score import score_episodes
 from rlgen.libero.envs.environment import SETTLE_STEPS
 from rlgen.libero.envs.rollouts import Actor
 from rlgen.pipeline import bc, ppo, vla_train
@@ -37,11 +39,12 @@ def make_actor(context: Context, name: str) -> Actor:
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Measures the success rate of each actor with its Wilson interval; every episode is kept."""
+    """Measures the success rate of each actor, and what PPO changed against its clone; every episode is kept."""
     config = context.run.config.evaluate
     counts = {name: config.vla_episodes if name == "vla" else config.episodes for name in actors(context.run.config)}
     work.progress.total = sum(counts.values())
     rates: dict[str, Any] = {}
+    scores: dict[str, Score] = {}
     for name, count in counts.items():
         work.progress.log(f"{name}: {count} episodes from the stored initial states")
         episodes, _ = gather(
@@ -59,7 +62,10 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         rate = SuccessRate(sum(episode.success for episode in episodes), len(episodes))
         work.progress.log(f"{name}: {rate}")
         rates[name] = rate.to_json()
-    return {"rates": rates, "protocol": protocol(context)}
+        if name in ("bc", "ppo"):
+            scores[name] = score_episodes(context.scene, episodes)
+    changed = change(scores["bc"], scores["ppo"]) if len(scores) == 2 else None
+    return {"rates": rates, **({"change": changed} if changed else {}), "protocol": protocol(context)}
 
 
 def protocol(context: Context) -> dict[str, Any]:

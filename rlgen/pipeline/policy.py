@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 from jax.sharding import Mesh
 
 from rlgen.configs.schema import Config
-from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
-from rlgen.evaluation.loop import WIDTH, EpisodeFolder, count_successes, run_trials
+from rlgen.data.metrics.score import Score, make_score
+from rlgen.evaluation.loop import WIDTH, EpisodeFolder, run_trials
+from rlgen.evaluation.score import score_trials
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.image_observer import Observe, make_observe
 from rlgen.libero.envs.observations import observation_size
@@ -86,11 +86,13 @@ def measure(
     episodes: int,
     seed: int,
     source: str,
+    offset: int = 0,
+    fixtures: Fixtures = "fixed",
     on_chunk: Callable[[int], None] | None = None,
-) -> SuccessRate:
-    """Returns the success rate of a policy without noise, measured in the run's scene.
+) -> Score:
+    """Returns the score of a policy without noise, measured in the run's scene.
 
-    Of several processes each runs its share of the episodes; all return the rate over all of them.
+    Of several processes each runs its share of the episodes; all return the score over all of them.
 
     Args:
       context: of the run.
@@ -101,24 +103,27 @@ def measure(
       episodes: number of episodes.
       seed: root of the episodes' seeds.
       source: who acts.
+      offset: initial states that are passed over.
+      fixtures: `fixed`, or `redraw`, which draws where they stand from the seed of each episode.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
     """
     physics: Physics = "exact" if split == "heldout" else "fast"
     devices = context.devices
-    counted = count_successes(
+    rows = score_trials(
         context.scene,
         make_actor(context, policy, one_copy(context.mesh, params)),
         episodes,
         seed=seed,
         split=split,
         source=source,
+        offset=offset,
         threads=context.run.config.workers,
         physics=physics,
+        fixtures=fixtures,
         share=(devices.process, devices.processes),
         on_chunk=on_chunk,
     )
-    successes, trials = exchange(np.array([[counted.successes, counted.trials]])).sum(axis=0)
-    return SuccessRate(int(successes), int(trials))
+    return make_score(exchange(rows[None]).sum(axis=0))
 
 
 def gather(

@@ -7,7 +7,7 @@ import jax
 
 from rlgen.configs.schema import PPOConfig, to_json
 from rlgen.core.errors import UserError
-from rlgen.core.stats import SuccessRate
+from rlgen.data.metrics.score import ScoreSummary, change
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.pipeline import bc
 from rlgen.pipeline.context import Context, Work
@@ -15,16 +15,23 @@ from rlgen.pipeline.policy import AnyPolicy, check_mesh, measure, policy_observe
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic, make_critic
 from rlgen.rl import ppo
+from rlgen.rl.ending import End, why_ended
 from rlgen.rl.numerics import NonFiniteError
 from rlgen.rl.rollout import environments_here
 from rlgen.rl.train_state import PPOState, init_state, policy_params
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import EventWriter, Metrics, Sink, WandbLog, read_metrics
-from rlgen.training.sharding import place_state, restore_target
+from rlgen.training.sharding import place_state, replicate, restore_target
+
+_ENDS = {
+    "target": "the target is reached",
+    "plateau": "the target is reached, and successes get neither shorter nor smoother",
+    "iterations": "the last one",
+}
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Trains `ppo.iterations` iterations, or until `ppo.target` is reached, with a checkpoint before and after each.
+    """Trains until `why_ended`, with a checkpoint before and after each iteration, and scores the end.
 
     Raises:
       UserError: something is not finite or explodes; the last good checkpoint stays.
@@ -48,13 +55,15 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work.progress.total = config.iterations
         work.progress.update(advance=iteration)
         work.progress.log("compiling sampler and update (about 30 s, in the first iterations)")
-        test = _last_test(work, iteration)
-        if test is None and iteration == 0:
-            test = _test(context, policy, policy_params(state), 0, _on_chunk(work, "evaluation"))
+        tests = _tests(work, iteration)
+        if not tests and iteration == 0:
+            tests[0] = _test(context, policy, policy_params(state), 0, _on_chunk(work, "evaluation"))
             if metrics is not None:
-                metrics.write(0, control_steps=0, success=test.rate, clip_fraction=0.0, test=test.to_json())
+                metrics.write(
+                    0, control_steps=0, success=tests[0].rate.rate, clip_fraction=0.0, test=tests[0].to_json()
+                )
         note = "first iteration"
-        while iteration < config.iterations and not _reached(config, test):
+        while (ended := _why_ended(config, tests, iteration)) is None:
             on_chunk = _on_chunk(work, note, config.chunks)
             try:
                 state, values = ppo.iterate(
@@ -62,27 +71,33 @@ def run(context: Context, work: Work) -> dict[str, Any]:
                 )
             except NonFiniteError as error:
                 raise _user_error(error, iteration, context) from None
-            iteration, test = int(state.iteration), None
+            iteration, test = int(state.iteration), {}
             note = _note(values)
             if iteration % config.evaluate_every == 0 or iteration == config.iterations:
-                test = _test(context, policy, policy_params(state), iteration, _on_chunk(work, "evaluation"))
+                tests[iteration] = _test(
+                    context, policy, policy_params(state), iteration, _on_chunk(work, "evaluation")
+                )
+                test = {"test": tests[iteration].to_json()}
                 where = "stored initial states" if config.evaluate_split == "heldout" else "training reset states"
-                work.progress.log(f"iteration {iteration}: without noise {test} from {where}")
+                work.progress.log(f"iteration {iteration}: without noise {tests[iteration]} from {where}")
             if metrics is not None:
-                metrics.write(iteration, **values, **({} if test is None else {"test": test.to_json()}))
+                metrics.write(iteration, **values, **test)
             work.progress.update(advance=1, note=note)
             checkpoints.save(iteration, state, _metadata(context))
             if is_first:
                 work.clock.save()
     env.close()
-    tests = [line["test"] for line in read_metrics(work.folder / "metrics.jsonl") if "test" in line]
+    work.progress.log(f"ended after {iteration} iterations: {_ENDS[ended]}")
     return {
         "iterations": iteration,
         "control_steps": int(state.control_steps),
         "algorithm": context.run.config.policy.algorithm,
+        "ended": ended,
         "split": config.evaluate_split,
-        "first": tests[0] if tests else None,
-        "last": None if test is None else test.to_json(),
+        "first": next((test.to_json() for test in tests.values()), None),
+        "last": tests[iteration].to_json() if iteration in tests else None,
+        "exploration": _exploration(work),
+        **_final_scores(context, work, policy, params, policy_params(state)),
     }
 
 
@@ -121,18 +136,20 @@ def _metrics(context: Context, work: Work, iteration: int) -> Metrics:
     return metrics
 
 
-def _last_test(work: Work, iteration: int) -> SuccessRate | None:
-    """Returns the evaluation of the iteration that is resumed from, if there was one."""
-    lines = [line for line in read_metrics(work.folder / "metrics.jsonl") if line["step"] == iteration]
-    return SuccessRate.from_json(lines[-1]["test"]) if lines and "test" in lines[-1] else None
+def _tests(work: Work, iteration: int) -> dict[int, ScoreSummary]:
+    """Returns the evaluations up to the iteration that is resumed from, by iteration."""
+    lines = read_metrics(work.folder / "metrics.jsonl")
+    return {line["step"]: ScoreSummary.from_json(line["test"]) for line in lines
+            if "test" in line and line["step"] <= iteration}  # fmt: skip
 
 
 def _test(
     context: Context, policy: AnyPolicy, params: Params, iteration: int, on_chunk: Callable[[int], None]
-) -> SuccessRate:
-    """Measures success without noise."""
+) -> ScoreSummary:
+    """Scores the policy without noise; of training reset states every evaluation takes others than the one before."""
     config = context.run.config.ppo
-    return measure(
+    number = -(-iteration // config.evaluate_every)
+    score = measure(
         context,
         policy,
         params,
@@ -140,14 +157,47 @@ def _test(
         episodes=config.evaluate_episodes,
         seed=context.seed("ppo-test", iteration),
         source="ppo",
+        offset=number * config.evaluate_episodes if config.evaluate_split == "train" else 0,
         on_chunk=on_chunk,
     )
+    return score.summary()
 
 
-def _reached(config: PPOConfig, test: SuccessRate | None) -> bool:
-    return (
-        config.target is not None and test is not None and test.rate >= config.target and test.low >= config.target_low
-    )
+def _why_ended(config: PPOConfig, tests: dict[int, ScoreSummary], iteration: int) -> End | None:
+    """Returns why training ends here; where this iteration was not evaluated, only the last one ends it."""
+    return why_ended(config, list(tests.values()) if iteration in tests else [], iteration)
+
+
+def _exploration(work: Work) -> dict[str, float] | None:
+    """Returns success with exploration noise in the first and the last iteration."""
+    rates = [line["success"] for line in read_metrics(work.folder / "metrics.jsonl") if line["step"] > 0]
+    return {"first": rates[0], "last": rates[-1]} if rates else None
+
+
+def _final_scores(context: Context, work: Work, policy: AnyPolicy, cloned: Params, trained: Params) -> dict[str, Any]:
+    """Scores clone and trained policy from the same stored initial states, which decided nothing before."""
+    count = context.run.config.ppo.score_episodes
+    if count == 0:
+        return {}
+    scores = {}
+    for name, params in (("bc", replicate(context.mesh, cloned)), ("ppo", trained)):
+        # The same seed for both: the same noise at the start of the chain, and fixtures in the same places.
+        scores[name] = measure(
+            context,
+            policy,
+            params,
+            split="heldout",
+            episodes=count,
+            seed=context.seed("ppo-score"),
+            source=name,
+            fixtures="redraw",
+            on_chunk=_on_chunk(work, f"final score of {name}"),
+        )
+        work.progress.log(f"stored initial states: {name} {scores[name].summary()}")
+    return {
+        "heldout": {name: score.summary().to_json() for name, score in scores.items()},
+        "change": change(scores["bc"], scores["ppo"]),
+    }
 
 
 def _on_chunk(work: Work, note: str, chunks: int | None = None) -> Callable[[int], None]:

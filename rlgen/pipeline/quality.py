@@ -1,4 +1,4 @@
-"""Stage `quality`: metrics of the demonstrations and of the collected episodes, and the paper's figures of both."""
+"""Stage `quality`: metrics of the demonstrations and of the collected episodes, and the paper's figures of them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from rlgen.core.files import write_json
 from rlgen.data.metrics.quality import DatasetQuality, recorded_quality
 from rlgen.libero.envs.observations import Observer
 from rlgen.pipeline.bc import read_demonstrations
-from rlgen.pipeline.collect import load_collected
+from rlgen.pipeline.collect import load_all_collected
 from rlgen.pipeline.context import Context, Work
 from rlgen.report.quality_plots import ActionProfile, SourceQuality, action_profiles, end_effector_paths, quality_bars
 from rlgen.report.style import save
@@ -17,9 +17,9 @@ PATHS_SHOWN = 40
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
-    """Measures both sources and plots the paper's figures 6 and 7 of them."""
+    """Measures all sources, plots the paper's figures 6 and 7 of them, and says what PPO changed against the clone."""
     observer = Observer(context.scene)
-    sources = {"demonstrator": read_demonstrations(context), "ppo": load_collected(context)}
+    sources = {"demonstrator": read_demonstrations(context), **load_all_collected(context)}
     robots = {name: [observer(e.states).robot for e in episodes] for name, episodes in sources.items()}
     measured: dict[str, DatasetQuality] = {}
     for name, episodes in sources.items():
@@ -36,4 +36,6 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     save(quality_bars(bars), work.folder / "quality.png")
     save(action_profiles(profiles, action="y"), work.folder / "spread.png")
     save(end_effector_paths(paths), work.folder / "paths.png")
-    return {name: quality.summary() for name, quality in measured.items()}
+    # A clone's episodes may have been collected without any PPO.
+    changed = context.run.result("ppo").get("change") if context.run.done("ppo") else None
+    return {name: quality.summary() for name, quality in measured.items()} | ({"change": changed} if changed else {})

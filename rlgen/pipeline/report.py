@@ -21,7 +21,7 @@ from rlgen.pipeline.stages import STAGES
 from rlgen.report import plots
 from rlgen.report.pages import FigureFile, is_page
 from rlgen.report.quality_plots import SourceQuality
-from rlgen.report.run_page import Assets, Clip, Dataset, InitialStates, ReportData, StageTime, render_report
+from rlgen.report.run_page import Assets, Clip, Dataset, InitialStates, ReportData, StageTime, changes, render_report
 from rlgen.report.style import save
 from rlgen.report.video import clip_name, write_gif
 from rlgen.training.metrics import read_metrics
@@ -68,6 +68,7 @@ def make_summary(context: Context) -> dict[str, Any]:
         "prompt": scene.task.prompt,
         "demonstrations": _demonstrations(run.result("demos")),
         **evaluation["rates"],
+        **({"change": changed} if (changed := _change(context)) else {}),
         "protocol": evaluation["protocol"],
         "dataset": {key: export[key] for key in ("path", "episodes", "steps")},
         "quality": quality,
@@ -81,6 +82,11 @@ def make_summary(context: Context) -> dict[str, Any]:
         "machine": machine(),
         "config": to_json(run.config),
     }
+
+
+def _change(context: Context) -> dict[str, Any] | None:
+    """Returns what PPO changed against the clone; None in runs of earlier versions."""
+    return context.run.result("evaluate").get("change") or context.run.result("ppo").get("change")
 
 
 def _demonstrations(result: dict[str, Any]) -> str:
@@ -136,13 +142,13 @@ def _write_figures(context: Context, folder: Path) -> list[FigureFile]:
         FigureFile(
             quality / "quality.png",
             "Quality",
-            "Length, jerk and no-ops of both sources (the paper's figure 6).",
+            "Length, jerk and no-ops of the sources (the paper's figure 6).",
             "data",
         ),
         FigureFile(
             quality / "spread.png", "Consistency", "The y action over normalized time (the paper's figure 7).", "data"
         ),
-        FigureFile(quality / "paths.png", "Paths", "End-effector paths of both sources.", "data"),
+        FigureFile(quality / "paths.png", "Paths", "End-effector paths of the sources.", "data"),
     ]
 
 
@@ -182,6 +188,7 @@ def _page_content(
         figures=figures,
         clips=clips,
         quality={name: SourceQuality.from_json(value) for name, value in quality.items()},
+        changes=changes(summary.get("change") or {}),
         dataset=Dataset(
             path=dataset["path"],
             episodes=dataset["episodes"],

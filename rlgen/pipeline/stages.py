@@ -5,11 +5,12 @@ repeated and resumed alone. Its module is imported only when it runs: the table 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlgen.configs.schema import Config, differences, to_json
+from rlgen.configs.differences import differences
+from rlgen.configs.schema import Config, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import OutputKind, check_contents, check_unneeded
 from rlgen.training.run import RECORD, Run, change_config, is_run_record
@@ -83,6 +84,8 @@ class Stage:
       reads: sections of the configuration that this stage is the first to read; once the stage has started, they
         cannot be changed.
       help: what it does, in one line.
+      beside: a setting of which every value has results of its own in the stage's folder, beside each other: it may be
+        changed, and the stage then runs again for the new value. The result has the value under the setting's name.
       on_all_processes: every process of a run on several takes part; other stages are the first one's.
     """
 
@@ -90,13 +93,16 @@ class Stage:
     reads: tuple[str, ...]
     help: str
     on_all_processes: bool = False
+    beside: str | None = None
 
 
 STAGES = {
     "demos": Stage(_demos, ("task", "seed", "demos"), "demonstrations, scripted or from a file; successes only"),
     "bc": Stage(_bc, ("policy", "bc"), "behavior cloning of the policy on the demonstrations", True),
     "ppo": Stage(_ppo, ("ppo",), "PPO, from the cloned policy", True),
-    "collect": Stage(_collect, ("collect",), "successful episodes of the trained policy, without exploration noise"),
+    "collect": Stage(
+        _collect, ("collect",), "successful episodes of the trained policy, without exploration noise", beside="source"
+    ),
     "export": Stage(_export, ("export",), "the collected episodes with rendered images, as an RLDS dataset"),
     "quality": Stage(_quality, (), "quality of the demonstrations compared with that of the collected episodes"),
     "vla-train": Stage(_vla_train, ("vla",), "a flow VLA, trained on the exported dataset alone"),
@@ -115,6 +121,16 @@ RUN = OutputKind(
     is_run_record,
     ("report.html", "summary.json", *(f"{stage}/{pattern}" for stage in STAGES for pattern in _RESULTS)),
 )
+
+
+def is_done(run: Run, name: str) -> bool:
+    """Returns whether a stage is done, and for the present value of the setting that it keeps results `beside` by."""
+    beside = STAGES[name].beside
+    if beside is None or not run.done(name):
+        return run.done(name)
+    section = getattr(run.config, STAGES[name].reads[0])
+    # Earlier versions had only the default.
+    return run.result(name).get(beside, getattr(type(section), beside)) == getattr(section, beside)
 
 
 def is_finished(run: Run) -> bool:
@@ -163,8 +179,10 @@ def check_config(run: Run, config: Config, *, repeat_from: str | None = None) ->
     repeated = [] if repeat_from is None else stages_from(repeat_from)
     for name, stage in STAGES.items():
         for section in stage.reads:
-            differs = getattr(config, section) != getattr(run.config, section)
-            if differs and run.started(name) and name not in repeated:
+            before, after = getattr(run.config, section), getattr(config, section)
+            if stage.beside is not None:
+                after = replace(after, **{stage.beside: getattr(before, stage.beside)})
+            if before != after and run.started(name) and name not in repeated:
                 changed = differences({section: stored[section]}, {section: now[section]})
                 raise UserError(
                     f"{', '.join(changed)}: other than what stage {name} of {run.folder} was run with; "

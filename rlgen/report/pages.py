@@ -72,6 +72,7 @@ def page_environment() -> Environment:
         "duration": text.duration,
         "percent": text.percent,
         "count": text.count,
+        "number": text.number,
         "size": text.size,
         "estimate": _estimate,
         "appearance": appearance,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.core.files import write_bytes
-from rlgen.core.stats import SuccessRate, newcombe
+from rlgen.core.stats import Estimate, SuccessRate, newcombe
 from rlgen.report.pages import FigureFile, page_environment
 from rlgen.report.quality_plots import SourceQuality
 
@@ -92,6 +92,48 @@ class Dataset:
     byte_count: int | None = None
 
 
+@dataclass(frozen=True)
+class Change:
+    """A number that PPO changed against the clone, over the same initial states.
+
+    Attributes:
+      name: what it is, with its unit.
+      before: mean of the clone.
+      after: mean of the expert.
+      difference: of the second to the first, with its paired bootstrap interval.
+      trials: initial states that it is a mean over.
+    """
+
+    name: str
+    before: float
+    after: float
+    difference: Estimate
+    trials: int
+
+
+_CHANGES = {
+    "success": "Success",
+    "length": "Length, control steps",
+    "mean_squared_jerk": "Mean squared jerk, m²/s⁶",
+    "noops": "No-op steps",
+}
+
+
+def changes(value: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+    """Reads what `rlgen.data.metrics.score.change` returned; what could not be compared is left out."""
+    rows = [(title, value[name]) for name, title in _CHANGES.items() if name in value and value[name]["trials"]]
+    return [
+        Change(
+            title,
+            part["before"],
+            part["after"],
+            Estimate(part["difference"], part["low"], part["high"]),
+            part["trials"],
+        )
+        for title, part in rows
+    ]
+
+
 def nothing_run() -> dict[str, SuccessRate | None]:
     """Returns the four actors, none of them with a result."""
     return dict.fromkeys(("demonstrator", "bc", "ppo", "vla"))
@@ -114,6 +156,7 @@ class ReportData:
       figures: in order within their section.
       clips: side by side, in order.
       quality: metrics by data source.
+      changes: what PPO changed against the clone.
       dataset: the export.
       versions: of packages by name.
       machine: such as `{"CPU": ..., "cores": ...}`.
@@ -133,6 +176,7 @@ class ReportData:
     figures: Sequence[FigureFile] = ()
     clips: Sequence[Clip] = ()
     quality: Mapping[str, SourceQuality] = field(default_factory=dict)
+    changes: Sequence[Change] = ()
     dataset: Dataset | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str | int] = field(default_factory=dict)

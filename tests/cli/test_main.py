@@ -29,7 +29,7 @@ def one_line(text: str) -> bool:
 def every_command() -> list[list[str]]:
     commands: list[list[str]] = []
     for noun, command in COMMANDS.items():
-        commands += [[noun]] if callable(command) else [[noun, verb] for verb in command]
+        commands += [[noun]] if callable(command) else [[noun, *filter(None, [verb])] for verb in command]
     return commands
 
 
@@ -83,6 +83,14 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
         (["expert", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, tiny"),
         (["expert", "libero_goal/7", "--assets", "/nowhere/at/all"], "/nowhere/at/all"),
         (["expert", "libero_goal/7", "--algorithm", "gaussian"], "--algorithm is now --policy.algorithm"),
+        (["fleet", "pick_up_the_buter"], "nearest are"),
+        (["fleet", "--jobs", "2"], "no task: name suites"),
+        (["fleet", "libero_goal/7", "--task", "libero_goal/8"], "name the tasks as"),
+        (["fleet", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, tiny"),
+        (["fleet", "libero_goal/7", "--source", "gaussian", "--policy.algorithm", "diffusion"], "give one of them"),
+        (["fleet", "status", "nowhere"], "holds no fleet"),
+        (["fleet", "assemble", "nowhere"], "holds no fleet"),
+        (["fleet", "work", "nowhere", "--task", "libero_goal/7"], "holds no fleet"),
         (["demos", "libero_goal/7"], "rlgen demos record libero_goal/7"),
         (["demos", "record", "libero_goal/7", "--episodes", "0"], "--episodes 0: expected 1 or more"),
         (["demos", "record"], "no task"),

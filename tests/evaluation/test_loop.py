@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.types import Episode
-from rlgen.evaluation.loop import EpisodeFolder, count_successes, run_trials
+from rlgen.evaluation.loop import EpisodeFolder, run_trials
 from rlgen.libero.tasks.suites import HORIZONS
 
 OPTIONS = {"seed": 3, "split": "heldout", "source": "bc", "threads": 2}
@@ -76,8 +76,15 @@ def test_a_folder_of_successes_is_full_with_as_many_as_are_wanted(tmp_path):
     assert (again.full, again.names, again.tried) == (True, folder.names, 4)
 
 
-def test_success_is_counted_over_all_trials(short_scene):
-    active = []
-    rate = count_successes(short_scene, Noise(), 3, on_chunk=active.append, **OPTIONS)
-    assert (rate.successes, rate.trials) == (0, 3)
-    assert active == [3, 0]
+class Starts(EpisodeFolder):
+    """A sink that keeps which initial states were started from."""
+
+    def add(self, trials, episodes):
+        super().add(trials, episodes)
+        self.starts = [*getattr(self, "starts", []), *(episode.initial_index for episode in episodes)]
+
+
+def test_trials_may_begin_behind_the_first_initial_states_and_go_round(short_scene, tmp_path):
+    sink = Starts(tmp_path)
+    run_trials(short_scene, Noise(), 3, sink, offset=48, width=3, **OPTIONS)
+    assert sink.starts == [48, 49, 0]

@@ -10,9 +10,9 @@ from rlgen.configs.presets import expert_presets, fit_to
 from rlgen.configs.schema import BCConfig, Config, CriticConfig, DiffusionConfig, PolicyConfig, PPOConfig
 from rlgen.core.errors import UserError
 from rlgen.core.progress import Progress
-from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.formats.hdf5.writer import write_demos
+from rlgen.data.metrics.score import make_score
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.pipeline import bc, ppo
@@ -39,7 +39,6 @@ CONFIG = Config(
         batch=8,
         evaluate_every=1,
         evaluate_episodes=20,
-        evaluate_split="heldout",
         target=0.9,
         target_low=0.7,
     ),
@@ -69,11 +68,13 @@ def _episode(scene, random, number: int) -> Episode:
 
 
 def scores(monkeypatch, successes):
-    """Evaluations return what is given here, one after the other."""
+    """Evaluations return what is given here, one after the other: successes of 20, or these and their length."""
     left = list(successes)
 
-    def measure(*_, split, **__):
-        return SuccessRate(left.pop(0), 20)
+    def measure(*_, **__):
+        given = left.pop(0)
+        count, length = given if isinstance(given, tuple) else (given, 50.0)
+        return make_score(np.array([[1.0, length, 9.0, 0.0]] * count + [[0.0] * 4] * (20 - count)))
 
     monkeypatch.setattr(bc, "measure", measure)
     monkeypatch.setattr(ppo, "measure", measure)
@@ -99,6 +100,42 @@ def test_cloning_stops_at_a_rate_and_ppo_where_rate_and_interval_are_reached(tmp
     assert list((tmp_path / "run/ppo/tensorboard").glob("events.out.tfevents*"))
     policy, params = ppo.load_policy(context)
     assert policy.num_trained_steps == 2 and all(np.isfinite(leaf).all() for leaf in _leaves(params))
+
+
+def test_with_a_plateau_a_good_clone_is_polished_and_scored_at_the_end(tmp_path, placeholder_scene, monkeypatch):
+    # One check of the clone, four evaluations of PPO, and the final scores of both.
+    scores(monkeypatch, [11, (20, 50.0), (20, 40.0), (19, 41.0), (20, 39.5), (15, 60.0), (20, 30.0)])
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, iterations=9, plateau=2, score_episodes=20))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    run(context, "bc", "ppo")
+    result = context.run.result("ppo")
+    assert (result["iterations"], result["ended"]) == (3, "plateau")
+    assert (result["first"]["length"], result["last"]["length"]) == (50.0, 39.5)
+    assert (result["heldout"]["bc"]["successes"], result["heldout"]["ppo"]["length"]) == (15, 30.0)
+    change = result["change"]
+    assert change["success"]["difference"] == 0.25 and change["success"]["trials"] == 20
+    assert (change["length"]["difference"], change["length"]["trials"]) == (-30.0, 15)
+    lines = read_metrics(tmp_path / "run/ppo/metrics.jsonl")
+    assert result["exploration"] == {"first": lines[1]["success"], "last": lines[-1]["success"]}
+    assert lines[0]["test"]["mean_squared_jerk"] == 9.0
+
+
+def test_evaluations_that_decide_are_of_training_placements_and_fresh(tmp_path, placeholder_scene, monkeypatch):
+    asked = []
+
+    def measure(*_, split, offset=0, episodes, seed, **__):
+        asked.append((split, offset, episodes, seed))
+        return make_score(np.zeros((20, 4)))
+
+    monkeypatch.setattr(ppo, "measure", measure)
+    config = replace(CONFIG, bc=replace(CONFIG.bc, stop_success=None, optimizer_steps=2))
+    config = replace(config, ppo=replace(CONFIG.ppo, iterations=3, evaluate_every=2, score_episodes=7))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    run(context, "bc", "ppo")
+    *tests, cloned, trained = asked
+    assert [test[:3] for test in tests] == [("train", 0, 20), ("train", 20, 20), ("train", 40, 20)]
+    assert len({test[3] for test in tests}) == 3
+    assert cloned == trained and cloned[:3] == ("heldout", 0, 7)
 
 
 def _leaves(params):

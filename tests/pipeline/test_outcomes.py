@@ -26,7 +26,7 @@ from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.pipeline import bc, collect, ppo
 from rlgen.pipeline.context import Context
 from rlgen.pipeline.export import dataset_folder
-from rlgen.pipeline.stages import RUN
+from rlgen.pipeline.stages import RUN, check_config, with_config
 from rlgen.rl import ppo as rl_ppo
 from rlgen.rl.numerics import NonFiniteError
 from rlgen.training.metrics import Metrics, read_metrics
@@ -98,6 +98,7 @@ def check_dataset(context: Context, episodes: int) -> None:
         pytest.param([NOT_REACHED, REACHED], {}, 4, 0, id="the clone meets the target"),
         pytest.param([4, 9, 10, REACHED], {}, 12, 0, id="it does at the end of cloning"),
         pytest.param([NOT_REACHED, NOT_REACHED, REACHED], {}, 4, 1, id="PPO reaches the target"),
+        pytest.param([NOT_REACHED, REACHED, REACHED], {"plateau": 1}, 4, 1, id="a good clone is polished"),
         pytest.param([NOT_REACHED, 0, 0], {"iterations": 1}, 4, 1, id="nothing is reached"),
     ],
 )
@@ -117,6 +118,80 @@ def test_every_end_of_training_leads_to_a_dataset(
     check_dataset(context, 2)
     [source] = find_episode_files(context.run.folder)
     assert source.policy["checkpoint"] == f"ppo/checkpoints/{iterations}"
+
+
+def test_the_clones_episodes_are_collected_beside_the_experts(tmp_path, placeholder_scene, monkeypatch, successes):
+    scores(monkeypatch, [NOT_REACHED, REACHED, 15, (20, 30.0)])
+    acted = []
+
+    def gather(context, work, folder, actor, *, trials, seed, source, wanted, **options):
+        stored = EpisodeFolder(folder, wanted)
+        if not stored.tried:
+            acted.append((source, seed))
+            stored.add(range(2), [replace(one, source=source) for one in successes])
+        return stored.load(), stored.tried
+
+    monkeypatch.setattr(collect, "gather", gather)
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, score_episodes=20))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    run(context, "bc", "ppo", "collect", "quality")
+    assert list(context.run.result("quality")) == ["demonstrator", "ppo", "change"]
+    [source] = find_episode_files(context.run.folder)
+    assert source.policy["actor"] == "ppo" and source.policy["against_clone"]["length"]["difference"] == -20.0
+    expert = [path.read_bytes() for path in sorted((context.run.folder / "collect/episodes").iterdir())]
+
+    clone = replace(config, task=placeholder_scene.task.id, collect=replace(config.collect, source="clone"))
+    context.run = with_config(context.run, clone, print)
+    with pytest.raises(UserError, match="has no episodes of clone yet; run `rlgen run collect"):
+        find_episode_files(context.run.folder)
+    run(context, "collect")
+    assert [path.read_bytes() for path in sorted((context.run.folder / "collect/episodes").iterdir())] == expert
+    assert acted == [("ppo", acted[0][1]), ("bc", acted[0][1])]
+    [source] = find_episode_files(context.run.folder)
+    assert [episode.source for _, episode in source.read()] == ["bc", "bc"]
+    assert source.policy["actor"] == "bc" and source.policy["checkpoint"].startswith("bc/")
+    assert "against_clone" not in source.policy
+    context.run.clear("quality")
+    run(context, "quality")
+    assert list(context.run.result("quality")) == ["demonstrator", "ppo", "bc", "change"]
+    check_contents(context.run.folder, RUN)
+    # Back again: nothing is run, and nothing lost.
+    context.run = with_config(context.run, replace(clone, collect=config.collect), print)
+    run(context, "collect")
+    assert context.run.result("collect")["source"] == "ppo" and len(acted) == 2
+    check_dataset(context, 2)
+    with pytest.raises(UserError, match=r"collect\.episodes"):
+        check_config(context.run, replace(clone, collect=replace(clone.collect, episodes=3)))
+
+
+def test_the_control_needs_no_ppo(tmp_path, placeholder_scene, monkeypatch, successes):
+    scores(monkeypatch, [NOT_REACHED])
+    monkeypatch.setattr(collect, "gather", lambda context, work, folder, *_, **__: _stored(folder, successes))
+    config = replace(CONFIG, collect=replace(CONFIG.collect, source="clone"))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    run(context, "bc", "collect", "export", "quality")
+    assert list(context.run.result("quality")) == ["demonstrator", "bc"]
+    assert len(open_dataset(dataset_folder(context))) == 2
+
+
+def _stored(folder, episodes):
+    stored = EpisodeFolder(folder, len(episodes))
+    stored.add(range(len(episodes)), episodes)
+    return stored.load(), stored.tried
+
+
+def test_a_clone_without_success_says_how_it_goes_on(tmp_path, placeholder_scene, monkeypatch, successes):
+    scores(monkeypatch, [NOT_REACHED, REACHED])
+    failed = [replace(one, success=False, rewards=np.zeros_like(one.rewards)) for one in successes]
+    expert_runs(monkeypatch, failed)
+    config = replace(CONFIG, collect=replace(CONFIG.collect, source="clone"))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    run(context, "bc", "ppo")
+    with pytest.raises(UserError, match="the clone succeeded in none of 2 episodes") as caught:
+        run(context, "collect")
+    steps = str(2 * CONFIG.bc.optimizer_steps)
+    expected = ["run", "bc", "--run", str(context.run.folder), "--overwrite", "--bc.optimizer-steps", steps]
+    assert command_in(caught.value) == expected
 
 
 def test_without_an_iteration_the_policy_is_the_cloned_one(tmp_path, placeholder_scene, monkeypatch, successes):

@@ -18,6 +18,7 @@ from rlgen.report.run_page import (
     InitialStates,
     ReportData,
     StageTime,
+    changes,
     render_report,
     verdict,
 )
@@ -83,6 +84,13 @@ def full(tmp_path, word="plain"):
         ],
         clips=[Clip("ppo", clip, f"clip {word}", True), Clip("vla", None)],
         quality={"ppo": SourceQuality(53, 4337, Estimate(86.7, 85.1, 88.4), Estimate(12.1, 11.6, 12.6), 19)},
+        changes=changes(
+            {
+                "success": {"before": 0.9, "after": 1.0, "difference": 0.1, "low": 0.02, "high": 0.2, "trials": 50},
+                "length": {"before": 66.8, "after": 55.4, "difference": -11.4, "low": -13, "high": -9.8, "trials": 45},
+                "noops": dict.fromkeys(("before", "after", "difference", "low", "high")) | {"trials": 0},
+            }
+        ),
         dataset=Dataset(f"runs/{word}", 53, 4337, "128 x 128", f"renderer {word}", 14_300_000),
         versions={"jax": "0.10.2", word: word},
         machine={"CPU": word, "cores": 2},
@@ -103,6 +111,7 @@ def test_every_result_appears(tmp_path):
         "61 of 64", "95 %", "22 of 50", "44 %", "31 % to 58 %", "48 of 50", "96 %", "87 % to 99 %",
         "52 points above BC", "1 min 13 s", "86.7 (85.1 to 88.4)", "12.1 (11.6 to 12.6)", "19 of 4337",
         "53 episodes, 4337 steps, 14 MB", "128 x 128", "0.10.2", "ppo.clip_eps", "0.0125", "[1, 2]",
+        "66.8 55.4 -11.4 (-13.0 to -9.80) 45", "0.900 1.00 0.100 (0.0200 to 0.200) 50",
         "held plain", "train plain", "note plain", "remark plain", "caption plain", "rlgen plain",
         "renderer plain", "13 min 20 s in all",
     ]:  # fmt: skip

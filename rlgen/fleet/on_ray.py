@@ -1,0 +1,105 @@
+"""The engine `ray`: jobs as tasks of a Ray cluster, whose nodes share the folder of the fleet.
+
+A node that is lost takes its processes with it; Ray starts their tasks again elsewhere, and the jobs go on where they
+were. Ray is an extra, and imported here alone.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlgen.core.errors import UserError, first_line
+from rlgen.core.process import CACHE_VARIABLE, cache_folder, start_child
+from rlgen.fleet.engine import LOG, Endings, longest_first, work_command
+from rlgen.fleet.local import CHANGE
+from rlgen.fleet.plan import task_folder
+from rlgen.libero.tasks.suites import Task, find_task
+
+# Of Ray: a task is repeated as often as its node or worker is lost.
+WITHOUT_END = -1
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Tasks of the Ray cluster that `RAY_ADDRESS` names, or of one that is started on this machine.
+
+    Attributes:
+      threads: cores of a job.
+      memory: of a job, bytes.
+    """
+
+    threads: int
+    memory: int
+
+    def run(self, root: Path, tasks: Sequence[Task], on_change: Callable[[], None]) -> list[str]:
+        """Runs jobs. Arguments as of `Engine.run`."""
+        ray = import_ray()
+        if not ray.is_initialized():
+            ray.init(address=os.environ.get(ADDRESS_VARIABLE), log_to_driver=False, logging_level="warning")
+        remote = ray.remote(num_cpus=self.threads, memory=self.memory, max_retries=WITHOUT_END)(run_job)
+        cache, endings = str(cache_folder()), Endings(root)
+        waiting = {remote.remote(str(root.absolute()), task.id, cache): task for task in longest_first(tasks)}
+        try:
+            while waiting:
+                ended, _ = ray.wait(list(waiting), num_returns=1, timeout=CHANGE)
+                for reference in ended:
+                    task = waiting.pop(reference)
+                    if endings.again(task, _result(ray, reference)):
+                        waiting[remote.remote(str(root.absolute()), task.id, cache)] = task
+                on_change()
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+        return endings.unfinished
+
+
+def import_ray() -> Any:
+    """Returns the module `ray`.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    # Ray would have its workers run by `uv run` as well, in a copy of the working directory.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # pyright: ignore[reportMissingImports]: an extra
+    except ImportError as error:
+        raise UserError("ray is not installed; `pip install rlgen[ray]`, or choose another --engine") from error
+    return ray
+
+
+def run_job(root: str, task: str, cache: str) -> int:
+    """Runs the job of a task in a process of its own, and returns its exit code; on a node of the cluster.
+
+    Args:
+      root: folder of the fleet.
+      task: id of the task.
+      cache: folder of scenes and compiled programs.
+    """
+    found = find_task(task)
+    log = task_folder(Path(root), found) / LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as stream:
+        process = start_child(
+            work_command(Path(root), found),
+            {CACHE_VARIABLE: cache},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        return process.wait()
+    finally:
+        process.kill()
+
+
+def _result(ray: Any, reference: Any) -> int:
+    try:
+        return int(ray.get(reference))
+    except ray.exceptions.RayTaskError as error:
+        raise UserError(f"a task of Ray failed: {first_line(error.cause or error)}") from error

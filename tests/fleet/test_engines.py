@@ -1,0 +1,226 @@
+"""Engines: every job runs to its end whatever its processes do, as many at a time as there is room for."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from rlgen.configs.presets import expert_presets
+from rlgen.core.errors import UserError
+from rlgen.fleet import on_ray
+from rlgen.fleet.capacity import free_memory, job_memory, jobs_at_a_time
+from rlgen.fleet.engine import MOST_ERRORS, MOST_STARTS, Endings, longest_first, work_command
+from rlgen.fleet.job import AGAIN
+from rlgen.fleet.local import LocalEngine
+from rlgen.fleet.plan import task_folder
+from rlgen.libero.tasks.suites import find_tasks
+
+TASKS = find_tasks("libero_goal/7", "libero_goal/2", "libero_10/0", "libero_spatial/5")
+# Ends as its folder says: by an exit code or a signal each time, then well. Says when it began and ended.
+JOB = """
+import os, signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+ends = (folder / "ends").read_text().split()
+with open(folder / "times", "a") as file: file.write(f"{time.monotonic()} ")
+time.sleep(float(sys.argv[2]))
+with open(folder / "times", "a") as file: file.write(f"{time.monotonic()}\\n")
+(folder / "ends").write_text(" ".join(ends[1:]))
+if ends and int(ends[0]) < 0: os.kill(os.getpid(), -int(ends[0]))
+print("rlgen: the reason" if ends and ends[0] == "2" else "")
+sys.exit(int(ends[0]) if ends else 0)
+"""
+
+
+def engine(root, jobs: int, ends: dict, seconds: float = 0.0) -> LocalEngine:
+    for task in TASKS:
+        task_folder(root, task).mkdir(parents=True)
+        (task_folder(root, task) / "ends").write_text(" ".join(map(str, ends.get(task, ()))))
+    return LocalEngine(jobs, lambda root, task: [sys.executable, "-c", JOB, str(task_folder(root, task)), str(seconds)])
+
+
+def times(root, task) -> list[tuple[float, float]]:
+    lines = (task_folder(root, task) / "times").read_text().splitlines()
+    return [tuple(map(float, line.split())) for line in lines]
+
+
+def test_what_was_killed_or_asks_for_it_is_started_again_and_the_rest_goes_on(tmp_path):
+    ends = {TASKS[0]: (-9, AGAIN, -11), TASKS[2]: (-9,)}
+    changes = []
+    assert engine(tmp_path, 2, ends).run(tmp_path, TASKS, lambda: changes.append(1)) == []
+    assert [len(times(tmp_path, task)) for task in TASKS] == [4, 1, 2, 1]
+    assert len(changes) >= len(TASKS)
+
+
+def test_no_more_run_at_a_time_than_asked_for(tmp_path):
+    engine(tmp_path, 2, {}, seconds=0.3).run(tmp_path, TASKS, lambda: None)
+    spans = [span for task in TASKS for span in times(tmp_path, task)]
+    most = max(sum(begin <= other < end for begin, end in spans) for other, _ in spans)
+    assert most == 2
+
+
+def test_what_is_refused_ends_all_with_its_line(tmp_path):
+    ends = {TASKS[0]: (2,)}
+    with pytest.raises(UserError, match=r"^the reason$"):
+        engine(tmp_path, 1, ends).run(tmp_path, [TASKS[0]], lambda: None)
+
+
+def test_a_job_that_dies_without_end_is_listed_and_stops_no_other(tmp_path):
+    ends = {TASKS[1]: (1,) * MOST_ERRORS}
+    [line] = engine(tmp_path, 2, ends).run(tmp_path, TASKS, lambda: None)
+    assert TASKS[1].id in line and "ends with 1" in line
+    assert all(times(tmp_path, task) for task in TASKS)
+    endings = Endings(tmp_path)
+    assert [endings.again(TASKS[0], -9) for _ in range(MOST_STARTS)].count(True) == MOST_STARTS - 1
+
+
+def test_an_interruption_leaves_no_process(tmp_path):
+    made = engine(tmp_path, 2, {}, seconds=60.0)
+    started = threading.Event()
+
+    def interrupt() -> None:
+        while not all((task_folder(tmp_path, task) / "times").exists() for task in longest_first(TASKS)[:2]):
+            time.sleep(0.02)
+        started.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    begin = time.monotonic()
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        made.run(tmp_path, TASKS, lambda: None)
+    assert started.is_set() and time.monotonic() - begin < 10
+    # Neither a child that runs nor one that nobody has waited for.
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_the_longest_tasks_begin():
+    assert [task.suite for task in longest_first(TASKS)] == [
+        *("libero_10", "libero_goal", "libero_goal", "libero_spatial"),
+    ]
+
+
+def test_every_engine_runs_the_same_command(tmp_path):
+    command = work_command(tmp_path, TASKS[0])
+    assert command[0] == sys.executable and command[-4:] == ["work", str(tmp_path), "--task", TASKS[0].id]
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "cores", "free", "jobs"),
+    [
+        (None, 1, 2, 8, 2),
+        (None, 2, 2, 8, 1),
+        (None, 4, 2, 8, 1),
+        (None, 1, 64, 8, 8),
+        (None, 1, 64, None, 64),
+        (3, 1, 2, 8, 3),
+    ],
+)
+def test_cores_are_busy_as_far_as_memory_allows(asked, threads, cores, free, jobs):
+    said = []
+    free = None if free is None else free * 10**9
+    assert jobs_at_a_time(asked, threads, 10**9, cores=cores, free=free, log=said.append) == jobs
+    assert bool(said) == (jobs == 8)
+
+
+def test_what_has_no_memory_is_refused():
+    with pytest.raises(UserError, match="a job needs about"):
+        jobs_at_a_time(None, 1, 2 * 10**9, cores=2, free=10**9, log=print)
+    with pytest.raises(UserError, match=r"--jobs 9.*at most 8"):
+        jobs_at_a_time(9, 1, 10**9, cores=2, free=8 * 10**9, log=print)
+
+
+def test_the_memory_of_a_job_grows_with_its_rollouts():
+    presets = expert_presets()
+    state, vision = presets["state"], presets["vision"]
+    wide = replace(state, ppo=replace(state.ppo, environments=4000))
+    assert 1e9 < job_memory(state) < 3e9
+    assert job_memory(state) < job_memory(wide) and job_memory(vision) > 2 * job_memory(state)
+
+
+def test_the_memory_of_a_container_counts(tmp_path):
+    files = {
+        "/proc/meminfo": "MemTotal: 100 kB\nMemAvailable:  2000000 kB\n",
+        "/sys/fs/cgroup/memory.max": "1000000000",
+        "/sys/fs/cgroup/memory.current": "900000000",
+        "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 300000000\n",
+    }
+
+    def read(path: str) -> str:
+        if path not in files:
+            raise FileNotFoundError(path)
+        return files[path]
+
+    assert free_memory(read) == 400_000_000
+    files["/sys/fs/cgroup/memory.max"] = "max"
+    assert free_memory(read) == 2_000_000 * 1024
+    files.clear()
+    assert free_memory(read) is None
+
+
+class FakeRay:
+    """As much of Ray as the engine uses: tasks end in the order in which they began, with the codes of `ends`."""
+
+    class exceptions:
+        class RayTaskError(Exception):
+            cause = OSError(13, "Permission denied")
+
+    def __init__(self, ends: dict):
+        self.ends, self.options, self.started, self.cancelled = ends, [], [], []
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def remote(self, **options):
+        self.options.append(options)
+        return lambda function: type("Remote", (), {"remote": staticmethod(self.start)})
+
+    def start(self, root: str, task: str, cache: str) -> int:
+        self.started.append(task)
+        return len(self.started) - 1
+
+    def wait(self, references, num_returns, timeout):
+        return references[:num_returns], references[num_returns:]
+
+    def get(self, reference):
+        ends = self.ends.get(self.started[reference], [])
+        code = ends.pop(0) if ends else 0
+        if code is None:
+            raise self.exceptions.RayTaskError
+        return code
+
+    def cancel(self, reference, force):
+        self.cancelled.append(self.started[reference])
+
+
+def on_ray_with(monkeypatch, ends: dict) -> FakeRay:
+    fake = FakeRay(ends)
+    monkeypatch.setattr(on_ray, "import_ray", lambda: fake)
+    return fake
+
+
+def test_ray_repeats_tasks_of_lost_nodes_itself_and_the_engine_those_that_were_killed(monkeypatch, tmp_path):
+    fake = on_ray_with(monkeypatch, {TASKS[1].id: [-9, AGAIN]})
+    assert on_ray.RayEngine(threads=2, memory=10**9).run(tmp_path, TASKS, lambda: None) == []
+    assert fake.options == [{"num_cpus": 2, "memory": 10**9, "max_retries": -1}]
+    assert fake.started.count(TASKS[1].id) == 3 and len(fake.started) == len(TASKS) + 2
+    assert fake.cancelled == []
+
+
+def test_where_a_task_of_ray_is_refused_the_others_are_cancelled(monkeypatch, tmp_path):
+    fake = on_ray_with(monkeypatch, {longest_first(TASKS)[0].id: [None]})
+    with pytest.raises(UserError, match=r"a task of Ray failed: .*Permission denied"):
+        on_ray.RayEngine(threads=1, memory=1).run(tmp_path, TASKS, lambda: None)
+    assert len(fake.cancelled) == len(TASKS) - 1
+
+
+def test_without_ray_its_extra_is_named(monkeypatch):
+    for name in ("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"ray is not installed; `pip install rlgen\[ray\]`"):
+        on_ray.import_ray()
