@@ -180,6 +180,7 @@ class SuiteExport:
             fixtures = [candidate.fixtures for candidate in exported]
             write_starts(folder, [candidate.initial_state for candidate in exported], fixtures)
             facts = source_facts(exported) | origin_facts(self._assets, rendering) | fixture_facts(fixtures)
+            facts |= reset_facts([candidate.split for candidate in exported])
             facts |= {"replay": replay_facts(candidates, exported, options.validator.mode)}
             write_card(folder, facts | {"quality": quality_facts(folder)})
 

@@ -66,7 +66,7 @@ def run_trials(
       count: number of trials, those included that the sink already has.
       sink: takes each finished wave before the next one starts.
       seed: root of the trials' seeds.
-      split: initial states to start from, `train` or `heldout`.
+      split: initial states to start from, `heldout` or the scene's `training_split`.
       source: who acts, as stored in the episodes.
       width: environments that are stepped together.
       threads: threads that step them.
@@ -141,7 +141,7 @@ def count_successes(
       actor: turns observations into action chunks.
       count: number of trials.
       seed: root of the trials' seeds.
-      split: initial states to start from, `train` or `heldout`.
+      split: initial states to start from, `heldout` or the scene's `training_split`.
       source: who acts.
       threads: threads that step the environments.
       physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
