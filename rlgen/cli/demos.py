@@ -56,9 +56,7 @@ class RecordArguments(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.resets == "wide" and self.split == "heldout":
-            raise UserError(
-                "--resets wide --split heldout: the stored states are as they are; give one of them"
-            )
+            raise UserError("--resets wide --split heldout: the stored states are as they are; give one of them")
 
 
 def record(argv: Sequence[str]) -> None:

@@ -13,7 +13,15 @@ from typing import Any
 
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
-from rlgen.curation.card import RENDERER_NOTES, fixture_facts, origin_facts, quality_facts, replay_facts, source_facts
+from rlgen.curation.card import (
+    RENDERER_NOTES,
+    fixture_facts,
+    origin_facts,
+    quality_facts,
+    replay_facts,
+    reset_facts,
+    source_facts,
+)
 from rlgen.curation.render import (
     DemosWithStoredImages,
     PreparedEpisodes,

@@ -128,11 +128,6 @@ class Layout:
         agreed, values = self._agreed
         return bool(np.all(self._comparisons(places[None])[0][agreed] == values))
 
-    @property
-    def lone(self) -> bool:
-        """Returns whether nothing of the layout may move."""
-        return not self.movers
-
     def _carrier(self, body: int) -> int:
         """Returns what an object stands on by the task's reset conditions."""
         scene, conditions = self.scene, self.scene.reset_conditions
@@ -245,7 +240,8 @@ def _seen_model(model: mujoco.MjModel) -> mujoco.MjModel:
 
 
 def _extent(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Extent:
-    geoms = [geom for geom in np.flatnonzero(model.body_rootid[model.geom_bodyid] == body) if model.geom_contype[geom]]
+    collides = (model.geom_contype | model.geom_conaffinity) != 0
+    geoms = np.flatnonzero((model.body_rootid[model.geom_bodyid] == body) & collides)
     corners = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3), axis=-1).reshape(-1, 3)
     points = []
     for geom in geoms:
