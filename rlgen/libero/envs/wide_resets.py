@@ -8,6 +8,7 @@ import copy
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 
 import mujoco
 import numpy as np
@@ -152,7 +153,7 @@ class WideDraws:
             touching = self._touching(when)
             if touching:
                 return f"{touching} are too near each other"
-        return self._blocked(at_rest)
+        return self.blocked(at_rest)
 
     def _is_reached(self, state: Float[np.ndarray, " D"]) -> bool:
         data = self._data_at(state)
@@ -168,18 +169,16 @@ class WideDraws:
         scene, model = self._scene, self._near
         data = mujoco.MjData(model)
         data.qpos[:] = state[1 : 1 + model.nq]
-        mujoco.mj_fwdPosition(model, data)
         robot = int(model.body_rootid[scene.robot.hand_body])
         objects, fixtures = set(scene.object_bodies.tolist()), set(scene.fixture_bodies.tolist())
-        carried = self._carried
-        for pair in model.body_rootid[model.geom_bodyid[data.contact.geom]]:
-            one, other = sorted(int(root) for root in pair)
-            alone = one == other or (one, other) in carried
-            if not alone and (robot in pair or (objects & {one, other} and (objects | fixtures) >= {one, other})):
+        for pair in sorted(self._contacts(data) - self._carried):
+            one, other = pair
+            among_them = objects & {one, other} and {one, other} <= objects | fixtures
+            if one != other and (robot in pair or among_them):
                 return f"{model.body(one).name} and {model.body(other).name}"
         return None
 
-    @property
+    @cached_property
     def _carried(self) -> set[tuple[int, int]]:
         """The pairs of bodies of which the task file says that one stands on the other, or in it."""
         scene, conditions = self._scene, self._scene.reset_conditions
@@ -187,25 +186,36 @@ class WideDraws:
         for kind, upper, target in zip(conditions.kinds, conditions.bodies, conditions.targets, strict=True):
             if kind != JOINT:
                 below = target if kind == STACKED else scene.model.site_bodyid[target]
-                pairs.add(tuple(sorted((int(upper), int(scene.model.body_rootid[below])))))
+                root = int(scene.model.body_rootid[below])
+                pairs.add((min(int(upper), root), max(int(upper), root)))
         return pairs
 
-    def _blocked(self, state: Float[np.ndarray, " D"]) -> str | None:
-        """Returns which object is in the way of the drawer, door or knob that the goal is about."""
+    def blocked(self, state: Float[np.ndarray, " D"]) -> str | None:
+        """Returns which object is in the way of the drawer, door or knob that the goal is about.
+
+        Args:
+          state: time, qpos, qvel at rest; the joints go from there to where the goal holds.
+        """
         scene, model = self._scene, self._scene.model
         data, objects = mujoco.MjData(model), set(scene.object_bodies.tolist())
-        for address in {int(a) for a in scene.goal.joints.ravel() if a >= 0}:
-            joint = int(np.flatnonzero(model.jnt_qposadr == address)[0])
-            fixture = int(model.body_rootid[model.jnt_bodyid[joint]])
-            for position in np.linspace(*model.jnt_range[joint], 5):
-                data.qpos[:] = state[1 : 1 + model.nq]
-                data.qpos[address] = position
-                mujoco.mj_fwdPosition(model, data)
-                for pair in model.body_rootid[model.geom_bodyid[data.contact.geom]]:
-                    met = objects & set(pair.tolist())
-                    if fixture in pair and met and tuple(sorted(pair.tolist())) not in self._carried:
-                        return f"{model.body(met.pop()).name} is in the way of {model.joint(joint).name}"
+        goal = scene.goal
+        for addresses, threshold in zip(goal.joints, goal.thresholds, strict=True):
+            for address in addresses[addresses >= 0]:
+                fixture = int(model.body_rootid[model.jnt_bodyid[np.flatnonzero(model.jnt_qposadr == address)[0]]])
+                for position in np.linspace(state[1 + address], threshold, 5):
+                    data.qpos[:] = state[1 : 1 + model.nq]
+                    data.qpos[address] = position
+                    for pair in self._contacts(data):
+                        if fixture in pair and objects & set(pair) and pair not in self._carried:
+                            name = model.body((objects & set(pair)).pop()).name
+                            return f"{name} is in the way of {model.body(fixture).name}"
         return None
+
+    def _contacts(self, data: mujoco.MjData) -> set[tuple[int, int]]:
+        """Returns the pairs of root bodies, sorted, that touch each other or are within the model's margin."""
+        mujoco.mj_fwdPosition(data.model, data)
+        roots = data.model.body_rootid[data.model.geom_bodyid[np.reshape(data.contact.geom, (-1, 2))]]
+        return {(int(min(pair)), int(max(pair))) for pair in roots}
 
     def _data_at(self, state: Float[np.ndarray, " D"]) -> mujoco.MjData:
         data = mujoco.MjData(self._scene.model)
