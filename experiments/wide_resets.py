@@ -27,7 +27,7 @@ from rlgen.libero.physics import kernel
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.scenes.wide import Layout
+from rlgen.libero.scenes.wide import ObjectLayout
 
 TASKS = ("libero_spatial/0", "libero_object/6", "libero_goal/8", "libero_10/0", "libero_90/60")
 TRIALS, SETTLED = 20, 64
@@ -69,7 +69,7 @@ def successes(scene: Scene) -> dict[str, float]:
 
 def spreads(standard: Scene, wide: Scene) -> dict[str, object]:
     """Returns how far objects, joints and the hand are spread."""
-    layout, arm = Layout(standard), 1 + standard.robot.arm_qpos
+    layout, arm = ObjectLayout(standard), 1 + standard.robot.arm_qpos
     places = {
         scene.resets: np.stack([layout.places(state) for state in scene.training_states]) for scene in (standard, wide)
     }
@@ -90,7 +90,7 @@ def spreads(standard: Scene, wide: Scene) -> dict[str, object]:
     }
 
 
-def all_places(layout: Layout, scene: Scene) -> np.ndarray:
+def all_places(layout: ObjectLayout, scene: Scene) -> np.ndarray:
     """Returns where the objects are in all training reset states, `[R, objects, 3]`, metres."""
     return np.stack([layout.places(state) for state in scene.training_states])
 
@@ -107,7 +107,7 @@ def settled_hands(scene: Scene) -> np.ndarray:
 
 def draw(standard: Scene, wide: Scene, path: Path) -> None:
     """Draws where each object is in all states, seen from above, the robot below."""
-    layout = Layout(standard)
+    layout = ObjectLayout(standard)
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), sharex=True, sharey=True)
     for axis, scene in zip(axes, (standard, wide), strict=True):
         places = all_places(layout, scene)

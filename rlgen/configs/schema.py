@@ -425,8 +425,7 @@ class Config(Settings):
     seed: Seed = 0
     """Root of all randomness."""
     resets: Literal["standard", "wide"] = "standard"
-    """Reset states of demonstrations, PPO and collection: from the task's regions, or with objects and robot moved
-    further, within reach. Evaluations are from the stored initial states."""
+    """Of demonstrations, PPO and collection: from the task's regions, or with objects and robot moved further."""
     workers: Workers = 2
     """Threads that step environments and render images; processes that record demonstrations."""
     wandb: str | None = None

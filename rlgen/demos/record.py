@@ -37,8 +37,7 @@ from rlgen.libero.tasks.suites import Task
 SOURCE = "scripted"
 # The record of a folder of trials.
 JOB = "job.json"
-# Trials between two lines of the log.
-LOG_EVERY = 10
+LOG_EVERY = 10  # trials between two lines of the log
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class Job:
 
     Attributes:
       bundle: folder of the scene bundle.
-      split: initial states: `train` (sampled reset states), `wide` (the same with wide resets) or `heldout` (stored
-        states), taken in order.
+      split: initial states, taken in order: `train`, `wide` (sampled reset states) or `heldout` (stored states).
       seed: of the recording; a trial's own seed is derived from it and the trial's index.
       physics: simulation mode, `exact` or `fast`.
       clean: straight and steady instead of human-like.
@@ -150,7 +148,6 @@ class Recorder:
         return short
 
     def _record_task(self, job: Job, pool: ProcessPoolExecutor, log: Callable[[str], None]) -> list[TrialResult]:
-        # Wide states are drawn here, before processes ask for them.
         scene = with_split(load_scene_bundle(job.bundle), job.split)
         file = demonstration_file(self.out, scene.task)
         folder = _trials_folder(file)

@@ -20,7 +20,7 @@ from rlgen.libero.envs.wide_resets import WideDraws, wide_states, with_resets, w
 from rlgen.libero.physics import kernel
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import load_scene_bundle
-from rlgen.libero.scenes.wide import FIXTURE, JOINTS, SHIFT, SPREAD, Layout
+from rlgen.libero.scenes.wide import FIXTURE, JOINTS, SHIFT, SPREAD, ObjectLayout
 
 # Bowls that a prompt tells apart, groceries on the floor, a drawer, a bowl on a fixture, into a drawer of a kitchen.
 PLACEHOLDERS = ("libero_spatial/0", "libero_object/6", "libero_goal/0", "libero_10/4")
@@ -49,7 +49,7 @@ def radius(assets: Path, name: str) -> float:
 
 def test_wide_states_keep_what_the_benchmarks_placement_keeps(drawn):
     scene, assets, states = drawn
-    layout = Layout(scene)
+    layout = ObjectLayout(scene)
     for state in states:
         places = layout.places(state)
         for one in layout.movers:
@@ -61,7 +61,7 @@ def test_wide_states_keep_what_the_benchmarks_placement_keeps(drawn):
 
 def test_in_a_wide_state_all_is_at_rest_where_it_was_drawn_and_nothing_is_done_yet(drawn):
     scene, _, states = drawn
-    layout, width = Layout(scene), len(states)
+    layout, width = ObjectLayout(scene), len(states)
     env = VectorEnv([scene] * 2 * width, threads=2, physics="exact")
     settled = env.reset(np.concatenate([states, scene.training_states[DRAWN]])).physics
     result = env.step(np.tile(SETTLE_ACTION, (2 * width, 20, 1)))
@@ -90,7 +90,7 @@ def test_in_a_wide_state_the_robot_touches_nothing(drawn):
 def test_draws_are_as_wide_as_the_table_says(placeholder_scene):
     indices = np.arange(16)
     states, standard = WideDraws(placeholder_scene).draw_some(indices), placeholder_scene.training_states[indices]
-    layout, arm = Layout(placeholder_scene), 1 + placeholder_scene.robot.arm_qpos
+    layout, arm = ObjectLayout(placeholder_scene), 1 + placeholder_scene.robot.arm_qpos
     places, before = (np.stack([layout.places(state) for state in at]) for at in (states, standard))
     moved = places - before
     assert (np.abs(moved[:, :, :2]).max(axis=(0, 1)) <= np.array(SHIFT) + SPREAD).all() and not moved[:, :, 2].any()
@@ -173,7 +173,7 @@ def test_cards_say_how_many_episodes_had_wide_resets():
 
 def test_bowls_that_the_prompt_tells_apart_do_not_change_places(placeholder_assets, cache):
     scene = load_scene("libero_spatial/0", placeholder_assets, cache)
-    layout = Layout(scene)
+    layout = ObjectLayout(scene)
     places = layout.places(scene.training_states[0])
     assert layout.tells_apart(places)
     bowls = [index for index, name in enumerate(scene.object_names) if name.startswith("akita_black_bowl")]
@@ -183,7 +183,7 @@ def test_bowls_that_the_prompt_tells_apart_do_not_change_places(placeholder_asse
 
 def test_what_stands_on_an_object_goes_with_it_and_what_lies_in_a_fixture_stays(placeholder_assets, cache):
     on_ramekin = load_scene("libero_spatial/5", placeholder_assets, cache)
-    layout, standard = Layout(on_ramekin), on_ramekin.training_states[0]
+    layout, standard = ObjectLayout(on_ramekin), on_ramekin.training_states[0]
     stacked = [(one, other) for one, other in enumerate(layout.carriers) if other >= 0]
     moved = layout.draw(np.random.default_rng(1), standard, 0.5)
     assert moved is not None and stacked
@@ -192,21 +192,21 @@ def test_what_stands_on_an_object_goes_with_it_and_what_lies_in_a_fixture_stays(
         assert upper not in layout.movers and lower in layout.movers
         np.testing.assert_allclose(shifts[upper], shifts[lower], atol=1e-12)
         assert np.linalg.norm(shifts[lower]) > 0.01
-    in_drawer = Layout(load_scene("libero_spatial/4", placeholder_assets, cache))
+    in_drawer = ObjectLayout(load_scene("libero_spatial/4", placeholder_assets, cache))
     assert in_drawer.carriers[0] == FIXTURE and 0 not in in_drawer.movers
 
 
 def test_where_the_goal_is_a_place_on_the_table_only_what_goes_there_is_moved(placeholder_assets, cache):
     scene = load_scene("libero_goal/5", placeholder_assets, cache)
-    assert [scene.object_names[index] for index in Layout(scene).movers] == ["plate_1"]
+    assert [scene.object_names[index] for index in ObjectLayout(scene).movers] == ["plate_1"]
 
 
-def test_faults_are_found(placeholder_assets, cache):
+def test_what_is_wrong_with_a_state_is_found(placeholder_assets, cache):
     kernel.link_mujoco()
     scene = load_scene("libero_goal/0", placeholder_assets, cache)
-    draws, layout, environment = WideDraws(scene), Layout(scene), Environment(scene, scene.model)
+    draws, layout, environment = WideDraws(scene), ObjectLayout(scene), Environment(scene, scene.model)
     [good] = draws.draw_some(np.array([0]))
-    assert draws.fault(environment, good) is None
+    assert draws.problem(environment, good) is None
     bowl, plate = (scene.object_names.index(name) for name in ("akita_black_bowl_1", "plate_1"))
 
     def with_bowl(x: float, y: float, z: float | None = None) -> np.ndarray:
@@ -233,13 +233,13 @@ def test_faults_are_found(placeholder_assets, cache):
         "goal is reached": opened,
     }
     for message, state in expected.items():
-        assert re.search(message, draws.fault(environment, state) or ""), message
+        assert re.search(message, draws.problem(environment, state) or ""), message
 
 
 def test_an_object_before_a_drawer_that_is_to_open_is_in_the_way(placeholder_assets, cache):
     scene = load_scene("libero_goal/0", placeholder_assets, cache)
     kernel.link_mujoco()
-    draws, layout = WideDraws(scene), Layout(scene)
+    draws, layout = WideDraws(scene), ObjectLayout(scene)
     bowl = 1 + layout.addresses[scene.object_names.index("akita_black_bowl_1")]
     environment, address = Environment(scene, scene.model), int(scene.goal.joints[0, 0])
     environment.reset(scene.training_states[0])
@@ -256,7 +256,7 @@ def test_an_object_before_a_drawer_that_is_to_open_is_in_the_way(placeholder_ass
 
 def test_a_task_of_which_nothing_can_be_drawn_is_named(placeholder_scene, monkeypatch):
     draws = WideDraws(replace(placeholder_scene, resets="standard"))
-    monkeypatch.setattr(draws, "fault", lambda *_: "the goal is reached at the start")
+    monkeypatch.setattr(draws, "problem", lambda *_: "the goal is reached at the start")
     monkeypatch.setattr("rlgen.libero.envs.wide_resets.DRAWS", 3)
     with pytest.raises(UserError, match="none of 3 wide draws"):
         draws.draw_some(np.array([0]))

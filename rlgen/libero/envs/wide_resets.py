@@ -21,7 +21,7 @@ from rlgen.libero.envs.reset_check import unmet_reset_conditions
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import JOINT, STACKED, contacts_hold
 from rlgen.libero.scenes.scene import Resets, Scene
-from rlgen.libero.scenes.wide import CLEARANCE, JOINTS, Layout
+from rlgen.libero.scenes.wide import CLEARANCE, JOINTS, ObjectLayout
 
 # Of the draws; the number in the name of the file in the bundle is raised where other ones are drawn.
 SEED, FORMAT = 0, 1
@@ -93,10 +93,10 @@ class WideDraws:
         Raises:
           UserError: no draw of a state was valid.
         """
-        layout, environment = Layout(self._scene), Environment(self._scene, self._scene.model)
+        layout, environment = ObjectLayout(self._scene), Environment(self._scene, self._scene.model)
         return np.array([self._draw(layout, environment, int(index)) for index in indices])
 
-    def _draw(self, layout: Layout, environment: Environment, index: int) -> Float[np.ndarray, " D"]:
+    def _draw(self, layout: ObjectLayout, environment: Environment, index: int) -> Float[np.ndarray, " D"]:
         random, standard = np.random.default_rng((SEED, index)), self._scene.training_states[index]
         for tried in range(DRAWS):
             scale = float(np.interp(tried, (FULL, DRAWS - 1), (1.0, LEAST)))
@@ -104,7 +104,7 @@ class WideDraws:
             if state is None:
                 continue
             state = self._with_robot(random, state, scale)
-            if self.fault(environment, state) is None:
+            if self.problem(environment, state) is None:
                 return state
         raise UserError(
             f"{self._scene.task.id}: none of {DRAWS} wide draws from training reset state {index} is valid; "
@@ -125,7 +125,7 @@ class WideDraws:
         moved[1 + robot.arm_qpos] = np.clip(joints, *model.jnt_range[robot.arm_joint].T)
         return moved
 
-    def fault(self, environment: Environment, state: Float[np.ndarray, " D"]) -> str | None:
+    def problem(self, environment: Environment, state: Float[np.ndarray, " D"]) -> str | None:
         """Returns why a state is no wide state, None where it is one.
 
         Args:

@@ -38,8 +38,8 @@ _RIM = np.array([[0, 0], *([np.cos(turn), np.sin(turn)] for turn in np.arange(8)
 
 
 @dataclass(frozen=True)
-class Extent:
-    """How far an object reaches from its body's origin.
+class ObjectExtent:
+    """The size of an object, from its body's origin.
 
     Attributes:
       radius: horizontally, metres.
@@ -51,7 +51,7 @@ class Extent:
     high: float
 
 
-class Layout:
+class ObjectLayout:
     """The objects of a scene, and the rules of its wide draws.
 
     Attributes:
@@ -155,7 +155,7 @@ class Layout:
             index = self.carriers[index]
         return index
 
-    def _extents(self, state: Float[np.ndarray, " D"]) -> list[Extent]:
+    def _extents(self, state: Float[np.ndarray, " D"]) -> list[ObjectExtent]:
         model, data = self._model, self._data
         data.qpos[:] = state[1 : 1 + model.nq]
         mujoco.mj_kinematics(model, data)
@@ -214,16 +214,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Surface:
-    """What is below the objects: table, floor, fixtures."""
+    """The surface below the objects: table, floor, fixtures."""
 
     model: mujoco.MjModel
     data: mujoco.MjData
 
-    def height(self, place: Float[np.ndarray, "3"], extent: Extent) -> float:
+    def height(self, place: Float[np.ndarray, "3"], extent: ObjectExtent) -> float:
         """Returns how far an object hangs above the surface, metres; -1 where there is none."""
         return self._below(np.array([*place[:2], place[2] + extent.low]))
 
-    def is_flat(self, place: Float[np.ndarray, "3"], extent: Extent, height: float) -> bool:
+    def is_flat(self, place: Float[np.ndarray, "3"], extent: ObjectExtent, height: float) -> bool:
         """Returns whether the surface is as far below a whole object as it was at its standard place."""
         rim = np.c_[place[:2] + _RIM * extent.radius, np.full(len(_RIM), place[2] + extent.low)]
         return all(abs(self._below(start) - height) < FLAT for start in rim)
@@ -239,7 +239,7 @@ def _seen_model(model: mujoco.MjModel) -> mujoco.MjModel:
     return seen
 
 
-def _extent(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Extent:
+def _extent(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> ObjectExtent:
     collides = (model.geom_contype | model.geom_conaffinity) != 0
     geoms = np.flatnonzero((model.body_rootid[model.geom_bodyid] == body) & collides)
     corners = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3), axis=-1).reshape(-1, 3)
@@ -248,11 +248,11 @@ def _extent(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> Extent:
         center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
         points.append(data.geom_xpos[geom] + (center + corners * half) @ data.geom_xmat[geom].reshape(3, 3).T)
     offsets = np.concatenate(points) - data.xpos[body]
-    return Extent(float(np.hypot(offsets[:, 0], offsets[:, 1]).max()), offsets[:, 2].min(), offsets[:, 2].max())
+    return ObjectExtent(float(np.hypot(offsets[:, 0], offsets[:, 1]).max()), offsets[:, 2].min(), offsets[:, 2].max())
 
 
 def _are_apart(
-    places: Float[np.ndarray, "objects 3"], extents: list[Extent], stack: list[int], placed: list[int]
+    places: Float[np.ndarray, "objects 3"], extents: list[ObjectExtent], stack: list[int], placed: list[int]
 ) -> bool:
     """Returns whether the objects of a stack keep the distance of the benchmark's samplers from those placed before.
 
