@@ -161,10 +161,10 @@ def world(name: str) -> dict:
 
 def wide_resets_table() -> str:
     """Returns success and spread of standard and wide resets, a row for each task."""
-    report = json.loads((RESULTS / "wide_resets/wide_resets.json").read_text())
     rows = ["| task | standard | wide | length | length, wide | spread, cm | wide, cm | hand, cm (farthest) |"]
     rows.append("| --- |" + " --- |" * 7)
-    for task, found in report.items():
+    for file in sorted((RESULTS / "wide_resets").glob("*.json")):
+        found = json.loads(file.read_text())
         moved = [one for one in found["objects"].values() if one["moved"]]
         spread = [
             f"{100 * min(low):.1f} to {100 * max(low):.1f}"
@@ -174,7 +174,7 @@ def wide_resets_table() -> str:
         cells = [f"{one['successes']}/{one['trials']}" for one in both]
         cells += [f"{one['mean_length']:.0f}" for one in both]
         cells += [*spread, f"{100 * found['hand']['mean']:.1f} ({100 * found['hand']['farthest']:.1f})"]
-        rows.append(f"| {task} | {' | '.join(cells)} |")
+        rows.append(f"| {found['task']} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
