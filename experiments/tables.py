@@ -50,6 +50,7 @@ def all_tables() -> dict[str, str]:
         "data-quality": quality_table(),
         "expert-survey": expert_table(),
         "expert-failures": expert_failures(),
+        "wide-resets": wide_resets_table(),
         "environment-speed": speed_table(),
         "image-speed": images_table(),
         "environment-memory": memory_table(),
@@ -156,6 +157,25 @@ def expert_failures() -> str:
 def world(name: str) -> dict:
     """Returns a committed measurement of the environments."""
     return json.loads((RESULTS / "world" / f"{name}.json").read_text())
+
+
+def wide_resets_table() -> str:
+    """Returns success and spread of standard and wide resets, a row for each task."""
+    rows = ["| task | standard | wide | length | length, wide | spread, cm | wide, cm | hand, cm (farthest) |"]
+    rows.append("| --- |" + " --- |" * 7)
+    for file in sorted((RESULTS / "wide_resets").glob("*.json")):
+        found = json.loads(file.read_text())
+        moved = [one for one in found["objects"].values() if one["moved"]]
+        spread = [
+            f"{100 * min(low):.1f} to {100 * max(low):.1f}"
+            for low in ([value for one in moved for value in one[f"std_{kind}"]] for kind in ("standard", "wide"))
+        ]
+        both = [found[kind] for kind in ("standard", "wide")]
+        cells = [f"{one['successes']}/{one['trials']}" for one in both]
+        cells += [f"{one['mean_length']:.0f}" for one in both]
+        cells += [*spread, f"{100 * found['hand']['mean']:.1f} ({100 * found['hand']['farthest']:.1f})"]
+        rows.append(f"| {found['task']} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def speed_table() -> str:

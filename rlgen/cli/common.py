@@ -31,6 +31,7 @@ Arguments = TypeVar("Arguments")
 Renderer = Literal["fast", "benchmark", "warp"]
 Physics = Literal["exact", "fast"]
 Fixtures = Literal["fixed", "redraw"]
+Resets = Literal["standard", "wide"]
 # Options that version 0.1.0 called otherwise, on all commands.
 _RENAMED = {
     "--standins": "--placeholders",

@@ -13,6 +13,7 @@ from rlgen.cli.common import (
     Fixtures,
     Physics,
     Renderer,
+    Resets,
     cores,
     log,
     parse,
@@ -38,6 +39,8 @@ class RecordArguments(Settings):
     """Of styles and trials."""
     split: Literal["train", "heldout"] = "train"
     """Reset states for training, or the benchmark's stored initial states."""
+    resets: Resets = "standard"
+    """standard draws reset states from the task's regions; wide moves objects and robot further, within reach."""
     physics: Physics = "exact"
     """exact equals the benchmark's environment; fast lets resting objects sleep."""
     fixtures: Fixtures = "fixed"
@@ -49,6 +52,11 @@ class RecordArguments(Settings):
     overwrite: bool = False
     """Record again what --out holds already."""
     objects: AssetGroup = field(default_factory=AssetOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resets == "wide" and self.split == "heldout":
+            raise UserError("--resets wide --split heldout: the stored states are as they are; give one of them")
 
 
 def record(argv: Sequence[str]) -> None:
@@ -68,7 +76,7 @@ def record(argv: Sequence[str]) -> None:
         arguments.episodes,
         limit=arguments.max_trials or 4 * arguments.episodes + 20,
         workers=arguments.workers,
-        split=arguments.split,
+        split="wide" if arguments.resets == "wide" else arguments.split,
         seed=arguments.seed,
         physics=arguments.physics,
         fixtures=arguments.fixtures,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -40,7 +40,9 @@ class EvalArguments(Settings):
     out: Path = Path("runs/evaluation")
     """Folder; an interrupted evaluation resumes with the same command."""
     episodes: Count = 50
-    """Episodes of each task, from its stored initial states in order."""
+    """Episodes of each task, from its initial states in order."""
+    split: Literal["heldout", "train", "wide"] = "heldout"
+    """The benchmark's stored initial states; or reset states for training, of standard or of wide resets."""
     replan: Chunk = 5
     """Actions that are executed before the policy is asked again."""
     image_size: Pixels = 256
@@ -98,6 +100,7 @@ def evaluate(argv: Sequence[str]) -> None:
         renderer=arguments.renderer,
         physics=arguments.physics,
         fixtures=arguments.fixtures,
+        split=arguments.split,
         seed=arguments.seed,
     )
     tasks = find_tasks(*arguments.tasks)

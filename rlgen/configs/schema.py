@@ -433,6 +433,8 @@ class Config(Settings):
     """`<suite>/<name>`, `<suite>/<index>`, a name or an instruction."""
     seed: Seed = 0
     """Root of all randomness."""
+    resets: Literal["standard", "wide"] = "standard"
+    """Of demonstrations, PPO and collection: from the task's regions, or with objects and robot moved further."""
     workers: Workers = 2
     """Threads that step environments and render images; processes that record demonstrations."""
     wandb: str | None = None

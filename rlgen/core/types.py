@@ -27,8 +27,9 @@ class Episode:
       task: `<suite>/<name>`.
       prompt: the instruction, as the benchmark's file name says it.
       source: who acted: `scripted` or `demonstrator` (both the scripted expert), `bc`, `ppo`, `vla`, `policy`, `human`.
-      initial_index: index of the stored initial state, or of the sampled one if `split` is `train`.
-      split: `train` (sampled reset states) or `heldout` (the benchmark's stored states).
+      initial_index: index of the initial state in its split.
+      split: `train` (sampled reset states), `wide` (the same with wide resets) or `heldout` (the benchmark's stored
+        states).
       seed: seed of the actor for this episode.
       initial_state: time, qpos, qvel before settling.
       states: time, qpos, qvel before each action, and after the last one.

@@ -58,6 +58,13 @@ def fixture_facts(fixtures: Sequence[FixturePoses | None]) -> dict[str, Any]:
     return {"fixtures": f"redrawn in {redrawn} of {len(fixtures)} episodes; {FIXTURES}"} if redrawn else {}
 
 
+def reset_facts(splits: Sequence[str]) -> dict[str, Any]:
+    """Returns in how many episodes the resets were wide; nothing on cards where they were so in none."""
+    wide = splits.count("wide")
+    moved = "objects and the robot moved beyond the task's own regions before the start"
+    return {"resets": f"wide in {wide} of {len(splits)} episodes: {moved}"} if wide else {}
+
+
 def replay_facts(candidates: Sequence[Candidate], exported: Sequence[Candidate], mode: ReplayMode) -> dict[str, Any]:
     """Returns the counts of replayed, exported and omitted episodes, and the names of those that failed but are kept.
 

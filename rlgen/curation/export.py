@@ -13,7 +13,15 @@ from typing import Any
 
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
-from rlgen.curation.card import RENDERER_NOTES, fixture_facts, origin_facts, quality_facts, replay_facts, source_facts
+from rlgen.curation.card import (
+    RENDERER_NOTES,
+    fixture_facts,
+    origin_facts,
+    quality_facts,
+    replay_facts,
+    reset_facts,
+    source_facts,
+)
 from rlgen.curation.render import (
     DemosWithStoredImages,
     PreparedEpisodes,
@@ -180,6 +188,7 @@ class SuiteExport:
             fixtures = [candidate.fixtures for candidate in exported]
             write_starts(folder, [candidate.initial_state for candidate in exported], fixtures)
             facts = source_facts(exported) | origin_facts(self._assets, rendering) | fixture_facts(fixtures)
+            facts |= reset_facts([candidate.split for candidate in exported])
             facts |= {"replay": replay_facts(candidates, exported, options.validator.mode)}
             write_card(folder, facts | {"quality": quality_facts(folder)})
 

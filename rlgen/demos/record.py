@@ -26,6 +26,7 @@ from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
+from rlgen.libero.envs.wide_resets import with_split
 from rlgen.libero.scenes.assets import AssetSource
 from rlgen.libero.scenes.bundles import build_scene_bundles
 from rlgen.libero.scenes.demo_info import demo_file_info
@@ -36,8 +37,7 @@ from rlgen.libero.tasks.suites import Task
 SOURCE = "scripted"
 # The record of a folder of trials.
 JOB = "job.json"
-# Trials between two lines of the log.
-LOG_EVERY = 10
+LOG_EVERY = 10  # trials between two lines of the log
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Job:
 
     Attributes:
       bundle: folder of the scene bundle.
-      split: initial states: `train` (sampled reset states) or `heldout` (stored states), taken in order.
+      split: initial states, taken in order: `train`, `wide` (sampled reset states) or `heldout` (stored states).
       seed: of the recording; a trial's own seed is derived from it and the trial's index.
       physics: simulation mode, `exact` or `fast`.
       clean: straight and steady instead of human-like.
@@ -148,7 +148,7 @@ class Recorder:
         return short
 
     def _record_task(self, job: Job, pool: ProcessPoolExecutor, log: Callable[[str], None]) -> list[TrialResult]:
-        scene = load_scene_bundle(job.bundle)
+        scene = with_split(load_scene_bundle(job.bundle), job.split)
         file = demonstration_file(self.out, scene.task)
         folder = _trials_folder(file)
         results: list[TrialResult] = []
@@ -248,7 +248,7 @@ def run_trial(job: Job, folder: Path, index: int) -> TrialResult:
         if not result.success or episode_file.is_file():
             return result
     start = time.process_time()
-    expert = _expert(job.bundle, job.clean)
+    expert = _expert(job.bundle, job.clean, job.split)
     scene = expert.scene
     trials = make_trials(1, len(scene.initial_states(job.split)), seed=job.seed, offset=index)
     options = {"split": job.split, "source": SOURCE, "width": 1, "physics": job.physics, "fixtures": job.fixtures}
@@ -307,9 +307,9 @@ def _episode_file(folder: Path, index: int) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _expert(bundle: Path, clean: bool) -> ScriptedExpert:
+def _expert(bundle: Path, clean: bool, split: str) -> ScriptedExpert:
     """Returns the expert of the task that this process works on; tasks come one after the other."""
-    return ScriptedExpert(load_scene_bundle(bundle), clean=clean)
+    return ScriptedExpert(with_split(load_scene_bundle(bundle), split), clean=clean)
 
 
 def _settings(settings: Job | Recorder) -> dict[str, object]:

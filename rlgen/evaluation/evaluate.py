@@ -13,6 +13,7 @@ from rlgen.evaluation.confusion import reached_instead
 from rlgen.evaluation.loop import WIDTH, run_trials
 from rlgen.evaluation.protocol import Protocol
 from rlgen.evaluation.records import Records, TrialRecord, write_report
+from rlgen.libero.envs.wide_resets import with_split
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task
@@ -58,7 +59,7 @@ def evaluate(
     records = Records(out, {"policy": backend.name, "tasks": names, "protocol": protocol.to_json()})
     for task in tasks:
         if len(records.done(task.id)) < protocol.trials:
-            scene = load(task)
+            scene = with_split(load(task), protocol.split)
             others = [load(other) for other in tasks if other.suite == task.suite and other is not task]
             sink = _TaskSink(records, scene, others, videos, threads)
             _run_task(backend, scene, protocol, sink, min(width, protocol.trials - len(sink.finished)), threads, log)
@@ -83,7 +84,7 @@ def _run_task(
             protocol.trials,
             sink,
             seed=protocol.seed * 1000 + scene.task.index,
-            split="heldout",
+            split=protocol.split,
             source="policy",
             width=width,
             threads=threads,

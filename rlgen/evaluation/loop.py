@@ -67,7 +67,7 @@ def run_trials(
       count: number of trials, those included that the sink already has.
       sink: takes each finished wave before the next one starts.
       seed: root of the trials' seeds.
-      split: initial states to start from, `train` or `heldout`.
+      split: initial states to start from, `heldout` or the scene's `training_split`.
       source: who acts, as stored in the episodes.
       offset: initial states that are passed over.
       width: environments that are stepped together.

@@ -11,6 +11,11 @@ from rlgen.libero.tasks.suites import HORIZONS
 
 # Names under which evaluations have always been stored, by those used here.
 _STORED = {"image_size": "picture_size", "renderer": "view"}
+_INITIAL_STATES = {
+    "heldout": "stored, in order",
+    "train": "training reset states, in order",
+    "wide": "training reset states of wide resets, in order",
+}
 
 
 @dataclass(frozen=True)
@@ -18,13 +23,14 @@ class Protocol:
     """The public evaluation of VLAs on LIBERO; the defaults are openpi's.
 
     Attributes:
-      trials: episodes of a task, from its stored initial states in order, beginning again after the last.
+      trials: episodes of a task, from its initial states in order, beginning again after the last.
       replan: actions executed before the policy is asked again.
       image_size: height and width as rendered, pixels; policies resize with padding.
       renderer: `fast` needs no GL library, `benchmark` gives the official pixels, `warp` draws on a GPU.
       physics: `exact` equals the benchmark's environment.
       fixtures: `redraw` places cabinets, stoves and racks anew in every trial, as the benchmark does at every reset;
         `fixed` leaves them where they stand in the scene bundle.
+      split: initial states: `heldout`, the benchmark's stored ones, or training reset states, `train` or `wide`.
       seed: of the fixtures and of the noise, by task and trial; a server draws its own noise.
     """
 
@@ -34,6 +40,7 @@ class Protocol:
     renderer: Literal["fast", "benchmark", "warp"] = "fast"
     physics: Literal["exact", "fast"] = "exact"
     fixtures: Fixtures = "redraw"
+    split: Literal["heldout", "train", "wide"] = "heldout"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -43,9 +50,11 @@ class Protocol:
 
     def to_json(self) -> dict[str, Any]:
         """Returns all settings, including those that the benchmark fixes."""
+        settings = dataclasses.asdict(self)
+        split = settings.pop("split")
         return {
-            **{_STORED.get(name, name): value for name, value in dataclasses.asdict(self).items()},
-            "initial_states": "stored, in order",
+            **{_STORED.get(name, name): value for name, value in settings.items()},
+            "initial_states": _INITIAL_STATES[split],
             "settling_steps": SETTLE_STEPS,
             "rotation": "pictures turned by 180 degrees",  # codespell:ignore
             "success": "the benchmark's goal predicate after any control step",

@@ -164,7 +164,7 @@ def _success(context: Context, policy: AnyPolicy, state: bc.BCState, step: int) 
             context,
             policy,
             bc.policy_params(state),
-            split="train",
+            split=context.scene.training_split,
             episodes=context.run.config.bc.check_episodes,
             seed=context.seed("bc-check", step),
             source="bc",

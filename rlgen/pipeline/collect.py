@@ -37,7 +37,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         make_actor(context, policy, params),
         trials=config.max_trials,
         seed=context.seed("collect"),
-        split="train",
+        split=context.scene.training_split,
         source=ACTORS[config.source],
         wanted=config.episodes,
     )

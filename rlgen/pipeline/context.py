@@ -11,6 +11,7 @@ import numpy as np
 
 from rlgen.configs.devices import RunDevices
 from rlgen.core.progress import Progress, StageProgress
+from rlgen.libero.envs.wide_resets import with_resets
 from rlgen.libero.scenes.assets import AssetSource, find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene
@@ -57,8 +58,9 @@ class Context:
 
     @cached_property
     def scene(self) -> Scene:
-        """The task's scene, built on first use."""
-        return load_scene(self.run.config.task, self.assets, self.cache)
+        """The task's scene with the run's resets, built on first use."""
+        config = self.run.config
+        return with_resets(load_scene(config.task, self.assets, self.cache), config.resets)
 
     @property
     def assets(self) -> AssetSource:

@@ -99,7 +99,7 @@ def measure(
       policy: the policy.
       params: its parameters, of the run's mesh.
       split: initial states to start from; those of `heldout` are tried in the exact physics of the final evaluation,
-        those of `train` in the fast physics of training.
+        those of training in the fast physics of training.
       episodes: number of episodes.
       seed: root of the episodes' seeds.
       source: who acts.
@@ -150,7 +150,7 @@ def gather(
       actor: turns observations into action chunks.
       trials: number of episodes, or the most of them with `wanted`.
       seed: root of the episodes' seeds.
-      split: initial states to start from, `train` or `heldout`.
+      split: initial states to start from, `heldout` or the scene's `training_split`.
       source: who acts, as stored in the episodes.
       wanted: number of successes to stop after; then failures are not stored.
       width: environments that are stepped together.

@@ -153,7 +153,7 @@ def _test(
         context,
         policy,
         params,
-        split=config.evaluate_split,
+        split="heldout" if config.evaluate_split == "heldout" else context.scene.training_split,
         episodes=config.evaluate_episodes,
         seed=context.seed("ppo-test", iteration),
         source="ppo",

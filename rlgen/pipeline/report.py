@@ -76,7 +76,7 @@ def make_summary(context: Context) -> dict[str, Any]:
         "versions": package_versions(),
         "assets": run.assets["label"],
         "initial_states": {
-            "train": f"{len(scene.training_states)} reset states sampled from the BDDL regions",
+            scene.training_split: f"{len(scene.training_states)} reset states {_DRAWN[scene.resets]}",
             "heldout": f"stored states 0-{len(scene.stored_states) - 1}",
         },
         "machine": machine(),
@@ -87,6 +87,9 @@ def make_summary(context: Context) -> dict[str, Any]:
 def _change(context: Context) -> dict[str, Any] | None:
     """Returns what PPO changed against the clone; None in runs of earlier versions."""
     return context.run.result("evaluate").get("change") or context.run.result("ppo").get("change")
+
+
+_DRAWN = {"standard": "sampled from the BDDL regions", "wide": "with wide resets, beyond the BDDL regions"}
 
 
 def _demonstrations(result: dict[str, Any]) -> str:

@@ -97,7 +97,9 @@ class Stage:
 
 
 STAGES = {
-    "demos": Stage(_demos, ("task", "seed", "demos"), "demonstrations, scripted or from a file; successes only"),
+    "demos": Stage(
+        _demos, ("task", "seed", "resets", "demos"), "demonstrations, scripted or from a file; successes only"
+    ),
     "bc": Stage(_bc, ("policy", "bc"), "behavior cloning of the policy on the demonstrations", True),
     "ppo": Stage(_ppo, ("ppo",), "PPO, from the cloned policy", True),
     "collect": Stage(

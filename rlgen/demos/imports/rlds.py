@@ -24,12 +24,15 @@ from rlgen.demos.imports.sources import Source
 from rlgen.libero.envs.environment import DivergedError
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
+from rlgen.libero.envs.wide_resets import with_split
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import Task, all_tasks, find_demo_task
 
 # `file_path` of an episode that this project exported.
-_EXPORTED = re.compile(r"(?P<task>[^/]+/[^/]+)/(?P<source>[^/]+)/(?P<split>train|heldout)-(?P<index>\d+)-(?P<seed>\d+)")
+_EXPORTED = re.compile(
+    r"(?P<task>[^/]+/[^/]+)/(?P<source>[^/]+)/(?P<split>train|wide|heldout)-(?P<index>\d+)-(?P<seed>\d+)"
+)
 _NO_NOOPS = "_no_noops"
 # Largest difference of a replayed robot state from the recorded one, metres and radians: those are single precision.
 PATH_TOLERANCE = 1e-5
@@ -41,7 +44,7 @@ class EpisodeOrigin:
 
     Attributes:
       source: of the actions, such as `scripted` or `ppo`.
-      split: `train` or `heldout`.
+      split: `train`, `wide` or `heldout`.
       index: of the initial state in the split.
       seed: of the actor.
     """
@@ -176,7 +179,7 @@ def _replay_episode(
     """Returns the episode with its physics states, or the reason why it has none."""
     if origin is None:
         return "it does not name its initial state, unlike the first one"
-    initial = scene.initial_states(origin.split)
+    initial = with_split(scene, origin.split).initial_states(origin.split)
     if origin.index >= len(initial):
         return f"initial state {origin.index} of {len(initial)} of split {origin.split}"
     actions = _actions(recorded, options)

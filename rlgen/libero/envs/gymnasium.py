@@ -20,6 +20,7 @@ from rlgen.core.types import FixturePoses, Observation
 from rlgen.libero.envs.environment import Physics
 from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.vector_env import ChunkResult, VectorEnv
+from rlgen.libero.envs.wide_resets import with_split
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.rendering.renderer import RendererName
 from rlgen.libero.rendering.software import CAMERAS
@@ -60,7 +61,8 @@ class LiberoVectorEnv(vector.VectorEnv):
         Args:
           scene: the task's scene.
           num_envs: N.
-          split: initial states, `train` (training reset states) or `heldout` (the benchmark's stored states).
+          split: initial states, `train` (training reset states), `wide` (the same with wide resets) or `heldout` (the
+            benchmark's stored states).
           chunk: H, actions of a step; None for a single one without the axis H.
           renderer: renderer of images, `fast` or `benchmark`; None for observations without images.
           image_size: width and height, pixels.
@@ -72,7 +74,7 @@ class LiberoVectorEnv(vector.VectorEnv):
         """
         self.num_envs, self._chunk = num_envs, chunk
         self._scene, self._fixtures = scene, fixtures
-        self._states = scene.initial_states(split)
+        self._states = with_split(scene, split).initial_states(split)
         self._renderers = RenderPool(scene, renderer, image_size=image_size, workers=threads) if renderer else None
         self._env = VectorEnv([scene] * num_envs, threads=threads, physics=physics, horizon=horizon)
         self._generators = [seeding.np_random(None)[0] for _ in range(num_envs)]

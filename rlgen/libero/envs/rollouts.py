@@ -78,7 +78,7 @@ def run_episodes(
       scene: the task's scene.
       actor: the policy.
       trials: the episodes to run.
-      split: which initial states `Trial.initial_index` refers to, `train` or `heldout`.
+      split: which initial states `Trial.initial_index` refers to, `heldout` or the scene's `training_split`.
       source: who acts, as stored in the episodes.
       width: environments that are stepped together.
       threads: threads that step them.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import mujoco
 import numpy as np
@@ -19,6 +20,8 @@ from rlgen.libero.scenes.goals import Goal, compile_goal
 from rlgen.libero.tasks.suites import Task
 
 MODEL_FILE = "scene.xml"
+# How far training reset states are drawn from: the task's own regions, or further.
+Resets = Literal["standard", "wide"]
 
 
 def physics_model(folder: Path) -> mujoco.MjModel:
@@ -124,6 +127,7 @@ class Scene:
       fixture_samplers: of the fixtures, in the benchmark's order; None if the bundle is too old to have them.
       fixtures: where the fixtures stand, if elsewhere than in the bundle.
       bundled: the scene as it was loaded, if the fixtures were moved.
+      resets: how far training states are drawn from the BDDL regions, see `rlgen.libero.envs.wide_resets`.
     """
 
     task: Task
@@ -141,13 +145,29 @@ class Scene:
     fixture_samplers: tuple[FixtureSampler, ...] | None
     fixtures: FixturePoses | None = None
     bundled: "Scene | None" = None
+    resets: Resets = "standard"
+
+    @property
+    def training_split(self) -> str:
+        """Returns the split that the training reset states are of: `train` (standard resets) or `wide`."""
+        return "train" if self.resets == "standard" else "wide"
 
     def initial_states(self, split: str) -> Float[np.ndarray, "S D"]:
-        """Returns the initial states of a split: `train` (training reset states) or `heldout` (stored states)."""
-        try:
-            return {"train": self.training_states, "heldout": self.stored_states}[split]
-        except KeyError:
-            raise UserError(f"unknown split {split!r}, expected 'train' or 'heldout'") from None
+        """Returns the initial states of a split.
+
+        Args:
+          split: `train` (training reset states), `wide` (the same with wide resets) or `heldout` (stored states).
+
+        Raises:
+          UserError: another split, or training reset states that this scene does not have.
+        """
+        if split == "heldout":
+            return self.stored_states
+        if split == self.training_split:
+            return self.training_states
+        if split in ("train", "wide"):
+            raise UserError(f"split {split!r} of a scene with {self.resets} resets; `with_split` makes one that has it")
+        raise UserError(f"unknown split {split!r}, expected 'train', 'wide' or 'heldout'")
 
     @cached_property
     def visual_model(self) -> mujoco.MjModel:

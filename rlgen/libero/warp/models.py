@@ -129,7 +129,9 @@ def count_room(scene: Scene, states: Float[np.ndarray, "R D"], *, seed: int = 0)
 
 def reset_states(scene: Scene) -> ResetStates:
     """Returns the settled initial states of a scene, from its bundle where they are kept (seconds the first time)."""
-    file = scene.folder / f"settled-{_FORMAT}-{mujoco.__version__}.npz"
+    # Named as before there was a choice where resets are standard.
+    resets = "" if scene.resets == "standard" else f"{scene.resets}-"
+    file = scene.folder / f"settled-{resets}{_FORMAT}-{mujoco.__version__}.npz"
     if file.exists():
         return _read(file)
     found = ResetStates(

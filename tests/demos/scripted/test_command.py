@@ -81,3 +81,9 @@ def test_a_second_recorder_is_refused(options, tmp_path, capsys):
 )
 def test_a_mistake_is_one_line(options, capsys, argv, message):
     assert message in fails(capsys, *argv, *options)
+
+
+def test_stored_initial_states_have_no_wide_resets(options, tmp_path, capsys):
+    error = fails(capsys, "libero_goal/7", "--split", "heldout", "--resets", "wide", *options)
+    assert "--resets wide --split heldout" in error and "give one of them" in error
+    assert not list(tmp_path.iterdir())

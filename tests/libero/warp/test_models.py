@@ -36,6 +36,13 @@ def test_settled_states_are_those_of_a_reset_and_kept_in_the_bundle(few_states, 
     assert again.counted == found.counted
 
 
+def test_wide_resets_have_settled_states_of_their_own(few_states):
+    standard = reset_states(few_states)
+    wide = replace(few_states, training_states=few_states.training_states[::-1].copy(), resets="wide")
+    np.testing.assert_array_equal(reset_states(wide).train, standard.train[::-1])
+    np.testing.assert_array_equal(reset_states(few_states).train, standard.train)
+
+
 def test_a_bundle_that_cannot_be_written_is_left_as_it_is(few_states, monkeypatch):
     monkeypatch.setattr(models.os, "access", lambda path, mode: False)
     reset_states(few_states)
