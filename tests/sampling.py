@@ -39,6 +39,7 @@ UNIT = (
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
     "evaluation/test_records.py",
+    "libero/warp/test_double.py",
     "libero/warp/test_rotations.py",
     "test_array_types.py",
     "test_house.py",
