@@ -34,7 +34,7 @@ def main() -> int:
     arguments, chosen = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tests.xml"
-        options = ["-n0", "-m", "slow or not slow", f"--junitxml={file}"]
+        options = ["-n0", "-m", "slow or not slow", "-o", "junit_family=xunit1", f"--junitxml={file}"]
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *(chosen or TESTS)], cwd=ROOT, check=False)
         measured = figures(ElementTree.parse(file))
     report = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"machine": machine(), "tests": {}}

@@ -25,7 +25,7 @@ from rlgen.libero.warp.world import DROPPED, WarpWorld
 pytestmark = needs_warp
 WORLDS, STEPS, TOLERANCE = 2, 3, 1e-5
 # One task of each suite, in which nothing is touched within the steps.
-SUITES = ("libero_spatial/0", "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/23")
+SUITES = ("libero_spatial/0", "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/39")
 
 
 def actions(seed: int = 0) -> np.ndarray:
@@ -206,23 +206,20 @@ def test_a_task_of_each_suite_moves_as_on_the_cpu(name, real_assets, cache, reco
     paths = [move_in_mujoco(scene, start[1:], taken) for start, taken in zip(settled, chunk, strict=True)]
     world = WarpWorld(scene, WORLDS, room=count_room(scene, states).with_head_room())
     state, _ = world.reset(jnp.asarray(settled))
-    step, began, found = jax.jit(world.step), time.perf_counter(), []
+    step, began, found = jax.jit(world.step), time.process_time(), []
     for k in range(STEPS):
         state, outcome = step(state, jnp.asarray(chunk[:, k], jnp.float32))
         found.append(np.asarray(state.data.qpos))
         if k == 0:
-            record_property("seconds of the first step, kernels compiled", time.perf_counter() - began)
+            record_property("processor seconds of the first step, all compiled", round(time.process_time() - began, 1))
     assert not outcome.failed.any()
     found = np.stack(found, axis=1)
-    references = {"exact kernel": exact, f"MuJoCo {mujoco.__version__}": np.stack([path for path, _ in paths])}
-    for reference, expected in references.items():
+    for reference, expected in {"the exact kernel": exact, "MuJoCo": np.stack([path for path, _ in paths])}.items():
         apart = np.abs(found - expected)
-        record_property(
-            f"largest difference from {reference}", [float(part.max()) for part in np.split(apart, STEPS, axis=1)]
-        )
-    changes = [sum(one != other for one, other in pairwise(seen)) for _, seen in paths]
-    record_property("substeps in which other geoms touched", changes)
-    for expected in references.values():
-        assert np.abs(found - expected).max() <= TOLERANCE
+        record_property(f"largest difference from {reference} after each control step", apart.max((0, 2)).tolist())
+        assert apart.max() <= TOLERANCE
+    worst = np.flatnonzero(scene.model.jnt_qposadr <= apart.max((0, 1)).argmax())[-1]
+    record_property("joint with the largest", scene.model.joint(int(worst)).name)
+    assert all(one == other for _, seen in paths for one, other in pairwise(seen)), "other geoms touch"
     # The arm has moved by a thousand times that.
     assert np.abs(found[:, -1, :7] - settled[:, 1:8]).max() > 1e-2
