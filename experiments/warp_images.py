@@ -1,24 +1,25 @@
 """Images of the renderers `warp` and `fast` beside the benchmark's own, by what the pixels show.
 
-Command:  python experiments/warp_images.py --assets DIR [--json experiments/results/world/warp_images.json]
-          in an environment with MuJoCo Warp and a GL library.
+Command:  MUJOCO_GL=egl python experiments/warp_images.py --assets DIR
+          in an environment with MuJoCo Warp and a GL library (`osmesa` is one as well).
 Cost:     five minutes on two cores, most of it kernels of the ray tracer, compiled once.
 Expected: a correlation of 0.9 or more in every suite and camera.
 
 One task of each suite, its first stored initial states, both cameras. A pixel's region is that of the geom that
 MuJoCo's segmentation has there: `robot`, `objects`, `fixtures`, or `room` for table, floor and walls. Differences are
 of channels in 0..255; `brighter` is their mean with its sign, and `off` the share of pixels with a channel off by more
-than 32.
+than 32. `warp, finely lit` compares with images of the benchmark's renderer in which planes and boxes are lit at 64
+times 64 points a side instead of 5 times 5, between which OpenGL interpolates.
 """
 
 import argparse
-import json
-import platform
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
+from rlgen.bench.timing import machine
+from rlgen.core.files import write_json
 from rlgen.core.process import cache_folder
 from rlgen.libero.rendering.opengl import find_gl
 from rlgen.libero.rendering.pool import RenderPool
@@ -30,21 +31,22 @@ from rlgen.libero.scenes.scene import Scene
 TASKS = ("libero_spatial/0", "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/23")
 REGIONS = ("robot", "objects", "fixtures", "room")
 ROBOT = ("robot0_", "gripper0_", "mount0_")
-FAR = 32
+FAR, FINE = 32, 63
+RESULTS = Path(__file__).resolve().parent / "results" / "world" / "warp_images.json"
 
 
 def main() -> None:
     """Renders, compares, and writes the JSON after every task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, help="the benchmark's own assets; placeholder assets by default")
-    parser.add_argument("--states", type=int, default=8)
+    parser.add_argument("--states", type=int, default=1)
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     cache = cache_folder()
     assets = find_assets(arguments.assets, placeholders=arguments.assets is None, cache=cache)
     report = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": machine(),
         "mujoco": mujoco.__version__,
         "gl": find_gl(),
         "assets": assets.label,
@@ -54,27 +56,34 @@ def main() -> None:
     }
     for name in TASKS:
         report["tasks"][name] = compare(load_scene(name, assets, cache), arguments.states, arguments.size)
-        text = json.dumps(report, indent=1)
-        print(name, json.dumps(report["tasks"][name]), flush=True)
-        if arguments.json is not None:
-            arguments.json.write_text(text + "\n")
+        print(name, report["tasks"][name], flush=True)
+        write_json(arguments.json, report)
 
 
 def compare(scene: Scene, states: int, size: int) -> dict[str, dict]:
     """Returns what the renderers' images have in common with the benchmark's, by camera and region."""
     rows = scene.stored_states[:states]
-    images = {}
-    for name in ("benchmark", "fast", "warp"):
-        with RenderPool(scene, name, image_size=size) as pool:
-            images[name] = pool.render(rows).astype(float)
+    images = {name: render(scene, name, rows, size) for name in ("benchmark", "fast", "warp")}
+    quality = scene.visual_model.vis.quality
+    usual, quality.numquads = quality.numquads, FINE
+    fine = render(scene, "benchmark", rows, size)
+    quality.numquads = usual
     shown = regions(scene, rows, size)
+    pairs = {name: (images[name], images["benchmark"]) for name in ("fast", "warp")}
+    pairs["warp, finely lit"] = images["warp"], fine
     return {
-        renderer: {
-            camera: measure(images[renderer][:, index], images["benchmark"][:, index], shown[:, index])
+        name: {
+            camera: measure(found[:, index], expected[:, index], shown[:, index])
             for index, camera in enumerate(CAMERAS)
         }
-        for renderer in ("fast", "warp")
+        for name, (found, expected) in pairs.items()
     }
+
+
+def render(scene: Scene, name: str, rows: np.ndarray, size: int) -> np.ndarray:
+    """Returns the images of a renderer, `[states, cameras, size, size, 3]`, as real numbers."""
+    with RenderPool(scene, name, image_size=size) as pool:
+        return pool.render(rows).astype(float)
 
 
 def measure(found: np.ndarray, expected: np.ndarray, shown: np.ndarray) -> dict:

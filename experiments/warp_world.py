@@ -55,8 +55,16 @@ def figures(tests: ElementTree.ElementTree) -> dict[str, dict[str, dict]]:
         test, _, rest = case.get("name", "").partition("[")
         for one in case.iter("property"):
             values = found.setdefault(test, {}).setdefault(one.get("name", ""), {})
-            values[rest.rstrip("]")] = ast.literal_eval(one.get("value", "None"))
+            values[rest.rstrip("]")] = parsed(one.get("value", ""))
     return found
+
+
+def parsed(text: str) -> object:
+    """Returns a number or a list from its text; other text as it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 if __name__ == "__main__":
