@@ -21,6 +21,15 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "experiments" / "README.md")
 SEEDS_HEAD = "seeds | cloned | after PPO (lower end) | iterations | minutes"
 # Actors of a quickstart by their key in its summary.
 ACTORS = {"demonstrator": "scripted expert", "bc": "BC", "ppo": "PPO", "vla": "VLA"}
+PARITY = (
+    (
+        "torque, N m",
+        "test_torque_and_fingers_are_those_of_the_compiled_control_step",
+        "largest error of torque, N m",
+    ),
+    ("observations of all initial states", "test_initial_states_look_as_on_the_cpu", "largest difference"),
+    ("observations along successes", "test_successes_of_every_kind_of_goal_look_as_on_the_cpu", "largest difference"),
+)
 DATASET_ROWS = {
     "write": "writing, steps/s",
     "load": "loading, frames/s: decoded and resized (Lanczos) every time",
@@ -54,6 +63,9 @@ def all_tables() -> dict[str, str]:
         "environment-speed": speed_table(),
         "image-speed": images_table(),
         "environment-memory": memory_table(),
+        "warp-motion": motion_table(),
+        "warp-parity": parity_table(),
+        "warp-images": warp_images_table(),
         "dataset-speed": dataset_table(),
         "dataset-replay": exported_table(),
         "sampler-speed": sampler_table(),
@@ -216,6 +228,43 @@ def memory_table() -> str:
     for name, value in world("pool_memory").items():
         cells = (value["scenes_mb"], value["pool_mb"], value["per_environment_mb"])
         rows.append(f"| {name} | {' | '.join(f'{cell:.1f}' for cell in cells)} |")
+    return "\n".join(rows)
+
+
+def motion_table() -> str:
+    """Returns how far the joints of the world on a GPU are from the CPU's, in a task of each suite."""
+    measured = world("warp_world")["tests"]["test_a_task_of_each_suite_moves_as_on_the_cpu"]
+    rows = ["| task | exact kernel | MuJoCo | farthest joint | compiling, s |", "| --- |" + " --- |" * 4]
+    for task, seconds in measured["processor seconds of the first step, all compiled"].items():
+        names = (f"largest difference from {name} after each control step" for name in ("the exact kernel", "MuJoCo"))
+        apart = " | ".join(", ".join(f"{value:.1e}" for value in measured[name][task]) for name in names)
+        rows.append(f"| {task} | {apart} | {measured['joint with the largest'][task]} | {seconds:.0f} |")
+    return "\n".join(rows)
+
+
+def parity_table() -> str:
+    """Returns how far the torque and the observations of the world on a GPU are from the CPU's, over all tasks."""
+    tests = world("warp_world")["tests"]
+    rows = ["| | tasks | median of the tasks' worst | worst |", "| --- | --- | --- | --- |"]
+    for label, test, name in PARITY:
+        values = sorted(tests[test][name].values())
+        rows.append(f"| {label} | {len(values)} | {values[len(values) // 2]:.1e} | {values[-1]:.1e} |")
+    return "\n".join(rows)
+
+
+def warp_images_table() -> str:
+    """Returns how alike images of the ray tracer and of the benchmark are, in a task of each suite."""
+    regions = ("robot", "objects", "fixtures", "room")
+    heads = ("fast", "warp", "warp, dim", *(f"warp: {region}" for region in regions))
+    rows = [f"| task, camera | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+    for task, renderers in world("warp_images")["tasks"].items():
+        for camera, found in renderers["warp"].items():
+            alike = [f"{renderers[name][camera]['correlation']:.3f}" for name in heads[:3]]
+            apart = [
+                f"{found[part]['difference']:.0f} ({found[part]['brighter']:+.0f})" if part in found else ""
+                for part in regions
+            ]
+            rows.append(f"| {task}, {camera.removeprefix('robot0_')} | {' | '.join([*alike, *apart])} |")
     return "\n".join(rows)
 
 

@@ -19,7 +19,7 @@ QUICKLY = (
     "test_guides.py",
     *(
         f"libero/warp/test_{name}.py"
-        for name in ("arm", "controller", "goals", "kinematics", "observation", "rotations")
+        for name in ("arm", "controller", "double", "goals", "kinematics", "observation", "rotations")
     ),
     *(f"rl/test_{name}.py" for name in ("accumulate", "bc", "numerics", "population", "ppo")),
     *(f"policies/test_{name}.py" for name in ("critic", "diffusion_policy", "vision")),

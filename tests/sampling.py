@@ -42,6 +42,7 @@ UNIT = (
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
     *(f"fleet/test_{name}.py" for name in ("figures", "job", "launch", "ledger", "page", "plan")),
     "evaluation/test_records.py",
+    "libero/warp/test_double.py",
     "libero/warp/test_rotations.py",
     "test_array_types.py",
     "test_house.py",

@@ -6,6 +6,9 @@ import mujoco
 import numpy as np
 import pytest
 
+from rlgen.core.types import Episode
+from rlgen.demos.scripted.expert import ScriptedExpert
+from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import JOINT, STACKED, UNDER, contacts_hold
 from rlgen.libero.scenes.scene import Scene
@@ -56,6 +59,16 @@ def states_about_the_goal(scene: Scene, count: int, seed: int) -> Iterator[np.nd
             above = random.uniform(-0.02, 0.06) + (goal.sizes[atom, 2] if goal.kinds[atom] == UNDER else 0.0)
             data.qpos[address : address + 3] = center + random.normal(0, 0.02, 3) + (0.0, 0.0, above)
         yield single(data.qpos)
+
+
+def scripted_success(scene: Scene) -> Episode:
+    """Returns an episode in which the scripted expert reaches the goal, of the first trials until one succeeds."""
+    for trial in make_trials(5, len(scene.stored_states), seed=0):
+        expert = ScriptedExpert(scene, clean=True)
+        [[episode]] = run_episodes(scene, expert, [trial], split="heldout", source="scripted", width=1)
+        if episode.success:
+            return episode
+    raise AssertionError(f"no success in {scene.task.id}")
 
 
 class CpuGoal:

@@ -25,6 +25,7 @@ from rlgen.bench.device.world import TASK
 from rlgen.core.process import cache_folder
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.warp.device import VERSIONS
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -47,7 +48,7 @@ PACKAGES = (
     *("jaxlib", "jaxtyping", "llvmlite", "markdown-it-py", "mdurl", "ml-dtypes", "msgpack", "mujoco", "mujoco-mjx"),
     *("numba", "numpy", "opencv-python-headless", "opt-einsum", "optax", "orbax-checkpoint", "pillow", "protobuf"),
     *("psutil", "pygments", "pyopengl", "pyyaml", "rich", "scipy", "simplejson", "tensorstore", "toolz", "treescope"),
-    *("typeguard", "typing-extensions", "tyro", "uvloop", "wadler-lindig", "zipp"),
+    *("trimesh", "typeguard", "typing-extensions", "tyro", "uvloop", "wadler-lindig", "warp-lang", "zipp"),
 )
 # A machine with jax for GPUs has these.
 HAVE = ("jax", "jaxlib", "ml-dtypes", "numpy", "opt-einsum", "scipy")
@@ -83,14 +84,17 @@ def main() -> None:
 
 
 def pinned(names: Iterable[str], have: Sequence[str]) -> list[str]:
-    """Returns packages that the machine lacks, with their versions in `requirements.txt` for its Python."""
+    """Returns packages that the machine lacks, with their versions in `requirements.txt` for its Python.
+
+    MuJoCo is the newer one, for the world on a GPU: no scene is built there.
+    """
     from packaging.requirements import Requirement
 
     environment = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0", "sys_platform": "linux"}
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     known = [Requirement(line) for line in lines if line and not line.startswith("#")]
     fitting = [one for one in known if one.marker is None or one.marker.evaluate(environment)]
-    versions = {one.name.lower(): f"{one.name}{one.specifier}" for one in fitting}
+    versions = {one.name.lower(): f"{one.name}{one.specifier}" for one in (*fitting, *map(Requirement, VERSIONS))}
     return [versions[name] for name in names if name not in have and name in versions]
 
 

@@ -7,7 +7,8 @@ rows in its principal axes), and with the masses and principal inertias w, the m
     M = sum F^T diag(w) F + diag(armature)        c = sum F^T g
 
 where g are the forces and torques that the links need at zero joint acceleration, gravity included. Positions are
-relative to the arm's base: single precision is then good for 1e-7 m.
+relative to the arm's base: single precision is then good for 1e-7 m. Functions compute in the precision of the
+constants and joint positions that they are given.
 """
 
 from typing import NamedTuple
@@ -81,23 +82,7 @@ class GripPose(NamedTuple):
     rotation: Float[Array, "3 3"]
 
 
-class ArmDynamics(NamedTuple):
-    """The arm in one state, as the controller needs it.
-
-    Attributes:
-      grip: pose of the grip site.
-      jacobian: of the grip site: three linear rows, then three angular ones.
-      mass: mass matrix.
-      bias: Coriolis, centrifugal and gravitational forces, N m.
-    """
-
-    grip: GripPose
-    jacobian: Float[Array, "6 7"]
-    mass: Float[Array, "7 7"]
-    bias: Float[Array, "7"]
-
-
-class _Frames(NamedTuple):
+class Frames(NamedTuple):
     """Origins relative to the base, rotations, and joint axes of all links, in the world's axes."""
 
     origins: Float[Array, "9 3"]
@@ -156,7 +141,7 @@ def make_arm_constants(scene: Scene) -> ArmConstants:
         grip_position=rotations[ARM - 1].T @ site,
         grip_rotation=rotations[ARM - 1].T @ data.site_xmat[robot.grip_site].reshape(3, 3),
     )
-    return jax.tree.map(jnp.asarray, constants)
+    return jax.tree.map(np.asarray, constants)
 
 
 def _moving_joints(
@@ -201,33 +186,13 @@ def _lump(
     return masses.sum(), rotation.T @ (center - origin), principal, inertias
 
 
-def grip_pose(arm: ArmConstants, qpos: Float[Array, " nq"]) -> GripPose:
-    """Returns the pose of the grip site.
+def arm_frames(arm: ArmConstants, qpos: Float[Array, " nq"]) -> Frames:
+    """Computes where the links are.
 
     Args:
       arm: from `make_arm_constants`.
       qpos: joint positions of the whole scene.
     """
-    return _grip_pose(arm, _frames(arm, qpos))
-
-
-def arm_dynamics(arm: ArmConstants, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> ArmDynamics:
-    """Computes what the controller needs of the arm; fingers count as load that moves.
-
-    Args:
-      arm: from `make_arm_constants`.
-      qpos: joint positions of the whole scene.
-      qvel: joint velocities of the whole scene.
-    """
-    frames = _frames(arm, qpos)
-    grip = _grip_pose(arm, frames)
-    axes, origins = frames.axes[:ARM], frames.origins[:ARM]
-    jacobian = jnp.concatenate([cross(axes, grip.position - origins), axes], axis=-1).T
-    mass, bias = _inertia_and_bias(arm, frames, qvel[np.array(arm.dofs)])
-    return ArmDynamics(grip, jacobian, mass, bias)
-
-
-def _frames(arm: ArmConstants, qpos: Float[Array, " nq"]) -> _Frames:
     moved = qpos[np.array(arm.qpos)] - arm.zeros
     sine, cosine = jnp.sin(moved)[:, None, None], jnp.cos(moved)[:, None, None]
     rotations = arm.constants + sine * arm.sines + cosine * arm.cosines
@@ -236,17 +201,24 @@ def _frames(arm: ArmConstants, qpos: Float[Array, " nq"]) -> _Frames:
     parents = np.array(arm.parents)
     while (parents >= 0).any():
         has = parents >= 0
-        above = jnp.where(has[:, None, None], rotations[parents], jnp.eye(3))
+        above = jnp.where(has[:, None, None], rotations[parents], jnp.eye(3, dtype=rotations.dtype))
         start = jnp.where(has[:, None], origins[parents], 0.0)
         rotations, origins = product(above, rotations), start + product(above, origins[..., None])[..., 0]
         parents = np.where(has, parents[parents], -1)
-    return _Frames(origins, rotations, product(rotations, arm.axes[..., None])[..., 0])
+    return Frames(origins, rotations, product(rotations, arm.axes[..., None])[..., 0])
 
 
-def _grip_pose(arm: ArmConstants, frames: _Frames) -> GripPose:
+def grip_pose(arm: ArmConstants, frames: Frames) -> GripPose:
+    """Returns the pose of the grip site, from the frames of the links."""
     rotation = frames.rotations[ARM - 1]
     offset = product(rotation, arm.grip_position[:, None])[:, 0]
     return GripPose(frames.origins[ARM - 1] + offset, product(rotation, arm.grip_rotation))
+
+
+def grip_jacobian(frames: Frames, grip: GripPose) -> Float[Array, "6 7"]:
+    """Returns the Jacobian of the grip site: three linear rows, then three angular ones."""
+    axes, origins = frames.axes[:ARM], frames.origins[:ARM]
+    return jnp.concatenate([cross(axes, grip.position - origins), axes], axis=-1).T
 
 
 def _ancestors(parents: tuple[int, ...]) -> Bool[np.ndarray, "9 9"]:
@@ -258,10 +230,19 @@ def _ancestors(parents: tuple[int, ...]) -> Bool[np.ndarray, "9 9"]:
     return moves
 
 
-def _inertia_and_bias(
-    arm: ArmConstants, frames: _Frames, velocities: Float[Array, "9"]
+def inertia_and_bias(
+    arm: ArmConstants, frames: Frames, velocities: Float[Array, "9"]
 ) -> tuple[Float[Array, "7 7"], Float[Array, "7"]]:
-    """Computes mass matrix and bias forces of the arm's joints; the equations are in the module's docstring."""
+    """Computes mass matrix and bias forces of the arm's joints; fingers count as load that moves.
+
+    Args:
+      arm: from `make_arm_constants`.
+      frames: from `arm_frames`.
+      velocities: of the joints of arm and fingers.
+
+    Returns:
+      The mass matrix; Coriolis, centrifugal and gravitational forces, N m. The equations are in the module's docstring.
+    """
     moves, hinges = _ancestors(arm.parents), np.array(arm.hinges)
     # Joints turn (hinges) or shift (slides) every link beyond them: masks of [link, joint].
     turns, shifts = (np.where(moves & kind, np.float32(1), np.float32(0))[..., None] for kind in (hinges, ~hinges))

@@ -3,7 +3,11 @@
 The equations are those of the compiled control step, `physics.kernel`, which names their terms. Here they are solved
 in whitened joint space: with M = L L^T and W = L^-1 J^T, the torque of a force f is L u, where u is the shortest vector
 with W_p^T u = f, and the posture term is L times what is left of L^T a orthogonal to W. No matrix is inverted, and no
-product J M^-1 J^T is formed, so that single precision suffices.
+product J M^-1 J^T is formed.
+
+Joint positions, velocities and torque are of single precision, but the Jacobian and all that is divided by it are
+computed in double precision, with goals and constants that are kept as pairs (`double`): refining a solution would not
+help, because the error is in J before. Mass matrix and bias, which are most of the work, are of single precision.
 """
 
 import math
@@ -16,7 +20,17 @@ from jaxtyping import Array, Float
 
 from rlgen.libero.physics.kernel import POSTURE_KP
 from rlgen.libero.scenes.scene import Scene
-from rlgen.libero.warp.arm import ARM, ArmConstants, ArmDynamics, arm_dynamics, grip_pose, make_arm_constants
+from rlgen.libero.warp.arm import (
+    ARM,
+    ArmConstants,
+    GripPose,
+    arm_frames,
+    grip_jacobian,
+    grip_pose,
+    inertia_and_bias,
+    make_arm_constants,
+)
+from rlgen.libero.warp.double import Parts, join, split
 from rlgen.libero.warp.rotations import cross, dot, product
 
 
@@ -32,6 +46,7 @@ class ControllerConstants:
       posture: joint positions that the null-space term pulls to, radians.
       initial_orientation: orientation goal at reset, rotation matrix.
       control_low, control_high: range of each actuator.
+      rest: what rounding took from these numbers; None in itself.
     """
 
     arm_actuators: tuple[int, ...] = struct.field(pytree_node=False)
@@ -46,6 +61,7 @@ class ControllerConstants:
     initial_orientation: Float[Array, "3 3"]
     control_low: Float[Array, " nu"]
     control_high: Float[Array, " nu"]
+    rest: "ControllerConstants | None" = None
 
 
 @struct.dataclass
@@ -53,14 +69,12 @@ class ControlState:
     """State of the controller between substeps.
 
     Attributes:
-      goal_position: relative to the arm's base, metres.
-      goal_rotation: rotation matrix in the world; kept until an action turns.
+      goal: position relative to the arm's base, metres; rotation matrix in the world, kept until an action turns.
       gripper: internal command of each finger, in [-1, 1].
       gripper_sign: of the action: 1 closes, -1 opens, 0 leaves the fingers as they are.
     """
 
-    goal_position: Float[Array, "3"]
-    goal_rotation: Float[Array, "3 3"]
+    goal: Parts
     gripper: Float[Array, "2"]
     gripper_sign: Float[Array, ""]
 
@@ -68,27 +82,34 @@ class ControlState:
 def make_controller_constants(scene: Scene) -> ControllerConstants:
     """Returns the constants of a scene's controller."""
     control, robot, ranges = scene.control, scene.robot, scene.model.actuator_ctrlrange
-    return ControllerConstants(
+    constants = ControllerConstants(
         arm_actuators=tuple(robot.arm_actuator.tolist()),
         finger_actuators=tuple(robot.finger_actuator.tolist()),
         substeps=control.substeps,
         arm=make_arm_constants(scene),
-        kp=jnp.asarray(control.kp),
-        kd=jnp.asarray(control.kd),
-        output_max=jnp.asarray(control.output_max),
-        gripper_speed=jnp.asarray(control.gripper_speed),
-        posture=jnp.asarray(control.initial_joints),
-        initial_orientation=jnp.asarray(control.initial_orientation),
-        control_low=jnp.asarray(ranges[:, 0]),
-        control_high=jnp.asarray(ranges[:, 1]),
+        kp=np.asarray(control.kp),
+        kd=np.asarray(control.kd),
+        output_max=np.asarray(control.output_max),
+        gripper_speed=np.asarray(control.gripper_speed),
+        posture=control.initial_joints,
+        initial_orientation=control.initial_orientation,
+        control_low=ranges[:, 0],
+        control_high=ranges[:, 1],
     )
+    main, rest = split(constants)
+    return main.replace(rest=rest)
+
+
+def _exact(constants: ControllerConstants) -> ControllerConstants:
+    """Returns the constants in double precision, where it is enabled."""
+    return join(Parts(constants.replace(rest=None), constants.rest))
 
 
 def start_controller(constants: ControllerConstants) -> ControlState:
     """Returns the controller as it is after a reset; the first action sets the position goal."""
-    orientation = constants.initial_orientation
-    zeros = jnp.zeros((3,), orientation.dtype)
-    return ControlState(zeros, orientation, zeros[:2], zeros[0])
+    zeros = jnp.zeros((3,), jnp.float32)
+    first = (GripPose(zeros, one.initial_orientation) for one in (constants, constants.rest))
+    return ControlState(Parts(*first), zeros[:2], zeros[0])
 
 
 def set_goal(
@@ -102,14 +123,14 @@ def set_goal(
       qpos: joint positions of the whole scene, at the start of the control step.
       action: clipped to [-1, 1]; of the last number the sign counts.
     """
-    scaled = jnp.clip(action[:6], -1.0, 1.0) * constants.output_max
-    grip, turn = grip_pose(constants.arm, qpos), scaled[3:]
-    turned = product(_turn(turn), grip.rotation)
-    return state.replace(
-        goal_position=grip.position + scaled[:3],
-        goal_rotation=jnp.where(jnp.any(turn != 0.0), turned, state.goal_rotation),
-        gripper_sign=jnp.sign(action[6]),
-    )
+    with jax.enable_x64(True):
+        exact, old = _exact(constants), join(state.goal)
+        scaled = jnp.clip(action[:6].astype(jnp.float64), -1.0, 1.0) * exact.output_max
+        grip, turn = grip_pose(exact.arm, arm_frames(exact.arm, qpos.astype(jnp.float64))), scaled[3:]
+        turned = product(_turn(turn), grip.rotation)
+        rotation = jnp.where(jnp.any(turn != 0.0), turned, old.rotation)
+        goal = split(GripPose(grip.position + scaled[:3], rotation))
+    return state.replace(goal=goal, gripper_sign=jnp.sign(action[6]))
 
 
 def _turn(axis_angle: Float[Array, "3"]) -> Float[Array, "3 3"]:
@@ -163,33 +184,31 @@ def torque(
       qpos: joint positions of the whole scene.
       qvel: joint velocities of the whole scene.
     """
-    arm = constants.arm
-    joints, velocities = qpos[np.array(arm.qpos[:ARM])], qvel[np.array(arm.dofs[:ARM])]
-    free = _free_torque(constants, state, arm_dynamics(arm, qpos, qvel), joints, velocities)
-    low, high = (
-        bounds[np.array(constants.arm_actuators)] for bounds in (constants.control_low, constants.control_high)
-    )
-    return jnp.clip(free, low, high)
+    arm, moving, double = constants.arm, qvel[np.array(constants.arm.dofs)], jnp.float64
+    with jax.enable_x64(True):
+        exact = _exact(constants)
+        frames = arm_frames(exact.arm, qpos.astype(double))
+        grip = grip_pose(exact.arm, frames)
+        jacobian = grip_jacobian(frames, grip)
+        joints, velocities = qpos[np.array(arm.qpos[:ARM])].astype(double), moving[:ARM].astype(double)
+        goal = join(state.goal)
+        error = jnp.concatenate([goal.position - grip.position, _turn_error(grip.rotation, goal.rotation)])
+        wrench = exact.kp * error - exact.kd * dot(jacobian, velocities)
+        posture = POSTURE_KP * (exact.posture - joints) - 2.0 * math.sqrt(POSTURE_KP) * velocities
+        mass, bias = inertia_and_bias(arm, jax.tree.map(lambda array: array.astype(jnp.float32), frames), moving)
+        free = bias + _task_torque(mass.astype(double), jacobian, wrench, posture)
+        low, high = (bounds[np.array(constants.arm_actuators)] for bounds in (exact.control_low, exact.control_high))
+        return jnp.clip(free, low, high).astype(jnp.float32)
 
 
-def _free_torque(
-    constants: ControllerConstants,
-    state: ControlState,
-    arm: ArmDynamics,
-    joints: Float[Array, "7"],
-    velocities: Float[Array, "7"],
+def _task_torque(
+    mass: Float[Array, "7 7"], jacobian: Float[Array, "6 7"], wrench: Float[Array, "6"], posture: Float[Array, "7"]
 ) -> Float[Array, "7"]:
-    """Computes the torque before it is clipped; the equation is in the module's docstring."""
-    error = jnp.concatenate(
-        [state.goal_position - arm.grip.position, _turn_error(arm.grip.rotation, state.goal_rotation)]
-    )
-    wrench = constants.kp * error - constants.kd * dot(arm.jacobian, velocities)
-    factor, whitened = whiten(arm.mass, arm.jacobian.T)
+    """Computes the torque of force and posture; the equation is in the module's docstring."""
+    factor, whitened = whiten(mass, jacobian.T)
     # Position and orientation, each for itself.
     pull = jnp.sum(jax.vmap(least_norm)(whitened.T.reshape(2, 3, ARM).swapaxes(1, 2), wrench.reshape(2, 3)), axis=0)
-    posture = POSTURE_KP * (constants.posture - joints) - 2.0 * math.sqrt(POSTURE_KP) * velocities
-    pull = pull + without(whitened, dot(factor.T, posture))
-    return arm.bias + dot(factor, pull)
+    return dot(factor, pull + without(whitened, dot(factor.T, posture)))
 
 
 def _turn_error(rotation: Float[Array, "3 3"], goal: Float[Array, "3 3"]) -> Float[Array, "3"]:

@@ -13,7 +13,8 @@ from rlgen.core.errors import UserError
 
 # The first MuJoCo whose MJX has all that the world needs.
 OLDEST = (3, 12)
-INSTALL = "pip install --no-deps mujoco==3.17.0 mujoco-mjx==3.17.0 warp-lang==1.18.0"
+VERSIONS = ("mujoco==3.17.0", "mujoco-mjx==3.17.0", "warp-lang==1.18.0")
+INSTALL = f"pip install --no-deps {' '.join(VERSIONS)}"
 
 
 class Libraries(NamedTuple):

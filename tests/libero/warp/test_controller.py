@@ -19,9 +19,7 @@ from rlgen.libero.warp.controller import (
     without,
 )
 
-STATES = 64
-# Condition of the whitened Jacobian, of its rows for the position and of all.
-REGULAR = (15.0, 300.0)
+STATES, TORQUE = 64, 1e-3
 
 goal_of_step, substep = jax.jit(set_goal), jax.jit(control)
 
@@ -59,52 +57,39 @@ class CompiledSubstep:
         self.controllers = [kernel_arrays.make_controller_state(scene) for _ in range(STATES)]
 
     def __call__(self, qpos, qvel, actions):
-        """Returns the controls, `[STATES, nu]`, and whether each state is far from singular."""
+        """Returns the controls, `[STATES, nu]`."""
         data, scene = self._data, self._scene
-        controls, regular = np.zeros((STATES, scene.model.nu)), np.zeros(STATES, bool)
+        controls = np.zeros((STATES, scene.model.nu))
         for row in range(STATES):
             mujoco.mj_resetData(scene.model, data)
             data.qpos[:] = scene.stored_states[row % len(scene.stored_states), 1 : 1 + scene.model.nq]
             data.qpos[:ROBOT], data.qvel[:ROBOT] = qpos[row], qvel[row]
             kernel.control_step(self._arrays, self._constants, self.controllers[row], actions[row])
-            controls[row], regular[row] = data.ctrl, self._is_regular()
-        return controls, regular
-
-    def _is_regular(self):
-        """Returns whether the condition of L^-1 J^T, with M = L L^T, is below `REGULAR`: its first rows', and all."""
-        arrays, constants, jacobian, mass = self._arrays, self._constants, np.zeros((6, 7)), np.zeros((7, 7))
-        position = arrays.site_xpos[constants.grip_site]
-        kernel.arm_jacobian(position, arrays.xaxis, arrays.xanchor, constants.arm_joint, jacobian)
-        rows = constants.inertia_address, constants.inertia_count, constants.inertia_column
-        kernel.arm_mass_matrix(arrays.inertia, *rows, constants.arm_dof, mass)
-        whitened = np.linalg.solve(np.linalg.cholesky(mass), jacobian.T)
-        return np.linalg.cond(whitened[:, :3]) < REGULAR[0] and np.linalg.cond(whitened) < REGULAR[1]
+            controls[row] = data.ctrl
+        return controls
 
 
 @pytest.mark.parametrize("task", few())
-def test_torque_and_fingers_are_those_of_the_compiled_control_step(task, real_assets, cache):
-    """Two control steps of one substep each, from random joint positions and velocities.
-
-    Where the arm is nearly stretched or two of its axes are nearly in line, one state in sixteen of those drawn here,
-    the error of positions in single precision is multiplied by the condition of the Jacobian, and again by the torque.
-    """
+def test_torque_and_fingers_are_those_of_the_compiled_control_step(task, real_assets, cache, record_property):
+    """Two control steps of one substep each, from random joint positions and velocities, nearly singular ones too."""
     scene = load_scene(task, real_assets, cache)
     exact, constants = CompiledSubstep(scene), make_controller_constants(scene)
     state = worlds(start_controller(constants), STATES)
-    arm, fingers = scene.robot.arm_actuator, scene.robot.finger_actuator
+    arm, fingers, worst = scene.robot.arm_actuator, scene.robot.finger_actuator, []
     for seed in (task.index, 1000 + task.index):
         (qpos, qvel), actions = random_robots(scene, STATES, seed), random_actions(STATES, seed)
-        expected, regular = exact(qpos, qvel, actions)
+        expected = exact(qpos, qvel, actions)
         state, controls = first_substep(constants, state, qpos, qvel, actions)
         errors = np.abs(controls - expected)
-        assert errors[regular][:, arm].max() < 1e-3 and errors[:, arm].max() < 2e-2
-        assert regular.mean() > 0.75 and errors[:, fingers].max() < 1e-8
+        worst.append(float(errors[:, arm].max()))
+        assert errors[:, arm].max() < TORQUE and errors[:, fingers].max() < 1e-8
         # Not all torques are at their limits, where any controller would give the same.
         limits = scene.model.actuator_ctrlrange[arm, 1]
         assert np.mean(np.abs(expected[:, arm]) < limits - 1e-6) > 0.2
-    for name in ("goal_rotation", "gripper"):
+    record_property("largest error of torque, N m", max(worst))
+    for ours, name in ((state.goal.main.rotation, "goal_rotation"), (state.gripper, "gripper")):
         theirs = np.stack([getattr(controller, name) for controller in exact.controllers])
-        np.testing.assert_allclose(getattr(state, name), theirs, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_control_steps_are_the_compiled_ones(placeholder_scene):
@@ -128,7 +113,7 @@ def test_control_steps_are_the_compiled_ones(placeholder_scene):
             state, ours.ctrl[:] = substep(constants, state, ours.qpos.copy(), ours.qvel.copy())
             mujoco.mj_step(model, ours)
         np.testing.assert_allclose(ours.qpos[:ROBOT], theirs.qpos[:ROBOT], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(state.goal_rotation, controller.goal_rotation, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(state.goal.main.rotation, controller.goal_rotation, rtol=0, atol=1e-6)
         np.testing.assert_allclose(state.gripper, controller.gripper, rtol=0, atol=1e-6)
     moved = ours.qpos[:ROBOT] - scene.stored_states[0, 1 : 1 + ROBOT]
     assert np.abs(moved[:7]).max() > 0.02 and np.abs(moved[7:]).min() > 1e-4

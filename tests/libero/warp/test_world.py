@@ -3,7 +3,9 @@
 Kernels run on Warp's CPU device where there is no GPU.
 """
 
+import time
 from dataclasses import replace
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +16,16 @@ from warp_device import needs_warp
 
 from rlgen.core.errors import UserError
 from rlgen.libero.envs.vector_env import VectorEnv
-from rlgen.libero.warp.models import Room, reset_states
+from rlgen.libero.scenes.bundles import load_scene
+from rlgen.libero.warp.controller import control, make_controller_constants, set_goal, start_controller
+from rlgen.libero.warp.models import Room, count_room, reset_states, settle, settled_gripper
 from rlgen.libero.warp.vector_env import WarpVectorEnv
 from rlgen.libero.warp.world import DROPPED, WarpWorld
 
 pytestmark = needs_warp
 WORLDS, STEPS, TOLERANCE = 2, 3, 1e-5
+# One task of each suite, in which nothing is touched within the steps.
+SUITES = ("libero_spatial/0", "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/39")
 
 
 def actions(seed: int = 0) -> np.ndarray:
@@ -161,3 +167,59 @@ def test_resting_objects_start_asleep_and_leave_the_arm_as_it_is(scene, exact):
     reference = exact.step(chunk[:, :1]).states[:, 0, 1 : 1 + robot]
     assert np.abs(np.asarray(after.data.qpos)[:, :robot] - reference).max() <= TOLERANCE
     assert np.abs(reference - np.asarray(start.data.qpos)[:, :robot]).max() > 1e-3
+
+
+def move_in_mujoco(scene, start, actions):
+    """Returns qpos after each control step by MuJoCo itself and the controller in JAX, and the geoms that touched.
+
+    Args:
+      scene: the task's scene.
+      start: qpos and qvel, settled.
+      actions: `[STEPS, 7]`.
+    """
+    model, constants, data = scene.model, make_controller_constants(scene), mujoco.MjData(scene.model)
+    data.qpos[:], data.qvel[:] = np.split(start, [model.nq])
+    goal_of_step, substep = jax.jit(set_goal), jax.jit(control)
+    state = start_controller(constants).replace(gripper=jnp.asarray(settled_gripper(scene), jnp.float32))
+    path, touching = [], []
+    for action in actions:
+        state = goal_of_step(constants, state, data.qpos.copy(), action)
+        for _ in range(constants.substeps):
+            state, data.ctrl[:] = substep(constants, state, data.qpos.copy(), data.qvel.copy())
+            mujoco.mj_step(model, data)
+            touching.append({tuple(sorted(pair)) for pair in np.reshape(data.contact.geom, (-1, 2)).tolist()})
+        path.append(data.qpos.copy())
+    return np.stack(path), touching
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUITES)
+def test_a_task_of_each_suite_moves_as_on_the_cpu(name, real_assets, cache, record_property):
+    """As the compiled control step, and as MuJoCo of the same version with the controller of this room."""
+    scene = load_scene(name, real_assets, cache)
+    states, nq, chunk = scene.training_states[:WORLDS], scene.model.nq, actions()
+    env = VectorEnv([scene] * WORLDS, physics="exact")
+    env.reset(states)
+    exact = env.step(chunk).states[:, :, 1 : 1 + nq]
+    env.close()
+    settled = settle(scene, states)
+    paths = [move_in_mujoco(scene, start[1:], taken) for start, taken in zip(settled, chunk, strict=True)]
+    world = WarpWorld(scene, WORLDS, room=count_room(scene, states).with_head_room())
+    state, _ = world.reset(jnp.asarray(settled))
+    step, began, found = jax.jit(world.step), time.process_time(), []
+    for k in range(STEPS):
+        state, outcome = step(state, jnp.asarray(chunk[:, k], jnp.float32))
+        found.append(np.asarray(state.data.qpos))
+        if k == 0:
+            record_property("processor seconds of the first step, all compiled", round(time.process_time() - began, 1))
+    assert not outcome.failed.any()
+    found = np.stack(found, axis=1)
+    for reference, expected in {"the exact kernel": exact, "MuJoCo": np.stack([path for path, _ in paths])}.items():
+        apart = np.abs(found - expected)
+        record_property(f"largest difference from {reference} after each control step", apart.max((0, 2)).tolist())
+        assert apart.max() <= TOLERANCE
+    worst = np.flatnonzero(scene.model.jnt_qposadr <= apart.max((0, 1)).argmax())[-1]
+    record_property("joint with the largest", scene.model.joint(int(worst)).name)
+    assert all(one == other for _, seen in paths for one, other in pairwise(seen)), "other geoms touch"
+    # The arm has moved by a thousand times that.
+    assert np.abs(found[:, -1, :7] - settled[:, 1:8]).max() > 1e-2
