@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlgen.configs.schema import Config, differences, to_json
+from rlgen.configs.schema import Config, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import OutputKind, check_contents, check_unneeded
 from rlgen.training.run import RECORD, Run, change_config, is_run_record
@@ -188,3 +188,21 @@ def with_config(run: Run, config: Config, log: Callable[[str], None]) -> Run:
         return run
     log(f"changed in {run.folder}: {', '.join(differences(to_json(run.config), to_json(config)))}")
     return change_config(run, config)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Returns the settings that two configurations do not share, as `name (before -> now)`.
+
+    Args:
+      before: a configuration as JSON, or a part of one.
+      now: another.
+      prefix: what precedes the names.
+    """
+    found = []
+    for key in sorted(set(before) | set(now)):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{key}.")
+        elif (list(old) if isinstance(old, tuple) else old) != (list(new) if isinstance(new, tuple) else new):
+            found.append(f"{prefix}{key} ({old} -> {new})")
+    return found

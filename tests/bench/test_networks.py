@@ -44,10 +44,12 @@ def shapes(policy, *lead: int):
 
 
 # In both algorithms, whatever the preset's own.
-NETWORKS = [(name, algorithm) for name in ("quickstart", "state", "narrow", "vision") for algorithm in ALGORITHMS]
+NETWORKS = [
+    (name, algorithm) for name in ("quickstart", "state", "narrow", "vision", "compact") for algorithm in ALGORITHMS
+]
 
 
-@pytest.fixture(params=less(NETWORKS, [("vision", "gaussian")]), ids="-".join)
+@pytest.fixture(params=less(NETWORKS, [("vision", "gaussian"), ("compact", "gaussian")]), ids="-".join)
 def preset(request, monkeypatch):
     """Policy, critic and PPO's settings of a preset, with few rows, in both algorithms."""
     name, algorithm = request.param
