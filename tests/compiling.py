@@ -21,7 +21,7 @@ QUICKLY = (
         f"libero/warp/test_{name}.py"
         for name in ("arm", "controller", "double", "goals", "kinematics", "observation", "rotations")
     ),
-    *(f"rl/test_{name}.py" for name in ("accumulate", "bc", "numerics", "population", "ppo")),
+    *(f"rl/test_{name}.py" for name in ("accumulate", "bc", "device", "numerics", "population", "ppo")),
     *(f"policies/test_{name}.py" for name in ("critic", "diffusion_policy", "vision")),
 )
 SETTING = "jax_disable_most_optimizations"

@@ -8,9 +8,11 @@ from typing import Any
 import jax
 
 from rlgen.configs.schema import Config, PPOConfig
-from rlgen.libero.envs.image_observer import Observe, make_observe
+from rlgen.libero.envs.device_world import DeviceWorld
+from rlgen.libero.envs.image_observer import Observe
 from rlgen.libero.envs.observations import observation_size
-from rlgen.libero.envs.worlds import World, make_vector_env
+from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.envs.worlds import make_training_world
 from rlgen.libero.scenes.scene import Scene
 from rlgen.policies.critic import make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
@@ -18,7 +20,8 @@ from rlgen.rl.ppo import iterate
 from rlgen.rl.rollout import RolloutEnv
 from rlgen.rl.train_state import init_state
 
-PARTS = ("environment", "rendering", "sampler", "update", "waiting", "accelerator", "total")
+# An iteration that is one program has no parts but that.
+PARTS = ("environment", "rendering", "sampler", "update", "program", "waiting", "accelerator", "total")
 Timings = dict[int, list[dict[str, float]]]
 
 
@@ -29,36 +32,35 @@ def measure_scene(
     threads: int,
     groups: Sequence[int],
     iterations: int,
-    world: World = "fast",
     on_iteration: Callable[[Timings], None] = lambda timings: None,
 ) -> Timings:
     """Times iterations of a fresh diffusion policy in environments of one scene.
 
     Args:
       scene: of the task.
-      config: policy and training; `ppo.environments` environments.
+      config: policy and training; `ppo.environments` environments in `ppo.world`.
       threads: that step environments and render on the CPU.
       groups: numbers of groups of environments to try in turn, as `ppo.groups`.
       iterations: that count, of each number of groups; the first of each does not.
-      world: as of `make_vector_env`; with `warp` images are drawn on the accelerator as well.
       on_iteration: called after each with what has been measured.
     """
     size, encoder = observation_size(scene), config.policy.image_encoder
     has_images = config.policy.has_images
     policy = DiffusionPolicy(config.policy, size + (encoder.robot_state_size if has_images else 0))
-    env = make_vector_env([scene] * config.ppo.environments, world, threads=threads)
-    renderer = "warp" if world == "warp" else "fast"
-    observe = make_observe(env.scenes, encoder.image_size if has_images else None, threads=threads, renderer=renderer)
+    count, image_size = config.ppo.environments, encoder.image_size if has_images else None
+    options = {"renderer": encoder.renderer, "threads": threads}
+    env, observe = make_training_world(scene, count, config.ppo.world, image_size, **options)
     try:
         return measure(policy, config.ppo, env, observe, groups, iterations, on_iteration)
     finally:
-        env.close()
+        if isinstance(env, VectorEnv):
+            env.close()
 
 
 def measure(
     policy: DiffusionPolicy,
     config: PPOConfig,
-    env: RolloutEnv,
+    env: RolloutEnv | DeviceWorld,
     observe: Observe,
     groups: Sequence[int],
     iterations: int,
@@ -76,7 +78,8 @@ def measure(
       on_iteration: called after each.
 
     Returns:
-      For each number of groups the seconds of `PARTS` and the `control_steps` of each iteration but the first.
+      For each number of groups the seconds of those `PARTS` that it has, and the `control_steps`, of each
+      iteration but the first.
     """
     critic, key = make_critic(policy), jax.random.PRNGKey(0)
     measured: Timings = {count: [] for count in groups}
@@ -85,7 +88,8 @@ def measure(
             ppo = replace(config, groups=count)
             state = init_state(key, policy, critic, policy.init(key), ppo)
             _, metrics = iterate(policy, critic, ppo, state, env, 0, observe=observe)
-            values = {part: metrics[f"seconds_{part}"] for part in PARTS} | {"control_steps": metrics["control_steps"]}
+            seconds = {part: metrics[f"seconds_{part}"] for part in PARTS if f"seconds_{part}" in metrics}
+            values = seconds | {"control_steps": metrics["control_steps"]}
             if index:
                 measured[count].append(values)
                 on_iteration(measured)
@@ -93,8 +97,11 @@ def measure(
 
 
 def summary(iterations: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Returns median, least and most seconds of each part, of control steps per second, and of the idle share."""
-    seconds = {part: spread([each[part] for each in iterations]) for part in PARTS}
+    """Returns median, least and most seconds of each part, of control steps per second, and of the idle share.
+
+    Gaps between the kernels of a program count as work.
+    """
+    seconds = {part: spread([each[part] for each in iterations]) for part in PARTS if part in iterations[0]}
     return {
         **seconds,
         "control_steps_per_s": spread([each["control_steps"] / each["total"] for each in iterations]),

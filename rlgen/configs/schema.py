@@ -85,11 +85,15 @@ class ImageEncoderConfig(Settings):
     """Leading numbers of the observation vector that a policy with images reads: the robot's own state."""
     random_shift: Shift = 4
     """Largest random shift of images in behavior cloning, pixels."""
+    renderer: Literal["fast", "warp"] = "fast"
+    """Renderer of all images that the policy reads: in software, or the ray tracer on an accelerator."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.backbone not in ("resnet", "vit"):
             raise UserError(f"image encoder backbone {self.backbone!r}: expected 'resnet' or 'vit'")
+        if self.renderer not in ("fast", "warp"):
+            raise UserError(f"policy.image-encoder.renderer {self.renderer!r}: expected 'fast' or 'warp'")
 
 
 @dataclass(frozen=True)
@@ -283,6 +287,8 @@ class PPOConfig(Settings):
 
     iterations: Count = 26
     """Rounds of collection and update."""
+    world: Literal["cpu", "warp"] = "cpu"
+    """Environments on threads, or on an accelerator (MuJoCo Warp), where a whole iteration is one program."""
     environments: Environments = 40
     """Parallel environments."""
     groups: Environments = 1
@@ -364,6 +370,10 @@ class PPOConfig(Settings):
             raise UserError(f"ppo.advantage-quantiles {low} {high}: expected two that rise")
         if self.environments % self.groups:
             raise UserError(f"ppo.groups {self.groups} of {self.environments} environments: expected a divisor")
+        if self.world not in ("cpu", "warp"):
+            raise UserError(f"ppo.world {self.world!r}: expected 'cpu' or 'warp'")
+        if self.world == "warp" and self.groups > 1:
+            raise UserError(f"ppo.groups {self.groups} with ppo.world warp: expected 1, as all worlds step at once")
 
 
 @dataclass(frozen=True)
@@ -454,6 +464,9 @@ class Config(Settings):
             raise UserError(
                 f"ppo.action-steps {self.ppo.action_steps} of a chunk of {self.policy.horizon}: expected no more"
             )
+        renderer = self.policy.image_encoder.renderer
+        if self.policy.has_images and self.ppo.world == "warp" and renderer != "warp":
+            raise UserError(f"policy.image-encoder.renderer {renderer} with ppo.world warp: expected warp as well")
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rlgen.libero.envs.observations import Observer
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline import demos
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import AnyPolicy, check_mesh, make_policy, measure
+from rlgen.pipeline.policy import AnyPolicy, check_devices, make_policy, measure
 from rlgen.policies.base import Params
 from rlgen.rl import bc
 from rlgen.training.checkpoints import Checkpoints
@@ -36,7 +36,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     """
     config = context.run.config
     policy, mesh = make_policy(config, context.scene), context.mesh
-    check_mesh(policy, config, mesh)
+    check_devices(policy, config, mesh)
     data = demonstration_data(context, policy)
     start = jax.jit(lambda key: bc.init_state(key, policy, config.bc, data))
     state = place_state(mesh, start(jax.random.PRNGKey(context.seed("bc"))))
@@ -126,8 +126,8 @@ def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
     data = bc.chunk_data(vectors, actions, policy.horizon)
     if not policy.has_images:
         return data
-    size = policy.config.image_encoder.image_size
-    with RenderPool(context.scene, image_size=size, workers=context.run.config.workers) as pool:
+    encoder, workers = policy.config.image_encoder, context.run.config.workers
+    with RenderPool(context.scene, encoder.renderer, image_size=encoder.image_size, workers=workers) as pool:
         images = pool.render(np.concatenate(states), fixtures=fixtures)
     return replace(data, observation=ImageObservation(images=images, vector=data.observation))
 

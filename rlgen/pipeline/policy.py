@@ -6,6 +6,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from rlgen.configs.schema import Config
+from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
 from rlgen.data.metrics.score import Score, make_score
 from rlgen.evaluation.loop import WIDTH, EpisodeFolder, run_trials
@@ -16,6 +17,7 @@ from rlgen.libero.envs.observations import observation_size
 from rlgen.libero.envs.rollouts import Actor
 from rlgen.libero.scenes.fixtures import Fixtures
 from rlgen.libero.scenes.scene import Scene
+from rlgen.libero.warp.device import load_warp
 from rlgen.pipeline.context import Context, Work
 from rlgen.policies.actor import PolicyActor
 from rlgen.policies.base import Params
@@ -37,8 +39,8 @@ def make_policy(config: Config, scene: Scene) -> AnyPolicy:
     return kind(config.policy, size)
 
 
-def check_mesh(policy: AnyPolicy, config: Config, mesh: Mesh | None) -> None:
-    """Checks, before cloning, that cloning and PPO can be divided over devices.
+def check_devices(policy: AnyPolicy, config: Config, mesh: Mesh | None) -> None:
+    """Checks, before cloning, that what cloning and PPO run on is there and that they can be divided over it.
 
     Args:
       policy: the policy.
@@ -46,8 +48,15 @@ def check_mesh(policy: AnyPolicy, config: Config, mesh: Mesh | None) -> None:
       mesh: devices.
 
     Raises:
-      UserError: environments or minibatches do not divide.
+      UserError: environments or minibatches do not divide, or MuJoCo Warp is needed and not installed.
     """
+    on_accelerator = config.ppo.world == "warp"
+    if on_accelerator or (policy.has_images and config.policy.image_encoder.renderer == "warp"):
+        load_warp()
+    if on_accelerator and mesh is not None:
+        raise UserError(
+            f"ppo.world warp on {mesh.size} devices: expected 1; leave out --devices, or take ppo.world cpu"
+        )
     check_divides(mesh, "bc.batch", config.bc.batch, config.bc.batch)
     ppo.check_mesh(policy, config.ppo, mesh)
 
@@ -60,8 +69,12 @@ def policy_observe(policy: AnyPolicy, scenes: Sequence[Scene], *, threads: int) 
       scenes: scene of each row of the observations.
       threads: of rendering.
     """
-    size = policy.config.image_encoder.image_size if policy.has_images else None
-    return make_observe(scenes, size, threads=threads)
+    return make_observe(scenes, image_size(policy), threads=threads, renderer=policy.config.image_encoder.renderer)
+
+
+def image_size(policy: AnyPolicy) -> int | None:
+    """Returns width and height of the images that a policy reads, pixels; None for one that reads none."""
+    return policy.config.image_encoder.image_size if policy.has_images else None
 
 
 def make_actor(context: Context, policy: AnyPolicy, params: Params) -> PolicyActor:

@@ -9,9 +9,10 @@ from rlgen.configs.schema import PPOConfig, to_json
 from rlgen.core.errors import UserError
 from rlgen.data.metrics.score import ScoreSummary, change
 from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.envs.worlds import make_training_world
 from rlgen.pipeline import bc
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import AnyPolicy, check_mesh, measure, policy_observe
+from rlgen.pipeline.policy import AnyPolicy, check_devices, image_size, measure
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic, make_critic
 from rlgen.rl import ppo
@@ -39,11 +40,11 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     config, workers = context.run.config.ppo, context.run.config.workers
     policy, params = bc.load_policy(context)
     critic, mesh, is_first = make_critic(policy), context.mesh, context.devices.is_first
-    check_mesh(policy, context.run.config, mesh)
+    check_devices(policy, context.run.config, mesh)
     state = _start(context, policy, critic, params)
     here = len(environments_here(config, config.environments, mesh))
-    env = VectorEnv([context.scene] * here, threads=workers)
-    observe = policy_observe(policy, env.scenes, threads=workers)
+    options = {"renderer": context.run.config.policy.image_encoder.renderer, "threads": workers}
+    env, observe = make_training_world(context.scene, here, config.world, image_size(policy), **options)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(restore_target(mesh, state))
@@ -54,7 +55,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         metrics = _metrics(context, work, iteration) if is_first else None
         work.progress.total = config.iterations
         work.progress.update(advance=iteration)
-        work.progress.log("compiling sampler and update (about 30 s, in the first iterations)")
+        what = "sampler and update (about 30 s" if config.world == "cpu" else "kernels and iteration (minutes"
+        work.progress.log(f"compiling {what}, in the first iterations)")
         tests = _tests(work, iteration)
         if not tests and iteration == 0:
             tests[0] = _test(context, policy, policy_params(state), 0, _on_chunk(work, "evaluation"))
@@ -86,7 +88,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             checkpoints.save(iteration, state, _metadata(context))
             if is_first:
                 work.clock.save()
-    env.close()
+    if isinstance(env, VectorEnv):
+        env.close()
     work.progress.log(f"ended after {iteration} iterations: {_ENDS[ended]}")
     return {
         "iterations": iteration,
@@ -220,9 +223,10 @@ def _user_error(error: NonFiniteError, iteration: int, context: Context) -> User
 
 
 def _note(values: dict[str, float]) -> str:
-    rendering = f", rendering {values['seconds_rendering']:.1f} s" if values["seconds_rendering"] > 0.1 else ""
+    named = {name: values.get(f"seconds_{name}", 0.0) for name in ("environment", "rendering", "sampler", "update")}
+    # Nothing is rendered for a policy on vectors, and the parts of an iteration that is one program have no times.
+    parts = "".join(f", {name} {seconds:.1f} s" for name, seconds in named.items() if seconds > 0.05)
     return (
-        f"success with noise {values['success']:.2f}, clip fraction {values['clip_fraction']:.2f}, "
-        f"environment {values['seconds_environment']:.1f} s{rendering}, sampler {values['seconds_sampler']:.1f} s, "
-        f"update {values['seconds_update']:.1f} s of {values['seconds_total']:.1f} s"
+        f"success with noise {values['success']:.2f}, clip fraction {values['clip_fraction']:.2f}{parts}, "
+        f"in all {values['seconds_total']:.1f} s"
     )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.diffusion.samplers import clamp_log_prob
@@ -88,8 +88,29 @@ def ppo_loss(
     return surrogate(log_prob, log_prob_old, weight, index, steps, config, clamp)
 
 
+def left_out(failed: Bool[ArrayLike, "T N"], ended: Bool[ArrayLike, "T N"]) -> Bool[Array, "T N"]:
+    """Returns which chunks belong to an episode that failed later in the rollout, or in the chunk itself.
+
+    Args:
+      failed: the episode failed in the chunk.
+      ended: the episode ended in the chunk, for whatever reason.
+    """
+
+    def step(later: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        failed, ended = inputs
+        void = failed | (later & ~ended)
+        return void, void
+
+    failed, ended = jnp.asarray(failed), jnp.asarray(ended)
+    return jax.lax.scan(step, jnp.zeros_like(failed[0]), (failed, ended), reverse=True)[1]
+
+
 def advantage_weights(
-    advantage: Float[Array, " B"], index: Int[Array, " B"], steps: int, config: PPOConfig
+    advantage: Float[Array, " B"],
+    index: Int[Array, " B"],
+    steps: int,
+    config: PPOConfig,
+    kept: Bool[Array, " B"] | None = None,
 ) -> Float[Array, " B"]:
     r"""Returns advantages, normalized within the minibatch, clamped to quantiles, and discounted by denoising step.
 
@@ -100,15 +121,32 @@ def advantage_weights(
       index: step k of each pair, 0 the noisiest.
       steps: K.
       config: numbers of the loss.
+      kept: pairs that count; the others have weight 0. None for all.
     """
     chex.assert_rank([advantage, index], 1)
     chex.assert_equal_shape([advantage, index])
+    if kept is not None:
+        # What is not a number does not count below.
+        advantage = jnp.where(kept, advantage, jnp.nan)
     if config.normalize_advantage:
-        advantage = (advantage - advantage.mean()) / (advantage.std(ddof=1) + 1e-8)
+        mean, deviation = _moments(advantage, kept)
+        advantage = (advantage - mean) / (deviation + 1e-8)
     if config.advantage_quantiles is not None:
-        low, high = jnp.quantile(advantage, jnp.asarray(config.advantage_quantiles))
+        quantile = jnp.quantile if kept is None else jnp.nanquantile
+        low, high = quantile(advantage, jnp.asarray(config.advantage_quantiles))
         advantage = jnp.clip(advantage, low, high)
-    return advantage * jnp.power(config.gamma_denoise, (steps - 1 - index).astype(advantage.dtype))
+    weight = advantage * jnp.power(config.gamma_denoise, (steps - 1 - index).astype(advantage.dtype))
+    return weight if kept is None else jnp.where(kept, weight, 0.0)
+
+
+def _moments(values: Float[Array, " B"], kept: Bool[Array, " B"] | None) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns mean and standard deviation, over count - 1, of the values that are kept."""
+    if kept is None:
+        return values.mean(), values.std(ddof=1)
+    count = kept.sum()
+    mean = jnp.where(kept, values, 0.0).sum() / jnp.maximum(count, 1)
+    squares = jnp.where(kept, jnp.square(values - mean), 0.0).sum()
+    return mean, jnp.sqrt(squares / jnp.maximum(count - 1, 1))
 
 
 @struct.dataclass
@@ -200,7 +238,11 @@ def chunk_log_prob(
 
 
 def value_loss(
-    value: Float[Array, " B"], value_old: Float[Array, " B"], returns: Float[Array, " B"], config: PPOConfig
+    value: Float[Array, " B"],
+    value_old: Float[Array, " B"],
+    returns: Float[Array, " B"],
+    config: PPOConfig,
+    kept: Bool[Array, " B"] | None = None,
 ) -> Float[Array, ""]:
     """Returns `value_weight` times half the mean squared error of the values.
 
@@ -211,12 +253,15 @@ def value_loss(
       value_old: values when the chunk was executed.
       returns: targets.
       config: `value_clip` and `value_weight` of it.
+      kept: values that count; the others have an error of 0. None for all.
     """
     chex.assert_equal_shape([value, value_old, returns])
     error = jnp.square(value - returns)
     if config.value_clip is not None:
         near = value_old + jnp.clip(value - value_old, -config.value_clip, config.value_clip)
         error = jnp.maximum(error, jnp.square(near - returns))
+    if kept is not None:
+        error = jnp.where(kept, error, 0.0)
     return config.value_weight * (0.5 * error.mean())
 
 

@@ -69,7 +69,7 @@ def iterate_population(
             check_update(int(values.pop("nonfinite")), int(values.pop("nonfinite_minibatch")))
         except NonFiniteError as error:
             raise NonFiniteError(f"expert {expert}: {error.quantity}", error.problem) from None
-        finished.append(finish(state, values, rollout, seconds, time.perf_counter() - start))
+        finished.append(finish(state, values, rollout.ends, seconds, time.perf_counter() - start))
     return stack([state for state, _ in finished]), [values for _, values in finished]
 
 

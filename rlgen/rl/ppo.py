@@ -20,13 +20,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
+from rlgen.core.arrays import AnyArray
+from rlgen.libero.envs.device_world import DeviceWorld
 from rlgen.libero.envs.image_observer import Observe, observe_vector
 from rlgen.policies.base import Policy, PolicyObservation
 from rlgen.policies.critic import Critic
 from rlgen.rl import losses
-from rlgen.rl.numerics import check_update, first_nonfinite
-from rlgen.rl.rollout import Rollout, RolloutEnv, collect
-from rlgen.rl.samples import Samples, prepare
+from rlgen.rl.device import CHECKED, collect_on_device, draw_rows
+from rlgen.rl.numerics import NonFiniteError, check_update, first_nonfinite
+from rlgen.rl.rollout import EpisodeEnds, RolloutEnv, collect
+from rlgen.rl.samples import ESTIMATES, Samples, prepare, prepare_on_device
 from rlgen.rl.train_state import PPOState, actor_optimizer, critic_optimizer, minibatch_shape, policy_params
 from rlgen.training.gradients import parts_of, value_and_grad_in_parts
 from rlgen.training.sharding import check_divides, cut_rows, cut_state, take_rows
@@ -37,7 +40,7 @@ def iterate(
     critic: Critic,
     config: PPOConfig,
     state: PPOState,
-    env: RolloutEnv,
+    env: RolloutEnv | DeviceWorld,
     seed: int,
     on_chunk: Callable[[int], None] | None = None,
     observe: Observe = observe_vector,
@@ -45,7 +48,8 @@ def iterate(
 ) -> tuple[PPOState, dict[str, float]]:
     """Runs one iteration: rollout, advantages, update. The state that goes in is used up.
 
-    On several devices the numbers are those of one, to rounding; every process of a mesh calls it.
+    On several devices the numbers are those of one, to rounding; every process of a mesh calls it. With a world on an
+    accelerator all of it is one compiled program, on one device.
 
     Args:
       policy: the policy.
@@ -54,7 +58,8 @@ def iterate(
       state: of the training; on a mesh, as `training.sharding.state_shardings` places it.
       env: `config.environments` environments, or this process's of them (`rollout.environments_here`).
       seed: of the reset states; together with the iteration it decides which are used.
-      on_chunk: called after every chunk of the rollout with how many there have been.
+      on_chunk: called after every chunk of the rollout with how many there have been; after the last one alone, where
+        the iteration is one program.
       observe: makes the policy's observations.
       mesh: devices over which environments and minibatches are divided.
 
@@ -64,6 +69,8 @@ def iterate(
     Raises:
       NonFiniteError: something is not finite or far too large; the message names what was the first.
     """
+    if isinstance(env, DeviceWorld):
+        return _iterate_on_device(policy, critic, config, state, env, seed, on_chunk, observe)
     start = time.perf_counter()
     rollout = collect(policy, critic, config, state, env, observe, seed, on_chunk, mesh)
     update_start = time.perf_counter()
@@ -72,7 +79,54 @@ def iterate(
     metrics = {name: float(value) for name, value in metrics.items()}
     check_update(int(metrics.pop("nonfinite")), int(metrics.pop("nonfinite_minibatch")))
     seconds = rollout.seconds | {"update": time.perf_counter() - update_start}
-    return finish(state, metrics, rollout, seconds, time.perf_counter() - start)
+    return finish(state, metrics, rollout.ends, seconds, time.perf_counter() - start)
+
+
+def _iterate_on_device(
+    policy: Policy,
+    critic: Critic,
+    config: PPOConfig,
+    state: PPOState,
+    world: DeviceWorld,
+    seed: int,
+    on_chunk: Callable[[int], None] | None,
+    observe: Observe,
+) -> tuple[PPOState, dict[str, float]]:
+    """Runs one iteration as one program, whose parts have no seconds of their own; arguments as of `iterate`."""
+    start = time.perf_counter()
+    rows = draw_rows(config, world, seed, int(state.iteration))
+    program_start = time.perf_counter()
+    fixed = (policy, critic, config, world, observe)
+    state, metrics, ends, finite = jax.block_until_ready(_iteration(*fixed, state, world.training_states, rows))
+    seconds = {"program": time.perf_counter() - program_start}
+    metrics, ends, finite = jax.device_get((metrics, ends, finite))
+    for name, is_finite in zip((*CHECKED, *ESTIMATES), finite, strict=True):
+        if not is_finite:
+            raise NonFiniteError(name)
+    metrics = {name: float(value) for name, value in metrics.items()}
+    check_update(int(metrics.pop("nonfinite")), int(metrics.pop("nonfinite_minibatch")))
+    if on_chunk is not None:
+        on_chunk(config.chunks)
+    return finish(state, metrics, ends, seconds, time.perf_counter() - start)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
+def _iteration(
+    policy: Policy,
+    critic: Critic,
+    config: PPOConfig,
+    world: DeviceWorld,
+    observe: Observe,
+    state: PPOState,
+    table: Float[Array, "R D"],
+    rows: Int[Array, "starts N"],
+) -> tuple[PPOState, dict[str, Array], EpisodeEnds, tuple[Bool[Array, ""], ...]]:
+    """Returns state, metrics, ends of episodes, and what of rollout and estimates is finite."""
+    steps, rollout_finite = collect_on_device(policy, critic, config, world, observe, state, table, rows)
+    state, samples, estimates_finite = prepare_on_device(policy, config, state, steps)
+    state, metrics = run_update(policy, critic, config, state, samples)
+    ends = EpisodeEnds(steps.terminated, steps.truncated, steps.failed, steps.control_steps)
+    return state, metrics, ends, (*rollout_finite, *estimates_finite)
 
 
 # The first failure (see `numerics.first_nonfinite`), and the number of minibatches before it.
@@ -191,6 +245,7 @@ class Minibatch:
       weight: by `losses.advantage_weights`.
       returns: target of the critic.
       value: the critic's value when the chunk was executed.
+      kept: chunks that count; None for all.
       teacher: points before and after each step of the cloned policy's chains.
     """
 
@@ -202,6 +257,7 @@ class Minibatch:
     weight: Float[Array, "b k"]
     returns: Float[Array, " b"]
     value: Float[Array, " b"]
+    kept: Bool[Array, " b"] | None
     teacher: tuple[Float[Array, "b k H A"], Float[Array, "b k H A"]] | None
 
 
@@ -225,7 +281,9 @@ def select(
     """
     steps, place = policy.num_trained_steps, rows if samples.place is None else samples.place[rows]
     advantage = jnp.broadcast_to(samples.advantage[rows][:, None], index.shape)
-    weight = losses.advantage_weights(advantage.ravel(), index.ravel(), steps, config)
+    kept = None if samples.kept is None else samples.kept[rows]
+    pairs_kept = None if kept is None else jnp.broadcast_to(kept[:, None], index.shape).ravel()
+    weight = losses.advantage_weights(advantage.ravel(), index.ravel(), steps, config, pairs_kept)
 
     def points(array: Array, index: Int[Array, "b k"]) -> Float[Array, "b k H A"]:
         if mesh is None:
@@ -246,6 +304,7 @@ def select(
                 "weight": weight.reshape(index.shape),
                 "returns": samples.returns[rows],
                 "value": samples.value[rows],
+                "kept": kept,
             },
         ),
     )
@@ -281,7 +340,7 @@ def minibatch_loss(
     old, weight = batch.log_prob.reshape(log_prob.shape), batch.weight.ravel()
     terms = losses.surrogate(log_prob, old, weight, index, policy.num_trained_steps, config, policy.clamp)
     value = critic.value(trained["critic"], critic.inputs(params, batch.observation, features))
-    error = losses.value_loss(value, batch.value, batch.returns, config)
+    error = losses.value_loss(value, batch.value, batch.returns, config, batch.kept)
     entropy = policy.entropy(params, features)
     total = terms.loss + error - config.entropy_weight * entropy
     metrics = {
@@ -334,34 +393,38 @@ def _optimizer_step(
     return state, metrics, first_nonfinite(metrics | sizes)
 
 
+# The parts of an iteration in which the accelerator works.
+_AT_WORK = ("sampler", "update", "program")
+
+
 def finish(
-    state: PPOState, metrics: dict[str, float], rollout: Rollout, seconds: dict[str, float], total: float
+    state: PPOState, metrics: dict[str, float], ends: EpisodeEnds, seconds: dict[str, float], total: float
 ) -> tuple[PPOState, dict[str, float]]:
     """Counts the iteration and adds success, control steps and timings to its metrics.
 
     Args:
       state: after the update.
       metrics: of the update.
-      rollout: of the iteration.
+      ends: of the iteration's episodes.
       seconds: by part of the iteration; groups of environments overlap with other parts.
       total: seconds of all of it; what is none of the parts is called waiting. The accelerator works in sampler and
-        update.
+        update, or in the one program that is both and the world, in which gaps between kernels count as work.
     """
-    state = replace(
-        state, iteration=state.iteration + 1, control_steps=state.control_steps + np.int32(rollout.control_steps)
-    )
-    work = {"accelerator": seconds["sampler"] + seconds["update"], "total": total}
+    control_steps = state.control_steps + np.int32(ends.control_steps.sum())
+    state = replace(state, iteration=state.iteration + 1, control_steps=control_steps)
+    work = {"accelerator": sum(seconds.get(name, 0.0) for name in _AT_WORK), "total": total}
     seconds = seconds | {"waiting": max(0.0, total - sum(seconds.values()))} | work
-    transitions = rollout.transitions
     metrics |= {
-        "success": first_episode_success(transitions.terminated, transitions.truncated),
+        "success": first_episode_success(ends.terminated, ends.truncated),
         "control_steps": int(state.control_steps),
         **{f"seconds_{name}": value for name, value in seconds.items()},
     }
+    if ends.failed.any():
+        metrics["failed_episodes"] = int(ends.failed.sum())
     return state, metrics
 
 
-def first_episode_success(terminated: Bool[np.ndarray, "T N"], truncated: Bool[np.ndarray, "T N"]) -> float:
+def first_episode_success(terminated: Bool[AnyArray, "T N"], truncated: Bool[AnyArray, "T N"]) -> float:
     """Returns the fraction of environments whose first episode of the rollout reached the goal.
 
     Unfinished ones did not. Later episodes do not count: a success is short, so that counting all would favor it.

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from rlgen.configs.schema import PPOConfig
+from rlgen.core.arrays import AnyArray
 from rlgen.core.types import Observation
 from rlgen.libero.envs.image_observer import ImageObserver, Observe
 from rlgen.libero.envs.vector_env import ChunkResult
@@ -84,18 +85,29 @@ class Transition(NamedTuple):
       reward: sum over the chunk.
       terminated: the episode ended in the chunk.
       truncated: the episode was cut off after the chunk.
+      failed: it was, because it could not be simulated.
       control_steps: executed control steps.
     """
 
     observation: PolicyObservation
-    chain: Float[np.ndarray, "*T N K+1 H A"]
-    log_prob: Float[np.ndarray, "*T N K H A"]
-    value: Float[np.ndarray, "*T N"]
-    next_value: Float[np.ndarray, "*T N"]
-    reward: Float[np.ndarray, "*T N"]
-    terminated: Bool[np.ndarray, "*T N"]
-    truncated: Bool[np.ndarray, "*T N"]
-    control_steps: Int[np.ndarray, "*T N"]
+    chain: Float[AnyArray, "*T N K+1 H A"]
+    log_prob: Float[AnyArray, "*T N K H A"]
+    value: Float[AnyArray, "*T N"]
+    next_value: Float[AnyArray, "*T N"]
+    reward: Float[AnyArray, "*T N"]
+    terminated: Bool[AnyArray, "*T N"]
+    truncated: Bool[AnyArray, "*T N"]
+    failed: Bool[AnyArray, "*T N"]
+    control_steps: Int[AnyArray, "*T N"]
+
+
+class EpisodeEnds(NamedTuple):
+    """The part of transitions that metrics are made of; fields as of `Transition`."""
+
+    terminated: Bool[AnyArray, "T N"]
+    truncated: Bool[AnyArray, "T N"]
+    failed: Bool[AnyArray, "T N"]
+    control_steps: Int[AnyArray, "T N"]
 
 
 @dataclass(frozen=True)
@@ -107,16 +119,19 @@ class Rollout:
         environments, `[T, n, ...]`, and everything else of all.
       seconds: spent on environments and rendering, added up over groups, and on the sampler.
       environments: which of the N this process has, as `environments_here` says.
+      has_failures: an episode failed, of whichever expert.
     """
 
     transitions: Transition
     seconds: dict[str, float]
     environments: Int[np.ndarray, " n"]
+    has_failures: bool
 
     @property
-    def control_steps(self) -> int:
-        """The number of control steps of all environments."""
-        return int(self.transitions.control_steps.sum())
+    def ends(self) -> EpisodeEnds:
+        """The ends of episodes, and control steps, of all environments."""
+        steps = self.transitions
+        return EpisodeEnds(steps.terminated, steps.truncated, steps.failed, steps.control_steps)
 
 
 def collect(
@@ -189,7 +204,8 @@ def run_chunks(
     stacked.next_value[:-1] = np.where(same_episode, stacked.value[1:], stacked.next_value[:-1])
     check_finite(reward=stacked.reward, value=stacked.next_value)
     seconds = {name: sum(group.seconds[name] for group in groups) for name in PARTS}
-    return Rollout(_with_others(stacked, here), seconds, here)
+    everywhere = _with_others(stacked, here)
+    return Rollout(everywhere, seconds, here, bool(everywhere.failed.any()))
 
 
 def environments_here(config: PPOConfig, count: int, mesh: Mesh | None) -> Int[np.ndarray, " n"]:
@@ -216,7 +232,7 @@ def _with_others(steps: Transition, here: Int[np.ndarray, " n"]) -> Transition:
         gathered[everywhere] = columns
         return gathered.swapaxes(0, 1)
 
-    names = ("value", "next_value", "reward", "terminated", "truncated", "control_steps")
+    names = ("value", "next_value", "reward", "terminated", "truncated", "failed", "control_steps")
     return steps._replace(**{name: of_all(getattr(steps, name)) for name in names})
 
 
@@ -288,7 +304,7 @@ def _turns(
             last = chunk + 1 == config.chunks
             # Elsewhere it is the value that the next chunk begins with.
             next_value = np.asarray(functions.value(final)) if last or ended.any() else np.full_like(value, np.nan)
-        outcome = (result.reward, result.terminated, result.truncated, result.control_steps)
+        outcome = (result.reward, result.terminated, result.truncated, result.failed, result.control_steps)
         group.transitions.append(Transition(shifted, sample.chain, sample.log_prob, value, next_value, *outcome))
     yield None
 

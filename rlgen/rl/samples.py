@@ -2,21 +2,22 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.core.arrays import AnyArray
 from rlgen.policies.base import Params, Policy, PolicyObservation
 from rlgen.rl import losses
 from rlgen.rl.numerics import check_finite
-from rlgen.rl.rollout import Rollout
-from rlgen.rl.train_state import PPOState, policy_params, scale_rewards
+from rlgen.rl.rollout import Rollout, Transition
+from rlgen.rl.train_state import PPOState, RewardScaler, policy_params, scale_rewards
 from rlgen.training.processes import exchange
 from rlgen.training.sharding import map_rows, one_copy, replicate, row_indices, shard_batch
 
@@ -36,6 +37,7 @@ class Samples:
       returns: target of the critic, in scaled reward.
       value: the critic's value when it was executed.
       teacher: chains of the cloned policy, where there is a loss towards it.
+      kept: chunks that count; those of episodes that failed do not. None for all.
       place: row of each chunk in observation, chain, log_prob and teacher; None where it is the chunk's own index.
     """
 
@@ -46,6 +48,7 @@ class Samples:
     returns: Float[Array, " M"]
     value: Float[Array, " M"]
     teacher: Float[Array, "M K+1 H A"] | None = None
+    kept: Bool[Array, " M"] | None = None
     place: Int[Array, " M"] | None = None
 
 
@@ -68,27 +71,80 @@ def prepare(
       NonFiniteError: one of them is not finite.
     """
     steps = rollout.transitions
-    first = np.ones(steps.reward.shape, bool)
-    first[1:] = (steps.terminated | steps.truncated)[:-1]
-    gamma = config.gamma if config.reward_gamma is None else config.reward_gamma
     # Every process has these numbers of all environments, and computes what one process would.
-    scaler, reward = scale_rewards(one_copy(mesh, state.scaler), jnp.asarray(steps.reward, jnp.float32), first, gamma)
-    ends = (steps.terminated, steps.truncated)
-    advantage, returns = losses.gae(reward, steps.value, steps.next_value, *ends, config.gamma, config.gae_lambda)
-    check_finite(scaled_reward=reward, advantage=advantage, returns=returns)
+    scaler, *scaled = estimate(config, one_copy(mesh, state.scaler), steps)
+    check_finite(**dict(zip(ESTIMATES, scaled, strict=True)))
 
     large = jax.tree.map(_typed, (steps.observation, steps.chain, steps.log_prob))
-    numbers = [_flat(_typed(array)) for array in (advantage, returns, steps.value)]
+    numbers = [_flat(_typed(array)) for array in (*scaled[1:], steps.value)]
+    # Only where it is needed: without it the update is another program.
+    kept = _flat(np.asarray(_kept(steps))) if rollout.has_failures else None
     if mesh is None:
-        samples = Samples(*jax.tree.map(jnp.asarray, [*jax.tree.map(_flat, large), *numbers]))
+        samples = Samples(*jax.tree.map(jnp.asarray, [*jax.tree.map(_flat, large), *numbers]), kept=kept)
     else:
         by_environment = jax.tree.map(lambda array: _flat(array.swapaxes(0, 1)), large)
-        *numbers, place = replicate(mesh, [*numbers, _places(mesh, rollout)])
-        samples = Samples(*shard_batch(mesh, by_environment), *numbers, place=place)
-    if config.bc_weight > 0:
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 2), state.iteration)
-        samples = replace(samples, teacher=_sample_teacher(policy, state, key, samples, mesh=mesh))
+        *numbers, kept, place = replicate(mesh, [*numbers, kept, _places(mesh, rollout)])
+        samples = Samples(*shard_batch(mesh, by_environment), *numbers, kept=kept, place=place)
+    samples = _with_teacher(policy, config, state, samples, mesh)
     return replace(state, scaler=replicate(mesh, scaler)), samples
+
+
+ESTIMATES = ("scaled_reward", "advantage", "returns")
+
+
+def prepare_on_device(
+    policy: Policy, config: PPOConfig, state: PPOState, steps: Transition
+) -> tuple[PPOState, Samples, tuple[Bool[Array, ""], ...]]:
+    """Does what `prepare` does within a compiled function.
+
+    Args:
+      policy: the policy.
+      config: of the training.
+      state: of the training.
+      steps: T chunks of N environments.
+
+    Returns:
+      As `prepare` does, and for each of `ESTIMATES` whether it is finite.
+    """
+    scaler, *scaled = estimate(config, state.scaler, steps)
+    large = (steps.observation, steps.chain, steps.log_prob, *scaled[1:], steps.value)
+    samples = Samples(*jax.tree.map(_flat, large), kept=_flat(_kept(steps)))
+    samples = _with_teacher(policy, config, state, samples, None)
+    return replace(state, scaler=scaler), samples, tuple(jnp.isfinite(array).all() for array in scaled)
+
+
+def estimate(
+    config: PPOConfig, scaler: RewardScaler, steps: Transition
+) -> tuple[RewardScaler, Float[Array, "T N"], Float[Array, "T N"], Float[Array, "T N"]]:
+    """Scales rewards and estimates advantages; those of failed episodes, whose rewards are 0, included.
+
+    Args:
+      config: of the training.
+      scaler: statistics of the rewards before.
+      steps: T chunks of N environments.
+
+    Returns:
+      The statistics after, and `ESTIMATES`.
+    """
+    ended = jnp.asarray(steps.terminated) | jnp.asarray(steps.truncated)
+    first = jnp.concatenate([jnp.ones_like(ended[:1]), ended[:-1]])
+    gamma = config.gamma if config.reward_gamma is None else config.reward_gamma
+    scaler, reward = scale_rewards(scaler, jnp.asarray(steps.reward, jnp.float32), first, gamma)
+    ends = (steps.terminated, steps.truncated)
+    return scaler, reward, *losses.gae(reward, steps.value, steps.next_value, *ends, config.gamma, config.gae_lambda)
+
+
+def _kept(steps: Transition) -> Bool[Array, "T N"]:
+    """Returns which chunks belong to episodes that have not failed."""
+    return ~losses.left_out(steps.failed, steps.terminated | steps.truncated)
+
+
+def _with_teacher(policy: Policy, config: PPOConfig, state: PPOState, samples: Samples, mesh: Mesh | None) -> Samples:
+    """Returns samples with chains of the cloned policy, where there is a loss towards it."""
+    if config.bc_weight == 0:
+        return samples
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 2), state.iteration)
+    return replace(samples, teacher=_sample_teacher(policy, state, key, samples, mesh=mesh))
 
 
 def _typed(array: AnyArray) -> np.ndarray:
@@ -97,7 +153,7 @@ def _typed(array: AnyArray) -> np.ndarray:
     return values if values.dtype == np.uint8 else values.astype(np.float32)
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
+def _flat(array: Any) -> Any:
     """Returns the first two axes as one."""
     return array.reshape(-1, *array.shape[2:])
 

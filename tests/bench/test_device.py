@@ -16,7 +16,7 @@ from rlgen.core.errors import UserError
 from rlgen.libero.warp.device import why_absent
 from rlgen.vla.model import presets
 
-GPU = ("world-asleep", "render", "ppo-vision-gpu", "ppo-state-gpu", "world-awake", "world-raw")
+GPU = ("world-asleep", "render", "ppo-vision-gpu", "ppo-state-gpu", "ppo-compact-gpu", "world-awake", "world-raw")
 DRY = Setup(dry_run=True)
 FIGURES = {"done": False, "device": "a card", "figures": {"first": 1}}
 

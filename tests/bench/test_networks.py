@@ -44,7 +44,9 @@ def shapes(policy, *lead: int):
 
 
 # In both algorithms, whatever the preset's own.
-NETWORKS = [(name, algorithm) for name in ("quickstart", "state", "narrow", "vision") for algorithm in ALGORITHMS]
+NETWORKS = [
+    (name, algorithm) for name in ("quickstart", "state", "narrow", "vision", "compact") for algorithm in ALGORITHMS
+]
 
 
 @pytest.fixture(params=less(NETWORKS, [n for n in NETWORKS if n[1] == "gaussian" and n[0] != "state"]), ids="-".join)

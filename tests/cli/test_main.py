@@ -80,7 +80,7 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
         (["run", "ppo"], "holds no run"),
         (["expert", "pick_up_the_buter"], "nearest are"),
         (["expert", "libero_goal/7", "--task", "libero_goal/8"], "name the task once"),
-        (["expert", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, tiny"),
+        (["expert", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, compact, tiny"),
         (["expert", "libero_goal/7", "--assets", "/nowhere/at/all"], "/nowhere/at/all"),
         (["expert", "libero_goal/7", "--algorithm", "gaussian"], "--algorithm is now --policy.algorithm"),
         (["fleet", "pick_up_the_buter"], "nearest are"),

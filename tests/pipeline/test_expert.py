@@ -2,9 +2,12 @@
 
 import json
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from jax.sharding import Mesh
+from rl.device_worlds import PointWorld
 
 from rlgen.configs.presets import expert_presets, fit_to
 from rlgen.configs.schema import BCConfig, Config, CriticConfig, DiffusionConfig, PolicyConfig, PPOConfig
@@ -13,9 +16,12 @@ from rlgen.core.progress import Progress
 from rlgen.core.types import Episode
 from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.data.metrics.score import make_score
-from rlgen.libero.envs.observations import Observer
+from rlgen.libero.envs.image_observer import observe_vector
+from rlgen.libero.envs.observations import Observer, observation_size
 from rlgen.libero.scenes.demo_info import demo_file_info
+from rlgen.libero.warp.device import why_absent
 from rlgen.pipeline import bc, ppo
+from rlgen.pipeline import policy as policy_module
 from rlgen.pipeline.context import Context, run_stages
 from rlgen.rl import ppo as rl_ppo
 from rlgen.rl.numerics import NonFiniteError
@@ -136,6 +142,48 @@ def test_evaluations_that_decide_are_of_training_placements_and_fresh(tmp_path, 
     assert [test[:3] for test in tests] == [("train", 0, 20), ("train", 20, 20), ("train", 40, 20)]
     assert len({test[3] for test in tests}) == 3
     assert cloned == trained and cloned[:3] == ("heldout", 0, 7)
+
+
+def test_ppo_runs_in_the_chosen_world_and_evaluates_on_the_cpu(tmp_path, placeholder_scene, monkeypatch):
+    """On an accelerator an iteration is one program; scores are those of exact physics all the same."""
+    chosen, scored = [], []
+
+    def make_world(scene, count, world, image_size, **options):
+        chosen.append((scene, count, world, image_size))
+        return PointWorld(count, size=observation_size(scene)), observe_vector
+
+    def measure(*_, split, source, **__):
+        scored.append((split, source))
+        return make_score(np.zeros((20, 4)))
+
+    monkeypatch.setattr(ppo, "make_training_world", make_world)
+    monkeypatch.setattr(policy_module, "load_warp", lambda: None)
+    monkeypatch.setattr(ppo, "measure", measure)
+    config = replace(CONFIG, bc=replace(CONFIG.bc, stop_success=None, optimizer_steps=2))
+    config = replace(config, ppo=replace(CONFIG.ppo, world="warp", iterations=1))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    run(context, "bc", "ppo")
+    assert chosen == [(placeholder_scene, 2, "warp", None)] and scored == [("train", "ppo")] * 2
+    [_, line] = read_metrics(tmp_path / "run/ppo/metrics.jsonl")
+    assert line["seconds_program"] == line["seconds_accelerator"] <= line["seconds_total"]
+    assert "seconds_sampler" not in line and line["control_steps"] > 0
+
+
+@pytest.mark.skipif(why_absent() is None, reason="MuJoCo Warp is installed")
+def test_a_world_that_is_not_installed_is_named_before_cloning(tmp_path, placeholder_scene):
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, world="warp"))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    with pytest.raises(UserError, match=r"^MuJoCo Warp cannot be used: .*`pip install") as raised:
+        run(context, "bc")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_world_on_one_accelerator_is_not_divided(placeholder_scene, monkeypatch):
+    monkeypatch.setattr(policy_module, "load_warp", lambda: None)
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, world="warp"))
+    policy = policy_module.make_policy(config, placeholder_scene)
+    with pytest.raises(UserError, match=r"^ppo\.world warp on 8 devices: expected 1"):
+        policy_module.check_devices(policy, config, Mock(spec=Mesh, size=8))
 
 
 def _leaves(params):

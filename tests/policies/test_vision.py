@@ -70,6 +70,11 @@ def test_the_narrow_encoder_has_less_than_a_million(monkeypatch):
     assert sizes("narrow", monkeypatch)["encoder"] < 1e6
 
 
+def test_the_compact_encoder_is_between_the_others_and_less_than_a_tenth_of_the_papers(monkeypatch):
+    narrow, compact, paper = (sizes(name, monkeypatch)["encoder"] for name in ("narrow", "compact", "vision"))
+    assert narrow < compact < 0.1 * paper
+
+
 @pytest.mark.parametrize(
     "policy",
     [

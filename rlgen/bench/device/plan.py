@@ -33,7 +33,7 @@ def _samples(name: str, model: str, cameras: int) -> DevicePart:
 
 
 # As many worlds as keep a GPU busy; on images as many as the CPU has environments, for the same update.
-ON_GPU = {"groups": (1,), "physics": "warp", "environments": 1000}
+ON_GPU = {"groups": (1,), "world": "warp", "environments": 1000}
 
 PARTS = (
     DevicePart("matrix", 25, networks.matrix_rates),
@@ -41,10 +41,11 @@ PARTS = (
     _samples("sample-pi0", "pi0", 2),
     DevicePart("world-asleep", 75, partial(gpu.control_steps, sleep=True)),
     DevicePart("render", 50, gpu.images),
-    DevicePart("ppo-vision-gpu", 75, partial(world.iterations, preset="vision", groups=(1,), physics="warp")),
+    DevicePart("ppo-vision-gpu", 75, partial(world.iterations, preset="vision", groups=(1,), world="warp")),
     DevicePart("ppo-vision", 90, partial(world.iterations, preset="vision", groups=(2,))),
     DevicePart("ppo-state-gpu", 60, partial(world.iterations, preset="state", **ON_GPU)),
     DevicePart("ppo-state", 45, partial(world.iterations, preset="state", groups=(1, 2))),
+    DevicePart("ppo-compact-gpu", 60, partial(world.iterations, preset="compact", **ON_GPU)),
     _trains("train-pi0-products", "pi0", 2, remat="products"),
     DevicePart("sampler", 35, networks.sampler_table),
     DevicePart("update", 35, networks.update_table),

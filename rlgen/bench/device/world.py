@@ -11,7 +11,7 @@ from rlgen.configs.presets import expert_presets, fit_to
 from rlgen.configs.schema import Config, PolicyConfig
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder
-from rlgen.libero.envs.worlds import World
+from rlgen.libero.envs.worlds import TrainingWorld
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene, load_scene_bundle
@@ -26,9 +26,9 @@ def iterations(
     put: Put,
     setup: Setup,
     *,
-    preset: Literal["state", "vision"],
+    preset: Literal["state", "vision", "compact"],
     groups: Sequence[int],
-    physics: World = "fast",
+    world: TrainingWorld = "cpu",
     environments: int = ENVIRONMENTS,
 ) -> None:
     """Measures whole PPO iterations: seconds of each part, control steps per second, the accelerator's idle share.
@@ -38,14 +38,13 @@ def iterations(
       setup: of the run.
       preset: of `rlgen expert`.
       groups: numbers of groups of environments that take turns.
-      physics: of the world, and where it is.
+      world: where the environments are; on an accelerator images are drawn there as well.
       environments: of a rollout.
     """
     scene = scene_of(TASK, setup)
     config = fit_to(expert_presets()[preset], scene.task.horizon)
-    config = _tiny(config) if setup.dry_run else replace(
-        config, ppo=replace(config.ppo, environments=environments, critic_warmup=0)
-    )  # fmt: skip
+    config = _placed(config, world, environments)
+    config = _tiny(config) if setup.dry_run else config
 
     def on_iteration(timings: Timings) -> None:
         for count, each in timings.items():
@@ -53,8 +52,15 @@ def iterations(
                 put(f"groups {count}", {"environments": config.ppo.environments, **summary(each)})
 
     count = 1 if setup.dry_run else ITERATIONS
-    options = {"threads": setup.threads, "groups": groups, "iterations": count, "world": physics}
+    options = {"threads": setup.threads, "groups": groups, "iterations": count}
     measure_scene(scene, config, **options, on_iteration=on_iteration)
+
+
+def _placed(config: Config, world: TrainingWorld, environments: int) -> Config:
+    """Returns a configuration whose environments are elsewhere, and whose policy learns from the first iteration on."""
+    encoder = replace(config.policy.image_encoder, renderer="warp" if world == "warp" else "fast")
+    ppo = replace(config.ppo, world=world, environments=environments, critic_warmup=0)
+    return replace(config, policy=replace(config.policy, image_encoder=encoder), ppo=ppo)
 
 
 def _tiny(config: Config) -> Config:
@@ -69,9 +75,7 @@ def _tiny(config: Config) -> Config:
         norm_groups=4,
         image_encoder=encoder,
     )
-    ppo = replace(
-        config.ppo, environments=2, chunks=2, epochs=1, batch=20, microbatch=10, critic_warmup=0, action_steps=None
-    )
+    ppo = replace(config.ppo, environments=2, chunks=2, epochs=1, batch=20, microbatch=10, action_steps=None)
     return replace(config, policy=policy, ppo=ppo)
 
 

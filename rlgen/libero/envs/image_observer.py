@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from rlgen.core.arrays import AnyArray
 from rlgen.core.types import ImageObservation, Observation
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.rendering.renderer import RendererName
 from rlgen.libero.scenes.scene import Scene
 
-Observe = Callable[[Observation], np.ndarray | ImageObservation]
+# From an `Observation`, or what a `DeviceWorld` observes, to what a policy reads.
+Observe = Callable[[Any], AnyArray | ImageObservation]
 
 
 def make_observe(
@@ -30,8 +33,8 @@ def make_observe(
     return ImageObserver(scenes, image_size, threads=threads, renderer=renderer)
 
 
-def observe_vector(observation: Observation) -> Float[np.ndarray, "N O"]:
-    """Returns the vector."""
+def observe_vector(observation: Any) -> Float[AnyArray, "N O"]:
+    """Returns the vector of an `Observation`, or of what a `DeviceWorld` observes."""
     return observation.vector
 
 

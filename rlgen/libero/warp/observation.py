@@ -42,6 +42,7 @@ class Seen(NamedTuple):
     Attributes:
       vector: as of `Observation`; zeros where the goal is padded.
       position, axis_angle, gripper, joints: as of `RobotState`.
+      qpos: joint positions, for images.
     """
 
     vector: Float[Array, " O"]
@@ -49,6 +50,7 @@ class Seen(NamedTuple):
     axis_angle: Float[Array, "3"]
     gripper: Float[Array, "2"]
     joints: Float[Array, "7"]
+    qpos: Float[Array, " nq"]
 
 
 def make_constants(scene: Scene, *, atoms: int | None = None, joints: int | None = None) -> SceneConstants:
@@ -96,7 +98,7 @@ def observe(
     # Finger joints are slides without quaternions before them, so qpos and qvel share the address.
     parts = [position, _two_columns(hand), qpos[fingers], qvel[fingers], _atoms(goal, position, poses, qpos).ravel()]
     joints = qpos[np.array(robot.arm_qpos)]
-    return Seen(jnp.concatenate(parts), position, axis_angle(hand), qpos[fingers], joints)
+    return Seen(jnp.concatenate(parts), position, axis_angle(hand), qpos[fingers], joints, qpos)
 
 
 def _atoms(
@@ -128,5 +130,5 @@ def to_observation(seen: Seen, physics: Float[Array, "N D"], step: Int[Array, " 
       physics: time, qpos, qvel.
       step: control steps since the episode began.
     """
-    vector, *robot = (np.asarray(array, np.float64) for array in seen)
+    vector, *robot = (np.asarray(array, np.float64) for array in seen[:-1])
     return Observation(vector, np.asarray(physics, np.float64), RobotState(*robot), np.asarray(step, np.int64))

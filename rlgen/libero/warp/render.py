@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from rlgen.core.types import FixturePoses
+from rlgen.core.types import FixturePoses, ImageObservation
 from rlgen.libero.rendering.software import CAMERAS
 from rlgen.libero.rendering.triangles import visible_geoms
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.warp.device import graph_mode, load_warp
 from rlgen.libero.warp.frames import Frames, make_view, place
 from rlgen.libero.warp.kinematics import Tree, make_tree, with_fixtures
+from rlgen.libero.warp.observation import Seen
 
 # Worlds of the largest batch: 64 MB of packed pixels for two cameras of 128 pixels.
 LARGEST_BATCH = 512
@@ -82,6 +83,26 @@ class RayTracer:
         channels = [(packed >> shift) & 0xFF for shift in (16, 8, 0)]
         # Warp's first row is the top of the image.
         return jnp.stack(channels, axis=-1).astype(jnp.uint8)[:, :, ::-1]
+
+
+class DeviceImages:
+    """The observations of a policy on images, of all worlds on a device; for compiled programs.
+
+    What `envs.image_observer.ImageObserver` is for environments on the CPU.
+    """
+
+    def __init__(self, scene: Scene, worlds: int, image_size: int):
+        """Prepares the ray tracer; arguments as of `RayTracer`.
+
+        Raises:
+          UserError: as of `RayTracer`.
+        """
+        self._tracer = RayTracer(scene, worlds, image_size=image_size)
+
+    def __call__(self, seen: Seen) -> ImageObservation:
+        """Returns images, and the robot's own state before the vector of poses."""
+        vector = jnp.concatenate([seen.position, seen.axis_angle, seen.gripper, seen.vector], axis=-1)
+        return ImageObservation._make((self._tracer.draw(seen.qpos), vector))
 
 
 def _make_trace(libraries, model, worlds: int, cameras: tuple[str, ...], image_size: int, samples: int):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlgen.core.errors import UserError
 from rlgen.core.types import FixturePoses, Observation
+from rlgen.libero.envs.device_world import step_chunk
 from rlgen.libero.envs.vector_env import ChunkResult, check_states, checked_chunks
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.warp.models import Room, reset_states, settle
@@ -183,23 +184,12 @@ def run_chunk(
       terminated, truncated, failed. Of a failed world states and count are zero.
     """
     start = active & (state.control_steps < world.horizon)
-
-    def control_step(carry: tuple, actions: Float[Array, "N 7"]) -> tuple:
-        state, running, terminated, failed = carry
-        state, step = world.step(state, actions, running)
-        terminated, failed = terminated | step.terminated, failed | step.failed
-        row = jnp.where(running[:, None], state.physics(), 0.0)
-        return (state, running & ~step.terminated & ~step.truncated, terminated, failed), (row, running)
-
-    none = jnp.zeros_like(active)
-    carry = (state, start, none, none)
-    (state, _, terminated, failed), (rows, ran) = jax.lax.scan(control_step, carry, jnp.swapaxes(chunks, 0, 1))
+    state, ends, rows = step_chunk(world, state, chunks, start, WorldState.physics)
     # A failed world has ended, as on the CPU, until it is reset.
-    state = state.replace(control_steps=jnp.where(failed, world.horizon, state.control_steps))
-    truncated = active & ~terminated & (state.control_steps >= world.horizon)
-    taken = jnp.where(failed, 0, ran.sum(0))
-    states = jnp.where(failed[:, None, None], 0.0, jnp.swapaxes(rows, 0, 1))
-    return state, (world.observe(state), states, taken, terminated, truncated, failed)
+    state = state.replace(control_steps=jnp.where(ends.failed, world.horizon, state.control_steps))
+    truncated = active & ~ends.terminated & (state.control_steps >= world.horizon)
+    states = jnp.where(ends.failed[:, None, None], 0.0, jnp.swapaxes(rows, 0, 1))
+    return state, (world.observe(state), states, ends.control_steps, ends.terminated, truncated, ends.failed)
 
 
 def _settled_rows(scene: Scene) -> dict[bytes, Float[np.ndarray, " D"]]:

@@ -1,7 +1,7 @@
 """N worlds of a task on an accelerator, as pure functions on arrays: a whole rollout is one compiled program.
 
     world = WarpWorld(scene, worlds=1024)
-    state, seen = jax.jit(world.reset)(world.train[rows])
+    state, seen = jax.jit(world.reset)(world.training_states[rows])
     state, step = jax.jit(world.step)(state, actions)  # a control step, of 25 physics steps
 
 A control step computes what the compiled one on the CPU does (`physics.kernel`): controller, gripper, physics, goal.
@@ -85,6 +85,7 @@ class WarpWorld:
       worlds: N.
       horizon: control steps of an episode.
       constants: of the scene, for the functions of this room.
+      training_states: the scene's reset states of training, settled, `[R, D]`.
       room: the size of a world's buffers.
     """
 
@@ -117,8 +118,9 @@ class WarpWorld:
             raise UserError(f"awake is {awake} without sleep, expected None; turn sleep on, or leave awake out")
         self.scene, self.worlds = scene, worlds
         self.horizon = scene.task.horizon if horizon is None else horizon
-        self.constants = make_constants(scene)
-        self.room = reset_states(scene).counted.with_head_room() if room is None else room
+        self.constants, start = make_constants(scene), reset_states(scene)
+        self.training_states = jnp.asarray(start.train, jnp.float32)
+        self.room = start.counted.with_head_room() if room is None else room
         self._gripper = settled_gripper(scene)
         model = accelerator_model(scene, sleep=sleep)
         self._asleep_below = model.opt.sleep_tolerance if sleep else 0.0
