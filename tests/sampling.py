@@ -13,7 +13,7 @@ What is `slow`, and why:
 | `vla/test_openpi_model.py`, `vla/test_weights.py` | 2 of 4 reference models | each is compiled often: 15 to 40 s |
 | `nets/test_unet1d.py` | 3 of 6 networks | each is compiled twice: 7 s |
 | `nets/test_vision_golden.py` | 1 of 2 networks on images | each is compiled twice: 16 s |
-| `bench/test_networks.py` | Gaussian policies of `vision` and `compact` | no presets, and the longest to trace: 10 s |
+| `bench/test_networks.py` | Gaussian policies of the preset `vision` | no preset, and the longest to trace: 10 s |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
 | `rl/test_mesh.py` | the policy on images | its programs are compiled for one, two and eight devices: a minute |
 """

@@ -93,7 +93,7 @@ def collect_on_device(
 
     worlds, seen = world.reset(table[rows[0]])
     indices = jnp.arange(config.chunks)
-    _, (steps, actions_finite) = jax.lax.scan(chunk, (worlds, observe(seen)), (indices, rows[1:]))
+    _, (steps, actions_finite) = jax.lax.scan(chunk, (worlds, observe(seen)), (indices, jnp.asarray(rows[1:])))
     same_episode = ~(steps.terminated | steps.truncated)[:-1]
     following = jnp.where(same_episode, steps.value[1:], steps.next_value[:-1])
     steps = steps._replace(next_value=steps.next_value.at[:-1].set(following))

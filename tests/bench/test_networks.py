@@ -49,7 +49,7 @@ NETWORKS = [
 ]
 
 
-@pytest.fixture(params=less(NETWORKS, [("vision", "gaussian"), ("compact", "gaussian")]), ids="-".join)
+@pytest.fixture(params=less(NETWORKS, [("vision", "gaussian")]), ids="-".join)
 def preset(request, monkeypatch):
     """Policy, critic and PPO's settings of a preset, with few rows, in both algorithms."""
     name, algorithm = request.param
