@@ -10,6 +10,7 @@ What is `slow`, and why:
 | `libero/test_placeholders.py`: built, at rest, solved | 116 tasks | each is built and searched for a solution: 1 s |
 | `libero/test_placeholders.py`: beside the benchmark's scenes | 6 of 16 tasks | each is built and settled twice: 4 s |
 | `libero/warp/`: torque, poses, observations, goals | 125 to 128 tasks | programs of each scene are compiled: 5 s |
+| `libero/warp/test_iteration.py` | the policy on images | kernels of both are compiled: minutes |
 | `libero/test_recorded_images.py` | 4 of 5 tasks | each rendered by the benchmark itself: 8 s |
 | `vla/test_openpi_model.py`, `vla/test_weights.py` | 2 of 4 reference models | each is compiled often: 15 to 40 s |
 | `nets/test_unet1d.py` | 4 of 6 networks | each is compiled twice: 15 s |

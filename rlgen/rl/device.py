@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rlgen.configs.schema import PPOConfig
+from rlgen.core.arrays import AnyArray
 from rlgen.libero.envs.device_world import DeviceWorld, step_chunk
 from rlgen.libero.envs.image_observer import Observe
 from rlgen.policies.base import Policy, PolicyObservation
@@ -48,7 +49,7 @@ def collect_on_device(
     observe: Observe,
     state: PPOState,
     table: Float[Array, "R D"],
-    rows: Int[Array, "starts N"],
+    rows: Int[AnyArray, "starts N"],
 ) -> tuple[Transition, tuple[Bool[Array, ""], ...]]:
     """Collects `config.chunks` chunks in every world, as `collect` does; a pure function, to be compiled.
 
@@ -92,7 +93,7 @@ def collect_on_device(
 
     worlds, seen = world.reset(table[rows[0]])
     indices = jnp.arange(config.chunks)
-    _, (steps, actions_finite) = jax.lax.scan(chunk, (worlds, observe(seen)), (indices, rows[1:]))
+    _, (steps, actions_finite) = jax.lax.scan(chunk, (worlds, observe(seen)), (indices, jnp.asarray(rows[1:])))
     same_episode = ~(steps.terminated | steps.truncated)[:-1]
     following = jnp.where(same_episode, steps.value[1:], steps.next_value[:-1])
     steps = steps._replace(next_value=steps.next_value.at[:-1].set(following))

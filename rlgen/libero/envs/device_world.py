@@ -59,11 +59,23 @@ class DeviceWorld(Protocol):
         ...
 
     def reset_rows(self, state: Any, rows: Bool[Array, " N"], states: Float[Array, "N D"], /) -> tuple[Any, Any]:
-        """Starts an episode in some worlds; the other rows of `states` are not read. Returns as `reset` does."""
+        """Starts an episode in some worlds; returns as `reset` does.
+
+        Args:
+          state: of all worlds.
+          rows: True for these worlds.
+          states: read for these worlds.
+        """
         ...
 
     def step(self, state: Any, actions: Float[Array, "N A"], active: Bool[Array, " N"], /) -> tuple[Any, ControlStep]:
-        """Takes a control step in the active worlds; the others stay as they are and end nothing."""
+        """Takes a control step.
+
+        Args:
+          state: of all worlds.
+          actions: of all worlds.
+          active: worlds that take it; the others stay as they are, have no reward and end nothing.
+        """
         ...
 
     def observe(self, state: Any, /) -> Any:

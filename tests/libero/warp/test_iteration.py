@@ -67,6 +67,7 @@ def test_an_iteration_on_the_device_is_that_of_the_host(scene):
             np.testing.assert_allclose(one, other, atol=1e-5, err_msg=part)
 
 
+@pytest.mark.slow
 def test_images_are_drawn_within_the_program(scene):
     policy = make_policy(scene, images=True)
     critic, state = make_critic(policy), make_state(policy)
