@@ -7,6 +7,7 @@ from typing import Any
 
 from rlgen.core.errors import UserError
 from rlgen.core.foreign.json_parts import open_json
+from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
 from rlgen.data.formats.hdf5.reader import iterate_demos, observed_before_action
@@ -113,6 +114,8 @@ def _of_run(run: Run) -> EpisodeFile:
     policy["recorded"] = {"demonstrations": result["episodes"], "attempts": result["tried"], "seed": run.config.seed}
     if run.done("evaluate"):
         policy["evaluated"] = run.result("evaluate")["rates"].get(actor)
+    elif run.done("ppo") and actor in (scores := run.result("ppo").get("heldout", {})):
+        policy["evaluated"] = SuccessRate.from_json(scores[actor]).to_json()
     if actor == "ppo" and run.done("ppo") and (changed := run.result("ppo").get("change")):
         policy["against_clone"] = {"on": "the stored initial states", **changed}
     return EpisodeFile(run.folder, find_task(run.config.task), policy, run=True)

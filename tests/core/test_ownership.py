@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -258,3 +260,23 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
     with only_writer(tmp_path):
         pass
     assert f"{tmp_path}: this file system has no locks" in capsys.readouterr().err
+
+
+def test_a_patient_writer_waits_for_one_that_is_about_to_end(tmp_path):
+    entered, times = threading.Event(), []
+
+    def write() -> None:
+        with only_writer(tmp_path / "out"):
+            entered.set()
+            time.sleep(0.5)
+            times.append(time.monotonic())
+
+    other = threading.Thread(target=write)
+    other.start()
+    entered.wait()
+    with pytest.raises(UserError, match="another process"), only_writer(tmp_path / "out", patience=0.1):
+        pass
+    with only_writer(tmp_path / "out", patience=30):
+        times.append(time.monotonic())
+    other.join()
+    assert times == sorted(times) and len(times) == 2

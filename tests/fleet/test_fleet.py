@@ -19,6 +19,7 @@ import pytest
 
 from rlgen.configs.presets import expert_presets
 from rlgen.configs.schema import DemosConfig, ExportConfig
+from rlgen.data.card import read_card
 from rlgen.data.dataset import open_dataset
 from rlgen.demos.record import Job, run_trial, write_recording
 from rlgen.fleet.assemble import assemble
@@ -38,7 +39,7 @@ EXPERTS = (
     *("--policy.network", "mlp", "--policy.mlp-widths", "128", "128", "--policy.critic.widths", "32"),
     *("--policy.diffusion.denoising-steps", "2"),
     *("--bc.episodes", "4", "--bc.optimizer-steps", "800", "--bc.batch", "64"),
-    *("--ppo.environments", "4", "--ppo.iterations", "1", "--ppo.evaluate-episodes", "4", "--ppo.score-episodes", "4"),
+    *("--ppo.environments", "4", "--ppo.iterations", "2", "--ppo.evaluate-episodes", "4", "--ppo.score-episodes", "4"),
     *("--collect.episodes", "2", "--collect.max-trials", "25"),
 )
 PATIENCE = 900
@@ -174,6 +175,9 @@ def test_jobs_at_a_time_kills_and_interruptions_change_no_byte(unbroken, tmp_pat
                 continue
     assert process.wait(timeout=PATIENCE) == 0, log_of(folder)[-2000:]
     assert datasets(folder) == datasets(unbroken)
+    [dataset] = (folder / "datasets").glob("libero_goal*/1.0.0")
+    [rate] = read_card(dataset)["success_rate"].values()
+    assert (rate["on"], rate["trials"]) == ("the stored initial states", 4)
     figures = [[line["figures"] for line in lines_of(where) if line["kind"] == "done"] for where in (folder, unbroken)]
     assert figures[0] == figures[1] and len(figures[0]) == 2
     assert any(line.get("why") == "killed" for line in lines_of(folder))
