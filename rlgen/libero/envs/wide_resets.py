@@ -27,8 +27,8 @@ from rlgen.libero.scenes.wide import CLEARANCE, JOINTS, ObjectLayout
 SEED, FORMAT = 0, 1
 # Most draws of a state, and how many of them come from the whole ranges; those of the others shrink, to a fifth.
 DRAWS, FULL, LEAST = 400, 300, 0.2
-# Control steps after settling, and how far an object at rest may move in them, metres.
-REST, STILL = np.tile(SETTLE_ACTION, (10, 1)), 0.005
+# Control steps after settling, and how far an object may move in the last of them, metres.
+REST, LAST, STILL = np.tile(SETTLE_ACTION, (20, 1)), 10, 0.005
 
 
 def with_resets(scene: Scene, resets: Resets) -> Scene:
@@ -146,7 +146,7 @@ class WideDraws:
         if unmet:
             return f"{'; '.join(unmet[0])} does not hold"
         bodies = scene.object_bodies
-        before, after = (self._data_at(state).xpos[bodies] for state in (settled, at_rest))
+        before, after = (self._data_at(state).xpos[bodies] for state in (moving[-1 - LAST], at_rest))
         if np.linalg.norm(after - before, axis=1).max() > STILL:
             return "an object is moving"
         for when in (state, settled):
