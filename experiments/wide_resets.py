@@ -106,7 +106,7 @@ def settled_hands(scene: Scene) -> np.ndarray:
 def draw(standard: Scene, wide: Scene, path: Path) -> None:
     """Draws where each object is in all states, seen from above, the robot below."""
     layout = ObjectLayout(standard)
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharex=True, sharey=True)
     for axis, scene in zip(axes, (standard, wide), strict=True):
         places = all_places(layout, scene)
         for index, name in enumerate(scene.object_names):
@@ -115,13 +115,13 @@ def draw(standard: Scene, wide: Scene, path: Path) -> None:
             x, y, _ = scene.model.body_pos[body]
             axis.plot(y, x, "ks", ms=7)
             name = scene.model.body(body).name.removesuffix("_main")
-            axis.annotate(name, (y, x), fontsize=7, xytext=(4, 4), textcoords="offset points")
+            axis.annotate(name, (y, x), fontsize=7, xytext=(6, -3), textcoords="offset points")
         axis.set_title(f"{scene.resets} resets", fontsize=10)
         axis.set_xlabel("y, m")
         axis.set_aspect("equal")
     axes[0].set_ylabel("x, m (away from the robot)")
     axes[0].invert_xaxis()
-    axes[1].legend(fontsize=7, loc="lower left", markerscale=2)
+    axes[0].legend(fontsize=7, loc="lower left", markerscale=2)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
 

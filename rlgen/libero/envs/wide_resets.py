@@ -27,8 +27,8 @@ from rlgen.libero.scenes.wide import CLEARANCE, JOINTS, ObjectLayout
 SEED, FORMAT = 0, 1
 # Most draws of a state, and how many of them come from the whole ranges; those of the others shrink, to a fifth.
 DRAWS, FULL, LEAST = 400, 300, 0.2
-# Control steps after settling, and how far an object at rest may move in them, metres.
-REST, STILL = np.tile(SETTLE_ACTION, (10, 1)), 0.005
+# Control steps after settling, how far an object may move in the last of them, and how far it may fall in all, metres.
+REST, LAST, STILL, FALL = np.tile(SETTLE_ACTION, (20, 1)), 10, 0.005, 0.10
 
 
 def with_resets(scene: Scene, resets: Resets) -> Scene:
@@ -133,6 +133,9 @@ class WideDraws:
           state: time, qpos, qvel, not settled.
         """
         scene, moving = self._scene, np.empty((len(REST), len(state)))
+        touching = self._touching(state)
+        if touching:
+            return touching
         try:
             environment.reset(state)
             settled = environment.state.copy()
@@ -146,14 +149,12 @@ class WideDraws:
         if unmet:
             return f"{'; '.join(unmet[0])} does not hold"
         bodies = scene.object_bodies
-        before, after = (self._data_at(state).xpos[bodies] for state in (settled, at_rest))
+        first, before, after = (self._data_at(when).xpos[bodies] for when in (state, moving[-1 - LAST], at_rest))
+        if (first - after)[:, 2].max() > FALL:
+            return "an object falls from its surface"
         if np.linalg.norm(after - before, axis=1).max() > STILL:
             return "an object is moving"
-        for when in (state, settled):
-            touching = self._touching(when)
-            if touching:
-                return f"{touching} are too near each other"
-        return self.blocked(at_rest)
+        return self._touching(settled) or self.blocked(at_rest)
 
     def _is_reached(self, state: Float[np.ndarray, " D"]) -> bool:
         data = self._data_at(state)
@@ -175,7 +176,7 @@ class WideDraws:
             one, other = pair
             among_them = objects & {one, other} and {one, other} <= objects | fixtures
             if one != other and (robot in pair or among_them):
-                return f"{model.body(one).name} and {model.body(other).name}"
+                return f"{model.body(one).name} and {model.body(other).name} are too near each other"
         return None
 
     @cached_property

@@ -28,8 +28,9 @@ REACH = (0.35, 0.75)
 JOINTS = 0.5
 # Objects keep this distance from fixtures, from one another and from the robot; redrawn fixtures move by a centimetre.
 CLEARANCE = 0.02
-# Largest step in the surface below an object.
-FLAT = 0.005
+# Largest step in the surface below an object, and least height from which one falls: the benchmark puts bottles and
+# cartons two or three centimetres into the table, which throws them up.
+FLAT, LIFT = 0.005, 0.01
 # The vertical gap from which one object counts as above another, and the draws of one object's place.
 ABOVE, TRIES = 0.05, 50
 # Who carries an object that stands on the table or the floor, and one that stands on a fixture or lies in it.
@@ -107,6 +108,7 @@ class ObjectLayout:
                     break
             else:
                 return None
+            moved[stack, 2] += max(0.0, LIFT - heights[mover])
             places, placed = moved, placed + stack
         if not self.tells_apart(places):
             return None
@@ -220,15 +222,17 @@ class _Surface:
     data: mujoco.MjData
 
     def height(self, place: Float[np.ndarray, "3"], extent: ObjectExtent) -> float:
-        """Returns how far an object hangs above the surface, metres; -1 where there is none."""
-        return self._below(np.array([*place[:2], place[2] + extent.low]))
+        """Returns how far an object hangs above the surface, metres; below zero where it is partly in it."""
+        return self._below(np.array([*place[:2], place[2] + extent.high])) - (extent.high - extent.low)
 
     def is_flat(self, place: Float[np.ndarray, "3"], extent: ObjectExtent, height: float) -> bool:
         """Returns whether the surface is as far below a whole object as it was at its standard place."""
-        rim = np.c_[place[:2] + _RIM * extent.radius, np.full(len(_RIM), place[2] + extent.low)]
-        return all(abs(self._below(start) - height) < FLAT for start in rim)
+        rim = np.c_[place[:2] + _RIM * extent.radius, np.full(len(_RIM), place[2] + extent.high)]
+        expected = height + extent.high - extent.low
+        return all(abs(self._below(start) - expected) < FLAT for start in rim)
 
     def _below(self, start: Float[np.ndarray, "3"]) -> float:
+        """Returns how far the surface is below a point, metres; -1 where there is none."""
         return mujoco.mj_ray(self.model, self.data, start, np.array([0, 0, -1.0]), None, 1, -1, np.zeros(1, np.int32))
 
 
