@@ -95,6 +95,10 @@ class Settings:
     def __post_init__(self) -> None:
         for name, annotation in number_fields(type(self)).items():
             check_numbers(f"{self.section}{name}".replace("_", "-"), annotation, getattr(self, name))
+        for name, choices in choice_fields(type(self)).items():
+            if getattr(self, name) not in choices:
+                setting = f"{self.section}{name}".replace("_", "-")
+                raise UserError(f"{setting} {getattr(self, name)!r}: expected {' or '.join(map(repr, choices))}")
 
 
 @cache
@@ -103,6 +107,23 @@ def number_fields(kind: type) -> Mapping[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     named = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
     return {name: annotation for name, annotation in named.items() if next(numbers_of(annotation), None)}
+
+
+@cache
+def choice_fields(kind: type) -> Mapping[str, tuple[Any, ...]]:
+    """Returns what a dataclass's fields may be that are one of a few literals or None, by the fields' names."""
+    hints = get_type_hints(kind)
+    named = {field.name: _literals(hints[field.name]) for field in dataclasses.fields(kind)}
+    return {name: choices for name, choices in named.items() if choices}
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    """Returns the literals of an annotation, None among them where it is allowed; none for other annotations."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    found = [literal for part in parts for literal in _literals(part)]
+    return (*([None] if type(None) in parts else []), *found) if found else ()
 
 
 def numbers_of(annotation: Any) -> Iterator[tuple[type, Range | None]]:

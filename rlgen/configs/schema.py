@@ -88,13 +88,6 @@ class ImageEncoderConfig(Settings):
     renderer: Literal["fast", "warp"] = "fast"
     """Renderer of all images that the policy reads: in software, or the ray tracer on an accelerator."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.backbone not in ("resnet", "vit"):
-            raise UserError(f"image encoder backbone {self.backbone!r}: expected 'resnet' or 'vit'")
-        if self.renderer not in ("fast", "warp"):
-            raise UserError(f"policy.image-encoder.renderer {self.renderer!r}: expected 'fast' or 'warp'")
-
 
 @dataclass(frozen=True)
 class DiffusionConfig(Settings):
@@ -125,10 +118,6 @@ class DiffusionConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sampler not in ("ddim", "ddpm"):
-            raise UserError(f"sampler {self.sampler!r}: expected 'ddim' or 'ddpm'")
-        if self.act_sampler not in (None, "dpm"):
-            raise UserError(f"act_sampler {self.act_sampler!r}: expected None or 'dpm'")
         if self.num_steps > self.train_timesteps:
             raise UserError(
                 f"policy.diffusion.denoising-steps {self.denoising_steps}: expected at most "
@@ -219,10 +208,6 @@ class PolicyConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.network not in ("unet", "mlp"):
-            raise UserError(f"network {self.network!r}: expected 'unet' or 'mlp'")
-        if self.compute_dtype not in ("float32", "bfloat16"):
-            raise UserError(f"compute_dtype {self.compute_dtype!r}: expected 'float32' or 'bfloat16'")
         halvings = 2 ** (len(self.dim_mults) - 1)
         if self.network == "unet" and self.horizon % halvings:
             raise UserError(
@@ -370,8 +355,6 @@ class PPOConfig(Settings):
             raise UserError(f"ppo.advantage-quantiles {low} {high}: expected two that rise")
         if self.environments % self.groups:
             raise UserError(f"ppo.groups {self.groups} of {self.environments} environments: expected a divisor")
-        if self.world not in ("cpu", "warp"):
-            raise UserError(f"ppo.world {self.world!r}: expected 'cpu' or 'warp'")
         if self.world == "warp" and self.groups > 1:
             raise UserError(f"ppo.groups {self.groups} with ppo.world warp: expected 1, as all worlds step at once")
 

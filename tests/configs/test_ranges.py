@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
@@ -14,6 +15,7 @@ from rlgen.configs.ranges import (
     PositiveFraction,
     Range,
     Settings,
+    choice_fields,
     number_fields,
     numbers_of,
 )
@@ -128,3 +130,20 @@ def test_numbers_that_contradict_each_other_are_refused():
         TrainConfig(accumulate=5)
     with pytest.raises(UserError, match="--process 2: expected 0 to 1"):
         FineTune(processes=2, process=2, coordinator="a:1")
+
+
+CHOICES = [(kind, name) for kind in ALL for name in choice_fields(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), CHOICES, ids=lambda value: getattr(value, "__name__", value))
+def test_a_word_that_is_none_of_a_settings_is_one_line_that_names_them(kind, name):
+    setting = re.escape(f"{kind.section}{name}".replace("_", "-"))
+    with pytest.raises(UserError, match=rf"^{setting} 'neither': expected .*'\w+'") as raised:
+        kind(**{name: "neither"})
+    assert "\n" not in str(raised.value)
+    for choice in choice_fields(kind)[name]:
+        assert repr(choice) in str(raised.value)
+
+
+def test_there_are_words_to_choose_from():
+    assert {("PolicyConfig", "network"), ("DiffusionConfig", "act_sampler")} <= {(k.__name__, n) for k, n in CHOICES}
