@@ -138,7 +138,7 @@ CHOICES = [(kind, name) for kind in ALL for name in choice_fields(kind)]
 @pytest.mark.parametrize(("kind", "name"), CHOICES, ids=lambda value: getattr(value, "__name__", value))
 def test_a_word_that_is_none_of_a_settings_is_one_line_that_names_them(kind, name):
     setting = re.escape(f"{kind.section}{name}".replace("_", "-"))
-    with pytest.raises(UserError, match=rf"^{setting} 'neither': expected .*'\w+'") as raised:
+    with pytest.raises(UserError, match=rf"^{setting} 'neither': expected .+") as raised:
         kind(**{name: "neither"})
     assert "\n" not in str(raised.value)
     for choice in choice_fields(kind)[name]:
