@@ -28,8 +28,8 @@ from rlgen.training.run import Run, create_run, is_run, open_run
 
 # Exit code of a process whose job has to be started again (EX_TEMPFAIL).
 AGAIN = 75
-# Processes in a row that may be killed at the same place.
-DEATHS = 5
+# Processes in a row that may be killed at the same place: more than anybody kills by hand, since it costs a seed.
+DEATHS = 20
 # Seconds to wait for a process at the same task that the system has not ended yet, as where a node was lost.
 PATIENCE = 120.0
 _DISK = {
