@@ -75,7 +75,8 @@ def _tiny(config: Config) -> Config:
         norm_groups=4,
         image_encoder=encoder,
     )
-    ppo = replace(config.ppo, environments=2, chunks=2, epochs=1, batch=20, microbatch=10, action_steps=None)
+    # Fewest control steps: worlds on Warp's CPU device are slow.
+    ppo = replace(config.ppo, environments=2, chunks=2, epochs=1, batch=20, microbatch=10, action_steps=1)
     return replace(config, policy=policy, ppo=ppo)
 
 
