@@ -234,7 +234,7 @@ def parity_table() -> str:
 def warp_images_table() -> str:
     """Returns how alike images of the ray tracer and of the benchmark are, in a task of each suite."""
     regions = ("robot", "objects", "fixtures", "room")
-    heads = ("fast", "warp", "warp, finely lit", *(f"warp: {region}" for region in regions))
+    heads = ("fast", "warp", "warp, dim", *(f"warp: {region}" for region in regions))
     rows = [f"| task, camera | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
     for task, renderers in world("warp_images")["tasks"].items():
         for camera, found in renderers["warp"].items():
