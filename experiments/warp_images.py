@@ -8,8 +8,8 @@ Expected: a correlation of 0.9 or more in every suite and camera.
 One task of each suite, its first stored initial states, both cameras. A pixel's region is that of the geom that
 MuJoCo's segmentation has there: `robot`, `objects`, `fixtures`, or `room` for table, floor and walls. Differences are
 of channels in 0..255; `brighter` is their mean with its sign, and `off` the share of pixels with a channel off by more
-than 32. `warp, dim` compares it with the benchmark's renderer under a third of the light: OpenGL limits light to 1 before
-it is multiplied by the texture, the ray tracer limits only the product.
+than 32. `warp, dim` is compared with the benchmark's renderer under a third of the light: OpenGL limits light to 1
+before it is multiplied by the texture, the ray tracer limits only the product.
 """
 
 import argparse

@@ -8,7 +8,9 @@ What is `slow`, and why:
 | --- | --- | --- |
 | `libero/test_benchmark_parity.py` | 116 tasks | each is recorded in the benchmark's own environment: 1.5 s |
 | `libero/test_placeholders.py`: built, at rest, solved | 116 tasks | each is built and searched for a solution: 1 s |
-| `libero/warp/`: torque, poses, observations, goals | 125 to 128 tasks | programs of each scene are compiled: 5 s |
+| `libero/warp/`: torque, poses, observations, goals | 125 to 128 tasks | programs of each scene are compiled: to 3 s |
+| `libero/warp/`: observations, goals along successes | 4 tasks | the scripted expert plays each: 10 s |
+| `libero/warp/test_world.py`: each suite | 5 tasks | kernels and a program are compiled for each: a minute |
 | `libero/test_recorded_images.py` | 3 of 5 tasks | each rendered by the benchmark itself: 8 s |
 | `vla/test_openpi_model.py`, `vla/test_weights.py` | 2 of 4 reference models | each is compiled often: 15 to 40 s |
 | `nets/test_unet1d.py` | 3 of 6 networks | each is compiled twice: 7 s |

@@ -1,7 +1,7 @@
 """Packs what `rlgen bench device` needs on a machine with a GPU and no network into pieces of limited size.
 
 Command:  uv run python experiments/device/pack.py OUT [--assets DIR] [--have jax jaxlib numpy ...] [--piece-mib 60]
-Cost:     a few minutes, most of them compression; the registry is asked for the wheels.
+Cost:     ten minutes of a core, most of them compression; the registry is asked for the wheels.
 Expected: pieces of 60 MiB at most, `manifest.json` with their hashes, and `unpack.py`.
 
 Python, jax with CUDA and what they bring are expected there (`--have`); wheels are for Python 3.12 on Linux x86-64.
