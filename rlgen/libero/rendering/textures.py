@@ -43,7 +43,7 @@ def read_textures(model: mujoco.MjModel) -> Textures:
             size = max(1, width >> level), max(1, height >> level)
             image = image.resize(size, Image.Resampling.BOX)
             small = np.asarray(image)
-            small = _linear(small) if _is_srgb(model, texture) else small
+            small = to_linear(small) if is_srgb(model, texture) else small
             levels[texture, level] = start, *size
             texels.append(small.reshape(-1, 3))
             start += len(texels[-1])
@@ -65,15 +65,15 @@ def _pixels(model: mujoco.MjModel, texture: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(data))
 
 
-def _is_srgb(model: mujoco.MjModel, texture: int) -> bool:
+def is_srgb(model: mujoco.MjModel, texture: int) -> bool:
     """Returns True if MuJoCo (from 3.3.3 on) takes the texture for sRGB and decodes it."""
     return hasattr(model, "tex_colorspace") and (
         model.tex_colorspace[texture] == mujoco.mjtColorSpace.mjCOLORSPACE_SRGB
     )
 
 
-def _linear(color: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+def to_linear(color: UInt8[np.ndarray, "*B"]) -> UInt8[np.ndarray, "*B"]:
     """Converts sRGB to linear light."""
-    values = color / 255
+    values = np.arange(256) / 255
     values = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    return np.round(255 * values).astype(np.uint8)
+    return np.round(255 * values).astype(np.uint8)[color]

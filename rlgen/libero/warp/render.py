@@ -5,15 +5,19 @@ The images are those of a ray tracer with simple lights: close to the benchmark'
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from rlgen.core.types import FixturePoses
 from rlgen.libero.rendering.software import CAMERAS
+from rlgen.libero.rendering.textures import is_srgb, to_linear
 from rlgen.libero.rendering.triangles import visible_geoms
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.warp.device import graph_mode, load_warp
@@ -59,14 +63,8 @@ class RayTracer:
         model = scene.visual_model
         self.tree, self.worlds, self.image_size = make_tree(scene), worlds, image_size
         self._view, self._cameras = make_view(model, tuple(cameras)), len(cameras)
-        groups = model.geom_group.copy()
-        drawn = np.isin(np.arange(model.ngeom), visible_geoms(model))
-        try:
-            # What is drawn is chosen by groups; the model is too large to be copied for that.
-            model.geom_group[:] = np.where(drawn, _DRAWN, _HIDDEN)
+        with _prepared(model):
             self._trace = _make_trace(libraries, model, worlds, tuple(cameras), image_size, samples)
-        finally:
-            model.geom_group[:] = groups
 
     def draw(self, qpos: Float[Array, "N nq"], tree: Tree | None = None) -> UInt8[Array, "N cameras h w 3"]:
         """Returns the image of every camera in every world, in the benchmark's raw orientation.
@@ -82,6 +80,29 @@ class RayTracer:
         channels = [(packed >> shift) & 0xFF for shift in (16, 8, 0)]
         # Warp's first row is the top of the image.
         return jnp.stack(channels, axis=-1).astype(jnp.uint8)[:, :, ::-1]
+
+
+@contextmanager
+def _prepared(model: mujoco.MjModel) -> Iterator[None]:
+    """Chooses what a model draws by groups and makes its textures linear in light, for a while: it is large to copy.
+
+    OpenGL decodes textures of sRGB, the ray tracer takes their numbers as they are.
+    """
+    groups, encoded = model.geom_group.copy(), []
+    try:
+        drawn = np.isin(np.arange(model.ngeom), visible_geoms(model))
+        model.geom_group[:] = np.where(drawn, _DRAWN, _HIDDEN)
+        for texture in filter(partial(is_srgb, model), range(model.ntex)):
+            channels, start = int(model.tex_nchannel[texture]), int(model.tex_adr[texture])
+            size = int(model.tex_height[texture]) * int(model.tex_width[texture]) * channels
+            texels = model.tex_data[start : start + size].reshape(-1, channels)
+            encoded.append((texels, texels.copy()))
+            texels[:, :3] = to_linear(texels[:, :3])
+        yield
+    finally:
+        model.geom_group[:] = groups
+        for texels, before in encoded:
+            texels[:] = before
 
 
 def _make_trace(libraries, model, worlds: int, cameras: tuple[str, ...], image_size: int, samples: int):

@@ -15,7 +15,8 @@ from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.warp import render
 
 # Without gloss, which the fast renderer does not have.
-XML = """<mujoco><asset><material name="matte" rgba=".3 .5 .2 1" specular="0" shininess="0"/></asset>
+XML = """<mujoco><asset><texture name="green" type="2d" builtin="flat" width="8" height="8" rgb1=".6 .7 .5"
+  colorspace="sRGB"/><material name="matte" texture="green" specular="0" shininess="0"/></asset>
   <worldbody><light pos="0 0 3"/>
   <camera name="agentview" pos="0 -1 0" xyaxes="1 0 0 0 0 1"/><geom type="box" size="1 .1 1" pos="0 1 0"
   group="1" material="matte"/><geom type="box" size=".5 .1 .5" pos="0 .5 0" group="1" rgba="0 0 1 .05"/>
@@ -62,6 +63,9 @@ def test_images_are_upright_and_show_what_the_fast_renderer_shows(scene, states)
     assert images.shape == expected.shape and images.dtype == np.uint8
     for camera in (0, 1):
         assert similarity(images[:, camera], expected[:, camera]) > 0.9
+    # The wall's texture is of sRGB, which is decoded.
+    wall = (slice(None), 0, slice(-2, None))
+    np.testing.assert_allclose(images[wall].mean((0, 1, 2)), expected[wall].mean((0, 1, 2)), rtol=0, atol=4)
     red = images[:, 0, :, :, 0].astype(int) - images[:, 0, :, :, 1] > 60
     columns = [np.nonzero(image)[1].mean() for image in red]
     assert (np.diff(columns) > 0).all()
