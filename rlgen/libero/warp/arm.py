@@ -82,7 +82,7 @@ class GripPose(NamedTuple):
     rotation: Float[Array, "3 3"]
 
 
-class Frames(NamedTuple):
+class LinkFrames(NamedTuple):
     """Origins relative to the base, rotations, and joint axes of all links, in the world's axes."""
 
     origins: Float[Array, "9 3"]
@@ -186,7 +186,7 @@ def _lump(
     return masses.sum(), rotation.T @ (center - origin), principal, inertias
 
 
-def arm_frames(arm: ArmConstants, qpos: Float[Array, " nq"]) -> Frames:
+def arm_frames(arm: ArmConstants, qpos: Float[Array, " nq"]) -> LinkFrames:
     """Computes where the links are.
 
     Args:
@@ -205,17 +205,17 @@ def arm_frames(arm: ArmConstants, qpos: Float[Array, " nq"]) -> Frames:
         start = jnp.where(has[:, None], origins[parents], 0.0)
         rotations, origins = product(above, rotations), start + product(above, origins[..., None])[..., 0]
         parents = np.where(has, parents[parents], -1)
-    return Frames(origins, rotations, product(rotations, arm.axes[..., None])[..., 0])
+    return LinkFrames(origins, rotations, product(rotations, arm.axes[..., None])[..., 0])
 
 
-def grip_pose(arm: ArmConstants, frames: Frames) -> GripPose:
+def grip_pose(arm: ArmConstants, frames: LinkFrames) -> GripPose:
     """Returns the pose of the grip site, from the frames of the links."""
     rotation = frames.rotations[ARM - 1]
     offset = product(rotation, arm.grip_position[:, None])[:, 0]
     return GripPose(frames.origins[ARM - 1] + offset, product(rotation, arm.grip_rotation))
 
 
-def grip_jacobian(frames: Frames, grip: GripPose) -> Float[Array, "6 7"]:
+def grip_jacobian(frames: LinkFrames, grip: GripPose) -> Float[Array, "6 7"]:
     """Returns the Jacobian of the grip site: three linear rows, then three angular ones."""
     axes, origins = frames.axes[:ARM], frames.origins[:ARM]
     return jnp.concatenate([cross(axes, grip.position - origins), axes], axis=-1).T
@@ -231,7 +231,7 @@ def _ancestors(parents: tuple[int, ...]) -> Bool[np.ndarray, "9 9"]:
 
 
 def inertia_and_bias(
-    arm: ArmConstants, frames: Frames, velocities: Float[Array, "9"]
+    arm: ArmConstants, frames: LinkFrames, velocities: Float[Array, "9"]
 ) -> tuple[Float[Array, "7 7"], Float[Array, "7"]]:
     """Computes mass matrix and bias forces of the arm's joints; fingers count as load that moves.
 
