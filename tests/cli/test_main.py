@@ -86,7 +86,7 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
         (["fleet", "pick_up_the_buter"], "nearest are"),
         (["fleet", "--jobs", "2"], "no task: name suites"),
         (["fleet", "libero_goal/7", "--task", "libero_goal/8"], "name the tasks as"),
-        (["fleet", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, tiny"),
+        (["fleet", "libero_goal/7", "--preset", "huge"], "expected one of state, narrow, vision, compact, tiny"),
         (["fleet", "libero_goal/7", "--source", "gaussian", "--policy.algorithm", "diffusion"], "give one of them"),
         (["fleet", "status", "nowhere"], "holds no fleet"),
         (["fleet", "assemble", "nowhere"], "holds no fleet"),

@@ -1,8 +1,7 @@
 """LIBERO's world on an accelerator: MuJoCo Warp for the physics, JAX for all else.
 
 Pure functions, without MuJoCo or Warp while they run: `arm` the arm's kinematics and dynamics, `controller` the
-torque of a substep, `double` its double precision, `kinematics` the poses of all bodies and sites, `observation` and
-`goals` what follows from these.
+torque of a substep, `kinematics` the poses of all bodies and sites, `observation` and `goals` what follows from these.
 
 Every function takes the arrays of ONE world, and is mapped over N of them by its caller, with `jax.vmap`. Its first
 argument are constants of a scene, made once from a `Scene` on the CPU by `observation.make_constants`: a frozen

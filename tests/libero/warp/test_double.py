@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgen.libero.warp.double import join, split
+from rlgen.libero.warp.controller import join, split
 
 NUMBERS = {"thirds": np.array([1.0, -2.0, 1e3]) / 3, "halves": np.array([0.5, -2.5])}
 
