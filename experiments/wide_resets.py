@@ -1,7 +1,7 @@
 """Success of the scripted expert from wide resets, compared with standard ones, and how far both are spread.
 
 Command:  uv run python experiments/wide_resets.py --assets DIR [--tasks ...] [--out experiments/results/wide_resets]
-Cost:     two to four minutes a task on one core; tasks that have their JSON are not run again.
+Cost:     a minute or two of one core a task; tasks that have their JSON are not run again.
 Expected: success within ten points of that from standard resets; objects spread five times as wide, and more.
 
 One task of each suite, 20 trials each, in `exact` physics and human-like. Spreads are over all training reset states:

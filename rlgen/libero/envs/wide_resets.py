@@ -1,7 +1,7 @@
 """Wide reset states: a task's training reset states with objects and robot moved, each checked in exact physics.
 
 A wide state is drawn from the training reset state of the same index and from a seed of its own, so that it does not
-depend on the other ones. The first use of a task's draws all of them, a minute or less, and keeps them in its bundle.
+depend on the other ones. The first use of a task's draws all of them, in a minute or two, and keeps them in its bundle.
 """
 
 import copy
