@@ -1,6 +1,5 @@
 """Figures of a finished run, for the ledger: clone and expert from the same stored initial states, and two videos."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,15 +58,10 @@ def _counts(run: Run, stage: str) -> dict[str, Any]:
 def _of_expert(result: dict[str, Any]) -> dict[str, Any]:
     """Returns the figures of PPO's result."""
     figures: dict[str, Any] = {name: result[name] for name in ("iterations", "ended")}
-    figures["noise"] = {name: _finite(rate) for name, rate in (result["exploration"] or {}).items()}
+    figures["noise"] = result["exploration"] or {}
     if "heldout" in result:
         figures |= {"clone": result["heldout"]["bc"], "expert": result["heldout"]["ppo"], "change": result["change"]}
     return figures
-
-
-def _finite(value: float) -> float | None:
-    """Returns a rate; None where no episode ended in the iteration."""
-    return value if math.isfinite(value) else None
 
 
 def _trials(context: Context) -> int:
