@@ -117,7 +117,6 @@ def parse(
                     default=default,
                     prog=prog,
                     description=inspect.cleandoc(description),
-                    config=(tyro.conf.FlagCreatePairsOff,),
                 )
         except (SystemExit, UserError) as stopped:
             if isinstance(stopped, SystemExit) and not stopped.code:

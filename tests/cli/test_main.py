@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from rlgen.cli.common import parse
 from rlgen.cli.main import COMMANDS, RENAMED, main
-from rlgen.configs.schema import Config
+from rlgen.configs.schema import Config, DemosConfig
 from rlgen.pipeline.stages import STAGES, with_config
 from rlgen.training.run import create_run, open_run
 
@@ -194,3 +195,11 @@ def test_importing_what_is_not_there_is_one_line(capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
     code, error = run_cli(capsys, "demos", "import", tmp_path, "--no-replay", "--images", "--placeholders")
     assert code == 2 and "leave out --images or --no-replay" in error and one_line(error)
+
+
+def test_the_same_command_goes_on_whatever_flags_are_stored():
+    """A flag that is stored as true is given again, or taken back; the options of a command are those of its run."""
+    for stored in (False, True):
+        base = dataclasses.replace(Config(), demos=DemosConfig(clean=stored))
+        for words, clean in ((["--demos.clean"], True), (["--demos.no-clean"], False), ([], stored)):
+            assert parse(Config, words, "rlgen expert", "", base).demos.clean == clean
