@@ -52,8 +52,8 @@ def kind_of_error(error: BaseException) -> Literal["failed", "killed", "disk"]:
         links.append(link)
         link = link.__cause__ or link.__context__
     for link in links:
-        # HDF5 has the number in the text.
-        found = re.search(r"errno = (\d+)", str(link))
+        # HDF5, and what another process has said, have the number in the text.
+        found = re.search(r"(?:errno = |\[Errno )(\d+)", str(link))
         number = link.errno if isinstance(link, OSError) and link.errno else int(found[1]) if found else None
         if number in _DISK or any(words in str(link) for words in _DISK_WORDS):
             return "disk"

@@ -190,6 +190,8 @@ def with_disk_error() -> Exception:
         (FileNotFoundError(2, "No such file"), "failed"),
         (DISK, "disk"),
         (OSError("Can't write data (file write failed: errno = 28, error message = 'No space')"), "disk"),
+        (UserError("scenes cannot be built: [Errno 27] File too large: 'x.xml'"), "disk"),
+        (UserError("scenes cannot be built: [Errno 2] No such file: 'x.xml'"), "failed"),
         (UserError("checkpoint x/3 cannot be written: no space left on the disk; free space"), "disk"),
         (caused(UserError("x"), DISK), "disk"),
         (MemoryError(), "killed"),
