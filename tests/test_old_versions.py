@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from rlgen.configs.differences import differences
 from rlgen.core.types import Episode, ImageObservation
 from rlgen.data.dataset import dataset_folders, open_dataset
 from rlgen.data.verify import verify_dataset
@@ -28,7 +29,7 @@ from rlgen.vla.model.config import STORED_AS
 from rlgen.vla.model.parameters import flat_names
 from rlgen.vla.serving.actor import robot_sample
 from rlgen.vla.serving.policy import open_policy
-from rlgen.vla.training.config import FineTune, TrainConfig, difference, resolved
+from rlgen.vla.training.config import FineTune, TrainConfig, resolved
 from rlgen.vla.training.fine_tune import model_config
 from rlgen.vla.training.loop import init_state
 
@@ -103,7 +104,7 @@ def test_a_finished_fine_tuning_opens_and_is_the_model_that_it_wrote(unpacked):
     names = {stored: name for name, stored in STORED_AS.items()}
     config = FineTune(**{names.get(key, key): value for key, value in record.items()} | {"train": train})
     # The same command resumes it.
-    assert difference(record, resolved(config)) == []
+    assert differences(record, resolved(config)) == []
     model = model_config(config)
     abstract = jax.eval_shape(partial(init_state, model, train))
     mesh = make_mesh(devices=jax.devices()[:1])

@@ -66,7 +66,7 @@ def score_trials(
       actor: turns observations into action chunks.
       count: number of trials.
       seed: root of the trials' seeds.
-      split: initial states to start from, `train` or `heldout`.
+      split: initial states to start from, `heldout` or the scene's `training_split`.
       source: who acts.
       offset: initial states that are passed over.
       threads: threads that step the environments.

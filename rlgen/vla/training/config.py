@@ -197,21 +197,3 @@ def resolved(config: FineTune) -> dict[str, Any]:
     return {
         STORED_AS.get(key, key): value for key, value in dataclasses.asdict(config).items() if key not in MAY_DIFFER
     }
-
-
-def difference(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lists the settings that differ between two runs, each as `name (before -> now)`.
-
-    Args:
-      before: settings as stored.
-      now: settings as `resolved` returns them.
-      prefix: of the names, for nested settings.
-    """
-    names = []
-    for key in sorted(set(before) | set(now)):
-        a, b = before.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            names += difference(a, b, f"{prefix}{key}.")
-        elif (list(a) if isinstance(a, tuple) else a) != (list(b) if isinstance(b, tuple) else b):
-            names.append(f"{prefix}{key} ({a} -> {b})")
-    return names

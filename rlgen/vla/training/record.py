@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from rlgen.configs.differences import differences
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
 from rlgen.core.ownership import OutputKind, check_replaceable, clear_output, has_keys, is_vacant, read_record
@@ -20,7 +21,7 @@ from rlgen.vla.checkpoints.model_folder import STATS
 from rlgen.vla.data.spec import HASHED_WORDS
 from rlgen.vla.model.config import Cameras
 from rlgen.vla.model.presets import preset
-from rlgen.vla.training.config import FineTune, TrainConfig, difference, resolved
+from rlgen.vla.training.config import FineTune, TrainConfig, resolved
 
 RECORD = "fine_tune.json"
 HASHES, COSINE_STEPS, CAMERAS = "data_hashes", "cosine_steps", "cameras"
@@ -120,7 +121,7 @@ def _resumed(
     goes_on = isinstance(steps, int) and steps < config.train.steps
     if goes_on:
         stored["train"] = {**before["train"], "steps": config.train.steps}
-    changed = difference(stored, now)
+    changed = differences(stored, now)
     if changed:
         raise UserError(
             f"{out} holds a run with other settings: {', '.join(changed)}; "
