@@ -257,11 +257,21 @@ class BCConfig(Settings):
     """Optimizer steps between two such checks."""
     check_episodes: Count = 50
     """Episodes of a check."""
+    correction_rounds: Natural = 0
+    """Times, evenly spread over cloning, that the scripted expert takes over from the policy in the middle of episodes;
+    its way from there on is cloned as well."""
+    correction_episodes: Count = 50
+    """Episodes of such a round, from training reset states."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.warmup >= self.optimizer_steps:
             raise UserError(f"bc.warmup {self.warmup} of {self.optimizer_steps} optimizer steps: expected fewer")
+        if self.correction_rounds >= self.optimizer_steps:
+            raise UserError(
+                f"bc.correction-rounds {self.correction_rounds} in {self.optimizer_steps} optimizer steps: "
+                "expected fewer"
+            )
 
 
 @dataclass(frozen=True)

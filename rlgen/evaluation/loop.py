@@ -52,6 +52,7 @@ def run_trials(
     threads: int = 2,
     physics: World = "exact",
     fixtures: Fixtures = "fixed",
+    horizon: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
     on_wave: Callable[[], None] | None = None,
 ) -> None:
@@ -74,6 +75,7 @@ def run_trials(
       threads: threads that step them.
       physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
       fixtures: `fixed`, or `redraw`, which draws where they stand from the seed of each trial.
+      horizon: control steps of an episode; the task's own by default.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
       on_wave: called after the sink has taken a wave.
     """
@@ -92,6 +94,7 @@ def run_trials(
         threads=threads,
         physics=physics,
         fixtures=fixtures,
+        horizon=horizon,
         on_chunk=on_chunk,
     )
     with closing(waves):

@@ -1,5 +1,6 @@
 """The stage `bc`: behavior cloning of the policy on the demonstrations."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +13,20 @@ from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode, ImageObservation
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.metrics.smoothness import idle_mask
+from rlgen.demos.corrections import Takeover, corrections, takeover_horizon
+from rlgen.demos.scripted.expert import ScriptedExpert
+from rlgen.evaluation.loop import WIDTH, EpisodeFolder, run_trials
 from rlgen.libero.envs.image_observer import vector_with_robot_state
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.pipeline import demos
 from rlgen.pipeline.context import Context, Work
-from rlgen.pipeline.policy import AnyPolicy, check_devices, make_policy, measure
+from rlgen.pipeline.policy import AnyPolicy, check_devices, make_actor, make_policy, measure
 from rlgen.policies.base import Params
 from rlgen.rl import bc
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import Metrics
-from rlgen.training.sharding import place_state, replicate, restore_target
+from rlgen.training.sharding import one_copy, place_state, replicate, restore_target
 
 # Optimizer steps in one call of the compiled function, and calls between two checkpoints.
 STEPS_A_CALL = 100
@@ -37,10 +41,11 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     config = context.run.config
     policy, mesh = make_policy(config, context.scene), context.mesh
     check_devices(policy, config, mesh)
-    data = demonstration_data(context, policy)
+    known = demonstration_data(context, policy)
+    data = known
     start = jax.jit(lambda key: bc.init_state(key, policy, config.bc, data))
     state = place_state(mesh, start(jax.random.PRNGKey(context.seed("bc"))))
-    data = replicate(mesh, data)
+    data, rounds = replicate(mesh, known), 0
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         stopped = None
         if checkpoints.latest() is not None:
@@ -52,6 +57,9 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work.progress.update(advance=step)
         work.progress.log("compiling the training step (about 15 s)")
         while step < config.bc.optimizer_steps and stopped is None:
+            while rounds < config.bc.correction_rounds and step >= _correction_step(config.bc, rounds):
+                known = _with_corrections(context, work, policy, state, known, rounds)
+                data, rounds = replicate(mesh, known), rounds + 1
             count = _steps_of_next_call(config.bc, step)
             state, values = bc.train_steps(policy, config.bc, state, data, count, mesh)
             values: dict[str, Any] = {name: float(value) for name, value in values.items()}
@@ -67,7 +75,9 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             if metrics is not None:
                 metrics.write(step, **values)
             work.progress.update(advance=count, note=f"loss {values['loss']:.4f}")
-            if checked or step % (STEPS_A_CALL * CALLS_A_CHECKPOINT) == 0 or step == config.bc.optimizer_steps:
+            pauses = {_correction_step(config.bc, number) for number in range(config.bc.correction_rounds)}
+            pauses.add(config.bc.optimizer_steps)
+            if checked or step % (STEPS_A_CALL * CALLS_A_CHECKPOINT) == 0 or step in pauses:
                 metadata = {
                     **{"stage": "bc", "task": context.scene.task.id, "config": to_json(config)},
                     "stopped": stopped,
@@ -75,7 +85,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
                 checkpoints.save(step, state, metadata)
                 if context.devices.is_first:
                     work.clock.save()
-    result = {"steps": step, "parameters": count_parameters(state.net), "chunks": len(data.chunk)}
+    result = {"steps": step, "parameters": count_parameters(state.net), "chunks": len(known.chunk)}
     return result | ({} if stopped is None else {"stopped": stopped})
 
 
@@ -112,8 +122,47 @@ def read_demonstrations(context: Context) -> list[Episode]:
 
 def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
     """Returns chunks of the shorter demonstrations, without their pauses, with the observations before them."""
+    episodes = _without_longest(read_demonstrations(context))[: context.run.config.bc.episodes]
+    return _chunks(context, policy, episodes)
+
+
+def _with_corrections(
+    context: Context, work: Work, policy: AnyPolicy, state: bc.BCState, known: bc.BCData, number: int
+) -> bc.BCData:
+    """Returns the data so far with a round of corrections: the scripted expert's ways on from where the policy led to.
+
+    They are kept in the stage's folder, so that a resumed stage reads them.
+    """
+    config, horizon = context.run.config, context.scene.task.horizon
+    folder = work.folder / "corrections" / str(number)
+    actor = make_actor(context, policy, one_copy(context.mesh, bc.policy_params(state)))
+    if context.devices.is_first:
+        run_trials(
+            context.scene,
+            Takeover(actor, ScriptedExpert(context.scene, clean=config.demos.clean)),
+            config.bc.correction_episodes,
+            EpisodeFolder(folder),
+            seed=context.seed("bc-corrections", number),
+            split=context.scene.training_split,
+            source="bc",
+            width=min(WIDTH, config.bc.correction_episodes),
+            threads=config.workers,
+            physics="fast",
+            horizon=takeover_horizon(horizon),
+            on_chunk=lambda active: work.progress.update(advance=0, note=f"corrections, {active} unfinished"),
+            on_wave=work.clock.save,
+        )
+    context.wait_for_all("corrections")
+    found = corrections(EpisodeFolder(folder).load(), horizon)
+    work.progress.log(f"step {int(state.step)}: {len(found)} corrections in {config.bc.correction_episodes} episodes")
+    more = _chunks(context, policy, found) if found else None
+    return known if more is None else jax.tree.map(lambda *parts: np.concatenate(parts), known, more)
+
+
+def _chunks(context: Context, policy: AnyPolicy, episodes: Sequence[Episode]) -> bc.BCData:
+    """Returns chunks of episodes without their pauses, with the observations before them."""
     vectors, actions, states, fixtures = [], [], [], []
-    for episode in _without_longest(read_demonstrations(context))[: context.run.config.bc.episodes]:
+    for episode in episodes:
         path = Observer(context.scene.placed(episode.fixtures))(episode.states)
         busy = ~idle_mask(episode.actions, path.robot.gripper)
         # The wait for the object to fall ends an episode, and is what to do after letting go.
@@ -139,11 +188,18 @@ def _without_longest(episodes: list[Episode]) -> list[Episode]:
 
 
 def _steps_of_next_call(config: BCConfig, step: int) -> int:
-    """Returns optimizer steps until the next pause: a call's, a check's, or the last one."""
+    """Returns optimizer steps until the next pause: a call's, a check's, a round of corrections', or the last one."""
     ahead = [STEPS_A_CALL, config.optimizer_steps - step]
+    starts = (_correction_step(config, number) for number in range(config.correction_rounds))
+    ahead += [start - step for start in starts if start > step]
     if config.stop_success is not None:
         ahead.append(config.check_every - step % config.check_every)
     return min(ahead)
+
+
+def _correction_step(config: BCConfig, number: int) -> int:
+    """Returns the optimizer step before which a round of corrections is made, counted from 0."""
+    return config.optimizer_steps * (number + 1) // (config.correction_rounds + 1)
 
 
 def _check_finite(values: dict[str, float], step: int, context: Context) -> None:

@@ -108,6 +108,35 @@ def test_cloning_stops_at_a_rate_and_ppo_where_rate_and_interval_are_reached(tmp
     assert policy.num_trained_steps == 2 and all(np.isfinite(leaf).all() for leaf in _leaves(params))
 
 
+def test_corrections_are_cloned_and_an_interrupted_round_leads_to_the_same_bits(
+    tmp_path, placeholder_scene, monkeypatch
+):
+    # 19 of 20 trials of the scripted expert succeed; two are enough to see that what it did counts.
+    cloning = replace(CONFIG.bc, stop_success=None, correction_rounds=1, correction_episodes=2)
+    ends, train_steps, trained = {}, bc.bc.train_steps, []
+
+    def stop_after_the_round(policy, config, state, data, count, mesh):
+        trained.append(len(data.chunk))
+        if interrupt and int(state.step) == 6:
+            raise KeyboardInterrupt
+        return train_steps(policy, config, state, data, count, mesh)
+
+    monkeypatch.setattr(bc.bc, "train_steps", stop_after_the_round)
+    for name in ("unbroken", "broken"):
+        context = start(tmp_path / name, placeholder_scene, replace(CONFIG, bc=cloning))
+        interrupt = name == "broken"
+        if interrupt:
+            with pytest.raises(KeyboardInterrupt):
+                run(context, "bc")
+            # What was recorded is read, and not recorded again.
+            monkeypatch.setattr(bc.Takeover, "__call__", Mock(side_effect=AssertionError))
+            interrupt = False
+        run(context, "bc")
+        ends[name] = digest(bc.load_policy(context)[1]["net"])
+        assert context.run.result("bc")["chunks"] == trained[-1] > trained[0] == 40
+    assert ends["unbroken"] == ends["broken"]
+
+
 def test_with_a_plateau_a_good_clone_is_polished_and_scored_at_the_end(tmp_path, placeholder_scene, monkeypatch):
     # One check of the clone, four evaluations of PPO, and the final scores of both.
     scores(monkeypatch, [11, (20, 50.0), (20, 40.0), (19, 41.0), (20, 39.5), (15, 60.0), (20, 30.0)])

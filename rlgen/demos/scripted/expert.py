@@ -23,6 +23,7 @@ from rlgen.demos.scripted.pick_place import pick_and_place
 from rlgen.demos.scripted.places import PlaceFinder
 from rlgen.demos.scripted.plans import find_plans
 from rlgen.demos.scripted.skills import Skill, SkillContext, wait
+from rlgen.demos.scripted.takeover import finish_with_joint, finish_with_object
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED
 from rlgen.libero.scenes.scene import Scene
 
@@ -70,12 +71,25 @@ class ScriptedExpert:
 
     def __call__(self, observation: Observation) -> Float[np.ndarray, "N 1 7"]:
         """Returns an action for every row."""
+        return self.act(observation, np.arange(len(self._seeds)), observation.step)
+
+    def act(
+        self, observation: Observation, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n 1 7"]:
+        """Returns an action for some of the rows; the others stay where they are.
+
+        Args:
+          observation: of all rows.
+          rows: indices of those that act; a row that has not acted before takes over from somebody else.
+          steps: control steps since each of them began, which count towards the task's horizon.
+        """
         if not self._rows:
             fixtures = observation.fixtures or [None] * len(self._seeds)
             self._rows = [self._start_row(*pair) for pair in zip(self._seeds, fixtures, strict=True)]
         actions = []
-        for row, physics, step in zip(self._rows, observation.physics, observation.step, strict=True):
-            row.state.update(physics, int(step))
+        for index, step in zip(rows, steps, strict=True):
+            row = self._rows[index]
+            row.state.update(observation.physics[index], int(step))
             actions.append(row.controller.action(next(row.moves), row.state.hand))
         return np.stack(actions)[:, None]
 
@@ -108,6 +122,7 @@ def solve_task(context: SkillContext) -> Generator[Move, None, None]:
     """Yields moves without end: skills for the atoms of the goal in their order, then the hand waits."""
     rejected: Rejected = {}
     order, failures = atom_order(context.state.scene), 0
+    yield from _take_over(context, order)
     while True:
         missing = [atom for atom in order if not context.state.atom_holds(atom)]
         context.hurried = context.state.steps_left < UNHURRIED_STEPS * len(missing)
@@ -120,6 +135,25 @@ def solve_task(context: SkillContext) -> Generator[Move, None, None]:
         if failures:
             # What cannot be planned now cannot be planned a step later, and planning takes time.
             yield from wait(RETRY_STEPS if failures < MAX_FAILURES else context.state.steps_left, FULLY_OPEN)
+
+
+def _take_over(context: SkillContext, order: list[int]) -> Skill:
+    """Goes on with the object or the handle that another actor has grasped, if the goal asks for it."""
+    for atom in order:
+        if context.state.atom_holds(atom):
+            continue
+        if (yield from finish_with_object(context, atom)):
+            return True
+        goal, model = context.state.scene.goal, context.state.model
+        if goal.kinds[atom] == JOINT:
+            joint = joint_at(model, goal.joints[atom][0])
+            targets = {joint: _joint_target(context, atom, joint)}
+        else:
+            targets = {joint: _open_end(model, joint) for joint in _closed_joints(context, atom)}
+        for joint, target in targets.items():
+            if (yield from finish_with_joint(context, joint, target)):
+                return True
+    return False
 
 
 def atom_order(scene: Scene) -> list[int]:

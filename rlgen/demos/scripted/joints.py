@@ -39,6 +39,8 @@ OPENINGS = (WIDEST, 0.045)
 MAX_GRASPS = 40
 # A contact that moved the part by less than this fraction of its way is not tried again.
 MIN_PROGRESS = 0.2
+# Fraction of the way to its target after which a part that is already in the hand is let go.
+NEAR_TARGET = 0.97
 # Control steps without progress of the part after which the hand gives up, and the least progress, metres or radians.
 STALL_STEPS, MIN_STEP = 25, 0.002
 # Fractions of a part's turn that a hand may make with it.
@@ -122,6 +124,29 @@ def move_joint(
     return True
 
 
+def finish_move(context: SkillContext, joint: int, target: float) -> Skill:
+    """Moves a joint whose part is between the fingers already; fails where it does not come near its target.
+
+    Args:
+      context: of the episode.
+      joint: index of the joint.
+      target: position, metres or radians.
+    """
+    model, hand = context.state.model, context.state.hand
+    part = MovingPart(joint, subtree(model, int(model.jnt_bodyid[joint])), target)
+    contact = HandContact(hand, -APPROACH * hand.rotation[:, 2], WIDEST)
+    contact = _best_turn(context, part, contact, context.state.arm_joints)[1]
+    start = joint_position(context, joint)
+    enough = start + NEAR_TARGET * (target - start)
+
+    def done() -> bool:
+        return bool(np.sign(target - start) * (joint_position(context, joint) - enough) >= 0)
+
+    yield from _drag(context, part, contact, done)
+    yield from _leave(context, contact)
+    return done()
+
+
 def joint_position(context: SkillContext, joint: int) -> float:
     """Returns the position of a joint, metres or radians."""
     return float(context.state.data.qpos[context.state.model.jnt_qposadr[joint]])
@@ -203,14 +228,21 @@ def _contacts(context: SkillContext, part: MovingPart, rejected: list[np.ndarray
         )
         if joints is None:
             continue
-        options = [replace(contact, turn_fraction=turn_fraction) for turn_fraction in TURN_FRACTIONS]
-        reached = [(_reachable_fraction(context, part, option, joints), option) for option in options]
-        fraction, option = max(reached, key=lambda pair: pair[0])
+        fraction, option = _best_turn(context, part, contact, joints)
         if fraction == 1.0:
             yield option
         elif fraction > 0.0:
             partial.append((fraction, option))
     yield from (option for _, option in sorted(partial, key=lambda pair: -pair[0]))
+
+
+def _best_turn(
+    context: SkillContext, part: MovingPart, contact: HandContact, joints: np.ndarray
+) -> tuple[float, HandContact]:
+    """Returns how far the arm can follow the part at best, and the contact with the turn of the hand for it."""
+    options = [replace(contact, turn_fraction=turn_fraction) for turn_fraction in TURN_FRACTIONS]
+    reached = [(_reachable_fraction(context, part, option, joints), option) for option in options]
+    return max(reached, key=lambda pair: pair[0])
 
 
 def _reachable_fraction(context: SkillContext, part: MovingPart, contact: HandContact, joints: np.ndarray) -> float:

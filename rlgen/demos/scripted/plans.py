@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 import numpy as np
+from jaxtyping import Float
 
 from rlgen.demos.scripted.geometry import Pose, subtree
 from rlgen.demos.scripted.grasps import WIDEST, Grasp, find_grasps
@@ -73,14 +74,7 @@ def find_plans(context: SkillContext, atom: int, rejected: list[np.ndarray]) -> 
       rejected: signatures of grasps that failed before.
     """
     body = int(context.state.scene.goal.bodies[atom])
-    rotation = context.state.body_pose(body).rotation
-    inside = context.state.scene.goal.kinds[atom] == CONTAIN
-    releases = DROPS if inside else RELEASES
-    entries = _entries(context, body, context.places.find(atom, rotation, roofed=False), (UPWARDS,), releases)
-    roofed = inside and not entries
-    if roofed:
-        releases = RELEASES
-        entries = _entries(context, body, context.places.find(atom, rotation, roofed=True), SIDEWAYS, releases)
+    entries, releases, roofed = _find_entries(context, atom, context.state.body_pose(body).rotation)
     if not entries:
         return
     grasps = _grasps(context, body, rejected, [_frame_above(context, body)])
@@ -91,6 +85,42 @@ def find_plans(context: SkillContext, atom: int, rejected: list[np.ndarray]) -> 
     yield from _feasible_pairs(context, body, grasps, entries, releases)
     for frame in _leaning_frames(context, body):
         yield from _feasible_pairs(context, body, _grasps(context, body, rejected, [frame]), entries, releases)
+
+
+def find_carries(context: SkillContext, atom: int, rotation: Float[np.ndarray, "3 3"]) -> Iterator[Plan]:
+    """Yields plans for an object that is in the hand already, the best first.
+
+    The last one is for the best place as it is, without a look at the arm: to let go would lose what is achieved.
+
+    Args:
+      context: of the episode.
+      atom: index in the goal; `In` or `On`.
+      rotation: the object's orientation at rest, before it is turned about the vertical.
+    """
+    body = int(context.state.scene.goal.bodies[atom])
+    held = HeldObject(body, context.state.hand.inverse @ context.state.body_pose(body))
+    grasp = Grasp(context.state.hand, 0.0)
+    entries, releases, _ = _find_entries(context, atom, rotation)
+    for place, entry in entries:
+        release = _release_distance(context, held, place, entry, releases)
+        if release is not None:
+            yield Plan(grasp, place, entry, release)
+    if entries:
+        yield Plan(grasp, *entries[0], max(releases))
+
+
+def _find_entries(
+    context: SkillContext, atom: int, rotation: Float[np.ndarray, "3 3"]
+) -> tuple[list[tuple[Pose, np.ndarray]], tuple[float, ...], bool]:
+    """Returns places with their entries, heights of release, and whether the places are under a roof."""
+    body = int(context.state.scene.goal.bodies[atom])
+    inside = context.state.scene.goal.kinds[atom] == CONTAIN
+    releases = DROPS if inside else RELEASES
+    entries = _entries(context, body, context.places.find(atom, rotation, roofed=False), (UPWARDS,), releases)
+    if entries or not inside:
+        return entries, releases, False
+    places = context.places.find(atom, rotation, roofed=True)
+    return _entries(context, body, places, SIDEWAYS, RELEASES), RELEASES, True
 
 
 def _feasible_pairs(

@@ -67,6 +67,7 @@ def run_episodes(
     threads: int = 2,
     physics: World = "exact",
     fixtures: Fixtures = "fixed",
+    horizon: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Iterator[list[Episode]]:
     """Runs each trial once, in waves of `width` environments, and yields the episodes of each wave in order.
@@ -84,9 +85,10 @@ def run_episodes(
       threads: threads that step them.
       physics: `exact` or `fast`, or `warp` for MuJoCo Warp's on a GPU.
       fixtures: `fixed`, or `redraw`, which draws where they stand from the seed of each trial.
+      horizon: control steps of an episode; the task's own by default.
       on_chunk: called after every action chunk with the number of unfinished episodes of the wave.
     """
-    env = make_vector_env([scene] * width, physics, threads=threads)
+    env = make_vector_env([scene] * width, physics, threads=threads, horizon=horizon)
     states = scene.initial_states(split)
     try:
         for start in range(0, len(trials), width):
