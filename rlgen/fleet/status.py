@@ -52,6 +52,7 @@ def fleet_row(state: TaskState, clips: Path) -> FleetRow:
         prompt=state.task.prompt,
         state=state.state,
         stage=state.stage,
+        horizon=state.task.horizon,
         tries=state.number + 1,
         reason=state.reason,
         before=_actor(figures.get("clone")),

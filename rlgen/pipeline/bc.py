@@ -131,11 +131,12 @@ def _with_corrections(
 ) -> bc.BCData:
     """Returns the data so far with a round of corrections: the scripted expert's ways on from where the policy led to.
 
-    They are kept in the stage's folder, so that a resumed stage reads them.
+    The policy explores as it will in PPO, so that the clone knows the places that the noise leads to. What was made is
+    kept in the stage's folder, and a resumed stage reads it.
     """
     config, horizon = context.run.config, context.scene.task.horizon
     folder = work.folder / "corrections" / str(number)
-    actor = make_actor(context, policy, one_copy(context.mesh, bc.policy_params(state)))
+    actor = make_actor(context, policy, one_copy(context.mesh, bc.policy_params(state)), explore=True)
     if context.devices.is_first:
         run_trials(
             context.scene,

@@ -77,17 +77,18 @@ def image_size(policy: AnyPolicy) -> int | None:
     return policy.config.image_encoder.image_size if policy.has_images else None
 
 
-def make_actor(context: Context, policy: AnyPolicy, params: Params) -> PolicyActor:
+def make_actor(context: Context, policy: AnyPolicy, params: Params, *, explore: bool = False) -> PolicyActor:
     """Returns a policy as an actor in the run's scene.
 
     Args:
       context: of the run.
       policy: the policy.
       params: its parameters.
+      explore: with the noise of PPO's rollouts.
     """
     config = context.run.config
     observe = policy_observe(policy, [context.scene], threads=config.workers)
-    return PolicyActor(policy, params, observe, action_steps=config.ppo.action_steps)
+    return PolicyActor(policy, params, observe, action_steps=config.ppo.action_steps, explore=explore)
 
 
 def measure(

@@ -41,6 +41,7 @@ class FleetRow:
       prompt: the instruction.
       state: `waiting`, `running`, `stopped`, `done` or `failed`.
       stage: at work, if any.
+      horizon: control steps of its longest episode.
       tries: how many there were.
       reason: why the last try failed, if one did.
       before: the clone.
@@ -57,6 +58,7 @@ class FleetRow:
     prompt: str
     state: str
     stage: str = ""
+    horizon: int = 1
     tries: int = 1
     reason: str = ""
     before: ActorFigures = NOBODY
@@ -142,7 +144,26 @@ def summary(rows: Sequence[FleetRow]) -> str:
     mean = (
         f", {sum(row.core_seconds for row in done) / len(done) / 60:.1f} core-minutes a finished task" if done else ""
     )
-    return f"{len(rows)} tasks: {', '.join(parts)}; {cost}{mean}"
+    left = hours_left(rows)
+    to_go = f"; about {left:.1f} core-hours to go" if left else ""
+    return f"{len(rows)} tasks: {', '.join(parts)}; {cost}{mean}{to_go}"
+
+
+def hours_left(rows: Sequence[FleetRow]) -> float | None:
+    """Estimates the core-hours that the tasks which have not ended will still cost; None where none is done yet.
+
+    A task is taken to cost in proportion to its longest episode, as what was spent on the tasks that have ended, given
+    up ones too, did. On N cores with a job each it takes an Nth of these hours, and the longest task at least.
+
+    Args:
+      rows: of all tasks.
+    """
+    ended = [row for row in rows if row.state in ("done", "failed")]
+    if not any(row.state == "done" for row in ended):
+        return None
+    rate = sum(row.core_seconds for row in ended) / sum(row.horizon for row in ended)
+    others = [row for row in rows if row.state not in ("done", "failed")]
+    return sum(max(rate * row.horizon - row.core_seconds, 0.0) for row in others) / 3600
 
 
 def render_fleet(page: FleetPage, path: Path) -> None:

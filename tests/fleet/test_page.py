@@ -15,7 +15,7 @@ from rlgen.fleet.ledger import Ledger, TaskState
 from rlgen.fleet.plan import make_plan, store_plan, task_folder
 from rlgen.fleet.status import fleet_row, show
 from rlgen.libero.tasks.suites import find_tasks
-from rlgen.report.fleet_page import FleetRow, cells, summary
+from rlgen.report.fleet_page import FleetRow, cells, hours_left, summary
 
 TASKS = find_tasks("libero_goal/7", "libero_goal/2", "libero_spatial/5")
 COST = {"core_seconds": 600.0, "device_seconds": 0.0, "wall_seconds": 700.0}
@@ -75,6 +75,18 @@ def test_the_summary_adds_up_what_all_have_cost():
     assert summary(rows) == "2 tasks: 1 done, 1 failed; 1.00 core-hours, 20.0 core-minutes a finished task"
     rows[0] = FleetRow("a", "", "done", core_seconds=1200.0, device_seconds=360.0)
     assert "1.00 core-hours, 0.10 device-hours, 20.0" in summary(rows)
+
+
+def test_what_is_left_is_estimated_from_what_has_ended_by_the_length_of_episodes():
+    ended = [
+        FleetRow("a", "", "done", horizon=200, core_seconds=1200.0),
+        FleetRow("b", "", "failed", horizon=300, core_seconds=3800.0),
+    ]
+    left = [FleetRow("c", "", "waiting", horizon=500), FleetRow("d", "", "running", horizon=200, core_seconds=500.0)]
+    # 10 core-seconds for each control step of a horizon.
+    assert hours_left(ended + left) == pytest.approx((5000 + 1500) / 3600)
+    assert hours_left(left) is None and hours_left(ended[1:] + left) is None and hours_left(ended) == 0.0
+    assert summary(ended + left).endswith("; about 1.8 core-hours to go")
 
 
 def test_the_table_and_the_page_show_every_task_with_its_reason(root):
