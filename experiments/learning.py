@@ -31,6 +31,12 @@ ITERATIONS = {"libero_object/6": 100, "libero_goal/6": 100, "libero_90/7": 50}
 # and 66 % between two checks ten steps apart (results in gaussian-coarse/); those that began below 70 % had ten.
 CHECK_EVERY = {"diffusion": 50, "gaussian": 2}
 BUDGET = ("--ppo.chunks", "25", "--ppo.evaluate-every", "10", "--ppo.target", "None", "--ppo.score-episodes", "0")
+# The preset `state` of these runs and of the ablations, from before clones were corrected by the scripted expert.
+BEFORE_CORRECTIONS = (
+    *("--policy.mlp-widths", "384", "384", "384", "--policy.diffusion.prediction", "eps", "--bc.episodes", "30"),
+    *("--bc.optimizer-steps", "4000", "--bc.batch", "128", "--bc.correction-rounds", "0", "--ppo.gamma", "0.97"),
+    *("--ppo.actor-learning-rate", "1e-4", "--ppo.action-steps", "None"),
+)
 ALGORITHMS = ("diffusion", "gaussian")
 
 
@@ -79,6 +85,7 @@ def train(
     command = [sys.executable, "-m", "rlgen", "expert", task, "--run", str(folder), "--preset", arguments.preset]
     command += ["--policy.algorithm", algorithm, "--seed", str(seed), "--demos.file", str(file), *source]
     if arguments.preset == "state":
+        command += BEFORE_CORRECTIONS
         command += ["--bc.stop-success", "0.4", "--bc.check-every", str(CHECK_EVERY[algorithm])]
         command += [*BUDGET, "--ppo.iterations", str(ITERATIONS.get(task, 50))]
     command += options

@@ -162,6 +162,7 @@ def _plan(
         assets={"kind": assets.kind, "path": str(assets.path), "label": assets.label},
         fit_chunks=is_fitted and given(argv, "--ppo.chunks") is None,
         demonstrations=arguments.config.demos.episodes if keeps or count is not None else None,
+        clean=arguments.config.demos.clean and (keeps or "--demos.clean" in argv),
     )
 
 

@@ -130,6 +130,7 @@ def make_plan(
     assets: dict[str, Any],
     fit_chunks: bool = True,
     demonstrations: int | None = None,
+    clean: bool = False,
 ) -> FleetPlan:
     """Returns the plan of a fleet.
 
@@ -142,13 +143,16 @@ def make_plan(
       fit_chunks: as of `FleetPlan`.
       demonstrations: number that the user asked for; the scripted expert's are as many as episodes are collected
         otherwise, if None.
+      clean: whether the episodes of the source `scripted` are straight and steady instead of human-like, which is what
+        an expert's episodes are compared with.
     """
     order = {task: place for place, task in enumerate(all_tasks())}
     ids = tuple(task.id for task in sorted(set(tasks), key=order.__getitem__))
     if source in ("diffusion", "gaussian"):
         config = replace(config, policy=replace(config.policy, algorithm=source))
-    if source == "scripted" and demonstrations is None:
-        config = replace(config, demos=replace(config.demos, episodes=config.collect.episodes))
+    if source == "scripted":
+        count = config.collect.episodes if demonstrations is None else demonstrations
+        config = replace(config, demos=replace(config.demos, episodes=count, clean=clean))
     if source == "clone":
         config = replace(config, collect=replace(config.collect, source="clone"))
     return FleetPlan(ids, source, tries, config, fit_chunks, assets)

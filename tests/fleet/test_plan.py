@@ -41,7 +41,7 @@ def test_every_try_has_a_seed_of_its_own_and_every_task_its_chunks():
     plan = plan_of("libero_spatial/5", "libero_10/0", config=replace(STATE, seed=2))
     short, long = tasks_of(plan)
     assert [plan.run_config(short, number).seed for number in range(3)] == [2, 2 + SEEDS_APART, 2 + 2 * SEEDS_APART]
-    assert (plan.run_config(short, 0).ppo.chunks, plan.run_config(long, 0).ppo.chunks) == (28, 65)
+    assert (plan.run_config(short, 0).ppo.chunks, plan.run_config(long, 0).ppo.chunks) == (55, 130)
     fixed = plan_of("libero_10/0", fit_chunks=False)
     assert fixed.run_config(long, 0).ppo.chunks == STATE.ppo.chunks
     assert run_folder(Path("f"), short, 1) == Path("f/tasks/libero_spatial-05/1")
@@ -53,7 +53,11 @@ def test_the_source_decides_on_algorithm_stages_and_whose_episodes_are_collected
     assert plans["diffusion"].config.policy.algorithm == "diffusion"
     assert plans["scripted"].stages == ("demos",)
     assert plans["scripted"].config.demos.episodes == STATE.collect.episodes
-    assert plan_of("libero_goal/7", source="scripted", demonstrations=40).config.demos.episodes == 40
+    chosen = plan_of("libero_goal/7", source="scripted", demonstrations=40, clean=True)
+    assert chosen.config.demos.episodes == 40
+    # Experts are cloned from clean demonstrations; what they are compared with is human-like, unless asked for.
+    assert STATE.demos.clean and plans["diffusion"].config.demos.clean and chosen.config.demos.clean
+    assert not plans["scripted"].config.demos.clean
     assert plans["clone"].stages == ("demos", "bc", "collect") and plans["clone"].config.collect.source == "clone"
     for source in ("diffusion", "gaussian"):
         assert plans[source].stages == ("demos", "bc", "ppo", "collect")
