@@ -16,14 +16,13 @@ from jaxtyping import Float, Int
 from rlgen.core.types import FixturePoses, Observation
 from rlgen.demos.scripted.geometry import SceneState, joint_at, subtree
 from rlgen.demos.scripted.height_maps import HeightMapper
-from rlgen.demos.scripted.joints import joint_position, move_joint
+from rlgen.demos.scripted.joints import finish_with_joint, joint_position, move_joint
 from rlgen.demos.scripted.kinematics import Kinematics
 from rlgen.demos.scripted.motion import FULLY_OPEN, Controller, Move, Style, draw_style
-from rlgen.demos.scripted.pick_place import pick_and_place
+from rlgen.demos.scripted.pick_place import finish_with_object, pick_and_place
 from rlgen.demos.scripted.places import PlaceFinder
 from rlgen.demos.scripted.plans import find_plans
 from rlgen.demos.scripted.skills import Skill, SkillContext, wait
-from rlgen.demos.scripted.takeover import finish_with_joint, finish_with_object
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED
 from rlgen.libero.scenes.scene import Scene
 
@@ -138,7 +137,11 @@ def solve_task(context: SkillContext) -> Generator[Move, None, None]:
 
 
 def _take_over(context: SkillContext, order: list[int]) -> Skill:
-    """Goes on with the object or the handle that another actor has grasped, if the goal asks for it."""
+    """Goes on with the object or the handle that another actor has grasped, if the goal asks for it.
+
+    To let go, as a skill does that begins with an open hand, would contradict whole episodes, which pass such states
+    with closed fingers.
+    """
     for atom in order:
         if context.state.atom_holds(atom):
             continue

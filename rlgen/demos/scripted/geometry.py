@@ -123,6 +123,21 @@ def subtree(model: mujoco.MjModel, root: int) -> Bool[np.ndarray, " bodies"]:
     return inside
 
 
+def between_fingers(state: SceneState, bodies: Bool[np.ndarray, " bodies"]) -> bool:
+    """Returns whether both fingers touch some bodies.
+
+    Args:
+      state: of the episode.
+      bodies: mask of the bodies.
+    """
+    model, data, robot = state.model, state.data, state.scene.robot
+    mujoco.mj_collision(model, data)
+    fingers = [subtree(model, int(body)) for body in model.jnt_bodyid[np.isin(model.jnt_qposadr, robot.finger_qpos)]]
+    pairs = model.geom_bodyid[data.contact.geom.reshape(-1, 2)]
+    touching = np.concatenate([pairs[bodies[pairs[:, 1]], 0], pairs[bodies[pairs[:, 0]], 1]])
+    return all(finger[touching].any() for finger in fingers)
+
+
 def robot_bodies(scene: Scene) -> Bool[np.ndarray, " bodies"]:
     """Returns a mask of the bodies that move with the arm."""
     model = scene.model

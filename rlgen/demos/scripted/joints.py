@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rlgen.demos.scripted.geometry import Pose, subtree
+from rlgen.demos.scripted.geometry import Pose, between_fingers, subtree
 from rlgen.demos.scripted.grasp_search import TIP
 from rlgen.demos.scripted.grasps import WIDEST, find_grasps
 from rlgen.demos.scripted.height_maps import HeightMap, cell_points, cells_of, frame_along
@@ -124,8 +124,8 @@ def move_joint(
     return True
 
 
-def finish_move(context: SkillContext, joint: int, target: float) -> Skill:
-    """Moves a joint whose part is between the fingers already; fails where it does not come near its target.
+def finish_with_joint(context: SkillContext, joint: int, target: float) -> Skill:
+    """Moves a joint on, if its part is between the fingers; fails where it is not, or does not get near its target.
 
     Args:
       context: of the episode.
@@ -134,6 +134,8 @@ def finish_move(context: SkillContext, joint: int, target: float) -> Skill:
     """
     model, hand = context.state.model, context.state.hand
     part = MovingPart(joint, subtree(model, int(model.jnt_bodyid[joint])), target)
+    if not between_fingers(context.state, part.bodies):
+        return False
     contact = HandContact(hand, -APPROACH * hand.rotation[:, 2], WIDEST)
     contact = _best_turn(context, part, contact, context.state.arm_joints)[1]
     start = joint_position(context, joint)

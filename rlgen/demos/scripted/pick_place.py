@@ -1,12 +1,14 @@
 """Skills that pick an object up and put it where an atom of the goal holds."""
 
+import mujoco
 import numpy as np
+from jaxtyping import Float
 
-from rlgen.demos.scripted.geometry import Pose
+from rlgen.demos.scripted.geometry import Pose, between_fingers, subtree
 from rlgen.demos.scripted.grasps import Grasp
 from rlgen.demos.scripted.kinematics import HeldObject
 from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, draw_offset
-from rlgen.demos.scripted.plans import APPROACH, Plan, grasp_signature
+from rlgen.demos.scripted.plans import APPROACH, Plan, find_carries, grasp_signature
 from rlgen.demos.scripted.skills import (
     ANY_TURN,
     LOADED_SPEED,
@@ -18,6 +20,7 @@ from rlgen.demos.scripted.skills import (
     pause,
     travel,
 )
+from rlgen.libero.scenes.goals import JOINT
 
 # Height by which an object is lifted to test the grasp, and above its place from which it is lowered, metres.
 LIFT, ABOVE = 0.06, 0.06
@@ -45,6 +48,21 @@ def pick_and_place(context: SkillContext, atom: int, plan: Plan, rejected: list[
         rejected.append(grasp_signature(context, body, plan.grasp))
         return False
     return (yield from place(context, body, plan))
+
+
+def finish_with_object(context: SkillContext, atom: int) -> Skill:
+    """Brings the object of an atom, if it is between the fingers, to its place; fails where it is not, or has no place.
+
+    Args:
+      context: of the episode.
+      atom: index in the goal.
+    """
+    goal = context.state.scene.goal
+    body = int(goal.bodies[atom])
+    if goal.kinds[atom] == JOINT or not between_fingers(context.state, subtree(context.state.model, body)):
+        return False
+    plan = next(find_carries(context, atom, _upright(context.state.body_pose(body).rotation)), None)
+    return plan is not None and (yield from place(context, body, plan))
 
 
 def pick(context: SkillContext, body: int, grasp: Grasp) -> Skill:
@@ -116,6 +134,18 @@ def place(context: SkillContext, body: int, plan: Plan) -> Skill:
     back = 0.6 * plan.entry if plan.from_side else -0.10 * hand.rotation[:, 2]
     yield from move_to(context, hand.moved(back), FULLY_OPEN, near=0.02, turned=ANY_TURN, steps=30)
     return True
+
+
+def _upright(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """Returns the nearest orientation whose axis next to the vertical is vertical: objects turn in the hand."""
+    axis = int(np.argmax(np.abs(rotation[2])))
+    tilted, vertical = rotation[:, axis], np.array([0.0, 0.0, np.sign(rotation[2, axis])])
+    quaternion, turn = np.zeros(4), np.zeros(9)
+    # The shortest turn from one direction to the other: its half angle's cosine and sine times the axis.
+    quaternion[:] = np.r_[1.0 + tilted @ vertical, np.cross(tilted, vertical)]
+    mujoco.mju_normalize4(quaternion)
+    mujoco.mju_quat2Mat(turn, quaternion)
+    return turn.reshape(3, 3) @ rotation
 
 
 def _held_object(context: SkillContext, body: int) -> HeldObject:

@@ -7,8 +7,7 @@ import pytest
 
 from rlgen.demos.corrections import Takeover, corrections, takeover_horizon, takeover_step
 from rlgen.demos.scripted.expert import ScriptedExpert
-from rlgen.demos.scripted.geometry import SceneState
-from rlgen.demos.scripted.takeover import between_fingers
+from rlgen.demos.scripted.geometry import SceneState, between_fingers
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.envs.vector_env import VectorEnv
 
@@ -86,7 +85,9 @@ def test_the_expert_takes_over_at_the_step_of_the_seed_and_what_it_did_is_kept(s
 def test_a_row_that_has_ended_asks_nothing_of_the_expert():
     class Expert:
         scene = type("Scene", (), {"task": type("Task", (), {"horizon": 10})})
-        asked = []
+
+        def __init__(self):
+            self.asked = []
 
         def reset(self, seeds):
             pass
