@@ -9,7 +9,8 @@ from rlgen.curation.compare import read_source
 from rlgen.curation.merge import MergeOptions, merge_datasets
 from rlgen.curation.viewer import write_pages
 
-TRAIN = ("vla", "train", "--model", "tiny", "--actions", "relative", "--hold-out", "0", "--dry-run", "--data")
+TRAIN = ("vla", "train", "--model", "tiny", "--actions", "relative", "--hold-out", "0", "--dry-run")
+TRAIN = (*TRAIN, "--mask-cameras", "--data")
 DOORS = ("show", "quality", "merge", "train")
 
 

@@ -15,6 +15,7 @@ What is `slow`, and why:
 | `libero/warp/test_iteration.py` | the policy on images | kernels of both are compiled: minutes |
 | `libero/test_recorded_images.py` | 4 of 5 tasks | each rendered by the benchmark itself: 8 s |
 | `vla/test_openpi_model.py`, `vla/test_weights.py` | 2 of 4 reference models | each is compiled often: 15 to 40 s |
+| `vla/test_stock_client.py` | all | an environment with openpi-client is installed |
 | `nets/test_unet1d.py` | 4 of 6 networks | each is compiled twice: 15 s |
 | `nets/test_vision_golden.py` | 1 of 2 networks on images | each is compiled twice: 16 s |
 | `bench/test_networks.py` | 3 of 4 Gaussian policies, `state` by default | no presets, and long to trace: 10 s |
@@ -40,10 +41,14 @@ UNIT = (
     *(f"nets/test_{name}.py" for name in ("conv1d", "mlp", "random_shift")),
     *(f"rl/test_{name}.py" for name in ("accumulate", "losses", "returns", "scaling", "schedules")),
     *(f"policies/test_{name}.py" for name in ("critic", "gaussian_golden", "normalizer")),
-    *(f"vla/test_{name}.py" for name in ("augment", "batches", "flow", "tokens", "training_statistics", "transforms")),
+    *(
+        f"vla/test_{name}.py"
+        for name in ("augment", "batcher", "batches", "flow", "tokens", "training_statistics", "transforms")
+    ),
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
     *(f"fleet/test_{name}.py" for name in ("figures", "job", "launch", "ledger", "page", "plan")),
+    "evaluation/test_leaderboard.py",
     "evaluation/test_records.py",
     "libero/warp/test_double.py",
     "libero/warp/test_rotations.py",

@@ -1,9 +1,16 @@
 """`rlgen bench serve`: a policy server under load from many clients at once, and one more that sends garbage."""
 
+import os
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +19,9 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
 from rlgen.bench.timing import describe
+from rlgen.core.addresses import LOOPBACK
+from rlgen.core.process import start_child
+from rlgen.vla.checkpoints.model_folder import write_model
 from rlgen.vla.data.normalize import NormStats, Statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model import pi0
@@ -19,9 +29,10 @@ from rlgen.vla.model.presets import preset
 from rlgen.vla.serving import wire
 from rlgen.vla.serving.client import PolicyClient
 from rlgen.vla.serving.connections import Limits
-from rlgen.vla.serving.policy import VlaPolicy
-from rlgen.vla.serving.server import PolicyServer, serving, stack, warm_up
+from rlgen.vla.serving.policy import VlaPolicy, warm_up
+from rlgen.vla.serving.server import PolicyServer, serving, stack
 
+STATS = NormStats(*(Statistics(*(np.full(size, value, np.float32) for value in (0, 1, -1, 1))) for size in (8, 7)))
 GARBAGE: tuple[bytes | str, ...] = (
     b"\xc1 no message",
     b"",
@@ -153,7 +164,21 @@ def send_garbage(address: str, message: bytes | str) -> bool:
         return False
 
 
-def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[str, Any]:
+def make_policy(name: str, batch: int) -> VlaPolicy:
+    """Makes a policy of a preset with fresh parameters.
+
+    Args:
+      name: of the preset.
+      batch: most observations in a call of the model.
+    """
+    config = preset(name)
+    pipeline = make_pipeline(config, InputSpec(), STATS)
+    return VlaPolicy(config, pi0.init(config, jax.random.key(0)), pipeline, batch=batch, buckets=True)
+
+
+def run_preset(
+    name: str, *, clients: int, requests: int, batch: int, window_ms: float = 0.0, starts: int = 0
+) -> dict[str, Any]:
     """Starts a server of a preset with fresh parameters in this process, and puts it under load.
 
     Args:
@@ -161,21 +186,78 @@ def run_preset(name: str, *, clients: int, requests: int, batch: int) -> dict[st
       clients: connections at once.
       requests: number of requests in all.
       batch: most observations in a call of the model.
+      window_ms: milliseconds in which requests share a call.
+      starts: processes that are started with a full compile cache, see `measure_starts`; 0 measures none.
 
     Returns:
       The report, as JSON values.
     """
-    config = preset(name)
-    ones = [Statistics(*(np.full(size, value, np.float32) for value in (0, 1, -1, 1))) for size in (8, 7)]
-    policy = VlaPolicy(
-        config,
-        pi0.init(config, jax.random.key(0)),
-        make_pipeline(config, InputSpec(), NormStats(*ones)),
-        batch=batch,
-        buckets=True,
-    )
+    policy = make_policy(name, batch)
+    started = {"start": measure_starts(policy, starts)} if starts else {}
     warm_up(policy)
     sent, expected = make_requests(policy, 24)
-    with serving(PolicyServer(policy, {}, limits=Limits(connections=2 * clients + 8))) as address:
+    server = PolicyServer(policy, {}, limits=Limits(connections=2 * clients + 8), window_s=window_ms / 1000)
+    with serving(server) as address:
         report = load(address, sent, expected, clients=clients, count=requests)
-    return {"preset": name, "device": describe()["device"], "batch": batch, **report}
+    calls = sum(server.metrics.sizes.counts)
+    report |= {"window_ms": window_ms, "requests_a_call": server.metrics.sizes.total / calls}
+    return {"preset": name, "device": describe()["device"], "batch": batch, **report, **started}
+
+
+def measure_starts(policy: VlaPolicy, count: int) -> dict[str, Any]:
+    """Measures `rlgen vla serve` from the start of the process to its first answer.
+
+    Args:
+      policy: to serve; it is written to a folder.
+      count: starts with a full compile cache, behind one with an empty cache.
+
+    Returns:
+      Seconds of the cold start and of each warm one, of a clock and of the process on all cores, with medians of the
+      warm ones; and the load of the machine before, which a clock's seconds depend on.
+    """
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        model, cache = Path(folder) / "model", Path(folder) / "cache"
+        write_model(model, policy.config, policy.spec, STATS, policy.params)
+        measured = [_start(model, cache, policy.batch) for _ in range(count + 1)]
+    cold, *warm = measured
+    seconds, cpu = (float(np.median(each)) for each in zip(*warm, strict=True))
+    return {"load": load, "cold_s": cold[0], "cold_cpu_s": cold[1], "warm_s": seconds, "warm_cpu_s": cpu, "warm": warm}
+
+
+def _start(model: Path, cache: Path, batch: int) -> tuple[float, float]:
+    """Returns the seconds from the start of a server's process to its first answer, and those that it computed.
+
+    All of its programs are in the cache when it ends.
+    """
+    port = free_port()
+    words = [sys.executable, "-m", "rlgen", "vla", "serve", str(model), "--port", str(port), "--batch", str(batch)]
+    blank = np.zeros((256, 256, 3), np.uint8)
+    request = {"observation/image": blank, "observation/wrist_image": blank, "prompt": "first"}
+    start = time.perf_counter()
+    process = start_child(words, {"JAX_COMPILATION_CACHE_DIR": str(cache)}, stderr=subprocess.DEVNULL)
+    try:
+        client = PolicyClient(f"{LOOPBACK}:{port}", patience_s=600)
+        client.infer({**request, "observation/state": np.zeros(8, np.float32)})
+        taken = time.perf_counter() - start, process_seconds(process.pid)
+        client.close()
+        metrics = f"http://{LOOPBACK}:{port}/metrics"
+        while f"rlgen_vla_batch_limit {batch}\n" not in urllib.request.urlopen(metrics, timeout=60).read().decode():
+            time.sleep(0.2)
+        return taken
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def process_seconds(pid: int) -> float:
+    """Returns the seconds that a process has computed on all cores, by Linux's `/proc`."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """Returns a port of this machine on which nothing listens."""
+    with socket.socket() as one:
+        one.bind((LOOPBACK, 0))
+        return int(one.getsockname()[1])

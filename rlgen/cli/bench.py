@@ -15,7 +15,7 @@ from rlgen.cli.common import (
     parse,
     print_report,
 )
-from rlgen.configs.ranges import Batch, Count, Range, Settings, Workers
+from rlgen.configs.ranges import Batch, Count, Milliseconds, Natural, Range, Settings, Workers
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
 from rlgen.core.process import cache_folder, prepare_process
@@ -171,6 +171,10 @@ class BenchServeArguments(Settings):
     """Requests of all clients."""
     batch: Batch = 8
     """Observations in a call of the model at most."""
+    batch_window_ms: Milliseconds = 0.0
+    """Milliseconds in which requests behind the first share a call of the model, where it is idle."""
+    starts: Natural = 0
+    """Starts of a server's process with a full compile cache to measure, to its first answer; also one with none."""
 
 
 def bench_serve(argv: Sequence[str]) -> None:
@@ -181,7 +185,8 @@ def bench_serve(argv: Sequence[str]) -> None:
     from rlgen.bench.serve import run_preset
 
     counts = {"clients": arguments.clients, "requests": arguments.requests, "batch": arguments.batch}
-    print_report(run_preset(arguments.preset, **counts), arguments.json)
+    options = {"window_ms": arguments.batch_window_ms, "starts": arguments.starts}
+    print_report(run_preset(arguments.preset, **counts, **options), arguments.json)
 
 
 @dataclass(frozen=True)

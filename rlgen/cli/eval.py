@@ -34,7 +34,7 @@ class EvalArguments(Settings):
     tasks: tyro.conf.Positional[tuple[str, ...]]
     """Suite and index (libero_goal/7), name, instruction, a whole suite, or all."""
     policy: Path | None = None
-    """Model folder, or an openpi checkpoint with --preset."""
+    """Model folder, folder of a fine-tuning, or an openpi checkpoint with --preset."""
     server: str | None = None
     """host:port of a policy server, ours or openpi's, instead."""
     out: Path = Path("runs/evaluation")
@@ -65,6 +65,8 @@ class EvalArguments(Settings):
     """Seconds to wait for an answer of a server; its first one may need minutes."""
     videos: Natural = 3
     """Failures of each task that are kept as GIFs."""
+    leaderboard: bool = False
+    """Also write OUT/leaderboard: every episode and a row, in the layouts of allenai/vla-evaluation-harness."""
     workers: Workers = field(default_factory=cores)
     """Threads that step environments and render images."""
     objects: AssetGroup = field(default_factory=AssetOptions)
@@ -89,9 +91,11 @@ def evaluate(argv: Sequence[str]) -> None:
     prepare_process()
     from rlgen.evaluation.backends import InProcessBackend, ServerBackend
     from rlgen.evaluation.evaluate import evaluate as run_evaluation
+    from rlgen.evaluation.leaderboard import Circumstances
     from rlgen.evaluation.protocol import Protocol
     from rlgen.libero.scenes.bundles import load_scene
     from rlgen.libero.tasks.suites import find_tasks
+    from rlgen.vla.checkpoints.model_folder import find_model
 
     protocol = Protocol(
         trials=arguments.episodes,
@@ -113,7 +117,7 @@ def evaluate(argv: Sequence[str]) -> None:
         cut = policy.pipeline.describe_cut(task.prompt for task in tasks)
         if cut is not None:
             log(cut)
-        backend = InProcessBackend(policy, str(arguments.policy))
+        backend = InProcessBackend(policy, str(find_model(arguments.policy, arguments.model.checkpoint)))
     with only_writer(arguments.out):
         report = run_evaluation(
             backend,
@@ -124,6 +128,7 @@ def evaluate(argv: Sequence[str]) -> None:
             width=arguments.environments,
             threads=arguments.workers,
             videos=arguments.videos,
+            leaderboard=Circumstances(assets.label, assets.kind != "placeholder") if arguments.leaderboard else None,
             log=log,
         )
     backend.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from rlgen.cli.common import Inline, given, log, parse
-from rlgen.configs.ranges import Batch, Chunk, Megabytes, Port, Seed, Settings, Workers
+from rlgen.configs.ranges import Batch, Chunk, Megabytes, Milliseconds, Port, Seed, Settings, Workers
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.ownership import is_vacant
 from rlgen.core.process import prepare_process
@@ -40,6 +40,8 @@ def train(argv: Sequence[str]) -> None:
 class ModelOptions(Settings):
     """Options of how a policy is opened."""
 
+    checkpoint: str | None = None
+    """Which model of a fine-tuning's folder: best, last, or a number of steps; the last by default."""
     preset: str | None = None
     """Model of an openpi checkpoint, such as pi05_libero."""
     tokenizer: str | None = None
@@ -58,13 +60,14 @@ class ModelOptions(Settings):
         """Opens the policy of a folder.
 
         Args:
-          folder: model folder, or an openpi checkpoint with `preset`.
+          folder: model folder, folder of a fine-tuning, or an openpi checkpoint with `preset`.
           buckets: compile batches of 1, 2, 4, ... instead of every size.
         """
         from rlgen.vla.serving.policy import open_policy
 
         return open_policy(
             folder,
+            checkpoint=self.checkpoint,
             preset=self.preset,
             tokenizer=self.tokenizer,
             norm_stats=self.norm_stats,
@@ -80,7 +83,7 @@ class ServeArguments(Settings):
     """Options of `rlgen vla serve`."""
 
     policy: tyro.conf.Positional[Path]
-    """Model folder, or an openpi checkpoint with --preset."""
+    """Model folder, folder of a fine-tuning, or an openpi checkpoint with --preset."""
     host: str = "127.0.0.1"
     """Address to listen on; only this machine by default."""
     port: Port = 8000
@@ -91,6 +94,8 @@ class ServeArguments(Settings):
     """Largest message of a client, MB; what all clients send takes twice as much memory at most."""
     connections: Workers = 64
     """Clients at once."""
+    batch_window_ms: Milliseconds = 0.0
+    """Milliseconds in which requests behind the first share a call of the model; 0 answers at once."""
     tracebacks: bool = False
     """Send clients tracebacks of errors, with paths of this machine, instead of one line."""
     model: Annotated[ModelOptions, Inline] = field(default_factory=ModelOptions)
@@ -100,18 +105,30 @@ def serve(argv: Sequence[str]) -> None:
     """Serves a policy to openpi's clients; /healthz and /metrics by HTTP."""
     arguments = parse(ServeArguments, argv, "rlgen vla serve", serve.__doc__ or "")
     prepare_process()
+    from rlgen.vla.checkpoints.model_folder import find_model
     from rlgen.vla.serving.connections import Limits
-    from rlgen.vla.serving.server import PolicyServer, serve_until_signal, warm_up
+    from rlgen.vla.serving.policy import call_sizes, warm_up
+    from rlgen.vla.serving.server import PolicyServer, serve_until_signal
 
     # The event loop waits less long for the threads that read messages.
     sys.setswitchinterval(0.001)
     policy = arguments.model.open(arguments.policy, buckets=True)
     log("compiling")
-    warm_up(policy)
-    metadata = {"robot": "libero", "action_horizon": policy.config.horizon, "policy": str(arguments.policy)}
+    first = call_sizes(policy)[0]
+    warm_up(policy, [first])
+    # Its name alone: where it lies is no concern of clients.
+    name = "/".join(find_model(arguments.policy, arguments.model.checkpoint).absolute().parts[-3:])
+    metadata = {"robot": "libero", "action_horizon": policy.config.horizon, "policy": name}
     limits = Limits(1_000_000 * arguments.message_mb, arguments.connections)
     server = PolicyServer(
-        policy, metadata, seed=arguments.seed, limits=limits, tracebacks=arguments.tracebacks, log=log
+        policy,
+        metadata,
+        seed=arguments.seed,
+        limits=limits,
+        window_s=arguments.batch_window_ms / 1000,
+        compiled=first,
+        tracebacks=arguments.tracebacks,
+        log=log,
     )
 
     def ready(port: int) -> None:

@@ -74,6 +74,7 @@ Width = Annotated[int, Range(1, 65536)]
 Chunk = Annotated[int, Range(1, 1000)]
 """Actions in a chunk, and denoising steps."""
 Seconds = Annotated[float, Range(0, 86_400, above=True)]
+Milliseconds = Annotated[float, Range(0, 60_000)]
 Megabytes = Annotated[int, Range(1, 100_000)]
 Fraction = Annotated[float, Range(0, 1)]
 FractionBelowOne = Annotated[float, Range(0, 1, below=True)]

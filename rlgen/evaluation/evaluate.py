@@ -10,6 +10,7 @@ from rlgen.core.types import Episode
 from rlgen.data.images import flip_vertical
 from rlgen.evaluation.backends import BackendActor, PolicyBackend
 from rlgen.evaluation.confusion import reached_instead
+from rlgen.evaluation.leaderboard import Circumstances, write_leaderboard
 from rlgen.evaluation.loop import WIDTH, run_trials
 from rlgen.evaluation.protocol import Protocol
 from rlgen.evaluation.records import Records, TrialRecord, write_report
@@ -34,6 +35,7 @@ def evaluate(
     width: int = WIDTH,
     threads: int = 2,
     videos: int = 3,
+    leaderboard: Circumstances | None = None,
     log: Callable[[str], None] = print,
 ) -> dict:
     """Runs the missing trials of an evaluation and writes its report.
@@ -47,6 +49,7 @@ def evaluate(
       width: environments of a task that are stepped together, and so the most observations in a request.
       threads: threads that step environments and render images.
       videos: failures of each task to keep as GIFs.
+      leaderboard: if given, results are also written in the layouts of `evaluation.leaderboard`.
       log: called with a line of progress after every wave and every task.
 
     Returns:
@@ -65,6 +68,8 @@ def evaluate(
             _run_task(backend, scene, protocol, sink, min(width, protocol.trials - len(sink.finished)), threads, log)
         results = [trial.success for trial in records.trials if trial.task == task.id]
         log(f"{task.id}: {SuccessRate(sum(results), len(results))}")
+    if leaderboard is not None:
+        write_leaderboard(out, backend.name, protocol, tasks, records.trials, leaderboard)
     return write_report(out, backend.name, protocol, records.trials)
 
 

@@ -24,6 +24,7 @@ from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.serving.actor import VlaActor
 from rlgen.vla.serving.policy import VlaPolicy, open_policy
+from rlgen.vla.training.checks import check_inputs
 from rlgen.vla.training.config import TrainConfig, quickstart, smoke
 from rlgen.vla.training.loop import StepBlock, init_state
 from rlgen.vla.training.train import LoopOptions, train_model
@@ -53,8 +54,9 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     # A run exports what its environments execute; cards of older runs do not say so.
     check_dataset(SPEC, read_action_semantics(folder) or SPEC.actions, str(folder))
     mixture = mix([open_frames(folder, size=model.image_size)])
-    stats, notes = training_statistics(model, SPEC, mixture)
-    for note in notes:
+    notes = check_inputs(SPEC, [folder], mixture)
+    stats, more = training_statistics(model, SPEC, mixture)
+    for note in (*notes, *more):
         work.progress.log(note)
     work.progress.total = train.steps
     work.progress.log("compiling the training step (about 40 s)")

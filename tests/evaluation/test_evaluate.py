@@ -10,6 +10,7 @@ from rlgen.data.images import rotate_180
 from rlgen.evaluation.backends import BackendActor
 from rlgen.evaluation.confusion import comparable, reached_instead
 from rlgen.evaluation.evaluate import evaluate
+from rlgen.evaluation.leaderboard import Circumstances
 from rlgen.evaluation.protocol import Protocol
 from rlgen.libero.envs.rollouts import make_trials
 from rlgen.libero.envs.vector_env import VectorEnv
@@ -108,7 +109,13 @@ def test_an_interrupted_evaluation_resumes_to_the_same_results(placeholder_scene
     [video] = (tmp_path / "broken/videos").iterdir()
     assert video.name.count(".gif") == 1
     finished = Stub()
+    options["leaderboard"] = Circumstances("plain geometry", False)
     assert run(finished, tmp_path / "broken") == whole and not finished.requests
+    # A finished evaluation is written in the public harness's layouts as well, without a trial that is run again.
+    [suite] = (tmp_path / "broken/leaderboard").glob("LIBEROBenchmark_*.json")
+    [task] = json.loads(suite.read_text())["tasks"]
+    steps = [json.loads(line)["steps"] for line in (tmp_path / "broken/episodes.jsonl").read_text().splitlines()]
+    assert [episode["episode_id"] for episode in task["episodes"]] == [0, 1, 2] and task["avg_steps"] == np.mean(steps)
 
 
 @pytest.mark.parametrize("fixtures", ["redraw", "fixed"])

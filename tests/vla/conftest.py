@@ -10,8 +10,7 @@ from vla.toy import CONFIG
 from rlgen.vla.data.normalize import NormStats, Statistics
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model import pi0
-from rlgen.vla.serving.policy import VlaPolicy
-from rlgen.vla.serving.server import warm_up
+from rlgen.vla.serving.policy import VlaPolicy, warm_up
 
 
 @pytest.fixture(scope="session")

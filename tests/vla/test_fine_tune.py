@@ -3,20 +3,20 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from dataset_tools import write_rlds
-from vla.toy import dot_episodes, numbered_frames
+from vla.toy import SIDE, dot_episodes, export, numbered_frames, settings
 
 from rlgen.cli.main import main
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
 from rlgen.data.card import CARD_JSON
-from rlgen.data.episode import DatasetEpisode
-from rlgen.data.loader import Mixture, hold_out
-from rlgen.vla.checkpoints.model_folder import read_description, write_model
+from rlgen.data.frames import open_frames
+from rlgen.data.loader import Mixture, hold_out, mix
+from rlgen.vla.checkpoints.model_folder import find_model, read_description, write_model
 from rlgen.vla.checkpoints.weights import expected_params, load_params
 from rlgen.vla.data.normalize import FIELDS, NormStats
 from rlgen.vla.data.spec import InputSpec
@@ -24,56 +24,16 @@ from rlgen.vla.model import presets
 from rlgen.vla.model.lora import merge_lora
 from rlgen.vla.model.parameters import flat_names
 from rlgen.vla.serving.policy import open_policy
-from rlgen.vla.training.config import FineTune, smoke
+from rlgen.vla.training.best import BestModel
 from rlgen.vla.training.fine_tune import fine_tune
-from rlgen.vla.training.record import open_out, resolve_cameras
+from rlgen.vla.training.record import data_hash, open_out, resolve_cameras
 from rlgen.vla.training.train import stored_statistics
-
-SIDE = 32
-
-
-def export(folder, name, seed, count=12, change=lambda index, values: None):
-    episodes = []
-    for index, e in enumerate(dot_episodes(count, seed, prompt=f"touch the {name}")):
-        values = {"state": e.state.astype(np.float32), "action": e.action.astype(np.float32)}
-        change(index, values)
-        episodes.append(
-            DatasetEpisode(
-                image=e.image,
-                wrist_image=e.wrist_image,
-                joint_state=np.zeros((3, 7), np.float32),
-                language_instruction=e.language_instruction,
-                file_path=f"{name}/{index}",
-                **values,
-            )
-        )
-    directory = write_rlds(folder, name, episodes, size=SIDE, shards=1)
-    (directory / CARD_JSON).write_text(json.dumps({"action_semantics": "relative"}))
-    return directory
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     return [export(folder, "first", 0), export(folder, "second", 1)]
-
-
-def settings(folders, out, **changes):
-    train = dataclasses.replace(smoke(), steps=4, batch=4, draws=1, warmup=1)
-    given = {
-        "data": tuple(map(str, folders)),
-        "out": str(out),
-        "model": "tiny",
-        "image_size": SIDE,
-        "mix": (3.0, 1.0),
-        "hold_out": 0.2,
-        "log_every": 1,
-        "checkpoint_every": 2,
-        "validate_every": 2,
-        "validate_frames": 8,
-        "train": train,
-    }
-    return FineTune(**given | changes)
 
 
 def metrics(out):
@@ -89,12 +49,8 @@ def unbroken(data, tmp_path_factory):
 
 
 def test_an_interrupted_run_is_resumed_to_the_same(data, unbroken, tmp_path):
-    def stop(line):
-        if line.startswith("step 3 of"):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        fine_tune(settings(data, tmp_path / "run"), stop)
+        fine_tune(settings(data, tmp_path / "run"), stop_at(3, []))
     logged = []
     folder = fine_tune(settings(data, tmp_path / "run", workers=1, log_every=1), logged.append)
     assert any("resuming" in line for line in logged) and not any(line.startswith("step 2 ") for line in logged)
@@ -148,10 +104,21 @@ def test_other_settings_are_refused_and_named(data, unbroken):
     assert len(metrics(unbroken[0])) == 4
 
 
-def longer(data, out, **changes):
+def longer(data, out, steps=6, decay_steps=None, **changes):
     """The settings of `unbroken`, for six steps instead of four."""
-    config = settings(data, out)
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=6, **changes))
+    config = settings(data, out, **changes)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps, decay_steps=decay_steps))
+
+
+def stop_at(step, lines):
+    """Returns a log that interrupts a training behind a step."""
+
+    def log(line):
+        lines.append(line)
+        if line.startswith(f"step {step} of"):
+            raise KeyboardInterrupt
+
+    return log
 
 
 def same_params(folder, other):
@@ -218,6 +185,78 @@ def test_data_may_move_but_not_change(data, unbroken, tmp_path):
     assert metrics(tmp_path / "run") == before
 
 
+def test_a_finished_run_goes_on_with_more_data(data, unbroken, tmp_path):
+    out, logged = tmp_path / "run", []
+    shutil.copytree(unbroken[0], out)
+    more, before, stats = [*data, export(tmp_path, "third", 2)], metrics(out), (out / "norm_stats.json").read_text()
+    for config, message in (
+        (settings(more, out, mix=(3.0, 1.0, 2.0)), r"is finished at 4 steps; .*third/1.0.0 as well, pass more --train"),
+        (longer(more, out, mix=(3.0, 2.0, 2.0)), r"other settings: mix \(\[3.0, 1.0\] -> \(3.0, 2.0, 2.0\)\)"),
+        (longer(data[:1], out, mix=()), r"other settings: data \("),
+    ):
+        with pytest.raises(UserError, match=message):
+            fine_tune(config, lambda line: None)
+    assert metrics(out) == before
+    config = longer(more, out, mix=(3.0, 1.0, 2.0))
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(config, stop_at(5, logged))
+    assert any("going on with more data: " in line and str(more[2]) in line for line in logged)
+    assert any("going on from 4 to 6 steps; the cosine was laid out for 4" in line for line in logged)
+    fifth = metrics(out)[4]
+    folder = fine_tune(config, lambda line: None)
+    after = metrics(out)
+    assert after[:4] == before and after[4] == fifth and len(after) == 6 and folder.name == "6"
+    assert (out / "norm_stats.json").read_text() == stats
+    assert len(json.loads((out / "fine_tune.json").read_text())["data_hashes"]) == 3
+    # What it validates on has changed, so that the best model is one of those since.
+    assert json.loads((out / "model" / "best" / "best.json").read_text())["step"] == 6
+    turned = dataclasses.replace(config, data=tuple(map(str, [more[1], more[0], more[2]])))
+    with pytest.raises(UserError, match=f"in another order; pass --data {more[0]} {more[1]} {more[2]}"):
+        open_out(resolve_cameras(turned), hashes_of(turned), logged.append)
+
+
+def hashes_of(config):
+    return [data_hash(Path(name), open_frames(Path(name), size=SIDE).table) for name in config.data]
+
+
+def test_the_best_model_is_kept_beside_the_last(unbroken):
+    losses = {line["step"]: line["validation_loss"] for line in metrics(unbroken[0]) if "validation_loss" in line}
+    kept = json.loads((unbroken[0] / "model" / "best" / "best.json").read_text())
+    assert kept["validation_loss"] == min(losses.values()) == losses[kept["step"]]
+    assert find_model(unbroken[0], "best") == unbroken[0] / "model" / "best"
+    assert find_model(unbroken[0]) == find_model(unbroken[0], "last") == find_model(unbroken[0], "4") == unbroken[1]
+    with pytest.raises(UserError, match=r"--checkpoint 3: .* has best, 4"):
+        find_model(unbroken[0], "3")
+    with pytest.raises(UserError, match=r"--checkpoint best: .* is no fine-tuning"):
+        find_model(unbroken[1], "best")
+    best, last = (read_description(find_model(unbroken[0], name)) for name in ("best", "last"))
+    assert best[:2] == last[:2]
+    if kept["step"] == 4:
+        same_params(find_model(unbroken[0], "best"), unbroken[1])
+
+
+def test_the_smallest_validation_loss_decides_and_other_data_are_not_compared(tmp_path):
+    def write(place, params):
+        place.mkdir(parents=True)
+        (place / "params").write_text(str(params))
+
+    def best(held_out):
+        return BestModel(tmp_path, write, held_out)
+
+    one, other = (mix([numbered_frames([3, 4], first=first)]) for first in (0, 1))
+    kept = best(one)
+    assert [kept.offer(step, loss, step) for step, loss in enumerate([3.0, 2.0, 2.0, 2.5, float("nan"), 1.5])] == [
+        True, True, False, False, False, True,
+    ]  # fmt: skip
+    assert (tmp_path / "best" / "params").read_text() == "5" and not list(tmp_path.glob(".*"))
+    # Resumed from before that step, the same loss comes again.
+    assert not best(one).offer(5, 1.5, "again") and best(one).loss == 1.5
+    assert best(other).offer(7, 2.7, "other") and (tmp_path / "best" / "params").read_text() == "other"
+    # A training that was killed after the old one was removed finds the new one.
+    (tmp_path / "best").rename(tmp_path / ".best.part")
+    assert best(other).loss == 2.7 and (tmp_path / "best" / "params").read_text() == "other"
+
+
 def test_a_record_of_an_earlier_version_has_no_hash_and_resumes(data, unbroken, tmp_path):
     shutil.copytree(unbroken[0], tmp_path / "run")
     path = tmp_path / "run" / "fine_tune.json"
@@ -272,7 +311,7 @@ def test_a_fine_tuning_is_replaced_but_not_with_what_it_reads(unbroken, tmp_path
     [
         ({"data": (), "mix": ()}, "--data is missing"),
         ({"model": "pi9"}, "unknown model"),
-        ({"actions": "absolute"}, "--actions"),
+        ({"actions": "absolute"}, r"its actions are relative by .*dataset_card\.json, the model's are absolute"),
         ({"double_delta": True, "delta": True}, None),
         ({"delta": True}, "once more"),
         ({"fsdp": 3}, "--fsdp 3 does not divide"),
@@ -284,9 +323,6 @@ def test_a_fine_tuning_is_replaced_but_not_with_what_it_reads(unbroken, tmp_path
 def test_what_cannot_be_is_said_before_anything_is_written(data, tmp_path, changes, message):
     config = settings(data, tmp_path / "none", dry_run=True, **changes)
     if message is None:
-        assert fine_tune(config, lambda line: None) is None
-    elif message == "--actions":
-        # Said by hand, it counts in place of the card.
         assert fine_tune(config, lambda line: None) is None
     else:
         with pytest.raises(UserError, match=message) as error:
@@ -313,7 +349,7 @@ def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
 
 def test_mixing_weights_must_fit_the_datasets(data, tmp_path):
     with pytest.raises(UserError, match="2 weights in --mix for 1 datasets"):
-        settings(data[:1], tmp_path)
+        settings(data[:1], tmp_path, mix=(3.0, 1.0))
 
 
 def test_a_number_that_hardly_ever_moves_does_not_blow_up_the_loss(tmp_path):

@@ -1,6 +1,10 @@
 """The policy server as openpi's clients meet it."""
 
+import dataclasses
+import re
+import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -14,6 +18,7 @@ from rlgen.core.errors import UserError
 from rlgen.evaluation.backends import ServerBackend
 from rlgen.vla.serving import wire
 from rlgen.vla.serving.client import PolicyClient
+from rlgen.vla.serving.policy import warm_up
 from rlgen.vla.serving.server import PolicyServer, serving
 
 
@@ -28,17 +33,35 @@ def read(address: str, path: str) -> str:
         return answer.read().decode()
 
 
+def samples(text: str) -> dict[str, float]:
+    """Returns the values of a Prometheus text by name and labels, as a strict reader of the format takes them."""
+    kinds, found = {}, {}
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in kinds and kind in ("counter", "gauge", "histogram")
+            kinds[name] = kind
+        elif not line.startswith("# HELP "):
+            name, label, value = re.fullmatch(r'([a-z_]+)(\{le="[^"]+"\})? (\S+)', line).groups()
+            family = name if name in kinds else re.sub("_(bucket|sum|count)$", "", name)
+            assert kinds[family] == "histogram" if label or name != family else kinds[family] != "histogram"
+            assert name + (label or "") not in found and float(value) >= 0
+            found[name + (label or "")] = float(value)
+    assert text.endswith("\n")
+    return found
+
+
 def test_eight_clients_and_one_that_sends_garbage(policy, address):
     requests, expected = make_requests(policy, 24)
     report = load(address, requests, expected, clients=8, count=1000)
     assert report["answers"] == 1000 and report["wrong"] == report["lost"] == 0
     assert report["garbage"] == report["garbage_refused"] >= 6
     assert 0 < report["p50_ms"] <= report["p95_ms"]
-    counted = dict(line.rsplit(" ", 1) for line in read(address, "/metrics").splitlines())
-    assert int(counted["rlgen_vla_answers_total"]) >= 1000
+    counted = samples(read(address, "/metrics"))
+    assert counted["rlgen_vla_answers_total"] >= 1000
     # Requests of several clients share calls of the model.
-    assert int(counted["rlgen_vla_model_calls_total"]) < 0.8 * int(counted["rlgen_vla_answers_total"])
-    assert int(counted["rlgen_vla_errors_total"]) >= report["garbage"]
+    assert counted["rlgen_vla_model_calls_total"] < 0.8 * counted["rlgen_vla_answers_total"]
+    assert counted["rlgen_vla_errors_total"] >= report["garbage"]
 
 
 def test_the_expected_answers_would_notice_a_swap(policy):
@@ -173,7 +196,35 @@ def test_what_the_format_refuses_is_refused():
             wire.unpack(wire.pack(message))
 
 
-def test_metrics_are_text_that_prometheus_reads(policy, address):
-    for line in read(address, "/metrics").splitlines():
-        name, value = line.rsplit(" ", 1)
-        assert name.startswith("rlgen_vla_") and float(value) >= 0
+def test_metrics_count_what_happened(policy):
+    [request], _ = make_requests(policy, 1)
+    with serving(PolicyServer(policy, {})) as address, closing(PolicyClient(address)) as client:
+        for _ in range(3):
+            client.infer(request)
+        assert send_garbage(address, b"\xc1")
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            assert answer.headers.get_all("Content-Type") == ["text/plain; version=0.0.4; charset=utf-8"]
+            found = samples(answer.read().decode())
+    expected = {"requests_total": 4, "answers_total": 3, "errors_total": 1, "model_calls_total": 3, "connections": 1}
+    expected |= {"queue": 0, "answer_seconds_count": 3, 'batch_size_bucket{le="1"}': 3, "batch_size_sum": 3}
+    assert {name: found[f"rlgen_vla_{name}"] for name in expected} == expected
+    assert 0 < found["rlgen_vla_model_call_seconds_sum"] < found["rlgen_vla_answer_seconds_sum"]
+
+
+def test_larger_calls_are_compiled_while_smaller_ones_answer(policy):
+    """And taken from then on: a batch is full, and not before, when it has as many requests as its call."""
+    bucketed = dataclasses.replace(policy, buckets=True)
+    warm_up(bucketed, [1])
+    requests, expected = make_requests(policy, 4)
+    server = PolicyServer(bucketed, {}, compiled=1, window_s=60.0)
+    with serving(server) as address, ThreadPoolExecutor(4) as threads:
+        clients = [PolicyClient(address) for _ in requests]
+        # Calls of one observation are full with one, so that it does not wait for the window.
+        np.testing.assert_allclose(clients[0].infer(requests[0])["actions"], expected[0], atol=1e-4)
+        while samples(read(address, "/metrics"))["rlgen_vla_batch_limit"] < 4:
+            time.sleep(0.05)
+        answers = list(threads.map(lambda client, request: client.infer(request)["actions"], clients, requests))
+        np.testing.assert_allclose(answers, expected, atol=1e-4)
+        assert samples(server.metrics.text())['rlgen_vla_batch_size_bucket{le="4"}'] == 2
+        for client in clients:
+            client.close()

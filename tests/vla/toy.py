@@ -1,10 +1,14 @@
 """Small datasets and models for tests of training, serving and evaluation."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
+from dataset_tools import write_rlds
 
+from rlgen.data.card import CARD_JSON
+from rlgen.data.episode import DatasetEpisode
 from rlgen.data.frames import MemoryFrames, frame_table
 from rlgen.data.loader import Mixture
 from rlgen.vla.data.normalize import mixture_statistics
@@ -12,7 +16,9 @@ from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.data.transforms import Pipeline
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.model.presets import tiny
-from rlgen.vla.training.config import TrainConfig, smoke
+from rlgen.vla.training.config import FineTune, TrainConfig, smoke
+
+SIDE = 32
 
 # Two images of 32 pixels, four tokens each, chunks of two actions.
 CONFIG = dataclasses.replace(
@@ -82,3 +88,42 @@ def pipeline_for(config: VlaConfig, mixture: Mixture, spec: InputSpec | None = N
 
 def train_like(**changes) -> TrainConfig:
     return dataclasses.replace(TRAIN, **changes)
+
+
+def export(folder, name, seed, count=12, change=lambda index, values: None, prompt=None):
+    """Writes episodes with a dot as an RLDS dataset; `change` alters the columns of an episode."""
+    episodes = []
+    for index, e in enumerate(dot_episodes(count, seed, prompt=prompt or f"touch the {name}")):
+        values = {"state": e.state.astype(np.float32), "action": e.action.astype(np.float32)}
+        values |= {"image": e.image, "wrist_image": e.wrist_image}
+        change(index, values)
+        episodes.append(
+            DatasetEpisode(
+                joint_state=np.zeros((3, 7), np.float32),
+                language_instruction=e.language_instruction,
+                file_path=f"{name}/{index}",
+                **values,
+            )
+        )
+    directory = write_rlds(folder, name, episodes, size=SIDE, shards=1)
+    (directory / CARD_JSON).write_text(json.dumps({"action_semantics": "relative"}))
+    return directory
+
+
+def settings(folders, out, **changes):
+    """Returns four steps of fine-tuning `tiny` on one or two datasets."""
+    train = dataclasses.replace(smoke(), steps=4, batch=4, draws=1, warmup=1)
+    given = {
+        "data": tuple(map(str, folders)),
+        "out": str(out),
+        "model": "tiny",
+        "image_size": SIDE,
+        "mix": (3.0, 1.0)[: len(folders)],
+        "hold_out": 0.2,
+        "log_every": 1,
+        "checkpoint_every": 2,
+        "validate_every": 2,
+        "validate_frames": 8,
+        "train": train,
+    }
+    return FineTune(**given | changes)

@@ -19,6 +19,7 @@ from rlgen.vla.data.spec import HASHED_WORDS, InputSpec, from_json, of_robot, to
 from rlgen.vla.model.config import VlaConfig
 
 ASSET = "libero"
+MODELS = "model"
 DESCRIPTION, STATS, TOKENIZER = "rlgen.json", "norm_stats.json", "tokenizer.model"
 
 
@@ -46,6 +47,29 @@ def write_model(
         write_bytes(assets / TOKENIZER, expanded(spec.tokenizer).read_bytes())
         spec = dataclasses.replace(spec, tokenizer=f"assets/{asset}/{TOKENIZER}")
     write_json(folder / DESCRIPTION, to_json(config, spec) | {"asset": asset})
+
+
+def find_model(folder: Path, checkpoint: str | None = None) -> Path:
+    """Finds a model: the folder itself, or one of the models of a fine-tuning's folder.
+
+    Args:
+      folder: model folder, openpi checkpoint, or the folder of a fine-tuning.
+      checkpoint: of a fine-tuning: `best`, `last`, which is the default, or a number of steps.
+
+    Raises:
+      UserError: it has no such model, or is itself a model.
+    """
+    folder = expanded(folder)
+    models = {path.parent.name: path.parent for path in (folder / MODELS).glob(f"[!.]*/{DESCRIPTION}")}
+    if (folder / DESCRIPTION).is_file() or not models:
+        if checkpoint is not None:
+            raise UserError(f"--checkpoint {checkpoint}: {folder} is no fine-tuning with models; leave the option out")
+        return folder
+    steps = sorted((name for name in models if name.isdecimal()), key=int)
+    name = steps[-1] if steps and checkpoint in (None, "last") else checkpoint or "last"
+    if name not in models:
+        raise UserError(f"--checkpoint {name}: {folder} has {', '.join([*sorted(set(models) - set(steps)), *steps])}")
+    return models[name]
 
 
 def read_description(folder: Path) -> tuple[VlaConfig, InputSpec, NormStats]:

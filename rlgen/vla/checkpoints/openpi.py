@@ -52,17 +52,9 @@ def read_params(
     Raises:
       UserError: no checkpoint, another tree, or data that cannot be read; names the leaves.
     """
-    folder = params_folder(path)
-    stored = _metadata(folder)
-    shapes = {name: leaf.shape for name, leaf in stored.leaves.items()}
-    wanted = tree_shapes(expected)
-    wanted = {name: shape for name, shape in wanted.items() if name in shapes or not optional(name)}
-    difference = compare(shapes, wanted)
-    if difference:
-        raise UserError(f"{folder} is not a checkpoint of this model: {difference}")
-    for name, leaf in stored.leaves.items():
-        check_type(leaf.dtype, f"{folder}: {name}")
-    arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype) for name in shapes}
+    stored = _checked(path, expected, optional)
+    folder = stored.folder
+    arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype) for name in stored.leaves}
     try:
         flat = stored.restore(arguments)
     except Exception as error:
@@ -70,6 +62,17 @@ def read_params(
     for name, leaf in flat.items():
         check_leaf(leaf, f"{folder}: {name}")
     return nested(flat)
+
+
+def check_params(path: Path, expected: PyTree, *, optional: Optional = lambda name: False) -> None:
+    """Checks what `read_params` checks before it reads any array.
+
+    Args:
+      path: as there; likewise the next two.
+      expected: names and shapes.
+      optional: names that may be missing.
+    """
+    _checked(path, expected, optional)
 
 
 def check_type(dtype: Any, where: str) -> None:
@@ -126,6 +129,21 @@ class _Stored:
 
 def _plain(path: str) -> str:
     return path.removeprefix(f"{ROOT}/").removesuffix(f"/{VALUE}")
+
+
+def _checked(path: Path, expected: PyTree, optional: Optional) -> _Stored:
+    """Opens a checkpoint; `UserError` where its names, shapes or types are not those of `expected`."""
+    folder = params_folder(path)
+    stored = _metadata(folder)
+    shapes = {name: leaf.shape for name, leaf in stored.leaves.items()}
+    wanted = tree_shapes(expected)
+    wanted = {name: shape for name, shape in wanted.items() if name in shapes or not optional(name)}
+    difference = compare(shapes, wanted)
+    if difference:
+        raise UserError(f"{folder} is not a checkpoint of this model: {difference}")
+    for name, leaf in stored.leaves.items():
+        check_type(leaf.dtype, f"{folder}: {name}")
+    return stored
 
 
 def _metadata(folder: Path) -> _Stored:

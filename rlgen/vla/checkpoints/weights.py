@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import expanded
-from rlgen.vla.checkpoints.openpi import check_leaf, read_params
+from rlgen.vla.checkpoints.openpi import check_leaf, check_params, read_params
 from rlgen.vla.model import pi0
 from rlgen.vla.model.config import VlaConfig
 from rlgen.vla.model.parameters import compare, flat_names, is_action_expert, is_lora, nested, tree_shapes
@@ -61,6 +61,23 @@ def start_params(config: VlaConfig, source: Path | None, key: Array) -> PyTree:
     return nested({name: found[name] for name in flat_names(expected)})
 
 
+def check_weights(config: VlaConfig, source: Path) -> None:
+    """Checks that weights are a model's, by their names and shapes, as `start_params` does before it reads them.
+
+    Args:
+      config: the model.
+      source: a checkpoint folder, or PaliGemma's npz.
+
+    Raises:
+      UserError: they are not, or cannot be read.
+    """
+    expected = expected_params(config)
+    if source.suffix == ".npz":
+        _paligemma_names(expanded(source), expected)
+    else:
+        check_params(source, expected, optional=is_lora)
+
+
 def _fresh(config: VlaConfig, key: Array, names: set[str]) -> dict[str, Array]:
     """Returns fresh values of some parameters; the others are not kept."""
     make = jax.jit(lambda key: {n: v for n, v in flat_names(pi0.init(config, key)).items() if n in names})
@@ -81,15 +98,7 @@ def read_paligemma(path: Path, expected: PyTree) -> PyTree:
       UserError: no such file, another model, or damaged data; names the leaves.
     """
     path = expanded(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = {info.filename.removesuffix(".npy"): _shape(archive, info) for info in archive.infolist()}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable npz ({error}); fetch PaliGemma's weights again") from error
-    renamed = {OURS + name.removeprefix(PREFIX): name for name in found if name.startswith(PREFIX)}
-    difference = compare({ours: found[theirs] for ours, theirs in renamed.items()}, backbone_names(expected))
-    if difference:
-        raise UserError(f"{path} does not hold this model's PaliGemma: {difference}")
+    renamed = _paligemma_names(path, expected)
     flat: dict[str, Any] = {}
     with np.load(path, allow_pickle=False) as archive:
         for ours, theirs in renamed.items():
@@ -99,6 +108,20 @@ def read_paligemma(path: Path, expected: PyTree) -> PyTree:
                 raise UserError(f"{path}: {theirs} cannot be read ({error}); fetch the file again") from error
             check_leaf(flat[ours], f"{path}: {theirs}")
     return nested(flat)
+
+
+def _paligemma_names(path: Path, expected: PyTree) -> dict[str, str]:
+    """Returns the npz's name of each leaf by ours; `UserError` where it is not of this model."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {info.filename.removesuffix(".npy"): _shape(archive, info) for info in archive.infolist()}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable npz ({error}); fetch PaliGemma's weights again") from error
+    renamed = {OURS + name.removeprefix(PREFIX): name for name in found if name.startswith(PREFIX)}
+    difference = compare({ours: found[theirs] for ours, theirs in renamed.items()}, backbone_names(expected))
+    if difference:
+        raise UserError(f"{path} does not hold this model's PaliGemma: {difference}")
+    return renamed
 
 
 def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ of the farthest value. The changed statistics are stored as the model's, so that
 just what was trained on. All other numbers keep their statistics to the last bit, and so do models that are opened.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from flax import struct
@@ -67,6 +67,27 @@ def training_statistics(
       UserError: states or actions of other widths than the robot's, or a number that is not finite or far too large.
     """
     subsets = [*mixture.subsets, *(held_out.subsets if held_out else ())]
+    extents = data_extents(config, spec, subsets)
+    stats = mixture_statistics(mixture, config.horizon, delta=spec.delta) if given is None else given
+    cut = make_tokenizer(spec, config).describe_cut(mixture.prompts)
+    vectors, notes = {}, [*([] if cut is None else [cut]), *state_notes(subsets), *action_notes(spec, subsets)]
+    for name, extent in extents.items():
+        vectors[name], changed = fitted(getattr(stats, name), extent, spec.normalization)
+        notes += [f"{name}[{i}]: {text}" for i, text in changed]
+    return NormStats(**vectors), notes
+
+
+def data_extents(config: VlaConfig, spec: InputSpec, subsets: Sequence[Subset]) -> dict[str, Extent]:
+    """Returns the extents of the states and actions of datasets, as they are normalized.
+
+    Args:
+      config: the model.
+      spec: its transforms.
+      subsets: the data.
+
+    Raises:
+      UserError: as of `training_statistics`.
+    """
     for subset in subsets:
         table = subset.frames.table
         check_widths(table.state.shape[-1], table.action.shape[-1], "the data")
@@ -76,13 +97,7 @@ def training_statistics(
     }
     for name, extent in extents.items():
         _check_extent(extent, name)
-    stats = mixture_statistics(mixture, config.horizon, delta=spec.delta) if given is None else given
-    cut = make_tokenizer(spec, config).describe_cut(mixture.prompts)
-    vectors, notes = {}, [*([] if cut is None else [cut]), *state_notes(subsets), *action_notes(spec, subsets)]
-    for name, extent in extents.items():
-        vectors[name], changed = fitted(getattr(stats, name), extent, spec.normalization)
-        notes += [f"{name}[{i}]: {text}" for i, text in changed]
-    return NormStats(**vectors), notes
+    return extents
 
 
 def fitted(stats: Statistics, extent: Extent, kind: NormalizationKind) -> tuple[Statistics, list[tuple[int, str]]]:
@@ -101,12 +116,18 @@ def fitted(stats: Statistics, extent: Extent, kind: NormalizationKind) -> tuple[
     poor = (half < np.maximum(CONSTANT, FLOAT32 * np.abs(center))) | (_reach(extent, center) > LARGEST * half)
     if kind == "quantile":
         poor |= 2 * half < std
-    wide = np.max([std, np.full_like(std, FLOOR), FLOAT32 * np.abs(mean), _reach(extent, mean) / WIDENED], axis=0)
+    wide = np.maximum(std, floors(stats, extent))
     if kind == "zscore":
         out = stats.replace(std=_where(poor, wide, stats.std))
     else:
         out = stats.replace(q01=_where(poor, mean - wide, stats.q01), q99=_where(poor, mean + wide, stats.q99))
     return out, [(int(i), _change(stats, out, extent, kind, i)) for i in np.flatnonzero(poor)]
+
+
+def floors(stats: Statistics, extent: Extent) -> Float[np.ndarray, " D"]:
+    """Returns what a number that hardly varies is normalized with at least; arguments as of `fitted`."""
+    mean = np.asarray(stats.mean, np.float64)
+    return np.max([np.full_like(mean, FLOOR), FLOAT32 * np.abs(mean), _reach(extent, mean) / WIDENED], axis=0)
 
 
 def state_notes(subsets: list[Subset]) -> list[str]:

@@ -5,6 +5,7 @@ prepared = policy.prepare(sample)  # by the keys of openpi's LIBERO clients, wit
 actions = policy.act(prepared, policy.sample_noise([0]))  # [1, H, 7]
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from rlgen.core.errors import UserError
-from rlgen.core.files import expanded
-from rlgen.vla.checkpoints.model_folder import DESCRIPTION, find_stats, read_description, read_stats
+from rlgen.vla.checkpoints.model_folder import DESCRIPTION, find_model, find_stats, read_description, read_stats
 from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.images import to_floats
 from rlgen.vla.data.inputs import as_noise
@@ -104,6 +104,7 @@ class VlaPolicy:
 def open_policy(
     folder: Path,
     *,
+    checkpoint: str | None = None,
     preset: str | None = None,
     tokenizer: str | None = None,
     norm_stats: Path | None = None,
@@ -115,7 +116,8 @@ def open_policy(
     """Opens a policy: a model folder of ours, which says what it is, or an openpi checkpoint.
 
     Args:
-      folder: model folder or openpi checkpoint.
+      folder: model folder, openpi checkpoint, or the folder of a fine-tuning.
+      checkpoint: which model of a fine-tuning, as of `find_model`.
       preset: the model of an openpi checkpoint.
       tokenizer: its SentencePiece model.
       norm_stats: its statistics, where its `assets` hold none or several.
@@ -127,7 +129,7 @@ def open_policy(
     Raises:
       UserError: nothing that can be read, or something is missing for a checkpoint of openpi's.
     """
-    folder = expanded(folder)
+    folder = find_model(folder, checkpoint)
     if (folder / DESCRIPTION).is_file():
         if any(option is not None for option in (preset, tokenizer, norm_stats, cameras)):
             raise UserError(f"{folder} says what it is; leave out --preset, --tokenizer, --norm-stats and --cameras")
@@ -147,3 +149,24 @@ def open_policy(
     stats = read_stats(norm_stats or find_stats(folder))
     params = jax.tree.map(jnp.asarray, load_params(config, folder, dtype=jnp.dtype(config.dtype)))
     return VlaPolicy(config, params, make_pipeline(config, spec, stats), sampling_steps, batch, buckets, spec)
+
+
+def call_sizes(policy: VlaPolicy) -> list[int]:
+    """Returns the sizes of the model's calls, each of which is a program of its own."""
+    return sorted({policy.call_size(count) for count in range(1, policy.batch + 1)})
+
+
+def warm_up(policy: VlaPolicy, sizes: Sequence[int] | None = None) -> None:
+    """Compiles the model's calls, so that no client waits for it.
+
+    Args:
+      policy: the model.
+      sizes: of the calls; all by default.
+    """
+    config = policy.config
+    side, state = 2 * [config.image_size], policy.pipeline.transforms[-1].state_size
+    blank = {key: np.zeros((1, *side, 3), np.uint8) for key in ("observation/image", "observation/wrist_image")}
+    sample = policy.prepare({**blank, "observation/state": np.zeros((1, state)), "prompt": [""]})
+    for size in call_sizes(policy) if sizes is None else sizes:
+        rows = jax.tree.map(lambda x, size=size: np.repeat(x, size, axis=0), sample)
+        policy.act(rows, np.zeros((size, config.horizon, config.action_size), np.float32))

@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -29,13 +28,14 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from rlgen.core.addresses import refusal
-from rlgen.core.errors import UserError
+from rlgen.core.errors import UserError, first_line
 from rlgen.vla.data.inputs import as_noise, as_vector
 from rlgen.vla.data.transforms import LIBERO_CAMERAS, PROMPT, STATE, Sample
 from rlgen.vla.serving import wire
-from rlgen.vla.serving.batcher import Batcher, ServerMetrics
+from rlgen.vla.serving.batcher import Batcher
 from rlgen.vla.serving.connections import Gate, LimitedConnection, Limits
-from rlgen.vla.serving.policy import NOT_FINITE, VlaPolicy
+from rlgen.vla.serving.metrics import CONTENT_TYPE, ServerMetrics
+from rlgen.vla.serving.policy import NOT_FINITE, VlaPolicy, call_sizes, warm_up
 
 KEYS = (*LIBERO_CAMERAS, STATE, PROMPT)
 LONGEST_ERROR = 500  # characters
@@ -53,6 +53,9 @@ class PolicyServer:
       metadata: sent to every client first.
       seed: of the noise, which differs between answers.
       limits: what clients may take.
+      window_s: seconds after a request in which others join its call of the model.
+      compiled: size of the largest call of the model that is compiled; larger ones are compiled one after the other
+        while it serves, and taken from then on. None is all.
       tracebacks: whether clients see tracebacks, with this machine's paths.
       log: called with the traceback of an error that is the server's own.
     """
@@ -64,15 +67,21 @@ class PolicyServer:
         *,
         seed: int = 0,
         limits: Limits | None = None,
+        window_s: float = 0.0,
+        compiled: int | None = None,
         tracebacks: bool = False,
         log: Callable[[str], None] = print,
     ):
-        self.policy, self.metadata, self.metrics = policy, metadata, ServerMetrics()
+        self.policy, self.metadata = policy, metadata
         self._tracebacks, self._log = tracebacks, log
         self._seeds = itertools.count(seed + 1)
         self._gate = Gate(limits or Limits())
         self._is_stopping = False
-        self._batcher: Batcher[tuple[Sample, np.ndarray], np.ndarray | UserError] = Batcher(self._run, policy.batch)
+        self._batcher: Batcher[tuple[Sample, np.ndarray], np.ndarray | UserError] = Batcher(
+            self._run, policy.batch if compiled is None else compiled, window_s=window_s
+        )
+        self._to_compile = [] if compiled is None else [size for size in call_sizes(policy) if size > compiled]
+        self.metrics = ServerMetrics(waiting=lambda: len(self._batcher), limit=lambda: self._batcher.largest)
         # Two, as the interpreter's lock lets them wait for each other, and the event loop for all.
         self._threads = ThreadPoolExecutor(2)
 
@@ -103,10 +112,24 @@ class PolicyServer:
         with self._threads:
             async with self._batcher, listening as server:
                 on_ready(server.sockets[0].getsockname()[1])
+                compiling = asyncio.create_task(self._compile_rest())
                 try:
                     await asyncio.get_running_loop().create_future()
                 finally:
+                    compiling.cancel()
                     await self._stop(server)
+
+    async def _compile_rest(self) -> None:
+        """Compiles larger calls of the model while smaller ones answer."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as thread:
+            for size in self._to_compile:
+                try:
+                    await loop.run_in_executor(thread, warm_up, self.policy, [size])
+                except Exception as error:
+                    self._log(f"calls of {size} observations cannot be compiled: {first_line(error)}")
+                    return
+                self._batcher.largest = size
 
     async def _stop(self, server: Server) -> None:
         """Answers what has begun and closes connections, those that are idle first."""
@@ -132,7 +155,10 @@ class PolicyServer:
         if request.path == "/healthz":
             return connection.respond(http.HTTPStatus.OK, "OK\n")
         if request.path == "/metrics":
-            return connection.respond(http.HTTPStatus.OK, self.metrics.text())
+            response = connection.respond(http.HTTPStatus.OK, self.metrics.text())
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = CONTENT_TYPE
+            return response
         assert isinstance(connection, LimitedConnection)
         if not self._gate.let_in(connection):
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients; try again later\n")
@@ -161,6 +187,7 @@ class PolicyServer:
     async def _answer(self, connection: LimitedConnection, message: str | bytes, previous: float | None) -> float:
         """Answers one request; returns its seconds, which the next answer of this connection contains."""
         start, connection.is_busy = time.monotonic(), True
+        self.metrics.requests += 1
         if isinstance(message, str):
             raise UserError("a text frame; observations are sent as msgpack in binary frames")
         loop = asyncio.get_running_loop()
@@ -212,9 +239,9 @@ class PolicyServer:
         return self.policy.prepare(sample), noise
 
     def _run(self, requests: Sequence[tuple[Sample, np.ndarray]]) -> Sequence[np.ndarray | UserError]:
-        self.metrics.batches += 1
-        samples, noises = zip(*requests, strict=True)
+        start, (samples, noises) = time.monotonic(), zip(*requests, strict=True)
         answers = self.policy.sample_actions(stack(samples), np.stack(noises))
+        self.metrics.called(len(requests), time.monotonic() - start)
         return [each if np.isfinite(each).all() else UserError(NOT_FINITE) for each in answers]
 
     def _error_text(self, error: Exception) -> str:
@@ -244,17 +271,6 @@ def stack(samples: Sequence[Sample]) -> Sample:
         else np.stack([sample[key] for sample in samples])
         for key, value in first.items()
     }
-
-
-def warm_up(policy: VlaPolicy) -> None:
-    """Compiles the model's calls, so that no client waits for it."""
-    config = policy.config
-    side, state = 2 * [config.image_size], policy.pipeline.transforms[-1].state_size
-    blank = {key: np.zeros((1, *side, 3), np.uint8) for key in ("observation/image", "observation/wrist_image")}
-    sample = policy.prepare({**blank, "observation/state": np.zeros((1, state)), "prompt": [""]})
-    for size in sorted({policy.call_size(count) for count in range(1, policy.batch + 1)}):
-        rows = jax.tree.map(lambda x, size=size: np.repeat(x, size, axis=0), sample)
-        policy.act(rows, np.zeros((size, config.horizon, config.action_size), np.float32))
 
 
 @contextmanager

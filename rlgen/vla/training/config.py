@@ -120,7 +120,10 @@ def recipe(model: str) -> TrainConfig:
 
 
 # Settings that may differ when a run is resumed: its machine, and its output.
-MAY_DIFFER = ("fsdp", "workers", "coordinator", "processes", "process", "overwrite", "log_every", "dry_run")
+MAY_DIFFER = (
+    "fsdp", "workers", "coordinator", "processes", "process", "overwrite", "log_every", "dry_run", "sheet",
+    "keep_best", "mask_cameras",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class FineTune(DeviceConfig):
     """Of RLDS datasets of others; train by default, or the only one there is."""
     out: str = "runs/vla"
     """Folder for checkpoints, metrics and the finished model; the same command resumes an interrupted run, also with
-    more --train.steps, or with its data moved elsewhere."""
+    more --train.steps, more datasets behind those of before, or its data moved elsewhere."""
     model: str = "pi0"
     """pi0, pi05, pi0_lora, pi05_lora, pi0_libero, pi05_libero, pi0_libero_lora, small or tiny."""
     weights: str | None = None
@@ -183,7 +186,13 @@ class FineTune(DeviceConfig):
     overwrite: bool = False
     """Remove the fine-tuning that is in `out` and start anew."""
     dry_run: bool = False
-    """Check settings and data, print the memory needed, and stop."""
+    """Check settings, data and weights as a training would, show what the model will see, and stop."""
+    sheet: str | None = None
+    """PNG of examples that a dry run writes; OUT.examples.png by default."""
+    mask_cameras: bool = False
+    """Train on data that lack a camera of the robot; it is black and masked there."""
+    keep_best: bool = True
+    """Keep the model of the smallest validation loss in model/best, beside the last one."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:

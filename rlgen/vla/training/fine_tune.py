@@ -5,32 +5,64 @@ Everything that contradicts itself or the data is refused before the folder of t
 
 import dataclasses
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
-from rlgen.data.frames import CAMERAS, open_frames
+from rlgen.data.frames import open_frames
 from rlgen.data.loader import Mixture, hold_out
 from rlgen.training.processes import connect, is_first
 from rlgen.training.sharding import make_mesh
-from rlgen.vla.checkpoints.model_folder import read_stats
+from rlgen.vla.checkpoints.model_folder import STATS, read_stats
+from rlgen.vla.checkpoints.weights import check_weights
+from rlgen.vla.data.normalize import NormStats
 from rlgen.vla.data.spec import (
     HASHED_WORDS,
     InputSpec,
     check_dataset,
     default_normalization,
+    make_pipeline,
     read_action_semantics,
 )
 from rlgen.vla.data.training_statistics import training_statistics
 from rlgen.vla.model import presets
 from rlgen.vla.model.config import VlaConfig
+from rlgen.vla.training.checks import check_inputs, check_statistics
 from rlgen.vla.training.config import FineTune
+from rlgen.vla.training.loop import Trainer
 from rlgen.vla.training.memory_plan import GIB, advice, device_bytes, memory_plan
-from rlgen.vla.training.record import data_hash, open_out, resolve_cameras
-from rlgen.vla.training.train import Log, LoopOptions, train_model
+from rlgen.vla.training.preview import (
+    describe_dataset,
+    describe_normalization,
+    describe_prompts,
+    describe_shapes,
+    write_sheet,
+)
+from rlgen.vla.training.record import data_hash, open_out, plan_out, resolve_cameras
+from rlgen.vla.training.train import Log, LoopOptions, describe_inputs, train_model
 
 # The share of a device's memory that an estimate may fill.
 ROOM = 0.85
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A fine-tuning whose settings, data and weights fit together.
+
+    Attributes:
+      trainer: model, settings, data and devices.
+      spec: the model's transforms.
+      stats: to normalize with.
+      held_out: the data to validate on; None where there is none.
+      hashes: of the datasets.
+    """
+
+    trainer: Trainer
+    spec: InputSpec
+    stats: NormStats
+    held_out: Mixture | None
+    hashes: list[str]
 
 
 def fine_tune(config: FineTune, log: Log = print) -> Path | None:
@@ -48,28 +80,24 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
     """
     connect(config)
     config = resolve_cameras(config)
-    model, spec = model_config(config), input_spec(config)
-    mesh = make_mesh(config.fsdp)
-    log_memory_plan(config, model, mesh.size, log)
-    kept, held_out, hashes = read_data(config, model, spec)
-    given = None if config.norm_stats is None else read_stats(Path(config.norm_stats))
-    stats, notes = training_statistics(model, spec, kept, held_out, given)
-    for note in [*missing_cameras(config, kept), *notes]:
-        log(note)
+    prepared = prepare(config, log)
+    trainer, held_out = prepared.trainer, prepared.held_out
     if config.dry_run:
+        show(config, prepared, log)
         return None
-    out = Path(config.out)
+    out, mesh = Path(config.out), trainer.mesh
+    assert mesh is not None
     with only_writer(out) if is_first() else nullcontext():
-        train = open_out(config, hashes, log)
-        counts = f"{len(kept)} steps to train on, {len(held_out) if held_out else 0} held out"
+        train = open_out(config, prepared.hashes, log)
+        counts = f"{len(trainer.mixture)} steps to train on, {len(held_out) if held_out else 0} held out"
         log(f"{counts}; {mesh.size} devices, fsdp {config.fsdp}")
         return train_model(
             out,
-            model,
-            spec,
+            trainer.config,
+            prepared.spec,
             train,
-            kept,
-            stats,
+            trainer.mixture,
+            prepared.stats,
             held_out=held_out,
             weights=None if config.weights is None else Path(config.weights),
             mesh=mesh,
@@ -80,9 +108,89 @@ def fine_tune(config: FineTune, log: Log = print) -> Path | None:
                 keep=config.keep,
                 validate_every=config.validate_every,
                 validate_frames=config.validate_frames,
+                keep_best=config.keep_best,
             ),
             log=log,
         )
+
+
+def prepare(config: FineTune, log: Log) -> Prepared:
+    """Checks all that a fine-tuning needs before its folder is touched; a dry run and a training begin with it.
+
+    Args:
+      config: of the run, with its cameras resolved.
+      log: called with lines on memory and data.
+
+    Raises:
+      UserError: as of `fine_tune`.
+    """
+    model, spec = model_config(config), input_spec(config)
+    mesh = make_mesh(config.fsdp)
+    kept, held_out, hashes = read_data(config, model, spec)
+    for note in check_inputs(spec, config.data, kept, mask_cameras=config.mask_cameras):
+        log(note)
+    stats, notes = statistics_of(config, model, spec, kept, held_out)
+    for note in notes:
+        log(note)
+    plan_out(config, hashes)
+    if config.weights is not None:
+        check_weights(model, Path(config.weights))
+    log_memory_plan(config, model, mesh.size, log)
+    trainer = Trainer(model, config.train, make_pipeline(model, spec, stats), kept, mesh, config.workers)
+    return Prepared(trainer, spec, stats, held_out, hashes)
+
+
+def statistics_of(
+    config: FineTune, model: VlaConfig, spec: InputSpec, kept: Mixture, held_out: Mixture | None
+) -> tuple[NormStats, list[str]]:
+    """Returns the statistics of a run, and notes on the data.
+
+    Those of a run that goes on are what it began with, so that more data must be like the data before.
+
+    Args:
+      config: of the run.
+      model: its model.
+      spec: its transforms.
+      kept: the data to train on.
+      held_out: the data to validate on.
+
+    Raises:
+      UserError: they are of other data.
+    """
+    options = {"horizon": model.horizon, "delta": spec.delta}
+    given = None if config.norm_stats is None else read_stats(Path(config.norm_stats))
+    if given is not None:
+        advice = "leave out --norm-stats to compute them, or pass the data's own"
+        check_statistics(given, kept, **options, where=str(config.norm_stats), advice=advice)
+    stats, notes = training_statistics(model, spec, kept, held_out, given)
+    first = Path(config.out) / STATS
+    if config.overwrite or not first.is_file():
+        return stats, notes
+    before, advice = read_stats(first), "begin anew in another --out with all of the data"
+    check_statistics(before, kept, **options, where=f"{first}, which the run began with", advice=advice)
+    return before, notes
+
+
+def show(config: FineTune, prepared: Prepared, log: Log) -> None:
+    """Logs what the model will see, and writes a sheet of examples.
+
+    Args:
+      config: of the run.
+      prepared: its inputs.
+      log: called with each line.
+    """
+    trainer, held_out = prepared.trainer, prepared.held_out
+    batch = trainer.loader().read(0)
+    for name, subset in zip(config.data, trainer.mixture.subsets, strict=True):
+        log(describe_dataset(name, config.split, subset))
+    lines = describe_inputs(trainer, batch) + describe_shapes(trainer, batch)
+    lines += describe_normalization(trainer, prepared.spec, prepared.stats, held_out)
+    for line in lines + describe_prompts(trainer):
+        log(line)
+    if is_first():
+        out = Path(config.out)
+        path = out.with_name(f"{out.name}.examples.png") if config.sheet is None else Path(config.sheet)
+        log(f"{write_sheet(path, trainer, batch)}: examples as the model gets them")
 
 
 def model_config(config: FineTune) -> VlaConfig:
@@ -127,19 +235,6 @@ def log_memory_plan(config: FineTune, model: VlaConfig, devices: int, log: Log) 
         total = memory_plan(larger, config.train, devices=devices, fsdp=config.fsdp).total
         if total < ROOM * limit:
             log(f"--remat products would take {total / GIB:.1f} of {limit / GIB:.1f} GiB and compute a fifth less")
-
-
-def missing_cameras(config: FineTune, data: Mixture) -> list[str]:
-    """Returns a line for each dataset that lacks a camera of the robot."""
-    absent = [
-        (set(CAMERAS) - set(subset.frames.cameras), name)
-        for subset, name in zip(data.subsets, config.data, strict=True)
-    ]
-    return [
-        f"{name}: no {', '.join(sorted(cameras))}; the model is trained without, and will have it when it acts"
-        for cameras, name in absent
-        if cameras
-    ]
 
 
 def read_data(config: FineTune, model: VlaConfig, spec: InputSpec) -> tuple[Mixture, Mixture | None, list[str]]:

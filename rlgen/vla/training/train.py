@@ -4,6 +4,7 @@
     metrics.jsonl     one line a block of steps
     norm_stats.json   what states and actions are normalized with
     model/STEPS/      the finished model, see `rlgen.vla.checkpoints.model_folder`
+    model/best/       the model of the smallest validation loss, see `rlgen.vla.training.best`
 
 Both `rlgen.vla.training.fine_tune` (a command) and the `vla-train` stage of a run train by `train_model`.
 """
@@ -28,9 +29,11 @@ from rlgen.training.processes import is_first, wait_for_all
 from rlgen.training.sharding import make_mesh, place_state, restore_target, state_shardings
 from rlgen.vla.checkpoints.model_folder import DESCRIPTION, STATS, read_stats, write_model
 from rlgen.vla.checkpoints.weights import start_params
+from rlgen.vla.data.batches import Batch
 from rlgen.vla.data.normalize import NormStats
 from rlgen.vla.data.spec import InputSpec, make_pipeline
 from rlgen.vla.model.config import VlaConfig
+from rlgen.vla.training.best import BestModel
 from rlgen.vla.training.config import TrainConfig
 from rlgen.vla.training.loop import HeldOutLoss, StepBlock, Trainer, check_finite, init_state, run_blocks
 from rlgen.vla.training.optimizer import TrainState
@@ -49,6 +52,7 @@ class LoopOptions:
       validate_every: steps between two validations.
       validate_frames: frames of a validation.
       metrics: names of the values to store; all by default.
+      keep_best: keep the model of the smallest validation loss.
     """
 
     log_every: int = 10
@@ -57,6 +61,7 @@ class LoopOptions:
     validate_every: int = 1000
     validate_frames: int = 512
     metrics: tuple[str, ...] | None = None
+    keep_best: bool = True
 
 
 def train_model(
@@ -101,15 +106,20 @@ def train_model(
     mesh = make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
     stats = stored_statistics(folder, stats)
     trainer = Trainer(config, train, make_pipeline(config, spec, stats), mixture, mesh, workers)
-    for line in describe_inputs(trainer):
+
+    def write(place: Path, params: PyTree) -> None:
+        write_model(place, config, spec, stats, as_float32(params))
+
+    for line in describe_inputs(trainer, trainer.loader().read(0)):
         log(line)
-    state = _train(folder, trainer, held_out, weights, options, log, on_block)
+    best = BestModel(folder / "model", write, held_out) if held_out is not None and options.keep_best else None
+    state = _train(folder, trainer, held_out, weights, options, best, log, on_block)
     finished = folder / "model" / str(train.steps)
     if not (finished / DESCRIPTION).is_file():
         if is_first():
             shutil.rmtree(finished, ignore_errors=True)
         wait_for_all("model")
-        write_model(finished, config, spec, stats, _as_float32(state.inference_params))
+        write(finished, state.inference_params)
     log(f"{finished}: the model, as openpi reads it")
     return finished
 
@@ -126,10 +136,14 @@ def stored_statistics(folder: Path, stats: NormStats) -> NormStats:
     return NormStats.from_json(stats.to_json())
 
 
-def describe_inputs(trainer: Trainer) -> list[str]:
-    """Describes the first batch, to be read before training: transforms, cameras, state, actions, prompt and masks."""
+def describe_inputs(trainer: Trainer, batch: Batch) -> list[str]:
+    """Describes what is to be read before training: transforms, cameras, state, actions, prompt and masks.
+
+    Args:
+      trainer: of the training.
+      batch: its first.
+    """
     config, options = trainer.config, trainer.options
-    batch = trainer.loader().read(0)
     lines = [f"transforms: {', '.join(trainer.pipeline.names)}"]
     for name, images in batch.images.items():
         mask = np.asarray(batch.image_mask[name])
@@ -156,6 +170,7 @@ def _train(
     held_out: Mixture | None,
     weights: Path | None,
     options: LoopOptions,
+    best: BestModel | None,
     log: Log,
     on_block: Callable[[StepBlock], None],
 ) -> TrainState:
@@ -180,6 +195,8 @@ def _train(
                 loss = validate(state.inference_params)
                 check_finite(done, validation_loss=loss)
                 block = replace(block, values={**block.values, "validation_loss": loss})
+                if best is not None and best.offer(done, loss, state.inference_params):
+                    log(f"{best.place}: the smallest validation loss so far, {loss:.4f} at step {done}")
             if metrics is not None:
                 names = block.values if options.metrics is None else options.metrics
                 metrics.write(done, **{name: block.values[name] for name in names})
@@ -200,9 +217,10 @@ def _first_state(trainer: Trainer, weights: Path | None, shardings: PyTree) -> T
     return jax.jit(partial(init_state, config, train), out_shardings=shardings, donate_argnums=0)(params)
 
 
-def _as_float32(params: PyTree) -> PyTree:
-    """Returns float32 parameters; every process keeps its shards."""
-    return jax.jit(lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32), tree))(params)
+def as_float32(params: PyTree) -> PyTree:
+    """Returns float32 parameters; every process keeps its shards, and what is float32 is not copied."""
+    convert = jax.jit(lambda x: x.astype(jnp.float32))
+    return jax.tree.map(lambda x: x if x.dtype == jnp.float32 else convert(x), params)
 
 
 def _line(block: StepBlock, steps: int) -> str:
