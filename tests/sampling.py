@@ -21,6 +21,7 @@ What is `slow`, and why:
 | `bench/test_networks.py` | 3 of 4 Gaussian policies, `state` by default | no presets, and long to trace: 10 s |
 | `fleet/test_fleet.py` | all but one | whole commands: fleets of two experts, three to ten minutes each |
 | `pipeline/test_resume.py` | all | nine runs of the whole job |
+| `rl/test_population.py` | several devices | programs are compiled for one and for two: half a minute |
 | `rl/test_mesh.py` | the policy on images | its programs are compiled for one, two and eight devices: a minute |
 """
 
@@ -47,7 +48,10 @@ UNIT = (
     ),
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
-    *(f"fleet/test_{name}.py" for name in ("figures", "job", "launch", "ledger", "page", "plan")),
+    *(
+        f"fleet/test_{name}.py"
+        for name in ("figures", "job", "launch", "ledger", "page", "plan", "together")
+    ),
     "evaluation/test_leaderboard.py",
     "evaluation/test_records.py",
     "libero/warp/test_double.py",

@@ -51,6 +51,9 @@ class FleetArguments(Settings):
     """local: processes of this machine; ray: a cluster; the others write scripts that run the same jobs."""
     jobs: Count | None = None
     """Jobs at a time, each of --workers threads; by default as many as keep all cores busy and have memory."""
+    together: Count = 1
+    """Experts that a job trains in one program, of tasks with as many chunks and atoms of the goal; a CPU gains nothing
+    by it, an accelerator a lot."""
     tries: Count = 3
     """Runs of a task, each from another seed, after which it is given up."""
     preset: str | None = None
@@ -121,7 +124,8 @@ def _default(argv: Sequence[str], stored: "FleetPlan | None") -> FleetArguments:
     config = config if stored is not None and preset is None else replace(config, workers=1)
     if stored is None:
         return FleetArguments(tasks=(), config=config)
-    return FleetArguments(tasks=(), source=stored.source, tries=stored.tries, config=config)
+    kept = {"source": stored.source, "together": stored.together, "tries": stored.tries}
+    return FleetArguments(tasks=(), **kept, config=config)
 
 
 def _check_options(argv: Sequence[str], arguments: FleetArguments) -> None:
@@ -163,6 +167,7 @@ def _plan(
         fit_chunks=is_fitted and given(argv, "--ppo.chunks") is None,
         demonstrations=arguments.config.demos.episodes if keeps or count is not None else None,
         clean=arguments.config.demos.clean and (keeps or "--demos.clean" in argv),
+        together=arguments.together,
     )
 
 
@@ -185,19 +190,24 @@ def _run(arguments: FleetArguments, plan: "FleetPlan", left: Sequence["Task"]) -
     """Runs the jobs of tasks, and returns a line for each that could not be run."""
     from rlgen.core.progress import Progress
     from rlgen.fleet.assemble import read_states
-    from rlgen.fleet.capacity import free_memory, job_memory, jobs_at_a_time, usable_cores
-    from rlgen.fleet.local import LocalEngine
+    from rlgen.fleet.engine import LocalEngine
+    from rlgen.fleet.jobs import free_memory, job_memory, jobs_at_a_time, make_jobs, usable_cores
     from rlgen.fleet.on_ray import RayEngine
 
-    memory = job_memory(plan.config)
+    memory = job_memory(plan.config, plan.together)
     if arguments.engine == "ray":
-        engine = RayEngine(plan.threads, memory)
+        engine, jobs = RayEngine(plan.threads, memory), make_jobs(plan, left, arguments.jobs)
     else:
         cores, free = usable_cores(), free_memory()
-        jobs = jobs_at_a_time(arguments.jobs, plan.threads, memory, cores=cores, free=free, log=log)
-        jobs = min(jobs, len(left))
-        engine = LocalEngine(jobs)
-        log(f"{jobs} jobs at a time, {plan.threads} threads each, on {cores} cores")
+        at_a_time = jobs_at_a_time(arguments.jobs, plan.threads, memory, cores=cores, free=free, log=log)
+        jobs = make_jobs(plan, left, at_a_time)
+        engine = LocalEngine(min(at_a_time, len(jobs)))
+        each = (
+            f"{plan.threads} threads and up to {plan.together} experts"
+            if plan.together > 1
+            else (f"{plan.threads} threads")
+        )
+        log(f"{engine.at_a_time} jobs at a time, {each} each, on {cores} cores")
     ended = len(plan.tasks) - len(left)
     with Progress(stream=sys.stderr, every=60.0).stage("fleet", len(plan.tasks), ended, "tasks") as line:
 
@@ -209,13 +219,13 @@ def _run(arguments: FleetArguments, plan: "FleetPlan", left: Sequence["Task"]) -
             note = ", ".join([*([f"{failed} failed"] if failed else []), *running])
             line.update(advance=now_ended - line.done, note=note)
 
-        return engine.run(arguments.out, left, on_change)
+        return engine.run(arguments.out, jobs, on_change)
 
 
 def _assemble(root: Path, plan: "FleetPlan", assets: "AssetSource") -> None:
     """Exports the datasets, writes the page, and says what has failed."""
     from rlgen.fleet.assemble import assemble as export
-    from rlgen.fleet.capacity import usable_cores
+    from rlgen.fleet.jobs import usable_cores
     from rlgen.fleet.status import PAGE, fleet_rows, write_page
     from rlgen.report.fleet_page import summary
 
@@ -236,8 +246,7 @@ def _assemble(root: Path, plan: "FleetPlan", assets: "AssetSource") -> None:
 
 def _write_scripts(arguments: FleetArguments, plan: "FleetPlan") -> None:
     from rlgen.fleet.assemble import read_states, unfinished
-    from rlgen.fleet.capacity import job_memory
-    from rlgen.fleet.engine import longest_first
+    from rlgen.fleet.jobs import job_memory, longest_first, make_jobs
     from rlgen.fleet.launch import LaunchPlan, slurm_command, write_scripts
 
     left = unfinished(read_states(arguments.out, plan))
@@ -246,9 +255,9 @@ def _write_scripts(arguments: FleetArguments, plan: "FleetPlan") -> None:
         return
     launch = LaunchPlan(
         arguments.out.absolute(),
-        longest_first(left),
+        longest_first(make_jobs(plan, left, arguments.jobs)),
         plan.threads,
-        job_memory(plan.config),
+        job_memory(plan.config, plan.together),
         cache_folder(),
         arguments.jobs,
     )
@@ -290,11 +299,11 @@ class WorkArguments:
     path: tyro.conf.Positional[Path]
     """Folder of the fleet."""
     task: str
-    """The task, one of the plan."""
+    """The task, one of the plan; several with commas between them."""
 
 
 def work(argv: Sequence[str]) -> None:
-    """Does the job of one task of a fleet in this process, as every engine has it done.
+    """Does the work on tasks of a fleet in this process, as every engine has it done: one, or those trained together.
 
     It goes on where the job was. Exit code 75 says that it has to be started again.
     """
@@ -308,11 +317,11 @@ def work(argv: Sequence[str]) -> None:
         pin_threads(threads)
     prepare_process()
     from rlgen.fleet.job import AGAIN, TryAgainError
-    from rlgen.fleet.job import work as do
-    from rlgen.libero.tasks.suites import find_task
+    from rlgen.fleet.jobs import find_job
+    from rlgen.fleet.together import work as do
 
     try:
-        do(arguments.path, find_task(arguments.task), cache_folder(), log)
+        do(arguments.path, find_job(arguments.task), cache_folder(), log)
     except TryAgainError:
         sys.exit(AGAIN)
 

@@ -1,21 +1,32 @@
-"""Engines: who starts the jobs of a fleet, and the rule by which a job whose process has ended is started again.
+"""Engines, which start the jobs of a fleet: the rule by which they start them again, and the engine `local`.
 
-The unit that every engine runs is the command `rlgen fleet work DIR --task TASK`: one process for one task, which goes
-on where it was. An engine decides when and where it runs, and never what it does.
+The unit that every engine runs is the command `rlgen fleet work DIR --task JOB`: one process for one task, or for those
+whose experts are trained together, which goes on where it was. An engine decides when and where it runs, and never what
+it does.
 """
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from rlgen.core.errors import UserError
+from rlgen.core.files import disk_errors
+from rlgen.core.process import start_child
 from rlgen.fleet.job import AGAIN
-from rlgen.fleet.plan import task_folder
-from rlgen.libero.tasks.suites import Task
+from rlgen.fleet.jobs import Job, job_log, job_name, longest_first
 
-LOG = "log.txt"
+# Seconds between two looks at the processes, between two calls of `on_change`, and that a process has to end by itself.
+POLL = 0.1
+CHANGE = 5.0
+GRACE = 2.0
+Command = Callable[[Path, Job], list[str]]
 # The job's own rule counts deaths without progress; this ends a job that dies before it can count.
 MOST_STARTS = 50
 # Ends of a process that is no signal, such as an exception before the job begins.
@@ -25,16 +36,16 @@ MOST_ERRORS = 3
 class Engine(Protocol):
     """A starter of jobs."""
 
-    def run(self, root: Path, tasks: Sequence[Task], on_change: Callable[[], None]) -> list[str]:
-        """Runs the jobs of tasks until all have ended.
+    def run(self, root: Path, jobs: Sequence[Job], on_change: Callable[[], None]) -> list[str]:
+        """Runs jobs until all have ended.
 
         Args:
           root: folder of the fleet.
-          tasks: whose jobs have not ended.
+          jobs: that have not ended.
           on_change: called a few times a minute, and whenever a job has ended.
 
         Returns:
-          A line for each task whose job could not be run to its end; the others are in their ledgers.
+          A line for each job that could not be run to its end; the others are in the ledgers of their tasks.
 
         Raises:
           UserError: the disk is full, or something else that concerns all of them.
@@ -42,14 +53,14 @@ class Engine(Protocol):
         ...
 
 
-def work_command(root: Path, task: Task) -> list[str]:
-    """Returns the command of a task's job, for a process of this Python."""
-    return [sys.executable, "-P", "-m", "rlgen", *work_words(root, task.id)]
+def work_command(root: Path, job: Job) -> list[str]:
+    """Returns the command of a job, for a process of this Python."""
+    return [sys.executable, "-P", "-m", "rlgen", *work_words(root, job_name(job))]
 
 
-def work_words(root: Path | str, task: str) -> list[str]:
-    """Returns the words of a task's job behind `rlgen`."""
-    return ["fleet", "work", str(root), "--task", task]
+def work_words(root: Path | str, job: str) -> list[str]:
+    """Returns the words of a job behind `rlgen`; see `job_name`."""
+    return ["fleet", "work", str(root), "--task", job]
 
 
 @dataclass
@@ -63,14 +74,14 @@ class Endings:
 
     root: Path
     unfinished: list[str] = field(default_factory=list)
-    _starts: dict[Task, int] = field(default_factory=dict)
-    _errors: dict[Task, int] = field(default_factory=dict)
+    _starts: dict[Job, int] = field(default_factory=dict)
+    _errors: dict[Job, int] = field(default_factory=dict)
 
-    def again(self, task: Task, code: int) -> bool:
-        """Returns whether the job of a task has to be started again, whose process has ended with an exit code.
+    def again(self, job: Job, code: int) -> bool:
+        """Returns whether a job has to be started again, whose process has ended with an exit code.
 
         Args:
-          task: of the job.
+          job: of the process.
           code: negative for a signal.
 
         Raises:
@@ -78,21 +89,73 @@ class Endings:
         """
         if code == 0:
             return False
-        log = task_folder(self.root, task) / LOG
+        log = job_log(self.root, job)
         if code == 2:
-            raise UserError(_last_line(log) or f"{task.id}: its job was refused; see {log}")
-        self._starts[task] = self._starts.get(task, 0) + 1
+            raise UserError(_last_line(log) or f"{job_name(job)}: this job was refused; see {log}")
+        self._starts[job] = self._starts.get(job, 0) + 1
         if code > 0 and code != AGAIN:
-            self._errors[task] = self._errors.get(task, 0) + 1
-        if self._starts[task] < MOST_STARTS and self._errors.get(task, 0) < MOST_ERRORS:
+            self._errors[job] = self._errors.get(job, 0) + 1
+        if self._starts[job] < MOST_STARTS and self._errors.get(job, 0) < MOST_ERRORS:
             return True
-        self.unfinished.append(f"{task.id}: its process ends with {code} again and again; see {log}")
+        self.unfinished.append(f"{job_name(job)}: its process ends with {code} again and again; see {log}")
         return False
 
 
-def longest_first(tasks: Sequence[Task]) -> list[Task]:
-    """Returns tasks in the order in which they are started: the longest first, so that no core is idle at the end."""
-    return sorted(tasks, key=lambda task: -task.horizon)
+@dataclass(frozen=True)
+class LocalEngine:
+    """Processes of this machine.
+
+    Attributes:
+      at_a_time: processes at the same time.
+      command: of a job.
+    """
+
+    at_a_time: int
+    command: Command = work_command
+
+    def run(self, root: Path, jobs: Sequence[Job], on_change: Callable[[], None]) -> list[str]:
+        """Runs jobs; however this ends, its processes have ended then. Arguments as of `Engine.run`."""
+        waiting, running, endings = longest_first(jobs), dict[Job, subprocess.Popen[bytes]](), Endings(root)
+        changed = time.monotonic()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.at_a_time:
+                    job = waiting.pop(0)
+                    running[job] = self._start(root, job)
+                ended = [job for job, process in running.items() if process.poll() is not None]
+                for job in ended:
+                    if endings.again(job, running.pop(job).returncode):
+                        waiting.append(job)
+                if ended or time.monotonic() - changed >= CHANGE:
+                    changed = time.monotonic()
+                    on_change()
+                time.sleep(POLL)
+        finally:
+            _end(list(running.values()))
+        return endings.unfinished
+
+    def _start(self, root: Path, job: Job) -> "subprocess.Popen[bytes]":
+        log = job_log(root, job)
+        with disk_errors(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with open(log, "ab") as stream:
+                return start_child(
+                    self.command(root, job), stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
+                )
+
+
+def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Ends processes: they may say first what they have cost."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
+    end = time.monotonic() + GRACE
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _last_line(log: Path) -> str:

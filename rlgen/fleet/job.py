@@ -1,4 +1,4 @@
-"""The job of a task: from demonstrations to episodes, in one process, which goes on where another one was killed.
+"""The work on one task: from demonstrations to episodes, in one process, which goes on where another one was killed.
 
 What ends a try is decided here, by one rule for all engines, because it decides what is in the datasets:
 
@@ -11,20 +11,25 @@ What ends a try is decided here, by one rule for all engines, because it decides
 import errno
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.ownership import only_writer
 from rlgen.core.progress import Progress
-from rlgen.fleet.ledger import COSTS, NAME, Ledger, check_intact, stopped_in_a_row
-from rlgen.fleet.meter import Meter, timestamp
-from rlgen.fleet.plan import FLEET, FleetPlan, open_plan, run_folder, task_folder
+from rlgen.fleet.ledger import COSTS, NAME, Ledger, check_intact, read_ledger, stopped_in_a_row
+from rlgen.fleet.meter import Meter, Shares, left_behind, timestamp
+from rlgen.fleet.plan import FLEET, FleetPlan, run_folder, task_folder
 from rlgen.libero.tasks.suites import Task
 from rlgen.training.run import Run, create_run, is_run, open_run
+
+if TYPE_CHECKING:
+    from rlgen.pipeline.context import Turns
 
 # Exit code of a process whose job has to be started again (EX_TEMPFAIL).
 AGAIN = 75
@@ -32,6 +37,10 @@ AGAIN = 75
 DEATHS = 20
 # Seconds to wait for a process at the same task that the system has not ended yet, as where a node was lost.
 PATIENCE = 120.0
+# The place at which a process was killed.
+_PLACE = ("try", "stage", "mark")
+# What a process at a task says.
+LOG = "log.txt"
 _DISK = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
     *(errno.EMFILE, errno.ENFILE),
@@ -41,7 +50,7 @@ _MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_al
 
 
 class TryAgainError(Exception):
-    """The end of a process whose job goes on in another one."""
+    """The end of the work of a process on a task, which goes on in another one."""
 
 
 def kind_of_error(error: BaseException) -> Literal["failed", "killed", "disk"]:
@@ -64,37 +73,71 @@ def kind_of_error(error: BaseException) -> Literal["failed", "killed", "disk"]:
     return "failed"
 
 
-def work(root: Path, task: Task, cache: Path, log: Callable[[str], None], patience: float = PATIENCE) -> None:
-    """Does the job of a task, or what is left of it: tries until one succeeds or all have failed.
+def deaths(root: Path, task: Task) -> int:
+    """Returns how often in a row a process at a task was killed at the place where it is.
 
     Args:
       root: folder of the fleet.
       task: of its plan.
+    """
+    folder = task_folder(root, task)
+    lines, left = read_ledger(folder / NAME), left_behind(folder)
+    last = left or (lines[-1] if lines else {})
+    return stopped_in_a_row(lines, {name: last.get(name) for name in _PLACE}) + (left is not None)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The surroundings that the tasks of a process share.
+
+    Attributes:
+      root: folder of the fleet.
+      plan: of the fleet.
       cache: folder of scenes and compiled programs.
       log: called with a line for what is decided.
+      shares: costs of the process.
+      pool: threads of PPO's environments; None for threads of each task's own.
       patience: seconds to wait for another process at the same task.
+    """
+
+    root: Path
+    plan: FleetPlan
+    cache: Path
+    log: Callable[[str], None]
+    shares: Shares
+    pool: ThreadPoolExecutor | None = None
+    patience: float = PATIENCE
+
+
+def task_turns(around: Surroundings, task: Task) -> "Turns[None]":
+    """Does the work on a task, or what is left of it: tries until one succeeds or all have failed.
+
+    A generator, which leaves the iterations of PPO to its caller (`pipeline.context.Turns`), so that the tasks of a
+    process may have theirs together. What goes wrong is this task's own.
+
+    Args:
+      around: of the process.
+      task: of the plan.
 
     Raises:
-      UserError: the task is not in the plan, another process is at it, or the disk refuses.
-      TryAgainError: the job goes on in another process.
+      UserError: another process is at the task, or the disk refuses.
+      TryAgainError: it goes on in another process.
     """
-    plan = open_plan(root)
-    if task.id not in plan.tasks:
-        raise UserError(f"{task.id} is not in the plan of {root}; add it with `rlgen fleet TASKS --out {root}`")
-    with only_writer(task_folder(root, task), FLEET.option, patience=patience):
-        _Job(root, plan, task, cache, log).run()
+    with only_writer(task_folder(around.root, task), FLEET.option, patience=around.patience):
+        yield from _Work(around, task).turns()
 
 
-class _Job:
-    """The job of one task in this process."""
+class _Work:
+    """The work on one task in this process."""
 
-    def __init__(self, root: Path, plan: FleetPlan, task: Task, cache: Path, log: Callable[[str], None]):
-        self._root, self._plan, self._task, self._cache, self._log = root, plan, task, cache, log
-        self._folder = task_folder(root, task)
+    def __init__(self, around: Surroundings, task: Task):
+        self._around, self._task = around, task
+        self._root, self._plan, self._log = around.root, around.plan, around.log
+        self._folder = task_folder(around.root, task)
         self._ledger = Ledger(self._folder / NAME, task=task.id)
-        self._meter = Meter(self._folder)
+        self._meter = Meter(self._folder, task.id, around.shares)
 
-    def run(self) -> None:
+    def turns(self) -> "Turns[None]":
         check_intact(self._ledger.read(), self._folder / NAME)
         self._charge_killed()
         lines = self._ledger.read()
@@ -104,7 +147,7 @@ class _Job:
                 if number >= self._plan.tries:
                     self._log(f"{self._task.id}: given up after {number} tries")
                     return
-                self._try(number)
+                yield from self._try(number)
                 lines = self._ledger.read()
         finally:
             self._meter.close()
@@ -112,7 +155,7 @@ class _Job:
 
     def _charge_killed(self) -> None:
         """Records what a process that was killed has cost, and whether the try has failed by that."""
-        left = self._meter.left_behind()
+        left = left_behind(self._folder)
         if left is None:
             return
         place = {name: left[name] for name in ("try", "seed", "stage", "mark")}
@@ -120,13 +163,13 @@ class _Job:
         times = {name: timestamp(left[key]) for name, key in (("start", "start"), ("end", "now"))}
         self._ledger.append("stopped", **place, why="killed", **costs, **times)
         (self._folder / "running.json").unlink(missing_ok=True)
-        where = {name: place[name] for name in ("try", "stage", "mark")}
+        where = {name: place[name] for name in _PLACE}
         count = stopped_in_a_row(self._ledger.read(), where)
         if count >= DEATHS:
             reason = f"its process was killed {count} times in stage {place['stage']}, probably for want of memory"
             self._fail(place["try"], place["stage"], reason)
 
-    def _try(self, number: int) -> None:
+    def _try(self, number: int) -> "Turns[None]":
         """Goes on with a try until it is done or has failed."""
         stage, seed = "", self._plan.seed(number)
         try:
@@ -134,7 +177,7 @@ class _Job:
             with only_writer(run.folder, FLEET.option):
                 for stage in self._plan.stages:
                     if not run.done(stage):
-                        self._stage(run, number, stage)
+                        yield from self._stage(run, number, stage)
                 stage = "figures"
                 self._meter.begin(**{"try": number}, seed=seed, stage=stage, mark=0.0)
                 figures = self._finish(run)
@@ -164,20 +207,31 @@ class _Job:
             return open_run(folder)
         return create_run(folder, self._plan.run_config(self._task, number), self._plan.assets)
 
-    def _stage(self, run: Run, number: int, stage: str) -> None:
-        from rlgen.pipeline.context import Context, run_stages
+    def _stage(self, run: Run, number: int, stage: str) -> "Turns[None]":
+        from rlgen.pipeline.context import Context, stage_turns
 
         about = {"try": number, "seed": run.config.seed, "stage": stage}
         self._meter.begin(**about, mark=run.seconds(stage))
-        run_stages(Context(run, self._cache), (stage,), Progress(self._plan.stages, every=30.0))
+        context = Context(run, self._around.cache, pool=self._around.pool)
+        with self._stream() as stream:
+            yield from stage_turns(context, (stage,), Progress(self._plan.stages, stream=stream, every=30.0))
         self._ledger.append("stage", **about, **self._meter.end())
+
+    @contextmanager
+    def _stream(self) -> Iterator[TextIO | None]:
+        """Yields where progress is written: into each task's own log where several are worked on in turn."""
+        if self._plan.together == 1:
+            yield None
+            return
+        with open(self._folder / LOG, "a") as stream:
+            yield stream
 
     def _finish(self, run: Run) -> dict[str, Any]:
         """Returns the figures of a finished run, and writes its clips."""
         from rlgen.fleet.figures import run_figures, write_clips
         from rlgen.pipeline.context import Context
 
-        context = Context(run, self._cache)
+        context = Context(run, self._around.cache)
         figures = run_figures(context)
         write_clips(context, self._folder / "clips", figures)
         return figures

@@ -17,7 +17,7 @@ from rlgen.core.files import write_bytes
 from rlgen.core.process import CACHE_VARIABLE
 from rlgen.fleet.engine import MOST_STARTS, work_words
 from rlgen.fleet.job import AGAIN
-from rlgen.libero.tasks.suites import Task
+from rlgen.fleet.jobs import Job, job_name
 
 FOLDER = "launch"
 # Cores of the job that exports the datasets.
@@ -33,42 +33,47 @@ class LaunchPlan:
 
     Attributes:
       root: folder of the fleet, absolute.
-      tasks: whose jobs have not ended, in the order in which they are started.
+      jobs: that have not ended, in the order in which they are started.
       threads: cores of a job.
       memory: of a job, bytes.
       cache: folder of scenes and compiled programs, absolute.
-      jobs: at a time; None for as many as there are tasks.
+      at_a_time: jobs that run at the same time; None for all of them.
     """
 
     root: Path
-    tasks: Sequence[Task]
+    jobs: Sequence[Job]
     threads: int
     memory: int
     cache: Path
-    jobs: int | None = None
+    at_a_time: int | None = None
 
     @property
     def width(self) -> int:
         """Jobs at a time."""
-        return min(self.jobs or len(self.tasks), len(self.tasks))
+        return min(self.at_a_time or len(self.jobs), len(self.jobs))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the jobs, as words of bash."""
+        return [shlex.quote(job_name(job)) for job in self.jobs]
 
     @property
     def mebibytes(self) -> int:
         """Memory of a job in MiB, rounded up to 100."""
         return -(-self.memory // (100 << 20)) * 100
 
-    def loop(self, python: str, task: str) -> str:
-        """Returns lines of bash that do the job of a task, again where it has to be started again.
+    def loop(self, python: str, job: str) -> str:
+        """Returns lines of bash that do a job, again where it has to be started again.
 
         Args:
           python: words that run this package.
-          task: the task, an expression of bash.
+          job: its name, an expression of bash.
         """
         words = " ".join(map(shlex.quote, work_words(self.root, "")[:-1]))
         return (
             f"for start in $(seq {MOST_STARTS}); do\n"
             f"  code=0\n"
-            f'  {python} {words} "{task}" || code=$?\n'
+            f'  {python} {words} "{job}" || code=$?\n'
             f"  # {AGAIN} and signals from within: the same job goes on; the others end it.\n"
             f"  case $code in {AGAIN} | 134 | 137 | 139) ;; *) break ;; esac\n"
             f"done\n"
@@ -80,15 +85,15 @@ def render_slurm(plan: LaunchPlan) -> dict[str, str]:
     root = plan.root
     options = {
         "job-name": "rlgen-fleet",
-        "array": f"0-{len(plan.tasks) - 1}%{plan.width}",
+        "array": f"0-{len(plan.jobs) - 1}%{plan.width}",
         "cpus-per-task": plan.threads,
         "mem": f"{plan.mebibytes}M",
         "time": f"{_HOURS}:00:00",
         "output": root / FOLDER / "job-%a.log",
         "open-mode": "append",
     }
-    names = "\n".join(f"  {shlex.quote(task.id)}" for task in plan.tasks)
-    body = f"TASKS=(\n{names}\n)\n{plan.loop(_python(), '${TASKS[$SLURM_ARRAY_TASK_ID]}')}exit $code\n"
+    names = "\n".join(f"  {name}" for name in plan.names)
+    body = f"JOBS=(\n{names}\n)\n{plan.loop(_python(), '${JOBS[$SLURM_ARRAY_TASK_ID]}')}exit $code\n"
     after = {
         "job-name": "rlgen-fleet-assemble",
         "cpus-per-task": ASSEMBLE_CORES,
@@ -129,13 +134,12 @@ def slurm_command(root: Path) -> str:
 
 def render_skypilot(plan: LaunchPlan) -> dict[str, str]:
     """Returns a SkyPilot task whose nodes share out the jobs, and the volume that they share, by file name."""
-    names = " ".join(shlex.quote(task.id) for task in plan.tasks)
     run = (
         f"export {CACHE_VARIABLE}={shlex.quote(str(plan.cache))}\n"
-        f"TASKS=({names})\n"
-        "# Each node takes every n-th task.\n"
-        "for ((i = SKYPILOT_NODE_RANK; i < ${#TASKS[@]}; i += SKYPILOT_NUM_NODES)); do\n"
-        + _indented(plan.loop("rlgen", "${TASKS[$i]}"), 2)
+        f"JOBS=({' '.join(plan.names)})\n"
+        "# Each node takes every n-th job.\n"
+        "for ((i = SKYPILOT_NODE_RANK; i < ${#JOBS[@]}; i += SKYPILOT_NUM_NODES)); do\n"
+        + _indented(plan.loop("rlgen", "${JOBS[$i]}"), 2)
         + "done\n"
         'if [ "$SKYPILOT_NODE_RANK" = 0 ]; then\n'
         "  # Waits for the jobs of the other nodes.\n"
@@ -165,14 +169,13 @@ def render_skypilot(plan: LaunchPlan) -> dict[str, str]:
 
 
 def render_jobset(plan: LaunchPlan) -> dict[str, str]:
-    """Returns a Kubernetes JobSet: an indexed job with a pod for each task, and the export after it, by file name."""
-    names = " ".join(shlex.quote(task.id) for task in plan.tasks)
-    body = f"TASKS=({names})\n{plan.loop('rlgen', '${TASKS[$JOB_COMPLETION_INDEX]}')}exit $code\n"
+    """Returns a Kubernetes JobSet: an indexed job with a pod for each job, and the export after it, by file name."""
+    body = f"JOBS=({' '.join(plan.names)})\n{plan.loop('rlgen', '${JOBS[$JOB_COMPLETION_INDEX]}')}exit $code\n"
     command = f"rlgen fleet assemble {shlex.quote(str(plan.root))}\n"
     workers = _kubernetes_job(plan, body, plan.threads, plan.mebibytes)
     # A pod that was evicted goes on in another one; one that is refused does not.
-    workers["spec"] |= {"completionMode": "Indexed", "completions": len(plan.tasks), "parallelism": plan.width}
-    workers["spec"] |= {"backoffLimitPerIndex": 20, "maxFailedIndexes": len(plan.tasks)}
+    workers["spec"] |= {"completionMode": "Indexed", "completions": len(plan.jobs), "parallelism": plan.width}
+    workers["spec"] |= {"backoffLimitPerIndex": 20, "maxFailedIndexes": len(plan.jobs)}
     assemble = _kubernetes_job(plan, command, ASSEMBLE_CORES, plan.mebibytes + 4000)
     jobset = {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",

@@ -7,6 +7,9 @@ Every line has `kind`, `task`, `try`, `seed` and the times `start` and `end`; it
     failed    a try has failed: the reason; the next one begins from another seed
     done      the task has its episodes: figures of the clone and of the expert
 
+Where the process was at work for several tasks at once, its costs are divided by their number, and `together` is the
+most there were.
+
 A line that was torn, because the process was killed or the disk was full, is not read, and removed before the next one.
 """
 

@@ -13,10 +13,8 @@ from typing import Any
 
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.process import CACHE_VARIABLE, cache_folder, start_child
-from rlgen.fleet.engine import LOG, Endings, longest_first, work_command
-from rlgen.fleet.local import CHANGE
-from rlgen.fleet.plan import task_folder
-from rlgen.libero.tasks.suites import Task, find_task
+from rlgen.fleet.engine import CHANGE, Endings, work_command
+from rlgen.fleet.jobs import Job, find_job, job_log, job_name, longest_first
 
 # Of Ray: a task is repeated as often as its node or worker is lost.
 WITHOUT_END = -1
@@ -35,21 +33,21 @@ class RayEngine:
     threads: int
     memory: int
 
-    def run(self, root: Path, tasks: Sequence[Task], on_change: Callable[[], None]) -> list[str]:
+    def run(self, root: Path, jobs: Sequence[Job], on_change: Callable[[], None]) -> list[str]:
         """Runs jobs. Arguments as of `Engine.run`."""
         ray = import_ray()
         if not ray.is_initialized():
             ray.init(address=os.environ.get(ADDRESS_VARIABLE), log_to_driver=False, logging_level="warning")
         remote = ray.remote(num_cpus=self.threads, memory=self.memory, max_retries=WITHOUT_END)(run_job)
         cache, endings = str(cache_folder()), Endings(root)
-        waiting = {remote.remote(str(root.absolute()), task.id, cache): task for task in longest_first(tasks)}
+        waiting = {remote.remote(str(root.absolute()), job_name(job), cache): job for job in longest_first(jobs)}
         try:
             while waiting:
                 ended, _ = ray.wait(list(waiting), num_returns=1, timeout=CHANGE)
                 for reference in ended:
-                    task = waiting.pop(reference)
-                    if endings.again(task, _result(ray, reference)):
-                        waiting[remote.remote(str(root.absolute()), task.id, cache)] = task
+                    job = waiting.pop(reference)
+                    if endings.again(job, _result(ray, reference)):
+                        waiting[remote.remote(str(root.absolute()), job_name(job), cache)] = job
                 on_change()
         finally:
             for reference in waiting:
@@ -73,20 +71,20 @@ def import_ray() -> Any:
     return ray
 
 
-def run_job(root: str, task: str, cache: str) -> int:
-    """Runs the job of a task in a process of its own, and returns its exit code; on a node of the cluster.
+def run_job(root: str, name: str, cache: str) -> int:
+    """Runs a job in a process of its own, and returns its exit code; on a node of the cluster.
 
     Args:
       root: folder of the fleet.
-      task: id of the task.
+      name: of the job.
       cache: folder of scenes and compiled programs.
     """
-    found = find_task(task)
-    log = task_folder(Path(root), found) / LOG
+    job = find_job(name)
+    log = job_log(Path(root), job)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as stream:
         process = start_child(
-            work_command(Path(root), found),
+            work_command(Path(root), job),
             {CACHE_VARIABLE: cache},
             stdin=subprocess.DEVNULL,
             stdout=stream,

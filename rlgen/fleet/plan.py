@@ -1,7 +1,8 @@
 """The plan of a fleet, `fleet.json`: which tasks, from which source, with which settings.
 
 Every job reads it and nothing else, so that its bytes do not depend on who started it. What is no part of it, the
-engine and the number of jobs at a time, changes no byte and may differ whenever the command is repeated.
+engine and the number of jobs at a time, changes no byte (with `together` above 1: no number beyond rounding) and may
+differ whenever the command is repeated.
 
     DIR/fleet.json                        the plan
     DIR/tasks/libero_spatial-05/0         the run of the first try, from the seed of the plan; 1 is the second one
@@ -73,6 +74,8 @@ class FleetPlan:
       config: of every run, but for its task and its seed, and the chunks of an iteration.
       fit_chunks: whether an iteration has as many chunks as an episode of the task; else as the configuration says.
       assets: kind, path and label of the object assets.
+      together: experts that a job trains in one program. Part of the plan, because the numbers of an expert in a group
+        are those alone only to rounding.
     """
 
     tasks: tuple[str, ...]
@@ -81,6 +84,7 @@ class FleetPlan:
     config: Config
     fit_chunks: bool
     assets: dict[str, Any]
+    together: int = 1
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -114,6 +118,7 @@ class FleetPlan:
             "tasks": list(self.tasks),
             "source": self.source,
             "tries": self.tries,
+            "together": self.together,
             "fit_chunks": self.fit_chunks,
             "assets": self.assets,
             "run_format": RUN_FORMAT,
@@ -131,6 +136,7 @@ def make_plan(
     fit_chunks: bool = True,
     demonstrations: int | None = None,
     clean: bool = False,
+    together: int = 1,
 ) -> FleetPlan:
     """Returns the plan of a fleet.
 
@@ -145,6 +151,10 @@ def make_plan(
         otherwise, if None.
       clean: whether the episodes of the source `scripted` are straight and steady instead of human-like, which is what
         an expert's episodes are compared with.
+      together: experts that a job trains in one program.
+
+    Raises:
+      UserError: several cannot be with these settings.
     """
     order = {task: place for place, task in enumerate(all_tasks())}
     ids = tuple(task.id for task in sorted(set(tasks), key=order.__getitem__))
@@ -155,7 +165,22 @@ def make_plan(
         config = replace(config, demos=replace(config.demos, episodes=count, clean=clean))
     if source == "clone":
         config = replace(config, collect=replace(config.collect, source="clone"))
-    return FleetPlan(ids, source, tries, config, fit_chunks, assets)
+    if together > 1:
+        _check_together(together, source, config)
+    return FleetPlan(ids, source, tries, config, fit_chunks, assets, together)
+
+
+def _check_together(together: int, source: Source, config: Config) -> None:
+    """Raises `UserError` where several experts cannot be trained in one program."""
+    problem = None
+    if "ppo" not in _STAGES[source]:
+        problem = f"--source {source}: expected 1, as nothing but PPO is"
+    elif config.ppo.world != "cpu":
+        problem = f"ppo.world {config.ppo.world}: expected cpu"
+    elif config.ppo.groups > 1:
+        problem = f"ppo.groups {config.ppo.groups}: expected 1"
+    if problem is not None:
+        raise UserError(f"--together {together}, several experts trained in one program, with {problem}")
 
 
 def open_plan(folder: Path) -> FleetPlan:
@@ -172,9 +197,12 @@ def open_plan(folder: Path) -> FleetPlan:
             raise ValueError(f"format {record['format']} is of another version")
         config = from_json(upgrade(record["config"], record["run_format"]))
         tasks = tuple(find_task(task).id for task in record["tasks"])
-        if record["source"] not in SOURCES or not tasks or not 1 <= record["tries"] <= 1000:
-            raise ValueError("its tasks, source or tries are none")
-        return FleetPlan(tasks, record["source"], record["tries"], config, bool(record["fit_chunks"]), record["assets"])
+        # The first fleets had no groups.
+        tries, together = record["tries"], record.get("together", 1)
+        if record["source"] not in SOURCES or not tasks or not 1 <= tries <= 1000 or not 1 <= together <= 100_000:
+            raise ValueError("its tasks, source, tries or together are none")
+        fit_chunks, assets = bool(record["fit_chunks"]), record["assets"]
+        return FleetPlan(tasks, record["source"], tries, config, fit_chunks, assets, together)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise UserError(f"{folder / RECORD} cannot be read: {reason}; choose another --out") from error

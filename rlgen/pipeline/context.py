@@ -1,11 +1,12 @@
 """A run in hand: its configuration, its scene and its seeds, as every stage gets them, and the loop over stages."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,14 @@ from rlgen.training.run import Run, StageClock
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
+T = TypeVar("T")
+Turns = Generator[Any, Any, T]
+"""A stage that leaves the iterations of PPO to its caller, who may run those of several experts in one program.
+
+It yields an `rl.ppo.Expert` where it needs an iteration, and is sent the new state and the metrics, or is thrown what
+has gone wrong. All else, its checkpoints, evaluations and end, is its own.
+"""
+
 
 @dataclass
 class Context:
@@ -30,11 +39,13 @@ class Context:
       run: configuration and folders.
       cache: folder of scenes and compiled programs, shared by runs.
       devices: what cloning and PPO run on.
+      pool: threads of PPO's environments, shared with other runs of this process; None for threads of its own.
     """
 
     run: Run
     cache: Path
     devices: RunDevices = field(default_factory=RunDevices)
+    pool: ThreadPoolExecutor | None = None
 
     @cached_property
     def mesh(self) -> "Mesh | None":
@@ -91,6 +102,27 @@ class Work:
     clock: StageClock
 
 
+def take_turns(turns: Turns[T], mesh: "Mesh | None" = None) -> T:
+    """Runs every iteration that a stage asks for, and returns what it returns.
+
+    Args:
+      turns: the stage.
+      mesh: devices over which environments and minibatches are divided.
+    """
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            expert = turns.send(answer) if error is None else turns.throw(error)
+        except StopIteration as end:
+            return end.value
+        answer = error = None
+        try:
+            answer = expert.iterate(mesh)
+        except BaseException as raised:
+            error = raised
+
+
 @contextmanager
 def _left_if_used(folder: Path) -> Iterator[Path]:
     """Removes a stage's folder if it ends with nothing in it: a stage that failed at once has not started."""
@@ -109,6 +141,17 @@ def run_stages(context: Context, names: Sequence[str], progress: Progress) -> No
       names: of the stages, in order.
       progress: shows how far they are.
     """
+    take_turns(stage_turns(context, names, progress), context.mesh)
+
+
+def stage_turns(context: Context, names: Sequence[str], progress: Progress) -> Turns[None]:
+    """Does what `run_stages` does, and leaves the iterations of PPO to its caller, who gives what it yields its turn.
+
+    Args:
+      context: of the run.
+      names: of the stages, in order.
+      progress: shows how far they are.
+    """
     done = {name for name in names if is_done(context.run, name)}
     context.wait_for_all("stages")
     for name in names:
@@ -118,6 +161,8 @@ def run_stages(context: Context, names: Sequence[str], progress: Progress) -> No
             clock = StageClock(context.run, name)
             with progress.stage(name) as line, _left_if_used(context.run.stage_folder(name)) as folder:
                 result = STAGES[name].run(context, Work(folder, line, clock))
+                if isinstance(result, Generator):
+                    result = yield from result
             if context.devices.is_first:
                 clock.save()
                 context.run.finish(name, result)

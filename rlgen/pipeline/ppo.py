@@ -8,16 +8,17 @@ import jax
 from rlgen.configs.schema import PPOConfig, to_json
 from rlgen.core.errors import UserError
 from rlgen.data.metrics.score import ScoreSummary, change
+from rlgen.libero.envs.image_observer import ImageObserver
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.envs.worlds import make_training_world
 from rlgen.pipeline import bc
-from rlgen.pipeline.context import Context, Work
+from rlgen.pipeline.context import Context, Turns, Work
 from rlgen.pipeline.policy import AnyPolicy, check_devices, image_size, measure
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic, make_critic
-from rlgen.rl import ppo
 from rlgen.rl.ending import End, why_ended
 from rlgen.rl.numerics import NonFiniteError
+from rlgen.rl.ppo import Expert
 from rlgen.rl.rollout import environments_here
 from rlgen.rl.train_state import PPOState, init_state, policy_params
 from rlgen.training.checkpoints import Checkpoints
@@ -31,8 +32,10 @@ _ENDS = {
 }
 
 
-def run(context: Context, work: Work) -> dict[str, Any]:
+def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
     """Trains until `why_ended`, with a checkpoint before and after each iteration, and scores the end.
+
+    A generator, which leaves the iterations to its caller: see `pipeline.context.Turns`.
 
     Raises:
       UserError: something is not finite or explodes; the last good checkpoint stays.
@@ -43,7 +46,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     check_devices(policy, context.run.config, mesh)
     state = _start(context, policy, critic, params)
     here = len(environments_here(config, config.environments, mesh))
-    options = {"renderer": context.run.config.policy.image_encoder.renderer, "threads": workers}
+    options = {"renderer": context.run.config.policy.image_encoder.renderer, "threads": workers, "pool": context.pool}
     env, observe = make_training_world(context.scene, here, config.world, image_size(policy), **options)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
@@ -68,9 +71,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         while (ended := _why_ended(config, tests, iteration)) is None:
             on_chunk = _on_chunk(work, note, config.chunks)
             try:
-                state, values = ppo.iterate(
-                    policy, critic, config, state, env, context.seed("ppo"), on_chunk, observe, mesh
-                )
+                state, values = yield Expert(policy, critic, config, state, env, context.seed("ppo"), on_chunk, observe)
             except NonFiniteError as error:
                 raise _user_error(error, iteration, context) from None
             iteration, test = int(state.iteration), {}
@@ -88,8 +89,9 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             checkpoints.save(iteration, state, _metadata(context))
             if is_first:
                 work.clock.save()
-    if isinstance(env, VectorEnv):
-        env.close()
+    for part in (env, observe):
+        if isinstance(part, VectorEnv | ImageObserver):
+            part.close()
     work.progress.log(f"ended after {iteration} iterations: {_ENDS[ended]}")
     return {
         "iterations": iteration,

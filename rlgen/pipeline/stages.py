@@ -16,7 +16,7 @@ from rlgen.core.ownership import OutputKind, check_contents, check_unneeded
 from rlgen.training.run import RECORD, Run, change_config, is_run_record
 
 if TYPE_CHECKING:
-    from rlgen.pipeline.context import Context, Work
+    from rlgen.pipeline.context import Context, Turns, Work
 
 Result = dict[str, Any]
 
@@ -33,7 +33,7 @@ def _bc(context: "Context", work: "Work") -> Result:
     return run(context, work)
 
 
-def _ppo(context: "Context", work: "Work") -> Result:
+def _ppo(context: "Context", work: "Work") -> "Turns[Result]":
     from rlgen.pipeline.ppo import run
 
     return run(context, work)
@@ -80,7 +80,8 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-      run: does the stage's work and returns its result, JSON values that are stored as `done.json`.
+      run: does the stage's work and returns its result, JSON values that are stored as `done.json`; or returns a
+        generator that does, and leaves iterations of PPO to its caller (`pipeline.context.Turns`).
       reads: sections of the configuration that this stage is the first to read; once the stage has started, they
         cannot be changed.
       help: what it does, in one line.
@@ -89,7 +90,7 @@ class Stage:
       on_all_processes: every process of a run on several takes part; other stages are the first one's.
     """
 
-    run: "Callable[[Context, Work], Result]"
+    run: "Callable[[Context, Work], Result | Turns[Result]]"
     reads: tuple[str, ...]
     help: str
     on_all_processes: bool = False

@@ -7,7 +7,7 @@ run resumes from its state alone.
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -80,6 +80,33 @@ def iterate(
     check_update(int(metrics.pop("nonfinite")), int(metrics.pop("nonfinite_minibatch")))
     seconds = rollout.seconds | {"update": time.perf_counter() - update_start}
     return finish(state, metrics, rollout.ends, seconds, time.perf_counter() - start)
+
+
+Iterated = tuple[PPOState, dict[str, float]]
+"""What `iterate` returns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expert:
+    """An expert that is to have an iteration; attributes as the arguments of `iterate`."""
+
+    policy: Policy
+    critic: Critic
+    config: PPOConfig
+    state: PPOState
+    env: RolloutEnv | DeviceWorld
+    seed: int
+    on_chunk: Callable[[int], None] | None = None
+    observe: Observe = observe_vector
+
+    @property
+    def program(self) -> tuple[Policy, Critic, PPOConfig]:
+        """All that its compiled programs follow from: those that agree in it may have an iteration together."""
+        return self.policy, self.critic, self.config
+
+    def iterate(self, mesh: Mesh | None = None) -> Iterated:
+        """Runs the iteration of this expert alone, on the devices of `mesh`; its state is used up."""
+        return iterate(*self.program, self.state, self.env, self.seed, self.on_chunk, self.observe, mesh)
 
 
 def _iterate_on_device(

@@ -22,7 +22,7 @@ from rlgen.core.arrays import AnyArray
 from rlgen.core.types import Observation
 from rlgen.libero.envs.image_observer import ImageObserver, Observe
 from rlgen.libero.envs.vector_env import ChunkResult
-from rlgen.policies.base import Policy, PolicyObservation
+from rlgen.policies.base import Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import check_finite
 from rlgen.rl.sampling import RolloutFunctions, rollout_functions
@@ -101,6 +101,18 @@ class Transition(NamedTuple):
     control_steps: Int[AnyArray, "*T N"]
 
 
+def transition(
+    sample: PolicySample,
+    observation: PolicyObservation,
+    value: Float[np.ndarray, " N"],
+    next_value: Float[np.ndarray, " N"],
+    result: ChunkResult,
+) -> Transition:
+    """Returns the transition of a chunk; arguments as of `Transition`, and what sampler and environments returned."""
+    outcome = (result.reward, result.terminated, result.truncated, result.failed, result.control_steps)
+    return Transition(observation, sample.chain, sample.log_prob, value, next_value, *outcome)
+
+
 class EpisodeEnds(NamedTuple):
     """The part of transitions that metrics are made of; fields as of `Transition`."""
 
@@ -162,8 +174,8 @@ def collect(
       NonFiniteError: an output of policy or critic is not finite.
     """
     functions = rollout_functions(policy, critic, config, state, mesh)
-    generators = [np.random.default_rng((seed, int(state.iteration)))]
-    return run_chunks(functions, config, env, observe, generators, on_chunk, mesh)
+    generator = np.random.default_rng((seed, int(state.iteration)))
+    return run_chunks(functions, config, env, observe, generator, on_chunk, mesh)
 
 
 def run_chunks(
@@ -171,7 +183,7 @@ def run_chunks(
     config: PPOConfig,
     env: RolloutEnv,
     observe: Observe,
-    generators: Sequence[np.random.Generator],
+    generator: np.random.Generator,
     on_chunk: Callable[[int], None] | None = None,
     mesh: Mesh | None = None,
 ) -> Rollout:
@@ -182,13 +194,13 @@ def run_chunks(
       config: of the training.
       env: the environments of this process, all N where there is one process.
       observe: makes the policy's observations.
-      generators: of reset states; each serves an equal, contiguous part of the environments, one all of a mesh.
+      generator: of reset states.
       on_chunk: called after every chunk with how many there have been.
       mesh: devices over which the environments are divided.
     """
     count = env.num_envs if mesh is None else config.environments
     here = environments_here(config, count, mesh)
-    draws = [_sample_reset_states(env, generators, here, count) for _ in range(config.chunks + 1)]
+    draws = draw_reset_states(env, generator, config.chunks + 1, here, count)
     groups = _split(env, observe, config.groups)
     with ThreadPoolExecutor(len(groups)) as threads:
         turns = [_turns(group, functions, config, draws, threads) for group in groups]
@@ -198,6 +210,11 @@ def run_chunks(
             waiting = [turn.send(future.result()) for turn, future in zip(turns, waiting, strict=True)]
             if chunk and on_chunk is not None:
                 on_chunk(chunk)
+    return join_groups(groups, here)
+
+
+def join_groups(groups: Sequence["EnvironmentGroup"], here: Int[np.ndarray, " n"]) -> Rollout:
+    """Returns the rollout of groups that have run all their chunks, whose environments are `here` among all."""
     by_group = [jax.tree.map(lambda *parts: np.stack(parts), *group.transitions) for group in groups]
     stacked = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *by_group)
     same_episode = ~(stacked.terminated | stacked.truncated)[:-1]
@@ -237,7 +254,7 @@ def _with_others(steps: Transition, here: Int[np.ndarray, " n"]) -> Transition:
 
 
 @dataclass
-class _Group:
+class EnvironmentGroup:
     """Environments that are stepped and rendered together, and what they have done in this rollout."""
 
     index: int
@@ -273,18 +290,18 @@ class _Group:
             return result, observation, _observe_final(self.observe, observation, result.final_observation, ended)
 
 
-def _split(env: RolloutEnv, observe: Observe, count: int) -> list[_Group]:
+def _split(env: RolloutEnv, observe: Observe, count: int) -> list[EnvironmentGroup]:
     """Returns `count` groups of equally many environments."""
     if count == 1:
-        return [_Group(0, slice(None), env, observe)]
+        return [EnvironmentGroup(0, slice(None), env, observe)]
     size = env.num_envs // count
     observers = observe.split(count) if isinstance(observe, ImageObserver) else [observe] * count
     parts = zip(env.split(count), observers, strict=True)
-    return [_Group(i, slice(i * size, (i + 1) * size), *part) for i, part in enumerate(parts)]
+    return [EnvironmentGroup(i, slice(i * size, (i + 1) * size), *part) for i, part in enumerate(parts)]
 
 
 def _turns(
-    group: _Group,
+    group: EnvironmentGroup,
     functions: RolloutFunctions,
     config: PPOConfig,
     draws: Sequence[Float[np.ndarray, "N D"]],
@@ -299,13 +316,11 @@ def _turns(
             check_finite(sampled_actions=sample.chunk, value=value)
         actions = sample.chunk[:, : config.action_steps]
         result, observation, final = yield threads.submit(group.step, actions, draws[chunk + 1][group.rows])
-        ended = result.terminated | result.truncated
         with group.clock("sampler"):
-            last = chunk + 1 == config.chunks
             # Elsewhere it is the value that the next chunk begins with.
-            next_value = np.asarray(functions.value(final)) if last or ended.any() else np.full_like(value, np.nan)
-        outcome = (result.reward, result.terminated, result.truncated, result.failed, result.control_steps)
-        group.transitions.append(Transition(shifted, sample.chain, sample.log_prob, value, next_value, *outcome))
+            needed = chunk + 1 == config.chunks or (result.terminated | result.truncated).any()
+            next_value = np.asarray(functions.value(final)) if needed else np.full_like(value, np.nan)
+        group.transitions.append(transition(sample, shifted, value, next_value, result))
     yield None
 
 
@@ -318,18 +333,17 @@ def _observe_final(
     return observe(final)
 
 
-def _sample_reset_states(
-    env: RolloutEnv, generators: Sequence[np.random.Generator], here: Int[np.ndarray, " n"], count: int
-) -> Float[np.ndarray, "n D"]:
-    """Draws reset states for training, each from those of its own scene, and returns those of this process."""
-    each = count // len(generators)
-    blocks = []
-    for part, generator in enumerate(generators):
-        states = env.scenes[part * each].training_states
-        blocks.append(states[generator.integers(0, len(states), each)])
-    if len(blocks) == 1:
-        return blocks[0][here]
-    padded = np.zeros((env.num_envs, max(block.shape[1] for block in blocks)))
-    for part, block in enumerate(blocks):
-        padded[part * each : (part + 1) * each, : block.shape[1]] = block
-    return padded[here]
+def draw_reset_states(
+    env: RolloutEnv, generator: np.random.Generator, times: int, here: Int[np.ndarray, " n"], count: int
+) -> list[Float[np.ndarray, "n D"]]:
+    """Draws a reset state for every environment, several times.
+
+    Args:
+      env: the environments of this process, of one scene.
+      generator: draws them.
+      times: how often.
+      here: which of all environments these are.
+      count: N, of all environments.
+    """
+    states = env.scenes[0].training_states
+    return [states[generator.integers(0, len(states), count)[here]] for _ in range(times)]

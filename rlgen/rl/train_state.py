@@ -165,9 +165,9 @@ def cosine(peak: float, end: float, steps: int, warmup: int = 0) -> optax.Schedu
 
 def init_scaler(environments: int) -> RewardScaler:
     """Returns a scaler without data: variance 1 with next to no weight."""
-    return RewardScaler(
-        running=jnp.zeros(environments), mean=jnp.zeros(()), variance=jnp.ones(()), count=jnp.full((), 1e-4)
-    )
+    # Of a type as a checkpoint has it, for which nothing is traced again.
+    count = jnp.full((), 1e-4, jnp.float32)
+    return RewardScaler(running=jnp.zeros(environments), mean=jnp.zeros(()), variance=jnp.ones(()), count=count)
 
 
 def scale_rewards(

@@ -61,6 +61,7 @@ REFUSED = {
     ("--ppo.iterations", "3"): "config.ppo.iterations (150 -> 3)",
     ("--source", "gaussian"): "config.policy.algorithm (diffusion -> gaussian)",
     ("--ppo.chunks", "9"): "fit_chunks (True -> False)",
+    ("--together", "2"): "together (1 -> 2)",
     ("libero_goal/2",): "tasks without libero_goal/turn_on_the_stove",
 }
 
@@ -72,6 +73,21 @@ def test_other_settings_for_a_folder_in_use_are_refused_by_name(tmp_path, capsys
     for words, message in REFUSED.items():
         assert message in refused(capsys, folder, *words)
     assert (folder / "fleet.json").read_bytes() == before
+
+
+def test_tasks_that_are_trained_together_are_one_job(tmp_path, capsys):
+    folder = tmp_path / "fleet"
+    fleet(folder, "libero_goal/7", "libero_goal/2", "libero_spatial/5", "--placeholders", "--together", "2")
+    alone, first, second = (task.id for task in tasks_of(open_plan(folder)))
+    for words in ((), ("--together", "2")):
+        fleet(folder, *words)
+        script = (folder / "launch" / "array.sh").read_text()
+        assert f"  {first},{second}\n" in script and f"  {alone}\n" in script and "--array=0-1%2" in script
+    assert open_plan(folder).together == 2
+    other = tmp_path / "clone"
+    words = ("libero_goal/7", "--placeholders", "--together", "2", "--source", "clone")
+    assert "--source clone: expected 1" in refused(capsys, other, *words)
+    assert not other.exists()
 
 
 def test_more_tasks_and_tries_are_said_and_stored(tmp_path, capsys):

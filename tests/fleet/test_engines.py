@@ -14,14 +14,23 @@ import pytest
 from rlgen.configs.presets import expert_presets
 from rlgen.core.errors import UserError
 from rlgen.fleet import on_ray
-from rlgen.fleet.capacity import free_memory, job_memory, jobs_at_a_time
-from rlgen.fleet.engine import MOST_ERRORS, MOST_STARTS, Endings, longest_first, work_command
+from rlgen.fleet.engine import MOST_ERRORS, MOST_STARTS, Endings, LocalEngine, work_command
 from rlgen.fleet.job import AGAIN
-from rlgen.fleet.local import LocalEngine
-from rlgen.fleet.plan import task_folder
+from rlgen.fleet.jobs import (
+    find_job,
+    free_memory,
+    job_memory,
+    job_name,
+    jobs_at_a_time,
+    longest_first,
+    make_jobs,
+)
+from rlgen.fleet.plan import make_plan, task_folder
+from rlgen.libero.tasks.bddl import read_problem
 from rlgen.libero.tasks.suites import find_tasks
 
 TASKS = find_tasks("libero_goal/7", "libero_goal/2", "libero_10/0", "libero_spatial/5")
+JOBS = [(task,) for task in TASKS]
 # Ends as its folder says: by an exit code or a signal each time, then well. Says when it began and ended.
 JOB = """
 import os, signal, sys, time
@@ -42,7 +51,7 @@ def engine(root, jobs: int, ends: dict, seconds: float = 0.0) -> LocalEngine:
     for task in TASKS:
         task_folder(root, task).mkdir(parents=True)
         (task_folder(root, task) / "ends").write_text(" ".join(map(str, ends.get(task, ()))))
-    return LocalEngine(jobs, lambda root, task: [sys.executable, "-c", JOB, str(task_folder(root, task)), str(seconds)])
+    return LocalEngine(jobs, lambda root, job: [sys.executable, "-c", JOB, str(task_folder(root, *job)), str(seconds)])
 
 
 def times(root, task) -> list[tuple[float, float]]:
@@ -53,13 +62,13 @@ def times(root, task) -> list[tuple[float, float]]:
 def test_what_was_killed_or_asks_for_it_is_started_again_and_the_rest_goes_on(tmp_path):
     ends = {TASKS[0]: (-9, AGAIN, -11), TASKS[2]: (-9,)}
     changes = []
-    assert engine(tmp_path, 2, ends).run(tmp_path, TASKS, lambda: changes.append(1)) == []
+    assert engine(tmp_path, 2, ends).run(tmp_path, JOBS, lambda: changes.append(1)) == []
     assert [len(times(tmp_path, task)) for task in TASKS] == [4, 1, 2, 1]
     assert len(changes) >= len(TASKS)
 
 
 def test_no_more_run_at_a_time_than_asked_for(tmp_path):
-    engine(tmp_path, 2, {}, seconds=0.3).run(tmp_path, TASKS, lambda: None)
+    engine(tmp_path, 2, {}, seconds=0.3).run(tmp_path, JOBS, lambda: None)
     spans = [span for task in TASKS for span in times(tmp_path, task)]
     most = max(sum(begin <= other < end for begin, end in spans) for other, _ in spans)
     assert most == 2
@@ -68,16 +77,16 @@ def test_no_more_run_at_a_time_than_asked_for(tmp_path):
 def test_what_is_refused_ends_all_with_its_line(tmp_path):
     ends = {TASKS[0]: (2,)}
     with pytest.raises(UserError, match=r"^the reason$"):
-        engine(tmp_path, 1, ends).run(tmp_path, [TASKS[0]], lambda: None)
+        engine(tmp_path, 1, ends).run(tmp_path, [JOBS[0]], lambda: None)
 
 
 def test_a_job_that_dies_without_end_is_listed_and_stops_no_other(tmp_path):
     ends = {TASKS[1]: (1,) * MOST_ERRORS}
-    [line] = engine(tmp_path, 2, ends).run(tmp_path, TASKS, lambda: None)
+    [line] = engine(tmp_path, 2, ends).run(tmp_path, JOBS, lambda: None)
     assert TASKS[1].id in line and "ends with 1" in line
     assert all(times(tmp_path, task) for task in TASKS)
     endings = Endings(tmp_path)
-    assert [endings.again(TASKS[0], -9) for _ in range(MOST_STARTS)].count(True) == MOST_STARTS - 1
+    assert [endings.again(JOBS[0], -9) for _ in range(MOST_STARTS)].count(True) == MOST_STARTS - 1
 
 
 def test_an_interruption_leaves_no_process(tmp_path):
@@ -85,7 +94,7 @@ def test_an_interruption_leaves_no_process(tmp_path):
     started = threading.Event()
 
     def interrupt() -> None:
-        while not all((task_folder(tmp_path, task) / "times").exists() for task in longest_first(TASKS)[:2]):
+        while not all((task_folder(tmp_path, task) / "times").exists() for (task,) in longest_first(JOBS)[:2]):
             time.sleep(0.02)
         started.set()
         os.kill(os.getpid(), signal.SIGINT)
@@ -96,7 +105,7 @@ def test_an_interruption_leaves_no_process(tmp_path):
     threading.Thread(target=interrupt).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            made.run(tmp_path, TASKS, lambda: None)
+            made.run(tmp_path, JOBS, lambda: None)
     finally:
         signal.signal(signal.SIGINT, handler)
     assert started.is_set() and time.monotonic() - begin < 10
@@ -115,15 +124,34 @@ def children() -> set[int]:
     return found
 
 
-def test_the_longest_tasks_begin():
-    assert [task.suite for task in longest_first(TASKS)] == [
+def test_the_longest_jobs_begin():
+    assert [task.suite for (task,) in longest_first(JOBS)] == [
         *("libero_10", "libero_goal", "libero_goal", "libero_spatial"),
     ]
+    assert longest_first([JOBS[2], tuple(TASKS[:2])]) == [tuple(TASKS[:2]), JOBS[2]]
 
 
 def test_every_engine_runs_the_same_command(tmp_path):
-    command = work_command(tmp_path, TASKS[0])
+    command = work_command(tmp_path, JOBS[0])
     assert command[0] == sys.executable and command[-4:] == ["work", str(tmp_path), "--task", TASKS[0].id]
+    together = tuple(TASKS[:2])
+    assert work_command(tmp_path, together)[-1] == f"{TASKS[0].id},{TASKS[1].id}"
+    assert find_job(job_name(together)) == together
+
+
+SUITES = find_tasks("libero_spatial", "libero_goal")
+
+
+@pytest.mark.parametrize(("together", "at_a_time", "most"), [(1, 2, 1), (4, None, 4), (4, 2, 10), (4, 64, 4)])
+def test_every_task_is_in_one_job_with_those_whose_programs_agree(together, at_a_time, most):
+    assets = {"kind": "folder", "path": "/assets", "label": "x"}
+    config = expert_presets()["state"]
+    plan = make_plan(SUITES, config, source="diffusion", tries=1, assets=assets, together=together)
+    jobs = make_jobs(plan, SUITES, at_a_time)
+    assert sorted((task for job in jobs for task in job), key=SUITES.index) == SUITES
+    assert max(map(len, jobs)) == most
+    for job in jobs:
+        assert len({(task.horizon, len(read_problem(task.bddl_file).goal)) for task in job}) == 1
 
 
 @pytest.mark.parametrize(
@@ -157,6 +185,7 @@ def test_the_memory_of_a_job_grows_with_its_rollouts():
     wide = replace(state, ppo=replace(state.ppo, environments=4000))
     assert 1e9 < job_memory(state) < 3e9
     assert job_memory(state) < job_memory(wide) and job_memory(vision) > 2 * job_memory(state)
+    assert job_memory(state) < job_memory(state, 4) < 2 * job_memory(state)
 
 
 def test_the_memory_of_a_container_counts(tmp_path):
@@ -222,16 +251,16 @@ def on_ray_with(monkeypatch, ends: dict) -> FakeRay:
 
 def test_ray_repeats_tasks_of_lost_nodes_itself_and_the_engine_those_that_were_killed(monkeypatch, tmp_path):
     fake = on_ray_with(monkeypatch, {TASKS[1].id: [-9, AGAIN]})
-    assert on_ray.RayEngine(threads=2, memory=10**9).run(tmp_path, TASKS, lambda: None) == []
+    assert on_ray.RayEngine(threads=2, memory=10**9).run(tmp_path, JOBS, lambda: None) == []
     assert fake.options == [{"num_cpus": 2, "memory": 10**9, "max_retries": -1}]
     assert fake.started.count(TASKS[1].id) == 3 and len(fake.started) == len(TASKS) + 2
     assert fake.cancelled == []
 
 
 def test_where_a_task_of_ray_is_refused_the_others_are_cancelled(monkeypatch, tmp_path):
-    fake = on_ray_with(monkeypatch, {longest_first(TASKS)[0].id: [None]})
+    fake = on_ray_with(monkeypatch, {longest_first(JOBS)[0][0].id: [None]})
     with pytest.raises(UserError, match=r"a task of Ray failed: .*Permission denied"):
-        on_ray.RayEngine(threads=1, memory=1).run(tmp_path, TASKS, lambda: None)
+        on_ray.RayEngine(threads=1, memory=1).run(tmp_path, JOBS, lambda: None)
     assert len(fake.cancelled) == len(TASKS) - 1
 
 

@@ -23,13 +23,14 @@ from rlgen.data.card import read_card
 from rlgen.data.dataset import open_dataset
 from rlgen.demos.record import Job, run_trial, write_recording
 from rlgen.fleet.assemble import assemble
-from rlgen.fleet.job import work
 from rlgen.fleet.ledger import read_ledger
 from rlgen.fleet.plan import make_plan, run_folder, store_plan
 from rlgen.fleet.status import write_page
+from rlgen.fleet.together import work
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.tasks.suites import find_task
+from rlgen.training.metrics import read_metrics
 from rlgen.training.run import create_run
 
 STOVE, OTHER = "libero_goal/7", "libero_90/KITCHEN_SCENE3_turn_on_the_stove"
@@ -106,7 +107,7 @@ def test_what_is_done_becomes_a_dataset_once_and_the_same_by_any_number_of_threa
             record_demonstrations(root, plan, task, cache)
         else:
             shutil.copytree(tmp_path / "1" / "tasks", root / "tasks")
-        work(root, task, cache, print)
+        work(root, [task], cache, print)
         options = {"workers": threads, "assets": placeholder_assets, "on_progress": lambda *_: None}
         made.append(assemble(root, plan, cache, **options))
         assert made[-1].anew and not assemble(root, plan, cache, **options).anew
@@ -181,6 +182,29 @@ def test_jobs_at_a_time_kills_and_interruptions_change_no_byte(unbroken, tmp_pat
     figures = [[line["figures"] for line in lines_of(where) if line["kind"] == "done"] for where in (folder, unbroken)]
     assert figures[0] == figures[1] and len(figures[0]) == 2
     assert any(line.get("why") == "killed" for line in lines_of(folder))
+
+
+@pytest.mark.slow
+def test_experts_together_are_those_alone_though_their_process_is_killed(unbroken, tmp_path, cache):
+    folder, draw = tmp_path / "together", random.Random(1)
+    process = start(folder, cache, *EXPERTS, "--together", "2", "--jobs", "1", tasks=(STOVE, OTHER))
+    for _ in range(5):
+        number = wait_for_work(folder, process)
+        time.sleep(draw.uniform(2, 15))
+        try:
+            os.kill(number, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    assert process.wait(timeout=PATIENCE) == 0, log_of(folder)[-2000:]
+    ends = [[line for line in lines_of(where) if line["kind"] == "done"] for where in (folder, unbroken)]
+    for ours, theirs in zip(*ends, strict=True):
+        for name in ("iterations", "ended", "noise", "demos"):
+            assert ours["figures"][name] == theirs["figures"][name]
+    for task in (STOVE, OTHER):
+        runs = [run_folder(where, find_task(task), 0) / "ppo" / "metrics.jsonl" for where in (folder, unbroken)]
+        ours, theirs = (read_metrics(path)[-1] for path in runs)
+        assert ours["value_loss"] == pytest.approx(theirs["value_loss"], rel=1e-3) and ours["experts"] == 2
+    assert not any(line["kind"] == "failed" for line in lines_of(folder))
 
 
 @pytest.mark.slow

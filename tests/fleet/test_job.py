@@ -12,9 +12,10 @@ from rlgen.core.files import disk_errors, write_json
 from rlgen.core.ownership import only_writer
 from rlgen.core.process import killed, pinned
 from rlgen.fleet import figures
-from rlgen.fleet.job import DEATHS, TryAgainError, kind_of_error, work
+from rlgen.fleet.job import DEATHS, TryAgainError, kind_of_error
 from rlgen.fleet.ledger import COSTS, read_ledger, read_state
 from rlgen.fleet.plan import make_plan, open_plan, run_folder, store_plan, task_folder
+from rlgen.fleet.together import work
 from rlgen.libero.scenes.assets import AssetSource
 from rlgen.libero.tasks.suites import find_task
 from rlgen.pipeline import context
@@ -33,7 +34,7 @@ def fleet(tmp_path, monkeypatch):
         ran: list
 
         def work(self) -> list:
-            work(self.root, TASK, tmp_path, lambda line: None, patience=0.0)
+            work(self.root, [TASK], tmp_path, lambda line: None, patience=0.0)
             return self.lines()
 
         def lines(self) -> list:
@@ -48,7 +49,7 @@ def fleet(tmp_path, monkeypatch):
     config = expert_presets()["tiny"]
     store_plan(made.root, make_plan([TASK], config, source="diffusion", tries=3, assets=assets))
 
-    def run_stages(context, names, progress):
+    def stage_turns(context, names, progress):
         [stage] = names
         made.ran.append((context.run.config.seed, stage))
         error = made.does.pop((context.run.config.seed, stage), None)
@@ -56,8 +57,9 @@ def fleet(tmp_path, monkeypatch):
             context.run.stage_folder(stage)
             raise error
         context.run.finish(stage, {})
+        yield from ()
 
-    monkeypatch.setattr(context, "run_stages", run_stages)
+    monkeypatch.setattr(context, "stage_turns", stage_turns)
     monkeypatch.setattr(figures, "run_figures", lambda context: {"seed": context.run.config.seed})
     monkeypatch.setattr(figures, "write_clips", lambda context, folder, figures: None)
     return made
@@ -164,7 +166,8 @@ def test_two_processes_do_not_work_on_one_task(fleet):
 
 def test_a_task_that_is_not_in_the_plan_is_refused(fleet, tmp_path):
     with pytest.raises(UserError, match="is not in the plan"):
-        work(fleet.root, find_task("libero_goal/2"), tmp_path, print)
+        work(fleet.root, [TASK, find_task("libero_goal/2")], tmp_path, print)
+    assert not fleet.ran
 
 
 def caused(outer: Exception, inner: Exception) -> Exception:

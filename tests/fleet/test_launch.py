@@ -31,7 +31,10 @@ exit ${code:-0}
 
 
 def plan(root: Path, jobs: int | None = 2) -> LaunchPlan:
-    return LaunchPlan(root, TASKS, threads=2, memory=1_650_000_000, cache=Path("/shared/my cache"), jobs=jobs)
+    jobs_of_tasks = [(task,) for task in TASKS]
+    return LaunchPlan(
+        root, jobs_of_tasks, threads=2, memory=1_650_000_000, cache=Path("/shared/my cache"), at_a_time=jobs
+    )
 
 
 def options(script: str) -> dict[str, str]:

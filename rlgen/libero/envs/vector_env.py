@@ -114,20 +114,26 @@ class VectorEnv:
     """
 
     def __init__(
-        self, scenes: Sequence[Scene], *, threads: int = 2, physics: Physics = "fast", horizon: int | None = None
+        self,
+        scenes: Sequence[Scene],
+        *,
+        threads: int | ThreadPoolExecutor = 2,
+        physics: Physics = "fast",
+        horizon: int | None = None,
     ):
         """Makes one environment for each entry of `scenes`; they must be reset before the first step.
 
         Args:
           scenes: `[scene] * N` for one task.
-          threads: threads that step environments; more than the machine has cores is slower.
+          threads: threads that step environments, more than the machine has cores is slower; or a pool of them that
+            several such objects share, which is left open.
           physics: `fast` lets resting objects sleep, `exact` simulates everything.
           horizon: control steps of an episode; each task's own by default.
 
         Raises:
           ValueError: no scene, or fewer threads than one.
         """
-        if not scenes or threads < 1:
+        if not scenes or (isinstance(threads, int) and threads < 1):
             raise ValueError(f"expected at least one scene and one thread, got {len(scenes)} and {threads}")
         kernel.link_mujoco()
         self.scenes, self.failures = tuple(scenes), []
@@ -137,7 +143,10 @@ class VectorEnv:
         self._environments = [Environment(parts.scene, parts.model) for parts in self._parts]
         self._horizons = np.array([scene.task.horizon if horizon is None else horizon for scene in self.scenes])
         self._state_size = max(len(environment.state) for environment in self._environments)
-        self._threads = ThreadPoolExecutor(min(threads, self.num_envs))
+        self._is_pool_shared = isinstance(threads, ThreadPoolExecutor)
+        self._threads = (
+            threads if isinstance(threads, ThreadPoolExecutor) else ThreadPoolExecutor(min(threads, self.num_envs))
+        )
 
     @property
     def num_envs(self) -> int:
@@ -145,8 +154,9 @@ class VectorEnv:
         return len(self.scenes)
 
     def close(self) -> None:
-        """Ends the threads."""
-        self._threads.shutdown()
+        """Ends the threads, unless they are shared."""
+        if not self._is_pool_shared:
+            self._threads.shutdown()
 
     def reset(
         self, initial_states: Float[np.ndarray, "N D"], fixtures: Sequence[FixturePoses | None] | None = None

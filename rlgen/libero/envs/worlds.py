@@ -1,6 +1,7 @@
 """The choice of a world: on threads of the CPU, or on an accelerator."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from rlgen.core.errors import UserError
@@ -47,7 +48,14 @@ def make_vector_env(
 
 
 def make_training_world(
-    scene: Scene, count: int, world: TrainingWorld, image_size: int | None, *, renderer: RendererName, threads: int
+    scene: Scene,
+    count: int,
+    world: TrainingWorld,
+    image_size: int | None,
+    *,
+    renderer: RendererName,
+    threads: int,
+    pool: ThreadPoolExecutor | None = None,
 ) -> "tuple[VectorEnv | WarpWorld, Observe]":
     """Makes the world of PPO and the function that makes a policy's observations there, as `rl.ppo.iterate` takes them.
 
@@ -58,12 +66,13 @@ def make_training_world(
       image_size: width and height of the policy's images, pixels; None for a policy on vectors.
       renderer: of images where the world is on the CPU; the other one has the ray tracer alone.
       threads: that step environments and render on the CPU.
+      pool: steps environments there in place of threads of their own; it is left open.
 
     Raises:
       UserError: MuJoCo Warp is not installed.
     """
     if world == "cpu":
-        env = VectorEnv([scene] * count, threads=threads)
+        env = VectorEnv([scene] * count, threads=threads if pool is None else pool)
         return env, make_observe(env.scenes, image_size, threads=threads, renderer=renderer)
     # Optional, and heavy.
     from rlgen.libero.warp.render import DeviceImages
