@@ -48,10 +48,7 @@ UNIT = (
     ),
     *(f"libero/test_{name}.py" for name in ("bddl", "initial_states", "tasks")),
     *(f"demos/scripted/test_{name}.py" for name in ("grasps", "motion", "pose")),
-    *(
-        f"fleet/test_{name}.py"
-        for name in ("figures", "job", "launch", "ledger", "page", "plan", "together")
-    ),
+    *(f"fleet/test_{name}.py" for name in ("figures", "job", "launch", "ledger", "page", "plan", "together")),
     "evaluation/test_leaderboard.py",
     "evaluation/test_records.py",
     "libero/warp/test_double.py",

@@ -243,6 +243,10 @@ def print_report(report: dict[str, Any], path: Path | None) -> None:
 class ProgressLines:
     """A callback `(what, done, total)` that shows progress, with a line for each `what`; a context manager."""
 
+    def __init__(self, unit: str = "episodes"):
+        """Takes what is counted."""
+        self._unit = unit
+
     def __enter__(self) -> "ProgressLines":
         from rlgen.core.progress import Progress
 
@@ -254,17 +258,17 @@ class ProgressLines:
         self._close(*error)
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Shows `done` of `total` episodes on the line of `what`.
+        """Shows `done` of `total` on the line of `what`.
 
         Args:
           what: name of the line; a new one ends the last.
-          done: number of episodes that are done.
+          done: number of episodes, or of other units, that are done.
           total: number of all; 0 where it is not known.
         """
         if what != self._what:
             self._close(None, None, None)
             self._what = what
-            self._context = self._progress.stage(what, total=total or None, unit="episodes")
+            self._context = self._progress.stage(what, total=total or None, unit=self._unit)
             self._stage = self._context.__enter__()
         self._stage.update(advance=done - self._stage.done)
 

@@ -85,17 +85,22 @@ def export(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class VerifyArguments:
+class VerifyArguments(Settings):
     """Options of `rlgen data verify`."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """Datasets, or folders of them."""
     quick: bool = False
     """Do not decode the images."""
+    replay: Natural = 0
+    """Replay so many episodes of each dataset in exact physics and compare their states; 0 replays none."""
+    workers: Workers = field(default_factory=cores)
+    """Threads that replay."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
 
 
 def verify(argv: Sequence[str]) -> None:
-    """Checks every file, episode and figure of datasets against their cards."""
+    """Checks every file, episode and figure of datasets against their cards; with `--replay` their states as well."""
     arguments = parse(VerifyArguments, argv, "rlgen data verify", verify.__doc__ or "")
     from rlgen.data.verify import verify_dataset
 
@@ -107,12 +112,34 @@ def verify(argv: Sequence[str]) -> None:
                 images=not arguments.quick,
                 on_progress=lambda done, total, folder=folder: progress(f"{folder}", done, total),
             )
-        print(f"{folder}: {f'{len(problems)} problems' if problems else 'sound'}")
+        replayed = ""
+        if arguments.replay and not problems:
+            replayed, problems = _replay(folder, arguments)
+        print(f"{folder}: {f'{len(problems)} problems' if problems else 'sound'}{replayed}")
         for problem in problems:
             print(f"  {problem}")
         damaged += bool(problems)
     if damaged:
         raise UserError(f"{damaged} of the datasets are not what their cards say; export them again")
+
+
+def _replay(folder: Path, arguments: VerifyArguments) -> tuple[str, list[str]]:
+    """Returns a summary of the replay of a dataset's sample, and its problems."""
+    from rlgen.curation.replay_check import check_by_replay
+    from rlgen.libero.scenes.bundles import load_scene
+
+    @lru_cache(maxsize=8)
+    def scene_of(task):
+        return load_scene(task, arguments.objects.find(), cache_folder())
+
+    with ProgressLines() as progress:
+        return check_by_replay(
+            folder,
+            arguments.replay,
+            scene_of,
+            threads=arguments.workers,
+            on_progress=lambda done, total: progress(f"{folder}: replaying", done, total),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,9 +168,7 @@ def show(argv: Sequence[str]) -> None:
     arguments = parse(ShowArguments, argv, "rlgen data show", show.__doc__ or "")
     from rlgen.curation.viewer import make_server, write_pages
 
-    [folder, *others] = _datasets([arguments.path])
-    if others:
-        raise UserError(f"{arguments.path}: {1 + len(others)} datasets in it; name one, such as {folder}")
+    folder = _dataset(arguments.path)
     if arguments.out is not None:
         print(write_pages(folder, arguments.out, list(arguments.episode) or None, arguments.split))
         return
@@ -218,6 +243,73 @@ def merge(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
+class PushArguments(Settings):
+    """Options of `rlgen data push`."""
+
+    path: tyro.conf.Positional[Path]
+    """A dataset of any format that has a card."""
+    repo: str
+    """USER/NAME on the hub."""
+    private: bool = False
+    """Make the repository private, if it is made here."""
+    overwrite: bool = False
+    """Replace the repository's README.md, and remove its files that the dataset does not have."""
+    dry_run: bool = False
+    """List every file that would be sent, and send nothing."""
+
+
+def push(argv: Sequence[str]) -> None:
+    """Uploads a dataset to the Hugging Face hub, with a card and the version tag that readers look for.
+
+    The token is that of HF_TOKEN or of `hf auth login`; HF_ENDPOINT names another server. The same command resumes.
+    """
+    arguments = parse(PushArguments, argv, "rlgen data push", push.__doc__ or "")
+    from rlgen.data.hub.transfer import plan_push, push_dataset
+
+    folder = _dataset(arguments.path)
+    plan = plan_push(folder, arguments.repo)
+    if arguments.dry_run:
+        print("\n".join(plan.lines()))
+        return
+    with ProgressLines("files") as progress:
+        address = push_dataset(
+            plan,
+            private=arguments.private,
+            overwrite=arguments.overwrite,
+            on_progress=lambda done, total: progress(f"{folder} to {arguments.repo}", done, total),
+        )
+    print(address)
+
+
+@dataclass(frozen=True)
+class PullArguments(Settings):
+    """Options of `rlgen data pull`."""
+
+    repo: tyro.conf.Positional[str]
+    """USER/NAME on the hub."""
+    out: Path | None = None
+    """Folder of the dataset; runs/datasets/NAME by default."""
+    revision: str | None = None
+    """Tag, branch or commit; the newest by default."""
+
+
+def pull(argv: Sequence[str]) -> None:
+    """Downloads a dataset from the Hugging Face hub and checks every file; the same command resumes."""
+    arguments = parse(PullArguments, argv, "rlgen data pull", pull.__doc__ or "")
+    from rlgen.data.hub.transfer import pull_dataset
+
+    out = arguments.out or Path("runs/datasets") / arguments.repo.rpartition("/")[2]
+    with ProgressLines("files") as progress:
+        folder = pull_dataset(
+            arguments.repo,
+            out,
+            revision=arguments.revision,
+            on_progress=lambda done, total: progress(f"{arguments.repo}", done, total),
+        )
+    print(folder)
+
+
+@dataclass(frozen=True)
 class QualityArguments(Settings):
     """Options of `rlgen data quality`."""
 
@@ -265,6 +357,13 @@ def quality(argv: Sequence[str]) -> None:
     names = arguments.names or tuple(source.name for source in sources)
     renamed = [replace(source, name=name) for name, source in zip(names, sources, strict=True)]
     print(write_quality(with_unique_names(renamed), arguments.out, task=arguments.task, axis=arguments.axis))
+
+
+def _dataset(path: Path) -> Path:
+    folder, *others = _datasets([path])
+    if others:
+        raise UserError(f"{path}: {1 + len(others)} datasets in it; name one, such as {folder}")
+    return folder
 
 
 def _datasets(paths: Sequence[Path]) -> list[Path]:

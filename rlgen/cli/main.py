@@ -19,7 +19,7 @@ from rlgen.cli.bench import (
     bench_vla,
 )
 from rlgen.cli.common import wants_help
-from rlgen.cli.data import export, merge, quality, show, verify
+from rlgen.cli.data import export, merge, pull, push, quality, show, verify
 from rlgen.cli.demos import download, import_demos, record
 from rlgen.cli.eval import evaluate
 from rlgen.cli.expert import expert
@@ -38,7 +38,15 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "expert": expert,
     "fleet": {NONE: fleet, "status": status, "work": work, "assemble": assemble},
     "demos": {"record": record, "import": import_demos, "download": download},
-    "data": {"export": export, "verify": verify, "show": show, "merge": merge, "quality": quality},
+    "data": {
+        "export": export,
+        "verify": verify,
+        "show": show,
+        "merge": merge,
+        "quality": quality,
+        "push": push,
+        "pull": pull,
+    },
     "vla": {"train": train, "serve": serve, "merge": merge_adapters},
     "eval": evaluate,
     "bench": {

@@ -105,10 +105,9 @@ def serve(argv: Sequence[str]) -> None:
     """Serves a policy to openpi's clients; /healthz and /metrics by HTTP."""
     arguments = parse(ServeArguments, argv, "rlgen vla serve", serve.__doc__ or "")
     prepare_process()
-    from rlgen.vla.checkpoints.model_folder import find_model
     from rlgen.vla.serving.connections import Limits
     from rlgen.vla.serving.policy import call_sizes, warm_up
-    from rlgen.vla.serving.server import PolicyServer, serve_until_signal
+    from rlgen.vla.serving.server import PolicyServer, policy_metadata, serve_until_signal
 
     # The event loop waits less long for the threads that read messages.
     sys.setswitchinterval(0.001)
@@ -116,9 +115,7 @@ def serve(argv: Sequence[str]) -> None:
     log("compiling")
     first = call_sizes(policy)[0]
     warm_up(policy, [first])
-    # Its name alone: where it lies is no concern of clients.
-    name = "/".join(find_model(arguments.policy, arguments.model.checkpoint).absolute().parts[-3:])
-    metadata = {"robot": "libero", "action_horizon": policy.config.horizon, "policy": name}
+    metadata = policy_metadata(arguments.policy, policy.config.horizon)
     limits = Limits(1_000_000 * arguments.message_mb, arguments.connections)
     server = PolicyServer(
         policy,

@@ -15,7 +15,7 @@ from rlgen.core.types import FixturePoses
 from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Candidate, ReplayMode
 from rlgen.data.dataset import open_dataset
-from rlgen.data.index import FIXTURES
+from rlgen.data.index import FIXTURES, Provenance
 from rlgen.data.metrics.quality import dataset_quality
 
 LICENCE = "CC BY 4.0 (LIBERO's scenes and objects are CC BY 4.0)"
@@ -98,6 +98,30 @@ def origin_facts(assets: Mapping[str, str], options: RenderOptions) -> dict[str,
         "versions": package_versions(),
         "licence": LICENCE,
     }
+
+
+def provenance(exported: Sequence[Candidate], mode: ReplayMode, options: RenderOptions) -> list[Provenance]:
+    """Returns the origin of each exported episode.
+
+    Args:
+      exported: in the order in which they are stored.
+      mode: of the validator.
+      options: of rendering.
+    """
+    physics = "recorded" if mode == "off" else "exact"
+    return [
+        Provenance(
+            task=candidate.file.task.id,
+            source=str(candidate.file.policy["actor"]),
+            split=candidate.split,
+            initial_index=candidate.initial_index,
+            seed=candidate.seed,
+            physics=physics,
+            mujoco=mujoco.__version__,
+            renderer=options.renderer,
+        )
+        for candidate in exported
+    ]
 
 
 def quality_facts(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rlgen.curation.card import (
     RENDERER_NOTES,
     fixture_facts,
     origin_facts,
+    provenance,
     quality_facts,
     replay_facts,
     reset_facts,
@@ -37,7 +38,7 @@ from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.hdf5.format import Hdf5Format
 from rlgen.data.formats.hdf5.layout import Demo
-from rlgen.data.index import write_starts
+from rlgen.data.index import write_provenance, write_starts
 from rlgen.data.writer import Format, split_evenly, write_dataset
 from rlgen.libero.scenes.demo_info import demo_file_info
 from rlgen.libero.tasks.suites import find_task
@@ -187,6 +188,7 @@ class SuiteExport:
         def finish(folder: Path) -> None:
             fixtures = [candidate.fixtures for candidate in exported]
             write_starts(folder, [candidate.initial_state for candidate in exported], fixtures)
+            write_provenance(folder, provenance(exported, options.validator.mode, rendering))
             facts = source_facts(exported) | origin_facts(self._assets, rendering) | fixture_facts(fixtures)
             facts |= reset_facts([candidate.split for candidate in exported])
             facts |= {"replay": replay_facts(candidates, exported, options.validator.mode)}
@@ -217,8 +219,10 @@ class SuiteExport:
             prompts = [candidate.file.task.prompt for candidate in exported]
             return encoded_format(name, prompts), split_evenly(len(exported), self._options.shards)
         tasks = [candidate.file.task.id for candidate in exported]
-        format = Hdf5Format(list(dict.fromkeys(tasks)), lambda task: demo_file_info(self._scene_of(find_task(task))))
-        return format, [tasks.count(task) for task in dict.fromkeys(tasks)]
+        size = self._options.rendering.image_size
+        names = list(dict.fromkeys(tasks))
+        format = Hdf5Format(names, lambda task: demo_file_info(self._scene_of(find_task(task)), size))
+        return format, [tasks.count(task) for task in names]
 
     def _fingerprint(self, exported: Sequence[Candidate]) -> str:
         rendering, mode = self._options.rendering, self._options.validator.mode

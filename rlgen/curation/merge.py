@@ -23,7 +23,7 @@ from rlgen.data.card import CARD_JSON, read_card, write_card
 from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
 from rlgen.data.episode import DatasetEpisode, check_complete
 from rlgen.data.formats.hdf5.format import Hdf5Format
-from rlgen.data.index import read_fixtures, read_initial_states, write_starts
+from rlgen.data.index import read_fixtures, read_initial_states, read_provenance, write_provenance, write_starts
 from rlgen.data.metrics.smoothness import mean_squared_jerk
 from rlgen.data.shards import file_sha256, read_manifest
 from rlgen.data.writer import split_evenly, write_dataset
@@ -113,14 +113,15 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, on_progress: 
     summaries = list(_read_summaries(folders, datasets, on_progress))
     selected = select(summaries, options)
     facts = _facts(folders, summaries, selected, options)
-    states, fixtures = (
+    states, fixtures, origins = (
         [read(folder, len(dataset)) for folder, dataset in zip(folders, datasets, strict=True)]
-        for read in (read_initial_states, read_fixtures)
+        for read in (read_initial_states, read_fixtures, read_provenance)
     )
 
     def finish(folder: Path, ordered: Sequence[EpisodeSummary]) -> None:
         starts, poses = ([known[one.dataset][one.index] for one in ordered] for known in (states, fixtures))
         write_starts(folder, starts, poses)
+        write_provenance(folder, [origins[one.dataset][one.index] for one in ordered])
         write_card(folder, facts | fixture_facts(poses) | {"quality": quality_facts(folder)})
 
     merged = []

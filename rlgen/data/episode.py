@@ -31,15 +31,7 @@ from rlgen.data.images import EncodedFrames
 FORMAT, FORMAT_WITH_FIXTURES = 1, 2
 ACTION_TOLERANCE = 1e-6
 _ARRAYS = {"initial_state": (None,), "states": (None, None), "actions": (None, None), "rewards": (None,)}
-_FIELDS = {
-    "task": str,
-    "prompt": str,
-    "source": str,
-    "initial_index": int,
-    "split": str,
-    "seed": int,
-    "success": bool,
-}
+_FIELDS = {"task": str, "prompt": str, "source": str, "initial_index": int, "split": str, "seed": int, "success": bool}
 _ADVICE = "delete it and record it again"
 WIDTHS = {"state": ROBOT_STATE_SIZE, "joint_state": ARM_JOINTS, "action": ACTION_SIZE}
 """Numbers a step in each column of a `DatasetEpisode`."""

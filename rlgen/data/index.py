@@ -4,6 +4,7 @@
   dataset_statistics.json, norm_stats.json: statistics of states and actions, as OpenVLA and openpi read them.
   initial_states.json: the physics state at the start of each episode, where it is known.
   fixtures.json: where the fixtures stood in each episode, if they were drawn for any.
+  provenance.json: where each episode comes from (`Provenance`).
 
 `IndexedDataset` is the base of the formats that find their episodes by the index.
 """
@@ -28,7 +29,7 @@ from rlgen.data.statistics import dataset_statistics
 INDEX = "episodes.json"
 OPENVLA_STATISTICS = "dataset_statistics.json"
 OPENPI_STATISTICS = "norm_stats.json"
-INITIAL_STATES, FIXTURES = "initial_states.json", "fixtures.json"
+INITIAL_STATES, FIXTURES, PROVENANCE = "initial_states.json", "fixtures.json", "provenance.json"
 State = Float[np.ndarray, " D"]
 
 
@@ -276,3 +277,57 @@ def _starts(path: Path, noun: str, count: int) -> list[JsonPart | None]:
     if len(parts) != count:
         raise UserError(f"{path}: {len(parts)} {noun} for {count} episodes; export the dataset again")
     return [None if part.value is None else part for part in parts]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The origin of one episode.
+
+    Attributes:
+      task: `<suite>/<name>`.
+      source: who acted, such as `ppo`.
+      split: of the initial state: `train`, `wide` or `heldout`.
+      initial_index: number of the initial state in its split; -1 if it is none of them, as in human demonstrations.
+      seed: of the actor's exploration; -1 where there was none.
+      physics: of the stored states: `exact`, or `recorded` where the recording was not replayed.
+      mujoco: version of the engine that computed them.
+      renderer: of the images: `fast`, `benchmark` or `warp`.
+    """
+
+    task: str
+    source: str
+    split: str
+    initial_index: int
+    seed: int
+    physics: str
+    mujoco: str
+    renderer: str
+
+
+def write_provenance(folder: Path, episodes: Sequence[Provenance | None]) -> None:
+    """Writes the origin of each episode, None where it is not known; no file where it is known of none."""
+    if any(one is not None for one in episodes):
+        write_json(folder / PROVENANCE, [None if one is None else asdict(one) for one in episodes])
+
+
+def read_provenance(folder: Path, count: int) -> list[Provenance | None]:
+    """Reads the origin of each of `count` episodes; None where it is not known, as in datasets of earlier versions.
+
+    Raises:
+      UserError: the file is damaged, or of another number of episodes.
+    """
+    path = Path(folder) / PROVENANCE
+    if not path.is_file():
+        return [None] * count
+    parts = open_json(path, ADVICE).elements(MOST_EPISODES)
+    if len(parts) != count:
+        raise UserError(f"{path}: of {len(parts)} episodes, the dataset has {count}; {ADVICE}")
+    return [None if part.value is None else _provenance(part) for part in parts]
+
+
+def _provenance(part: JsonPart) -> Provenance:
+    return Provenance(
+        **{name: part.member(name).text() for name in ("task", "source", "split", "physics", "mujoco", "renderer")},
+        initial_index=part.member("initial_index").plain_integer(-1),
+        seed=part.member("seed").plain_integer(-1),
+    )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import sync_folder, write_json
@@ -143,11 +143,30 @@ def open_manifest(folder: Path, format: str, noun: str) -> tuple[DatasetPlan, li
 
 def finished_shards(folder: Path, plan: DatasetPlan) -> list[Shard]:
     """Returns the shards that a folder lists, if it is of the same plan; none if its manifest cannot be read."""
+    manifest = _manifest_of_plan(folder, plan)
+    return [] if manifest is None else manifest[1]
+
+
+def _manifest_of_plan(folder: Path, plan: DatasetPlan) -> tuple[DatasetPlan, list[Shard]] | None:
     try:
         manifest = read_manifest(folder)
     except UserError:
-        return []
-    return manifest[1] if manifest is not None and manifest[0] == plan else []
+        return None
+    return manifest if manifest is not None and manifest[0] == plan else None
+
+
+def parts_folder(shard: Path) -> Path:
+    """Returns the folder in which a format may keep what it has of an unfinished shard."""
+    return shard.with_name(f"{shard.name}.parts")
+
+
+@runtime_checkable
+class KeepsParts(Protocol):
+    """A format that keeps finished episodes of an unfinished shard, in its `parts_folder`."""
+
+    def kept(self, path: Path) -> int:
+        """Returns how many episodes an interrupted writer of this shard left; `write` gets those behind them."""
+        ...
 
 
 def write_manifest(folder: Path, plan: dict[str, Any], finished: Iterable[Shard]) -> None:
@@ -177,3 +196,22 @@ def file_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def resume(partial: Path, plan: DatasetPlan) -> dict[str, Shard]:
+    """Returns the shards that an earlier run with the same plan finished, by file name.
+
+    Removes all other files of `partial`, but for the parts of shards that it had not finished.
+    """
+    same = _manifest_of_plan(partial, plan) is not None
+    finished = intact(partial, finished_shards(partial, plan))
+    partial.mkdir(parents=True, exist_ok=True)
+    kept = {partial / file for file in finished} | {partial / MANIFEST}
+    unfinished = {parts_folder(partial / file) for file in plan.files if same and file not in finished}
+    for path in sorted(partial.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        elif not path.is_dir() and path not in kept and path.parent not in unfinished:
+            path.unlink()
+    write_manifest(partial, plan.to_json(), finished.values())
+    return finished

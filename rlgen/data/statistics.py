@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
+OPENVLA_MASK = "mask"
+
 
 class HasStateAndAction(Protocol):
     """A `DatasetEpisode`, or anything else with a state and an action for each of T steps."""
@@ -54,10 +56,12 @@ class DatasetStatistics:
         """Returns the entry of one dataset in OpenVLA's `dataset_statistics.json`.
 
         OpenVLA's LIBERO transform maps the gripper to 1 (open) and 0 (closed) before it computes statistics; so does
-        this.
+        this. `mask` is False for the gripper, which OpenVLA predicts as it is: without the mask its policies scale it.
         """
+        action = _lists(_openvla_gripper(self.action), ("mean", "std", "max", "min", "q01", "q99"))
+        width = len(self.action.mean)
         return {
-            "action": _lists(_openvla_gripper(self.action), ("mean", "std", "max", "min", "q01", "q99")),
+            "action": {**action, OPENVLA_MASK: [column < width - 1 for column in range(width)]},
             "proprio": _lists(self.state, ("mean", "std", "max", "min", "q01", "q99")),
             "num_transitions": self.transitions,
             "num_trajectories": self.trajectories,

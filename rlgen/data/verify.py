@@ -12,9 +12,16 @@ from rlgen.core.files import read_json
 from rlgen.data.card import CARD_TEXT, card_text, read_card, verify_files
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode, check_dataset_episode
-from rlgen.data.index import OPENPI_STATISTICS, OPENVLA_STATISTICS, IndexEntry, StateAndAction, read_index
+from rlgen.data.index import (
+    OPENPI_STATISTICS,
+    OPENVLA_STATISTICS,
+    IndexEntry,
+    StateAndAction,
+    read_index,
+    read_provenance,
+)
 from rlgen.data.metrics.quality import dataset_quality
-from rlgen.data.statistics import dataset_statistics
+from rlgen.data.statistics import OPENVLA_MASK, dataset_statistics
 
 
 def verify_dataset(
@@ -44,6 +51,10 @@ def verify_dataset(
     except UserError as error:
         return [*problems, str(error)]
     problems += _compare_counts(card, entries)
+    try:
+        read_provenance(directory, len(entries))
+    except UserError as error:
+        problems.append(str(error))
     readable: list[DatasetEpisode] = []
     for index, entry in enumerate(entries):
         if on_progress is not None:
@@ -99,13 +110,22 @@ def _compare_figures(directory: Path, card: Mapping[str, Any], episodes: list[Da
     problems = []
     for file, value in expected.items():
         try:
-            same = _close(read_json(directory / file), value)
+            stored = read_json(directory / file)
+            same = _close(stored, value) or (file == OPENVLA_STATISTICS and _close(stored, _without_mask(value)))
         except (OSError, ValueError):
             same = False
         problems += [] if same else [f"{file}: not the statistics of the episodes"]
     if "episodes" in card["quality"] and not _close(card["quality"], dataset_quality(episodes).summary()):
         problems.append("the card's quality is not that of the episodes")
     return problems
+
+
+def _without_mask(statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns OpenVLA's statistics as datasets of earlier versions have them."""
+    return {
+        name: {**of, "action": {key: values for key, values in of["action"].items() if key != OPENVLA_MASK}}
+        for name, of in statistics.items()
+    }
 
 
 def _close(one: Any, two: Any) -> bool:

@@ -30,11 +30,22 @@ from rlgen.core.ownership import OutputKind, check_replaceable, has_keys, only_w
 from rlgen.data.card import CARD_JSON, CARD_TEXT
 from rlgen.data.episode import DatasetEpisode, check_dataset_episode
 from rlgen.data.images import LARGEST_SIDE, EncodedFrames, encode_frames
-from rlgen.data.index import INDEX, INITIAL_STATES, OPENPI_STATISTICS, OPENVLA_STATISTICS
-from rlgen.data.shards import MANIFEST, DatasetPlan, Shard, finished_shards, intact, write_manifest
+from rlgen.data.index import FIXTURES, INDEX, INITIAL_STATES, OPENPI_STATISTICS, OPENVLA_STATISTICS, PROVENANCE
+from rlgen.data.shards import (
+    MANIFEST,
+    DatasetPlan,
+    KeepsParts,
+    Shard,
+    finished_shards,
+    intact,
+    parts_folder,
+    resume,
+    write_manifest,
+)
 
 OnProgress = Callable[[int, int], None]
-_DESCRIPTIONS = (INDEX, OPENVLA_STATISTICS, OPENPI_STATISTICS, INITIAL_STATES, CARD_JSON, CARD_TEXT)
+_DESCRIPTIONS = (INDEX, OPENVLA_STATISTICS, OPENPI_STATISTICS, INITIAL_STATES, FIXTURES, PROVENANCE)
+_DESCRIPTIONS += (CARD_JSON, CARD_TEXT)
 # Of single formats.
 _OWN_DESCRIPTIONS = ("dataset_info.json", "features.json", "steps.npz", "meta/*")
 
@@ -179,7 +190,8 @@ def check_dataset_replaceable(target: Path, inputs: Sequence[Path] = ()) -> None
     for folder in (target, _partial(target), _old(target)):
         manifest = read_record(folder / MANIFEST)
         files = manifest["plan"]["files"] if is_manifest(manifest) else ()
-        check_replaceable(folder, DATASET, inputs=inputs, entries=map(str, files))
+        entries = [entry for file in map(str, files) for entry in (file, f"{parts_folder(Path(file)).as_posix()}/*")]
+        check_replaceable(folder, DATASET, inputs=inputs, entries=entries)
 
 
 def _partial(target: Path) -> Path:
@@ -230,12 +242,13 @@ def _write_shards(
     on_progress: OnProgress,
 ) -> list[Shard]:
     """Writes the shards that are not finished yet; returns all of them in order."""
-    finished = _resume(partial, plan)
+    finished = resume(partial, plan)
     take, total, steps = _taker(episodes), sum(plan.lengths), 0
     starts = [0, *accumulate(plan.lengths)]
     for file, length, start in zip(plan.files, plan.lengths, starts, strict=False):
         if file not in finished:
-            chosen = _counted(take(start, length), start, total, on_progress)
+            kept = format.kept(partial / file) if isinstance(format, KeepsParts) else 0
+            chosen = _counted(take(start + kept, length - kept), start + kept, total, on_progress)
             if format.encoded:
                 chosen = encode_ahead(chosen, plan.size, executor)
             shard = format.write(partial / file, chosen, plan, ShardStart(start, steps))
@@ -244,23 +257,10 @@ def _write_shards(
                 raise UserError(f"{partial}: the episodes end at {start + shard.episodes} of {total}")
             finished[file] = shard
             write_manifest(partial, plan.to_json(), finished.values())
+            remove(parts_folder(partial / file))
         steps += finished[file].steps
         on_progress(start + length, total)
     return [finished[file] for file in plan.files]
-
-
-def _resume(partial: Path, plan: DatasetPlan) -> dict[str, Shard]:
-    """Returns the shards that an earlier run with the same plan finished; removes all other files of `partial`."""
-    finished = intact(partial, finished_shards(partial, plan))
-    partial.mkdir(parents=True, exist_ok=True)
-    kept = {partial / file for file in finished} | {partial / MANIFEST}
-    for path in sorted(partial.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-        elif not path.is_dir() and path not in kept:
-            path.unlink()
-    write_manifest(partial, plan.to_json(), finished.values())
-    return finished
 
 
 def _taker(episodes: Iterable) -> Callable[[int, int], Iterator]:

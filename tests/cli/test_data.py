@@ -33,6 +33,21 @@ def dataset(tmp_path):
     return folder
 
 
+def test_a_dry_run_of_a_push_lists_every_file(capsys, dataset):
+    code, out, _ = run(capsys, "data", "push", dataset, "--repo", "somebody/stove", "--dry-run")
+    assert code == 0
+    for path in dataset.iterdir():
+        assert f"{path.stat().st_size:,} B  {path.name}\n" in out
+    assert out.splitlines()[-1].endswith("to the dataset somebody/stove, tagged 1.0.0")
+    code, _, err = run(capsys, "data", "push", dataset, "--repo", "stove", "--dry-run")
+    assert code == 2 and "--repo stove: expected USER/NAME" in err
+
+
+def test_verify_replays_only_what_has_a_start(capsys, dataset):
+    code, _, err = run(capsys, "data", "verify", dataset, "--replay", "1")
+    assert code == 2 and "the initial state of no episode is known; leave --replay out" in err
+
+
 def test_verify_says_so_or_names_the_fault_and_fails(capsys, dataset):
     code, out, _ = run(capsys, "data", "verify", dataset.parents[1])
     assert (code, out) == (0, f"{dataset}: sound\n")

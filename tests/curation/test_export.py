@@ -1,7 +1,10 @@
 """Export of recorded episodes: which ones are exported, and that no frame is rendered twice."""
 
+import json
+import shutil
 from dataclasses import replace
 
+import mujoco
 import numpy as np
 import pytest
 from human_demos import NOOPS, add_tremor, write_human_demos
@@ -12,6 +15,7 @@ from rlgen.curation import render, validate
 from rlgen.curation.compare import read_source
 from rlgen.curation.export import ExportOptions, export_paths
 from rlgen.curation.render import RenderOptions
+from rlgen.curation.replay_check import replay_problems, replay_sample
 from rlgen.curation.validate import Validator
 from rlgen.data import dataset
 from rlgen.data.card import read_card
@@ -20,7 +24,7 @@ from rlgen.data.formats.hdf5.format import episode_name
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.formats.hdf5.writer import write_demos
 from rlgen.data.images import rotate_180
-from rlgen.data.index import FIXTURES, read_fixtures, read_initial_states
+from rlgen.data.index import FIXTURES, read_fixtures, read_initial_states, read_provenance
 from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.data.verify import verify_dataset
 from rlgen.demos.scripted.expert import ScriptedExpert
@@ -243,6 +247,49 @@ def test_an_interrupted_export_resumes_without_replaying_or_rendering_again(
     contents = [{path.name: path.read_bytes() for path in one.iterdir()} for one in (whole, folder)]
     assert contents[0] == contents[1]
     assert not (tmp_path / "interrupted/.libero_object.checked.jsonl").exists()
+
+
+def test_every_episode_says_where_it_comes_from(exported, recorded, placeholder_scene):
+    for folder in exported.values():
+        origins = read_provenance(folder, 2)
+        for origin, episode in zip(origins, recorded, strict=True):
+            assert (origin.task, origin.source, origin.split) == (placeholder_scene.task.id, "scripted", "heldout")
+            assert (origin.initial_index, origin.seed) == (episode.initial_index, episode.seed)
+            assert (origin.physics, origin.renderer, origin.mujoco) == ("exact", "fast", mujoco.__version__)
+
+
+def test_a_replayed_sample_keeps_to_the_stored_states(exported, placeholder_scene):
+    for kind in ("array_record", "hdf5"):
+        results = replay_sample(exported[kind], 5, lambda task: placeholder_scene)
+        assert [result.index for result in results] == [0, 1]
+        assert all(result.deviation == 0 and result.success for result in results)
+        assert replay_problems(exported[kind], results) == []
+
+
+def test_an_episode_whose_actions_do_not_lead_to_its_states_is_found(exported, placeholder_scene, tmp_path):
+    """Its start is another one: what a hash of the files cannot tell if it was so when they were written."""
+    folder = shutil.copytree(exported["rlds"], tmp_path / "moved")
+    starts = json.loads((folder / "initial_states.json").read_text())
+    starts[1][1] += 0.01  # the first joint, rad
+    (folder / "initial_states.json").write_text(json.dumps(starts))
+    # One of two: a sample of one takes the first.
+    assert replay_problems(folder, replay_sample(folder, 1, lambda task: placeholder_scene)) == []
+    [problem] = replay_problems(folder, replay_sample(folder, 2, lambda task: placeholder_scene))
+    assert f"{open_dataset(folder)[1].file_path}: its replay leaves the stored path at step 0, by up to" in problem
+    origins = json.loads((folder / "provenance.json").read_text())
+    origins[1]["mujoco"] = "3.0.0"
+    (folder / "provenance.json").write_text(json.dumps(origins))
+    [problem] = replay_problems(folder, replay_sample(folder, 2, lambda task: placeholder_scene))
+    assert problem.endswith(f"it was computed with MuJoCo 3.0.0, here is {mujoco.__version__}")
+    (folder / "provenance.json").write_text(json.dumps(origins[:1]))
+    assert any("provenance.json: of 1 episodes, the dataset has 2" in problem for problem in verify_dataset(folder))
+
+
+def test_without_initial_states_nothing_can_be_replayed(exported, placeholder_scene, tmp_path):
+    folder = shutil.copytree(exported["rlds"], tmp_path / "others")
+    (folder / "initial_states.json").unlink()
+    with pytest.raises(UserError, match="the initial state of no episode is known; leave --replay out"):
+        replay_sample(folder, 1, lambda task: placeholder_scene)
 
 
 def test_a_second_export_of_the_same_episodes_renders_nothing(demos, placeholder_scene, exported, fake_rendering):

@@ -165,7 +165,9 @@ def test_a_flipped_byte_names_file_and_episode(datasets, tmp_path, kind):
     whole = open_dataset(datasets[kind])
     content = bytearray((folder / file).read_bytes())
     caught, size = 0, {shard.file: shard.bytes for shard in read_manifest(folder)[1]}[file]
-    for position in np.linspace(64, 0.7 * size, 12).astype(int):
+    # HDF5 leaves room between its tables, whose zeros nobody reads.
+    written = np.flatnonzero(np.frombuffer(content, np.uint8)[64 : int(0.7 * size)]) + 64
+    for position in written[np.linspace(0, len(written) - 1, 12).astype(int)]:
         changed = content.copy()
         changed[position] ^= 16
         (folder / file).write_bytes(changed)

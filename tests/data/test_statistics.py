@@ -33,6 +33,8 @@ def test_openvla_takes_the_gripper_as_one_for_open(dataset_episode_of):
         ("q99", np.quantile(actions, 0.99, axis=0)),
     ):
         np.testing.assert_allclose(ours["action"][name], values, atol=1e-12, err_msg=name)
+    # Its policies scale by these statistics where the mask holds: 1 and 0 of the gripper stay as they are.
+    assert ours["action"]["mask"] == [True] * 6 + [False]
     assert (ours["num_transitions"], ours["num_trajectories"]) == (len(actions), 4)
     assert len(ours["proprio"]["mean"]) == 8
 

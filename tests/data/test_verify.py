@@ -87,6 +87,18 @@ def test_statistics_are_computed_again(copy_of, file):
     assert {f"{file}: altered", f"{file}: not the statistics of the episodes"} <= set(verify_dataset(folder))
 
 
+def test_statistics_of_earlier_versions_had_no_mask(copy_of):
+    folder = copy_of("rlds")
+    path = folder / "dataset_statistics.json"
+    [(name, statistics)] = json.loads(path.read_text()).items()
+    del statistics["action"]["mask"]
+    path.write_text(json.dumps({name: statistics}))
+    assert verify_dataset(folder) == ["dataset_statistics.json: altered"]
+    statistics["action"]["mask"] = [True] * 7
+    path.write_text(json.dumps({name: statistics}))
+    assert "dataset_statistics.json: not the statistics of the episodes" in verify_dataset(folder)
+
+
 def test_missing_files_are_named(copy_of, tmp_path):
     folder = copy_of("rlds")
     shard = read_index(folder)[3].file

@@ -12,6 +12,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
 from rlgen.data.formats.rlds.reader import read_rlds
 from rlgen.data.formats.rlds.tfrecord import read_records
+from rlgen.data.index import Provenance, read_provenance, write_provenance, write_starts
 
 NAME = "libero_object_no_noops"
 OPTIONS = {"size": 16, "description": "Test.", "shards": 4, "fingerprint": "one"}
@@ -197,3 +198,15 @@ def test_progress_counts_every_episode_once_and_ends_full(tmp_path, dataset_epis
     episodes = OnDemand(dataset_episode_of, 9)
     write_rlds(tmp_path, NAME, episodes, on_progress=lambda *counts: calls.append(counts), **OPTIONS)
     assert calls == sorted(calls) and calls[0] == (0, 9) and calls[-1] == (9, 9)
+
+
+def test_a_dataset_with_drawn_fixtures_and_origins_is_replaced(tmp_path, dataset_episode_of, fixtures_of):
+    def finish(folder):
+        write_starts(folder, [None] * 4, [fixtures_of(0), None, None, None])
+        write_provenance(folder, [Provenance("s/t", "ppo", "train", 0, 7, "exact", "3.8.1", "fast"), None, None, None])
+
+    options = {**OPTIONS, "shards": 2, "finish": finish, "overwrite": True}
+    for fingerprint in ("one", "two"):
+        folder = write_rlds(tmp_path, NAME, OnDemand(dataset_episode_of, 4), **{**options, "fingerprint": fingerprint})
+    assert (folder / "fixtures.json").is_file()
+    assert [origin and origin.seed for origin in read_provenance(folder, 4)] == [7, None, None, None]

@@ -6,6 +6,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from rlgen.evaluation.backends import ServerBackend
 from rlgen.vla.serving import wire
 from rlgen.vla.serving.client import PolicyClient
 from rlgen.vla.serving.policy import warm_up
-from rlgen.vla.serving.server import PolicyServer, serving
+from rlgen.vla.serving.server import PolicyServer, policy_metadata, serving
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +229,9 @@ def test_larger_calls_are_compiled_while_smaller_ones_answer(policy):
         assert samples(server.metrics.text())['rlgen_vla_batch_size_bucket{le="4"}'] == 2
         for client in clients:
             client.close()
+
+
+def test_clients_get_the_name_of_a_policy_and_not_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path / "runs" / "milk", Path("runs/milk"), Path("runs/milk/../milk")):
+        assert policy_metadata(folder, 10) == {"robot": "libero", "action_horizon": 10, "policy": "milk"}

@@ -126,19 +126,19 @@ def _import_replayed(
             # Only files of this project have the state before settling; for others the first state stands in.
             yield name, episode if settles else replace(episode, initial_state=episode.states[0])
 
-    info = _file_info(scene, source.path)
+    info = _file_info(scene, source.path, options.image_size)
     written = write_successes(out, scene, islice(successes(), options.episodes), info, options)
     return replace(result, task=scene.task.id, output=out.name if written else "", failed=failed, bad=bad, **sums)
 
 
-def _file_info(scene: Scene, path: Path) -> DemoFileInfo:
-    """Returns the file's own information where it has any, with the MJCF of the scene of the replays."""
+def _file_info(scene: Scene, path: Path, image_size: int) -> DemoFileInfo:
+    """Returns the names and the language that the file has, if any, with the scene and environment of the replays."""
+    ours = demo_file_info(scene, image_size)
     try:
         info = read_info(path)
     except UserError:
-        return demo_file_info(scene)
-    ours = demo_file_info(scene)
-    return replace(info, bddl_file_name=ours.bddl_file_name, model_file=ours.model_file, fixtures=ours.fixtures)
+        return ours
+    return replace(ours, env_name=info.env_name, language=info.language, domain_name=info.domain_name)
 
 
 def _failure(scene: Scene, path: Path, outcome: ReplayOutcome) -> str:

@@ -4,6 +4,7 @@ Beside the shards lies `steps.npz` with the states and actions of all steps, a h
 actions and for statistics, without reading an image.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from rlgen.data.writer import Format, ShardStart
 
 STEPS = "steps.npz"
 COLUMNS = tuple(WIDTHS)
+OPEN_FILES = 16
 
 
 class ArrayRecordFormat(Format):
@@ -107,6 +109,20 @@ class ArrayRecordDataset(IndexedDataset):
             steps[entry.file] = firsts[-1] + entry.steps
         return firsts
 
+    @cached_property
+    def _open_files(self) -> OrderedDict[Path, RecordFile]:
+        return OrderedDict()
+
+    def _file(self, path: Path) -> RecordFile:
+        """Returns an open shard: opening one reads the positions of all its records, so that the last few stay open."""
+        files = self._open_files
+        if path not in files:
+            files[path] = RecordFile(path)
+            if len(files) > OPEN_FILES:
+                files.popitem(last=False)[1].close()
+        files.move_to_end(path)
+        return files[path]
+
     def _rows(self, index: int) -> slice:
         return slice(int(self._ends[index]) - self.entries[index].steps, int(self._ends[index]))
 
@@ -114,9 +130,8 @@ class ArrayRecordDataset(IndexedDataset):
         """Reads all steps of an episode."""
         entry, columns, rows = self.entries[index], self.columns, self._rows(index)
         path = self.directory / entry.file
-        first = self._firsts[index]
-        with RecordFile(path) as file:
-            records = [file.read(record, entry.name) for record in range(first, first + entry.steps)]
+        first, file = self._firsts[index], self._file(path)
+        records = [file.read(record, entry.name) for record in range(first, first + entry.steps)]
         episode = _episode(records, self.size, f"{path}: episode {entry.name}")
         for name, values in columns.items():
             if not np.array_equal(getattr(episode, name), values[rows]):

@@ -61,6 +61,10 @@ class RecordFile:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
         self._reader.close()
 
     def __len__(self) -> int:

@@ -10,8 +10,8 @@ from rlgen.core.errors import UserError
 from rlgen.core.types import Episode
 from rlgen.data.episode import DatasetEpisode, pair_episode
 from rlgen.data.formats.hdf5.layout import Demo, DemoFileInfo
-from rlgen.data.formats.hdf5.reader import read_demos, read_images, read_robot_states
-from rlgen.data.formats.hdf5.writer import stream_demos
+from rlgen.data.formats.hdf5.parts import DemoParts
+from rlgen.data.formats.hdf5.reader import read_demo, read_demos, read_robot_states
 from rlgen.data.images import rotate_180
 from rlgen.data.index import IndexedDataset, write_index
 from rlgen.data.shards import DatasetPlan, Shard, file_sha256
@@ -39,20 +39,20 @@ class Hdf5Format(Format):
         """Returns the names of the tasks' files."""
         return [f"{task.rpartition('/')[2]}{ENDING}" for task in self._tasks]
 
+    def kept(self, path: Path) -> int:
+        """Returns how many demonstrations of an unfinished file there are; arguments as of `KeepsParts.kept`."""
+        return len(DemoParts(path).files)
+
     def write(self, path: Path, episodes: Iterator[Demo], plan: DatasetPlan, start: ShardStart) -> Shard:
         """Writes the file of one task; arguments as of `Format.write`."""
-        task, steps = self._tasks[plan.files.index(path.name)], 0
-
-        def counted() -> Iterator[Demo]:
-            nonlocal steps
-            for demo in episodes:
-                if demo.episode.task != task:
-                    raise ValueError(f"{path}: an episode of {demo.episode.task}, expected {task}")
-                steps += len(demo.episode)
-                yield demo
-
-        count = stream_demos(path, counted(), self._info(task))
-        return Shard(path.name, count, steps, path.stat().st_size, file_sha256(path))
+        task, parts = self._tasks[plan.files.index(path.name)], DemoParts(path)
+        info = self._info(task)
+        for demo in episodes:
+            if demo.episode.task != task:
+                raise ValueError(f"{path}: an episode of {demo.episode.task}, expected {task}")
+            parts.append(demo, info)
+        steps = parts.join()
+        return Shard(path.name, len(parts.files), steps, path.stat().st_size, file_sha256(path))
 
     def describe(self, folder: Path, plan: DatasetPlan, shards: Sequence[Shard]) -> None:
         """Writes the index; arguments as of `Format.describe`."""
@@ -81,9 +81,7 @@ class Hdf5Dataset(IndexedDataset):
         entry = self.entries[index]
         path, name = self.directory / entry.file, f"demo_{entry.record}"
         try:
-            [episode] = read_demos(path, only=(name,))
-            [robot] = read_robot_states(path, only=(name,))
-            raw = read_images(path, name)
+            episode, robot, raw = read_demo(path, name)
             shape = (len(episode), self.size, self.size, 3)
             if not raw.agentview.shape == raw.eye_in_hand.shape == shape:
                 raise UserError(f"{path}: {name}: images {raw.agentview.shape}, expected {shape}; export it again")

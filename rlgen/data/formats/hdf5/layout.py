@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import google_crc32c
 import h5py
 import numpy as np
 from jaxtyping import UInt8
@@ -25,7 +26,11 @@ from rlgen.core.types import Episode, RobotState
 OBSERVATION_ATTRIBUTE = "rlgen_observation"
 OBSERVED_BEFORE_ACTION = "before_action"
 DIGEST_ATTRIBUTE = "rlgen_sha256"  # of `data`: 1 if every demonstration has one; of a demonstration: its digest
+# Of images: what a damaged index of chunks loses reads as black, and the checksums of the chunks do not say so.
+IMAGES_ATTRIBUTE = "rlgen_crc32c"
 PHYSICS_ATTRIBUTE = "physics"  # 0 for a demonstration without states
+# Of `data`, as in the benchmark's files: their version, which its check of them compares, and the task's BDDL file.
+TAG_ATTRIBUTE, TAG, BDDL_ATTRIBUTE = "tag", "libero-v1", "bddl_file_content"
 # Poses of fixtures that were drawn for a demonstration; of `data`: their bodies, and the MJCF without the draw.
 FIXTURES_ATTRIBUTE, MODEL_ATTRIBUTE = "rlgen_fixtures", "rlgen_model_file"
 ROBOT_KEYS = {
@@ -49,6 +54,7 @@ class DemoFileInfo:
       domain_name: the BDDL domain.
       env_kwargs: arguments of the environment (controller, cameras, control frequency).
       fixtures: bodies in the MJCF of the fixtures, in the order of `Episode.fixtures`.
+      bddl: text of the BDDL file; empty if it is not known, as in files of earlier versions.
     """
 
     env_name: str
@@ -58,6 +64,7 @@ class DemoFileInfo:
     domain_name: str = "robosuite"
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     fixtures: tuple[str, ...] = ()
+    bddl: str = ""
 
     @property
     def problem_name(self) -> str:
@@ -203,6 +210,11 @@ def attribute(group: h5py.Group, key: str, path: Path) -> str:
     if key not in group.attrs:
         raise UserError(f"{path}: {group.name}: no attribute '{key}'; expected a LIBERO demonstration file")
     return str(group.attrs[key])
+
+
+def images_checksum(images: UInt8[np.ndarray, "T h w 3"]) -> int:
+    """Returns the CRC-32C of the bytes of some images."""
+    return google_crc32c.value(images.tobytes())
 
 
 def _linked(group: h5py.Group, key: str, path: Path) -> h5py.Group | h5py.Dataset | None:

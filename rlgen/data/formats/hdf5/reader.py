@@ -13,8 +13,10 @@ from rlgen.core.errors import UserError
 from rlgen.core.types import Episode, RobotState
 from rlgen.data.episode import check_actions, check_episode, check_finite, episode_digest
 from rlgen.data.formats.hdf5.layout import (
+    BDDL_ATTRIBUTE,
     DIGEST_ATTRIBUTE,
     FIXTURES_ATTRIBUTE,
+    IMAGES_ATTRIBUTE,
     MODEL_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
     OBSERVED_BEFORE_ACTION,
@@ -26,6 +28,7 @@ from rlgen.data.formats.hdf5.layout import (
     array,
     attribute,
     child,
+    images_checksum,
     named_damage,
     opened,
 )
@@ -113,12 +116,27 @@ def read_images(path: Path, name: str) -> DemoImages:
       UserError: there are none.
     """
     with opened(path) as file:
-        obs = child(child(child(file, "data", path), name, path), "obs", path)
-        cameras = [array(obs, key, path) for key in ("agentview_rgb", "eye_in_hand_rgb")]
-    if any(images.ndim != 4 or images.shape[-1] != 3 or images.dtype != "uint8" for images in cameras):
-        shapes = [images.shape for images in cameras]
-        raise UserError(f"{path}: /data/{name}/obs: images of {shapes}, expected (T, h, w, 3)")
-    return DemoImages(*cameras)
+        return _read_images(child(child(file, "data", path), name, path), path)
+
+
+def read_demo(path: Path, name: str) -> tuple[Episode, RobotState, DemoImages]:
+    """Reads all of one demonstration of our files, without looking at the others: as fast in a file of thousands.
+
+    Args:
+      path: the HDF5 file.
+      name: of the demonstration, such as `demo_0`.
+
+    Raises:
+      UserError: as `read_demos`, or there are no images.
+    """
+    with opened(Path(path)) as file:
+        data = child(file, "data", path)
+        task, prompt = _task(data, path)
+        with named_damage(path, f"/data/{name}"):
+            if name not in data:
+                raise UserError(f"{path}: /data/{name}: missing; fetch the file again")
+            group = child(data, name, path)
+            return _read_demo(group, path, task, prompt, False), _read_robot(group, path), _read_images(group, path)
 
 
 def read_model_files(path: Path, names: Iterable[str]) -> Iterator[str]:
@@ -157,6 +175,7 @@ def read_info(path: Path) -> DemoFileInfo:
             domain_name=problem.get("domain_name", "robosuite"),
             env_kwargs=json.loads(attribute(data, "env_args", path)).get("env_kwargs", {}),
             fixtures=tuple(json.loads(str(data.attrs.get(FIXTURES_ATTRIBUTE, "[]")))),
+            bddl=str(data.attrs.get(BDDL_ATTRIBUTE, "")),
         )
 
 
@@ -262,6 +281,20 @@ def _task(data: h5py.Group, path: Path) -> tuple[str, str]:
     raise UserError(
         f"{path}: nothing in it says its task, and its name is none of LIBERO's; name it <suite>/<task>_demo.hdf5"
     )
+
+
+def _read_images(group: h5py.Group, path: Path) -> DemoImages:
+    obs = child(group, "obs", path)
+    cameras = []
+    for key in ("agentview_rgb", "eye_in_hand_rgb"):
+        cameras.append(array(obs, key, path))
+        written = obs[key].attrs.get(IMAGES_ATTRIBUTE)
+        if written is not None and written != images_checksum(cameras[-1]):
+            raise UserError(f"{path}: {obs.name}/{key}: not as it was written; fetch or export the file again")
+    if any(images.ndim != 4 or images.shape[-1] != 3 or images.dtype != "uint8" for images in cameras):
+        shapes = [images.shape for images in cameras]
+        raise UserError(f"{path}: {obs.name}: images of {shapes}, expected (T, h, w, 3)")
+    return DemoImages(*cameras)
 
 
 def _environment(data: h5py.Group) -> dict[str, str]:

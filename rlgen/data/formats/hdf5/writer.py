@@ -15,17 +15,25 @@ from rlgen.core.files import atomic_path, disk_errors
 from rlgen.core.types import Episode, RobotState
 from rlgen.data.episode import check_episode, episode_digest
 from rlgen.data.formats.hdf5.layout import (
+    BDDL_ATTRIBUTE,
     DIGEST_ATTRIBUTE,
     FIXTURES_ATTRIBUTE,
+    IMAGES_ATTRIBUTE,
     MODEL_ATTRIBUTE,
     OBSERVATION_ATTRIBUTE,
     OBSERVED_BEFORE_ACTION,
     PHYSICS_ATTRIBUTE,
     ROBOT_KEYS,
+    TAG,
+    TAG_ATTRIBUTE,
     Demo,
     DemoFileInfo,
     DemoImages,
+    images_checksum,
 )
+
+# Levels above 1 take longer and save 2 % of the benchmark's images; filters that save more are not in every library.
+_GZIP = 1
 
 
 def write_demos(
@@ -63,7 +71,7 @@ def stream_demos(path: Path, demos: Iterable[Demo], info: DemoFileInfo) -> int:
       UserError: a demonstration is malformed, or an error of the disk.
     """
     path, count, total = Path(path), 0, 0
-    with disk_errors(path), atomic_path(path) as temporary, _creating(temporary) as file:
+    with disk_errors(path), atomic_path(path) as temporary, creating(temporary) as file:
         data = file.create_group("data")
         first = None
         for demo in demos:
@@ -90,6 +98,9 @@ def _write_info(data: h5py.Group, info: DemoFileInfo, first: Episode, count: int
     data.attrs["problem_info"] = json.dumps({**problem, "language_instruction": info.language})
     data.attrs["macros_image_convention"] = "opengl"
     data.attrs["bddl_file_name"] = info.bddl_file_name
+    if info.bddl:
+        data.attrs[BDDL_ATTRIBUTE] = info.bddl
+    data.attrs[TAG_ATTRIBUTE] = TAG
     env_args = {"type": 1, "env_name": info.env_name, "problem_name": info.problem_name}
     env_args |= {"bddl_file": info.bddl_file_name, "env_kwargs": dict(info.env_kwargs)}
     data.attrs["env_args"] = json.dumps(env_args)
@@ -153,7 +164,11 @@ def _store(group: h5py.Group, key: str, values: np.ndarray) -> h5py.Dataset:
 def _store_images(obs: h5py.Group, key: str, images: UInt8[np.ndarray, "T h w 3"], steps: int) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != steps:
         raise ValueError(f"{obs.name}/{key}: {images.dtype} {images.shape}, expected uint8 ({steps}, h, w, 3)")
-    obs.create_dataset(key, data=images, chunks=(1, *images.shape[1:]), fletcher32=True)
+    chunks = (1, *images.shape[1:])
+    stored = obs.create_dataset(
+        key, data=images, chunks=chunks, fletcher32=True, compression="gzip", compression_opts=_GZIP
+    )
+    stored.attrs[IMAGES_ATTRIBUTE] = images_checksum(images)
 
 
 def _as_bytes_if_binary(rewards: Float[np.ndarray, " T"]) -> np.ndarray:
@@ -197,7 +212,8 @@ class _DeferredErrors(io.FileIO):
 
 
 @contextmanager
-def _creating(path: Path) -> Iterator[h5py.File]:
+def creating(path: Path) -> Iterator[h5py.File]:
+    """Yields a new file; an error of the disk is raised at the end of the block."""
     with _DeferredErrors(path, "w+") as sink:
         # Version 1.8 of the format has checksums in its headers, and all libraries in use read it.
         with h5py.File(sink, "w", libver=("v108", "v108")) as file:

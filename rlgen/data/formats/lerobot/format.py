@@ -8,8 +8,9 @@ formats, and not encoded again as video. `joint_state` is not named `observation
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -34,6 +35,7 @@ LEROBOT_INFO = "meta/info.json"
 BATCH = 256  # rows that are read at once
 # The columns of an episode's numbers, by the names of its fields.
 COLUMNS = {"state": "observation.state", "joint_state": "joint_state", "action": "action"}
+Footers: TypeAlias = "dict[Path, pyarrow.parquet.FileMetaData]"
 
 
 class LeRobotFormat(Format):
@@ -87,7 +89,11 @@ class LeRobotDataset(IndexedDataset):
     def read_episode(self, index: int) -> DatasetEpisode:
         """Reads the row group of an episode."""
         entry = self.entries[index]
-        return _read_group(self.directory / entry.file, entry.record, self.size, entry.name)
+        return _read_group(self.directory / entry.file, entry.record, self.size, entry.name, self._footers)
+
+    @cached_property
+    def _footers(self) -> Footers:
+        return {}
 
 
 def read_lerobot(directory: Path) -> LeRobotDataset:
@@ -109,15 +115,17 @@ def read_lerobot(directory: Path) -> LeRobotDataset:
 
 def _read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[DatasetEpisode]:
     for shard in shards:
+        footers: Footers = {}
         for record in range(shard.episodes):
-            yield _read_group(folder / shard.file, record, size)
+            yield _read_group(folder / shard.file, record, size, footers=footers)
 
 
-def _read_group(path: Path, record: int, size: int, name: str = "") -> DatasetEpisode:
+def _read_group(path: Path, record: int, size: int, name: str = "", footers: Footers | None = None) -> DatasetEpisode:
+    """Reads a row group; `footers` has those of files that were read before, as long as the rest of small groups."""
     import pyarrow
 
     try:
-        table = _read_table(path, record)
+        table = _read_table(path, record, {} if footers is None else footers)
         columns = {field: _floats(table, column) for field, column in COLUMNS.items()}
         image, wrist_image = (_images(table, column, size) for column in IMAGES)
         prompt, file_path = (_text(table, column) for column in TEXTS)
@@ -130,13 +138,14 @@ def _read_group(path: Path, record: int, size: int, name: str = "") -> DatasetEp
     )
 
 
-def _read_table(path: Path, record: int) -> pyarrow.Table:
+def _read_table(path: Path, record: int, footers: Footers) -> pyarrow.Table:
     """Reads a row group, in parts: what it claims to hold may be far more than what is stored."""
     import pyarrow
     import pyarrow.parquet as parquet
 
     batches, total, stored = [], 0, path.stat().st_size
-    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+    with parquet.ParquetFile(path, metadata=footers.get(path), page_checksum_verification=True) as file:
+        footers[path] = file.metadata
         if record >= file.num_row_groups:
             raise ValueError(f"the file has {file.num_row_groups}")
         for batch in file.iter_batches(BATCH, row_groups=[record]):

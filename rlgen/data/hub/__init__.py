@@ -1,0 +1,1 @@
+"""Datasets to and from the Hugging Face hub."""
