@@ -93,8 +93,7 @@ def fleet(argv: Sequence[str]) -> None:
         if changed:
             log(f"changed in {root}: {', '.join(changed)}")
         if arguments.engine in RENDERERS:
-            _write_scripts(arguments, plan)
-            return
+            return _write_scripts(arguments, plan)
         left = unfinished(read_states(root, plan))
         unfinished_jobs = _run(arguments, plan, left) if left else []
         _assemble(root, plan, assets)

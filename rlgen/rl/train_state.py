@@ -166,7 +166,7 @@ def cosine(peak: float, end: float, steps: int, warmup: int = 0) -> optax.Schedu
 def init_scaler(environments: int) -> RewardScaler:
     """Returns a scaler without data: variance 1 with next to no weight."""
     # Of a type as a checkpoint has it, for which nothing is traced again.
-    count = jnp.full((), 1e-4, jnp.float32)
+    count = jnp.full((), 1e-4, jnp.zeros(()).dtype)
     return RewardScaler(running=jnp.zeros(environments), mean=jnp.zeros(()), variance=jnp.ones(()), count=count)
 
 

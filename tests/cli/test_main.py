@@ -175,8 +175,8 @@ def test_the_algorithm_that_is_asked_for_is_the_one_that_is_trained(capsys, tmp_
     run_cli(capsys, "expert", "libero_goal/7", "--policy.algorithm", "gaussian")
     assert started["config"].policy.algorithm == "gaussian"
     assert str(started["folder"]) == "runs/experts/libero_goal-7-gaussian-0"
-    # As many chunks as an episode of the task has, unless they are chosen.
-    assert started["config"].ppo.chunks == 38
+    # As many chunks of 4 executed actions as an episode of the task has, unless they are chosen.
+    assert started["config"].ppo.chunks == 75
     run_cli(capsys, "expert", "libero_goal/7", "--ppo.chunks", 25)
     assert started["config"].ppo.chunks == 25 and started["config"].policy.algorithm == "diffusion"
 
