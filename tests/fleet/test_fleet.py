@@ -42,6 +42,8 @@ EXPERTS = (
     *("--bc.episodes", "4", "--bc.optimizer-steps", "800", "--bc.batch", "64"),
     *("--ppo.environments", "4", "--ppo.iterations", "2", "--ppo.evaluate-episodes", "4", "--ppo.score-episodes", "4"),
     *("--collect.episodes", "2", "--collect.max-trials", "25"),
+    # As many in both tasks, whose horizons differ, so that they can be trained in one program.
+    *("--ppo.chunks", "20"),
 )
 PATIENCE = 900
 
