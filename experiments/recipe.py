@@ -1,4 +1,4 @@
-"""What clones of scripted demonstrations need before PPO: one change after the other, task by task.
+"""Clones of scripted demonstrations before PPO: one change of cloning after the other, task by task.
 
 Command:  uv run python experiments/recipe.py [--tasks ...] [--seeds ...] [--assets DIR]
 Cost:     five to ten minutes of one core for each clone.

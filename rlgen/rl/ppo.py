@@ -83,7 +83,7 @@ def iterate(
 
 
 Iterated = tuple[PPOState, dict[str, float]]
-"""What `iterate` returns."""
+"""The new state and the metrics of an iteration."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What does not fit is refused by a dry run and by a training alike; what fits is shown as the model gets it."""
+"""Data that do not fit are refused by a dry run and by a training alike; the rest is shown as the model gets it."""
 
 import json
 import re

@@ -86,20 +86,18 @@ def check_declarations(spec: InputSpec, declarations: Sequence[Declaration], whe
 
 def kind_of_names(names: Sequence[str]) -> Kind | None:
     """Returns what most of the names of a vector's numbers, those of a hand left out, are names of."""
-    arm = [name.lower() for name in names if not _HAND.search(name.lower())]
-    for kind, pattern in (("joints", _JOINT), ("pose", _POSE)):
-        if arm and 2 * sum(bool(pattern.search(name)) for name in arm) > len(arm):
-            return kind  # type: ignore[return-value]
-    return None
+    return "joints" if _most(names, _JOINT) else "pose" if _most(names, _POSE) else None
 
 
 def semantics_of_names(names: Sequence[str]) -> Semantics | None:
     """Returns whether most of the names of an action's numbers say that they are relative, or absolute."""
+    return "relative" if _most(names, _RELATIVE) else "absolute" if _most(names, _ABSOLUTE) else None
+
+
+def _most(names: Sequence[str], pattern: re.Pattern[str]) -> bool:
+    """Returns whether a pattern is found in most of the names that are not a hand's."""
     arm = [name.lower() for name in names if not _HAND.search(name.lower())]
-    for semantics, pattern in (("relative", _RELATIVE), ("absolute", _ABSOLUTE)):
-        if arm and 2 * sum(bool(pattern.search(name)) for name in arm) > len(arm):
-            return semantics  # type: ignore[return-value]
-    return None
+    return 2 * sum(bool(pattern.search(name)) for name in arm) > len(arm)
 
 
 def _of_card(folder: Path) -> Iterator[Declaration]:
