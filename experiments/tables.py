@@ -15,6 +15,8 @@ import json
 import re
 from pathlib import Path
 
+from device_tables import device_table
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
 DOCUMENTS = (ROOT / "README.md", ROOT / "experiments" / "README.md")
@@ -84,6 +86,7 @@ def all_tables() -> dict[str, str]:
         "vla-training-speed": vla_speed_table(),
         "vla-dry-profile": dry_profile_table(),
         "vla-attack": attack_table(),
+        "device": device_table(),
     }
 
 

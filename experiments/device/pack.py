@@ -1,7 +1,7 @@
 """Packs what `rlgen bench device` needs on a machine with a GPU and no network into pieces of limited size.
 
 Command:  uv run python experiments/device/pack.py OUT [--assets DIR] [--have jax jaxlib numpy ...] [--piece-mib 60]
-Cost:     ten minutes of a core, most of them compression; the registry is asked for the wheels.
+Cost:     a quarter of an hour of a core and 3 GB, for compression; the registry is asked for the wheels.
 Expected: pieces of 60 MiB at most, `manifest.json` with their hashes, and `unpack.py`.
 
 Python, jax with CUDA and what they bring are expected there (`--have`); wheels are for Python 3.12 on Linux x86-64.
@@ -54,6 +54,10 @@ PACKAGES = (
 HAVE = ("jax", "jaxlib", "ml-dtypes", "numpy", "opt-einsum", "scipy")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")
 PYTHON = "3.12"
+# Of compiled kernels; the machine code alone is read.
+SOURCES = ("*.cu", "*.cpp", "*.o")
+# Scenes share most of their meshes, so that a window as large as several of them halves what is carried.
+WINDOW = 256 << 20
 NEEDLESS = ("tests", "test", "testdata", "test_data", "benchmarks", "include", "examples")
 
 
@@ -64,6 +68,7 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, help="the benchmark's own assets; placeholder assets by default")
     parser.add_argument("--have", nargs="*", default=list(HAVE), help="packages that the machine has")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="whose scenes are carried")
+    parser.add_argument("--kernels", type=Path, help="what kernels.py compiled, so that nothing waits for it there")
     parser.add_argument("--piece-mib", type=int, default=60, help="largest piece; a transfer may be limited to 64 MiB")
     arguments = parser.parse_args()
     if arguments.out.exists():
@@ -76,6 +81,8 @@ def main() -> None:
         shutil.copytree(ROOT / "rlgen", tree / "site" / "rlgen", ignore=ignore)
         for folder in scenes(arguments.tasks, arguments.assets):
             shutil.copytree(folder, tree / "scenes" / folder.name)
+        if arguments.kernels is not None:
+            shutil.copytree(arguments.kernels, tree / "kernels", ignore=shutil.ignore_patterns(*SOURCES))
         pieces = compress(tree, arguments.out, arguments.piece_mib << 20)
     shutil.copy(HERE / "unpack.py", arguments.out)
     for piece in pieces:
@@ -135,7 +142,9 @@ def compress(tree: Path, out: Path, largest: int) -> list[Path]:
     """
     out.mkdir(parents=True)
     whole = out / NAME
-    with lzma.open(whole, "wb", preset=6) as file, tarfile.open(fileobj=file, mode="w|") as archive:
+    size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": min(WINDOW, max(1 << 20, size))}]
+    with lzma.open(whole, "wb", filters=filters) as file, tarfile.open(fileobj=file, mode="w|") as archive:
         for path in sorted(tree.iterdir()):
             archive.add(path, path.name)
     pieces, hashes = [], {}

@@ -3,7 +3,8 @@
 Command:  python3 unpack.py PIECES... TO     (several folders, where the pieces came in several transfers)
           python3 unpack.py --command TO     (only says how to measure with what is unpacked)
 
-Leaves TO/site (packages) and TO/scenes (scene bundles), and prints the command that measures everything.
+Leaves TO/site (packages), TO/scenes (scene bundles) and TO/kernels (where they were packed), and prints the command that
+measures everything.
 """
 
 import hashlib
@@ -56,7 +57,8 @@ def command(to: Path) -> str:
     """Returns the command that measures everything with what was unpacked."""
     to = to.resolve()
     return (
-        f"PYTHONPATH={to}/site RLGEN_CACHE={to}/cache MUJOCO_GL=disable "
+        f"PYTHONPATH={to}/site RLGEN_CACHE={to}/cache WARP_CACHE_PATH={to}/kernels MUJOCO_GL=disable "
+        "XLA_PYTHON_CLIENT_PREALLOCATE=false "  # Warp has memory of its own
         f"python3 -m rlgen bench device --out ${{OUT:-results}}/device --scenes {to}/scenes"
     )
 

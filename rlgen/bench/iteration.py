@@ -33,6 +33,7 @@ def measure_scene(
     groups: Sequence[int],
     iterations: int,
     on_iteration: Callable[[Timings], None] = lambda timings: None,
+    on_compiled: Callable[[int, float], None] = lambda groups, seconds: None,
 ) -> Timings:
     """Times iterations of a fresh diffusion policy in environments of one scene.
 
@@ -43,6 +44,7 @@ def measure_scene(
       groups: numbers of groups of environments to try in turn, as `ppo.groups`.
       iterations: that count, of each number of groups; the first of each does not.
       on_iteration: called after each with what has been measured.
+      on_compiled: called after the first of each with its number of groups and its seconds.
     """
     size, encoder = observation_size(scene), config.policy.image_encoder
     has_images = config.policy.has_images
@@ -51,7 +53,7 @@ def measure_scene(
     options = {"renderer": encoder.renderer, "threads": threads}
     env, observe = make_training_world(scene, count, config.ppo.world, image_size, **options)
     try:
-        return measure(policy, config.ppo, env, observe, groups, iterations, on_iteration)
+        return measure(policy, config.ppo, env, observe, groups, iterations, on_iteration, on_compiled)
     finally:
         if isinstance(env, VectorEnv):
             env.close()
@@ -65,6 +67,7 @@ def measure(
     groups: Sequence[int],
     iterations: int,
     on_iteration: Callable[[Timings], None] = lambda timings: None,
+    on_compiled: Callable[[int, float], None] = lambda groups, seconds: None,
 ) -> Timings:
     """Times iterations, one of each number of groups in turn; arguments as of `measure_scene`.
 
@@ -76,6 +79,7 @@ def measure(
       groups: numbers of groups.
       iterations: that count.
       on_iteration: called after each.
+      on_compiled: called after the first of each.
 
     Returns:
       For each number of groups the seconds of those `PARTS` that it has, and the `control_steps`, of each
@@ -93,6 +97,8 @@ def measure(
             if index:
                 measured[count].append(values)
                 on_iteration(measured)
+            else:
+                on_compiled(count, metrics["seconds_total"])
     return measured
 
 

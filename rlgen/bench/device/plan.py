@@ -29,23 +29,24 @@ def _trains(name: str, model: str, cameras: int, limit_s: float = 75, **options:
 
 
 def _samples(name: str, model: str, cameras: int) -> DevicePart:
-    return DevicePart(name, 75, partial(models.sampling, model=model, cameras=cameras))
+    return DevicePart(name, 90, partial(models.sampling, model=model, cameras=cameras))
 
 
 # As many worlds as keep a GPU busy; on images as many as the CPU has environments, for the same update.
 ON_GPU = {"groups": (1,), "world": "warp", "environments": 1000}
 
+# The first iteration in worlds on a GPU is compiled as a whole, which on an H200 takes more than a minute.
 PARTS = (
     DevicePart("matrix", 25, networks.matrix_rates),
     _trains("train-pi0", "pi0", 2),
     _samples("sample-pi0", "pi0", 2),
-    DevicePart("world-asleep", 75, partial(gpu.control_steps, sleep=True)),
+    DevicePart("world-asleep", 105, partial(gpu.control_steps, sleep=True)),
     DevicePart("render", 50, gpu.images),
-    DevicePart("ppo-vision-gpu", 75, partial(world.iterations, preset="vision", groups=(1,), world="warp")),
-    DevicePart("ppo-vision", 90, partial(world.iterations, preset="vision", groups=(2,))),
-    DevicePart("ppo-state-gpu", 60, partial(world.iterations, preset="state", **ON_GPU)),
-    DevicePart("ppo-state", 45, partial(world.iterations, preset="state", groups=(1, 2))),
-    DevicePart("ppo-compact-gpu", 60, partial(world.iterations, preset="compact", **ON_GPU)),
+    DevicePart("ppo-vision", 120, partial(world.iterations, preset="vision", groups=(1,))),
+    DevicePart("ppo-state-gpu", 200, partial(world.iterations, preset="state", **ON_GPU)),
+    DevicePart("ppo-vision-gpu", 300, partial(world.iterations, preset="vision", groups=(1,), world="warp")),
+    DevicePart("ppo-state", 75, partial(world.iterations, preset="state", groups=(1, 2))),
+    DevicePart("ppo-compact-gpu", 300, partial(world.iterations, preset="compact", **ON_GPU)),
     _trains("train-pi0-products", "pi0", 2, remat="products"),
     DevicePart("sampler", 35, networks.sampler_table),
     DevicePart("update", 35, networks.update_table),
@@ -55,7 +56,7 @@ PARTS = (
     _trains("train-pi0-three", "pi0", 3),
     DevicePart("world-awake", 90, partial(gpu.control_steps, sleep=False)),
     DevicePart("world-raw", 60, gpu.physics_steps),
-    DevicePart("ppo-vision-one-group", 75, partial(world.iterations, preset="vision", groups=(1,))),
+    DevicePart("ppo-vision-two-groups", 120, partial(world.iterations, preset="vision", groups=(2,))),
     _samples("sample-pi05", "pi05", 2),
     _trains("train-pi05-lora", "pi05_lora", 2),
     _trains("train-pi0-lora-products", "pi0_lora", 2, remat="products"),
