@@ -3,8 +3,8 @@
 Command:  python3 unpack.py PIECES... TO     (several folders, where the pieces came in several transfers)
           python3 unpack.py --command TO     (only says how to measure with what is unpacked)
 
-Leaves TO/site (packages), TO/scenes (scene bundles) and TO/kernels (where they were packed), and prints the command that
-measures everything.
+Leaves TO/site (packages), TO/scenes (scene bundles) and TO/kernels (where they were packed), and prints the command
+that measures everything.
 """
 
 import hashlib
