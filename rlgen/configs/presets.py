@@ -79,7 +79,10 @@ def _state() -> Config:
     return Config(
         demos=DemosConfig(episodes=64, clean=True),
         policy=PolicyConfig(network="mlp", mlp_widths=(384,) * 5, diffusion=DiffusionConfig(prediction="x0")),
-        bc=BCConfig(episodes=64, optimizer_steps=15000, batch=256, correction_rounds=4, correction_episodes=50),
+        bc=BCConfig(
+            **{"episodes": 64, "optimizer_steps": 15000, "batch": 256},
+            **{"correction_rounds": 8, "correction_episodes": 50, "correction_target": 0.95},
+        ),
         ppo=PPOConfig(
             iterations=150, gamma=0.985, actor_learning_rate=5e-5, action_steps=4, evaluate_every=10, **_GOAL
         ),

@@ -262,6 +262,8 @@ class BCConfig(Settings):
     its way from there on is cloned as well."""
     correction_episodes: Count = 50
     """Episodes of such a round, from training reset states."""
+    correction_target: PositiveFraction | None = None
+    """No further round is made where the policy with PPO's noise succeeds this often before it, in as many episodes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

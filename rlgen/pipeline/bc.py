@@ -9,6 +9,8 @@ import numpy as np
 
 from rlgen.configs.schema import BCConfig, Config, to_json
 from rlgen.core.errors import UserError
+from rlgen.core.files import write_json
+from rlgen.core.ownership import has_keys, read_record
 from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode, ImageObservation
 from rlgen.data.formats.hdf5.reader import read_demos
@@ -31,6 +33,9 @@ from rlgen.training.sharding import one_copy, place_state, replicate, restore_ta
 # Optimizer steps in one call of the compiled function, and calls between two checkpoints.
 STEPS_A_CALL = 100
 CALLS_A_CHECKPOINT = 10
+# Of the training reset states those that corrections begin from, each round from the next ones: whoever wants to score
+# the clone from states that it was not corrected in has the others.
+CORRECTED = 150
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
@@ -45,7 +50,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     data = known
     start = jax.jit(lambda key: bc.init_state(key, policy, config.bc, data))
     state = place_state(mesh, start(jax.random.PRNGKey(context.seed("bc"))))
-    data, rounds = replicate(mesh, known), 0
+    data, rounds, enough = replicate(mesh, known), 0, False
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         stopped = None
         if checkpoints.latest() is not None:
@@ -57,9 +62,11 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         work.progress.update(advance=step)
         work.progress.log("compiling the training step (about 15 s)")
         while step < config.bc.optimizer_steps and stopped is None:
-            while rounds < config.bc.correction_rounds and step >= _correction_step(config.bc, rounds):
-                known = _with_corrections(context, work, policy, state, known, rounds)
-                data, rounds = replicate(mesh, known), rounds + 1
+            while not enough and rounds < config.bc.correction_rounds and step >= _correction_step(config.bc, rounds):
+                enough = _needs_no_corrections(context, work, policy, state, rounds)
+                if not enough:
+                    known = _with_corrections(context, work, policy, state, known, rounds)
+                    data, rounds = replicate(mesh, known), rounds + 1
             count = _steps_of_next_call(config.bc, step)
             state, values = bc.train_steps(policy, config.bc, state, data, count, mesh)
             values: dict[str, Any] = {name: float(value) for name, value in values.items()}
@@ -68,7 +75,8 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             target = config.bc.stop_success
             checked = target is not None and step % config.bc.check_every == 0
             if target is not None and checked:
-                rate = _success(context, policy, state, step)
+                options = {"episodes": config.bc.check_episodes, "seed": context.seed("bc-check", step)}
+                rate = _success(context, policy, state, **options)
                 values["success"] = rate.to_json()
                 work.progress.log(f"step {step}: {rate} from training reset states")
                 stopped = rate.to_json() if rate.rate >= target else None
@@ -126,6 +134,27 @@ def demonstration_data(context: Context, policy: AnyPolicy) -> bc.BCData:
     return _chunks(context, policy, episodes)
 
 
+def _needs_no_corrections(context: Context, work: Work, policy: AnyPolicy, state: bc.BCState, number: int) -> bool:
+    """Returns whether the exploring policy succeeds as often as `bc.correction_target` asks for.
+
+    What was found is kept in the stage's folder: a resumed stage does what it did before.
+    """
+    config = context.run.config.bc
+    if config.correction_target is None:
+        return False
+    path = work.folder / "corrections" / f"{number}.json"
+    stored = read_record(path)
+    if not has_keys(stored, "successes", "trials"):
+        options = {"episodes": config.correction_episodes, "seed": context.seed("bc-correction-check", number)}
+        rate = _success(context, policy, state, **options, offset=_first_placement(config, number), explore=True)
+        stored = rate.to_json()
+        if context.devices.is_first:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, stored)
+        work.progress.log(f"step {int(state.step)}: {rate} from training reset states, with noise")
+    return SuccessRate.from_json(stored).rate >= config.correction_target
+
+
 def _with_corrections(
     context: Context, work: Work, policy: AnyPolicy, state: bc.BCState, known: bc.BCData, number: int
 ) -> bc.BCData:
@@ -145,6 +174,7 @@ def _with_corrections(
             EpisodeFolder(folder),
             seed=context.seed("bc-corrections", number),
             split=context.scene.training_split,
+            offset=_first_placement(config.bc, number),
             source="bc",
             width=min(WIDTH, config.bc.correction_episodes),
             threads=config.workers,
@@ -203,6 +233,11 @@ def _correction_step(config: BCConfig, number: int) -> int:
     return config.optimizer_steps * (number + 1) // (config.correction_rounds + 1)
 
 
+def _first_placement(config: BCConfig, number: int) -> int:
+    """Returns the training reset state with which a round of corrections begins."""
+    return number * config.correction_episodes % CORRECTED
+
+
 def _check_finite(values: dict[str, float], step: int, context: Context) -> None:
     """Raises for the first quantity that is not finite."""
     lower = f"--bc.learning-rate {context.run.config.bc.learning_rate / 10:.1g}"
@@ -214,21 +249,10 @@ def _check_finite(values: dict[str, float], step: int, context: Context) -> None
             )
 
 
-def _success(context: Context, policy: AnyPolicy, state: bc.BCState, step: int) -> SuccessRate:
-    """Measures success from training reset states; the stored initial states stay held out."""
-    return (
-        measure(
-            context,
-            policy,
-            bc.policy_params(state),
-            split=context.scene.training_split,
-            episodes=context.run.config.bc.check_episodes,
-            seed=context.seed("bc-check", step),
-            source="bc",
-        )
-        .summary()
-        .rate
-    )
+def _success(context: Context, policy: AnyPolicy, state: bc.BCState, **options: Any) -> SuccessRate:
+    """Measures success from training reset states (options of `measure`); the stored initial states stay held out."""
+    params, split = bc.policy_params(state), context.scene.training_split
+    return measure(context, policy, params, split=split, source="bc", **options).summary().rate
 
 
 def _blank_state(policy: AnyPolicy, config: Config) -> bc.BCState:

@@ -102,9 +102,10 @@ def measure(
     source: str,
     offset: int = 0,
     fixtures: Fixtures = "fixed",
+    explore: bool = False,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Score:
-    """Returns the score of a policy without noise, measured in the run's scene.
+    """Returns the score of a policy, measured in the run's scene.
 
     Of several processes each runs its share of the episodes; all return the score over all of them.
 
@@ -119,13 +120,14 @@ def measure(
       source: who acts.
       offset: initial states that are passed over.
       fixtures: `fixed`, or `redraw`, which draws where they stand from the seed of each episode.
+      explore: with the noise of PPO's rollouts.
       on_chunk: called after every action chunk with the number of unfinished episodes in the wave.
     """
     physics: Physics = "exact" if split == "heldout" else "fast"
     devices = context.devices
     rows = score_trials(
         context.scene,
-        make_actor(context, policy, one_copy(context.mesh, params)),
+        make_actor(context, policy, one_copy(context.mesh, params), explore=explore),
         episodes,
         seed=seed,
         split=split,

@@ -137,6 +137,39 @@ def test_corrections_are_cloned_and_an_interrupted_round_leads_to_the_same_bits(
     assert ends["unbroken"] == ends["broken"]
 
 
+def test_rounds_of_corrections_end_with_a_clone_that_succeeds_with_noise(tmp_path, placeholder_scene, monkeypatch):
+    cloning = replace(CONFIG.bc, stop_success=None, correction_rounds=3, correction_episodes=2, correction_target=0.9)
+    asked, rounds, rates, interrupt = [], [], [17, 19], [True]
+
+    def measure(*_, offset, explore, seed, **__):
+        asked.append((offset, explore))
+        count = rates[len(asked) - 1]
+        return make_score(np.array([[1.0, 50.0, 9.0, 0.0]] * count + [[0.0] * 4] * (20 - count)))
+
+    def with_corrections(context, work, policy, state, known, number):
+        rounds.append(number)
+        return known
+
+    def train_steps(policy, config, state, data, count, mesh):
+        if interrupt and len(asked) == 2:
+            interrupt.clear()
+            raise KeyboardInterrupt
+        return real(policy, config, state, data, count, mesh)
+
+    real = bc.bc.train_steps
+    monkeypatch.setattr(bc, "measure", measure)
+    monkeypatch.setattr(bc, "_with_corrections", with_corrections)
+    monkeypatch.setattr(bc.bc, "train_steps", train_steps)
+    context = start(tmp_path / "run", placeholder_scene, replace(CONFIG, bc=cloning))
+    with pytest.raises(KeyboardInterrupt):
+        run(context, "bc")
+    run(context, "bc")
+    # The second check is enough, is not repeated by the resumed stage, and the third round is not looked at.
+    assert asked == [(0, True), (2, True)]
+    assert rounds in ([0, 0], [0])
+    assert context.run.result("bc")["steps"] == cloning.optimizer_steps
+
+
 def test_with_a_plateau_a_good_clone_is_polished_and_scored_at_the_end(tmp_path, placeholder_scene, monkeypatch):
     # One check of the clone, four evaluations of PPO, and the final scores of both.
     scores(monkeypatch, [11, (20, 50.0), (20, 40.0), (19, 41.0), (20, 39.5), (15, 60.0), (20, 30.0)])
