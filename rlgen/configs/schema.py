@@ -258,8 +258,7 @@ class BCConfig(Settings):
     check_episodes: Count = 50
     """Episodes of a check."""
     correction_rounds: Natural = 0
-    """Times, evenly spread over cloning, that the scripted expert takes over from the policy in the middle of episodes;
-    its way from there on is cloned as well."""
+    """Times, evenly spread, that the scripted expert takes over in mid-episode, to be cloned from there."""
     correction_episodes: Count = 50
     """Episodes of such a round, from training reset states."""
     correction_target: PositiveFraction | None = None
@@ -328,6 +327,8 @@ class PPOConfig(Settings):
     """Weight of the value loss, half the mean squared error."""
     bc_weight: Weight = 0.0
     """Weight of the loss towards the cloned policy; 0 for none."""
+    jerk_cost: Weight = 0.0
+    """Reward lost for each unit of the squared second differences of the arm's actions; 0 in the paper."""
     entropy_weight: Weight = 0.0
     """Weight of a Gaussian policy's entropy."""
     max_grad_norm: Positive = 1.0

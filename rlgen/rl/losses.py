@@ -21,6 +21,33 @@ from rlgen.diffusion.samplers import clamp_log_prob
 Clamp = Literal["each", "mean"]
 
 
+# Of an action, without the gripper's.
+ARM = 6
+
+
+@jax.jit
+def jerk_cost(
+    before: Float[ArrayLike, "N 2 A"], actions: Float[ArrayLike, "N H A"], taken: Int[ArrayLike, " N"]
+) -> tuple[Float[Array, " N"], Float[Array, "N 2 A"]]:
+    r"""Computes what the unsteadiness of a chunk's actions costs: $\sum_t \|a_t - 2 a_{t-1} + a_{t-2}\|^2$ of the arm.
+
+    Actions are velocities that the arm is to have, so that their second differences are the jerk of its path.
+
+    Args:
+      before: the last two actions before the chunk; zeros where an episode begins, as the arm stands still there.
+      actions: of the chunk.
+      taken: how many of them were executed.
+
+    Returns:
+      The cost, and the last two actions after a chunk that was executed whole.
+    """
+    actions = jnp.clip(jnp.asarray(actions, jnp.float32), -1, 1)
+    path = jnp.concatenate([jnp.asarray(before, jnp.float32), actions], axis=1)
+    bends = path[:, 2:, :ARM] - 2 * path[:, 1:-1, :ARM] + path[:, :-2, :ARM]
+    counts = jnp.arange(actions.shape[1]) < jnp.asarray(taken)[:, None]
+    return jnp.sum(jnp.where(counts, jnp.sum(jnp.square(bends), axis=-1), 0), axis=-1), path[:, -2:]
+
+
 def gae(
     reward: Float[ArrayLike, "T N"],
     value: Float[ArrayLike, "T N"],

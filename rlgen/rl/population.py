@@ -28,16 +28,9 @@ from rlgen.policies.base import Params, Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import check_finite, check_update
 from rlgen.rl.ppo import Expert, Iterated, finish, run_update
-from rlgen.rl.rollout import (
-    PARTS,
-    EnvironmentGroup,
-    Rollout,
-    draw_reset_states,
-    join_groups,
-    transition,
-)
+from rlgen.rl.rollout import PARTS, EnvironmentGroup, Rollout, join_groups, transition
 from rlgen.rl.samples import Samples, prepare
-from rlgen.rl.sampling import RolloutFunctions, sample_and_value, value
+from rlgen.rl.sampling import RolloutFunctions, draw_reset_states, sample_and_value, value
 from rlgen.rl.train_state import PPOState, policy_params
 from rlgen.training.sharding import first_devices, make_mesh, map_rows, rows_here, shard_batch
 
@@ -180,7 +173,8 @@ class _Lane:
         """Draws all reset states, resets every environment, and returns what they observe."""
         expert, count = self.expert, self.group.env.num_envs
         generator = np.random.default_rng((expert.seed, int(expert.state.iteration)))
-        self.draws = draw_reset_states(self.group.env, generator, expert.config.chunks + 1, np.arange(count), count)
+        states = self.group.env.scenes[0].training_states
+        self.draws = draw_reset_states(states, generator, expert.config.chunks + 1, np.arange(count), count)
         return self.group.start(self.draws[0])
 
     def guard(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -196,7 +190,7 @@ class _Lane:
 def _environments(expert: Expert) -> EnvironmentGroup:
     if isinstance(expert.env, DeviceWorld):
         raise TypeError("an expert with a DeviceWorld; expected environments on the CPU")
-    return EnvironmentGroup(0, slice(None), expert.env, expert.observe)
+    return EnvironmentGroup(0, slice(None), expert.env, expert.observe, expert.config.jerk_cost)
 
 
 def _collect(

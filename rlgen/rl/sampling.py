@@ -1,4 +1,4 @@
-"""Functions of a rollout, from observations of many environments to sampled chunks and values."""
+"""Functions of a rollout, from observations of many environments to sampled chunks and values, and its reset states."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.policies.base import Features, Params, Policy, PolicyObservation, PolicySample
@@ -119,3 +120,22 @@ def encode_in_parts(
         return jax.lax.map(one, observation, batch_size=ENCODED_AT_ONCE)
 
     return map_rows(mesh, encode)(params, jax.tree.map(jnp.asarray, observation))
+
+
+def draw_reset_states(
+    states: Float[np.ndarray, "M D"],
+    generator: np.random.Generator,
+    times: int,
+    here: Int[np.ndarray, " n"],
+    count: int,
+) -> list[Float[np.ndarray, "n D"]]:
+    """Draws a reset state for every environment, several times.
+
+    Args:
+      states: reset states for training, of the scene that all environments have.
+      generator: draws them.
+      times: how often.
+      here: which of all environments these are.
+      count: N, of all environments.
+    """
+    return [states[generator.integers(0, len(states), count)[here]] for _ in range(times)]

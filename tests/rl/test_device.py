@@ -20,7 +20,7 @@ from rlgen.rl.device import collect_on_device, draw_rows
 from rlgen.rl.numerics import NonFiniteError
 from rlgen.rl.rollout import collect
 from rlgen.rl.samples import prepare, prepare_on_device
-from rlgen.rl.train_state import init_state
+from rlgen.rl.train_state import init_state, policy_params
 
 WORLDS, CHUNKS, SIZE, SEED = 8, 6, 3, 5
 CHAIN = DiffusionConfig(denoising_steps=2, sigma_min_sample=0.5, sigma_min_logprob=0.5)
@@ -85,6 +85,24 @@ def test_a_compiled_rollout_has_the_transitions_and_samples_of_the_host(policy):
     assert_near(after.scaler, state.scaler)
     assert_near(compiled, samples)
     assert not samples.kept.all() and (samples.teacher is None) == policy.has_images
+
+
+def test_jerk_costs_the_same_in_a_compiled_rollout_and_begins_anew_with_an_episode():
+    config = dataclasses.replace(CONFIG, jerk_cost=0.5)
+    (charged, _, _), (found, _, _) = both_rollouts(VECTORS, config)
+    (free, _, _), _ = both_rollouts(VECTORS)
+    assert_near(found.reward, charged.reward)
+    np.testing.assert_array_equal(charged.chain, free.chain)
+    cost = (free.reward - charged.reward) / 0.5
+    ended = charged.terminated | charged.truncated
+    assert (cost[charged.control_steps > 0] > 0).all() and ended[:-1].any()
+    params = policy_params(make_state(VECTORS, config))
+    actions = VECTORS.to_action(params, jnp.asarray(charged.chain[..., -1, :, :]))[:, :, : config.action_steps]
+    before = np.zeros((WORLDS, 2, VECTORS.action_size), np.float32)
+    for chunk in range(CHUNKS):
+        expected, after = losses.jerk_cost(before, actions[chunk], charged.control_steps[chunk])
+        np.testing.assert_allclose(cost[chunk], expected, atol=1e-5)
+        before = np.where(ended[chunk][:, None, None], 0, after)
 
 
 @pytest.mark.parametrize("policy", [VECTORS, IMAGES], ids=["vectors", "images"])

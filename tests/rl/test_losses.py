@@ -27,7 +27,7 @@ from nets.torch_weights import residual_mlp
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.diffusion.samplers import Noise, denoise, floored_sigma, transition_log_prob
-from rlgen.rl.losses import bc_regularizer, chunk_log_prob, clip_width, ppo_loss, value_loss
+from rlgen.rl.losses import bc_regularizer, chunk_log_prob, clip_width, jerk_cost, ppo_loss, value_loss
 
 CASES = cases("05_ppo_loss", "scalars")
 BC_WEIGHT = 0.1
@@ -215,3 +215,21 @@ def test_actions_that_were_not_executed_do_not_count():
     mean = jax.jit(chunk_log_prob, static_argnums=1)
     np.testing.assert_array_equal(mean(log_prob, 4), mean(other, 4))
     assert (mean(log_prob, 5) != mean(other, 5)).all()
+
+
+def test_jerk_costs_second_differences_of_what_the_arm_does():
+    # One component goes from rest 0, 0 to 1, 0.5, 2 (clipped to 1): second differences 1, -1.5, 1. The gripper is free.
+    actions = np.zeros((3, 3, 7), np.float32)
+    actions[:, :, 2] = [1.0, 0.5, 2.0]
+    actions[:, :, 6] = [1.0, -1.0, 1.0]
+    cost, after = jerk_cost(np.zeros((3, 2, 7), np.float32), actions, np.array([3, 2, 0]))
+    np.testing.assert_allclose(cost, [1 + 2.25 + 1, 1 + 2.25, 0], rtol=1e-6)
+    np.testing.assert_allclose(after[:, :, 2], [[0.5, 1.0]] * 3)
+    # Going on as before costs nothing, and chunks cost what one long chunk does.
+    steady, _ = jerk_cost(np.full((1, 2, 7), 0.3, np.float32), np.full((1, 4, 7), 0.3, np.float32), np.array([4]))
+    assert float(steady[0]) == 0
+    path = np.random.default_rng(0).uniform(-1, 1, (1, 6, 7)).astype(np.float32)
+    first, between = jerk_cost(np.zeros((1, 2, 7), np.float32), path[:, :4], np.array([4]))
+    second, _ = jerk_cost(between, path[:, 4:], np.array([2]))
+    whole, _ = jerk_cost(np.zeros((1, 2, 7), np.float32), path, np.array([6]))
+    np.testing.assert_allclose(first + second, whole, rtol=1e-5)
