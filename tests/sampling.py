@@ -51,6 +51,7 @@ UNIT = (
     *(f"fleet/test_{name}.py" for name in ("figures", "job", "launch", "ledger", "page", "plan", "together")),
     "evaluation/test_leaderboard.py",
     "evaluation/test_records.py",
+    "evaluation/test_speed.py",
     "libero/warp/test_double.py",
     "libero/warp/test_rotations.py",
     "test_array_types.py",

@@ -7,6 +7,7 @@ is compared.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -41,6 +42,9 @@ MEANING = {
     "in `load`, which decodes again",
     "load_plain": "frames/s; every frame decoded, tfds by its own as_dataset; linear",
     "load_both_cached": "frames/s; both sides keep decoded images (tf.data's cache()), after the first epoch; linear",
+    "x_cpu": "the ratio of `cpu_ms`, theirs over ours",
+    "load_average": "processes that ran or waited at the end of each comparison, by the system's mean over a minute; "
+    "where there are more of them than cores, the side with more threads gets more of the machine",
     "cpu_ms": "processor time of a unit, which other load on the machine changes less than the rate",
     "memory_mb": "the most memory that each side's process held until the end of that comparison",
 }
@@ -100,12 +104,14 @@ def run(setup: dict[str, Any], log: Callable[[str], None]) -> dict[str, Any]:
         folders = {side: Path(name) / side for side in SIDES}
         for folder in folders.values():
             folder.mkdir()
-        report: dict[str, Any] = {"machine": machine(), "setup": setup, "meaning": MEANING, "memory_mb": {}}
+        report: dict[str, Any] = {"machine": machine(), "setup": setup, "meaning": MEANING}
+        report |= {"memory_mb": {}, "load_average": {}}
         for requests in ({"write": ()}, LOADS):
             with _processes(folders, setup) as processes:
                 for key, kinds in requests.items():
                     both = [("write",)] * 2 if key == "write" else [("load", kind) for kind in kinds]
                     report[key], report["memory_mb"][key] = _compare(processes, setup, *both)
+                    report["load_average"][key] = os.getloadavg()[0]
                     log(f"{key}: ours {report[key]['ours']:.0f}/s, tfds {report[key]['tfds']:.0f}/s")
     return report
 
@@ -142,4 +148,5 @@ def _compare(
     ranges = {side: {"low": min(values), "high": max(values)} for side, values in rates.items()}
     processor = {side: float(np.median(values)) for side, values in cpu.items()}
     ratio = medians["ours"] / medians["tfds"]
-    return {**medians, "x": ratio, "spread": ranges, "cpu_ms": processor}, peaks
+    x_cpu = processor["tfds"] / processor["ours"]
+    return {**medians, "x": ratio, "x_cpu": x_cpu, "spread": ranges, "cpu_ms": processor}, peaks

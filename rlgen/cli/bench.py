@@ -6,16 +6,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
+
 from rlgen.cli.common import (
     AssetGroup,
     AssetOptions,
+    Renderer,
     check_report,
     cores,
     log,
     parse,
     print_report,
 )
-from rlgen.configs.ranges import Batch, Count, Milliseconds, Natural, Range, Settings, Workers
+from rlgen.configs.ranges import (
+    Batch,
+    Chunk,
+    Count,
+    Environments,
+    Milliseconds,
+    Natural,
+    Pixels,
+    Range,
+    Settings,
+    Workers,
+)
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import only_writer
 from rlgen.core.process import cache_folder, prepare_process
@@ -187,6 +201,63 @@ def bench_serve(argv: Sequence[str]) -> None:
     counts = {"clients": arguments.clients, "requests": arguments.requests, "batch": arguments.batch}
     options = {"window_ms": arguments.batch_window_ms, "starts": arguments.starts}
     print_report(run_preset(arguments.preset, **counts, **options), arguments.json)
+
+
+@dataclass(frozen=True)
+class BenchEvalArguments(Settings):
+    """Options of `rlgen bench eval`."""
+
+    task: tyro.conf.Positional[str] = "libero_object/6"
+    """Suite and index."""
+    preset: str = "small"
+    """Model, with fresh parameters."""
+    json: Path | None = None
+    """File for the report."""
+    episodes: Count = 24
+    """Episodes of a round."""
+    steps: Count = 100
+    """Control steps of an episode."""
+    batch: Batch = 8
+    """Observations in a call of the model."""
+    replan: Chunk = 5
+    """Actions that are executed of a chunk."""
+    image_size: Pixels = 256
+    """Height and width of the rendered images, pixels."""
+    renderer: Renderer = "fast"
+    """fast needs no GL library; benchmark renders the official pixels."""
+    environments: Environments = 24
+    """Environments that play at once."""
+    groups: Environments = 3
+    """Groups in which they take turns."""
+    repetitions: Count = 3
+    """Rounds, after one that does not count."""
+    device: Path | None = None
+    """device.json of `rlgen bench device`: also estimates 2,000 episodes beside that accelerator."""
+    device_cores: Count = 16
+    """Cores that simulate beside it, each as fast as one of this machine."""
+    workers: Workers = field(default_factory=cores)
+    """Threads that step environments, and as many that render."""
+    objects: AssetGroup = field(default_factory=AssetOptions)
+
+
+def bench_eval(argv: Sequence[str]) -> None:
+    """Measures an evaluation of a VLA, compared with its simulation alone and its inference alone."""
+    arguments = parse(BenchEvalArguments, argv, "rlgen bench eval", bench_eval.__doc__ or "")
+    check_report(arguments.json, "preset", "device", "simulation")
+    prepare_process()
+    from rlgen.evaluation import speed
+    from rlgen.evaluation.evaluate import Parallelism
+    from rlgen.evaluation.protocol import Protocol
+    from rlgen.libero.scenes.bundles import load_scene
+
+    size = speed.EvaluationSize(arguments.episodes, arguments.steps, arguments.batch, arguments.repetitions)
+    protocol = Protocol(replan=arguments.replan, image_size=arguments.image_size, renderer=arguments.renderer)
+    side_by_side = Parallelism(arguments.environments, arguments.groups, arguments.workers)
+    scene = load_scene(arguments.task, arguments.objects.find(), cache_folder())
+    report = speed.run(scene, arguments.preset, size, protocol, side_by_side, log)
+    if arguments.device is not None:
+        report["estimated_minutes"] = speed.estimate(report, arguments.device, cores=arguments.device_cores)
+    print_report(report, arguments.json)
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,10 @@ class EvalArguments(Settings):
     """redraw places cabinets, stoves and racks anew in every episode, as the benchmark does; fixed does not."""
     seed: Seed = 0
     """Of the fixtures and the noise."""
-    environments: Environments = 25
-    """Environments that are stepped together."""
+    environments: Environments = 24
+    """Environments that play at once."""
+    groups: Environments = 3
+    """Groups in which they take turns: the policy acts for one while others are stepped and rendered."""
     connections: Workers = 8
     """Connections to a server."""
     server_patience: Seconds = 30.0
@@ -90,6 +92,7 @@ def evaluate(argv: Sequence[str]) -> None:
         raise UserError("no policy: give --policy MODEL or --server HOST:PORT")
     prepare_process()
     from rlgen.evaluation.backends import InProcessBackend, ServerBackend
+    from rlgen.evaluation.evaluate import Parallelism
     from rlgen.evaluation.evaluate import evaluate as run_evaluation
     from rlgen.evaluation.leaderboard import Circumstances
     from rlgen.evaluation.protocol import Protocol
@@ -125,8 +128,7 @@ def evaluate(argv: Sequence[str]) -> None:
             lru_cache(lambda task: load_scene(task, assets, cache)),
             protocol,
             arguments.out,
-            width=arguments.environments,
-            threads=arguments.workers,
+            parallelism=Parallelism(arguments.environments, arguments.groups, arguments.workers),
             videos=arguments.videos,
             leaderboard=Circumstances(assets.label, assets.kind != "placeholder") if arguments.leaderboard else None,
             log=log,

@@ -7,7 +7,7 @@ with the chunk of actions that follows each, and `rlgen.data.loader` draws them 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from rlgen.core.arrays import ReusedMemory
 from rlgen.core.errors import UserError
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordDataset, read_array_record
 from rlgen.data.formats.array_record.record_file import RecordFile
 from rlgen.data.formats.array_record.steps import StepParser
-from rlgen.data.images import EncodedFrames, ImageCache, decode_image
+from rlgen.data.images import EncodedFrames, ImageCache, copy_rows, decode_image
 from rlgen.data.index import IndexEntry
 from rlgen.data.resize import Kernel, resize_image, resize_with_pad
 
@@ -121,9 +122,10 @@ def read_frames(source: FrameSource, frames: Int[np.ndarray, " B"], horizon: int
     table = source.table
     chunks, mask = table.chunks(frames, horizon)
     images = source.images(frames)
-    black = np.zeros_like(next(iter(images.values())))
+    absent = [name for name in CAMERAS if name not in images]
     return {
-        **{name: images.get(name, black) for name in CAMERAS},
+        **images,
+        **{name: np.zeros_like(next(iter(images.values()))) for name in absent},
         **{f"{name}_mask": np.full(len(frames), name in images) for name in CAMERAS},
         "state": table.state[frames],
         "action_chunks": chunks,
@@ -141,12 +143,14 @@ class MemoryFrames:
       image: images of the fixed camera, as an array, or encoded and decoded on request; None if there are none.
       wrist_image: likewise of the camera at the gripper.
       size: pixels along a side, to which encoded images are resized; None leaves them as they are.
+      memory: of the images that are returned.
     """
 
     table: FrameTable
     image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames | None
     wrist_image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames | None
     size: int | None = None
+    memory: ReusedMemory = field(default_factory=ReusedMemory, repr=False, compare=False)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -159,7 +163,9 @@ class MemoryFrames:
 
     def _take(self, stored: np.ndarray | EncodedFrames, frames: np.ndarray) -> np.ndarray:
         if isinstance(stored, np.ndarray):
-            return stored[frames]
+            out = self.memory.empty((len(frames), *stored.shape[1:]))
+            copy_rows(stored, frames, np.arange(len(frames)), out)
+            return out
         return np.stack([_resized(stored[int(frame)], self.size) for frame in frames])
 
 
@@ -268,7 +274,8 @@ class RecordFrames:
             if len(file) != expected:
                 raise UserError(f"{file.path}: {len(file)} steps, the index has {expected}; export the dataset again")
         self._parser = StepParser()
-        self._cache = ImageCache(len(self.table), self.size, cache)
+        self._cache = ImageCache(len(self.table), len(CAMERAS), self.size, cache)
+        self._memory = ReusedMemory()
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -278,13 +285,14 @@ class RecordFrames:
     def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """Returns `image` and `wrist_image` of some frames; each image is copied no more than once."""
         shape = (len(frames), self.size, self.size, 3)
-        image, wrist = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-        for row, frame in enumerate(np.asarray(frames).tolist()):
-            if self._cache.has(frame):
-                image[row], wrist[row] = self._cache.get(frame)
-            else:
-                self._decode(frame, image[row], wrist[row])
-        return {"image": image, "wrist_image": wrist}
+        out = [self._memory.empty(shape) for _ in CAMERAS]
+        frames = np.asarray(frames)
+        cached = self._cache.has(frames)
+        rows = np.flatnonzero(cached)
+        self._cache.read(frames[rows], rows, out)
+        for row in np.flatnonzero(~cached).tolist():
+            self._decode(int(frames[row]), *(images[row] for images in out))
+        return dict(zip(CAMERAS, out, strict=True))
 
     def _decode(self, frame: int, *out: UInt8[np.ndarray, "h w 3"]) -> None:
         """Writes the images of a frame to `out`, and to the cache."""

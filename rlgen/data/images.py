@@ -15,7 +15,7 @@ from typing import overload
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from rlgen.core.errors import UserError
 
@@ -190,9 +190,6 @@ def encode_frames(images: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequenc
     return EncodedFrames(tuple(map(encode_image, images)), images.shape[1:3])
 
 
-CAMERAS = 2
-
-
 class ImageCache:
     """A cache of the decoded images of the first frames of a dataset, as many as fit. Several threads may use it.
 
@@ -200,29 +197,64 @@ class ImageCache:
     need no decoding is the same in every part of an epoch.
     """
 
-    def __init__(self, frames: int, size: int, budget: int):
+    def __init__(self, frames: int, cameras: int, size: int, budget: int):
         """Allocates the cache.
 
         Args:
           frames: number of frames in the dataset.
+          cameras: images of a frame.
           size: width and height of the images, pixels.
           budget: limit in bytes.
         """
-        self._rows = min(frames, budget // (CAMERAS * size * size * 3))
+        self._rows = min(frames, budget // (cameras * size * size * 3))
         # The system provides pages of it when they are first written to.
-        self._images = np.empty((self._rows, CAMERAS, size, size, 3), np.uint8)
-        self._filled = np.zeros(self._rows, bool)
+        self._images = [np.empty((self._rows, size, size, 3), np.uint8) for _ in range(cameras)]
+        self._filled = np.zeros(frames, bool)
 
-    def has(self, frame: int) -> bool:
-        """Returns whether the images of a frame are cached."""
-        return frame < self._rows and bool(self._filled[frame])
+    def has(self, frames: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
+        """Returns which frames are cached."""
+        return self._filled[frames]
 
-    def get(self, frame: int) -> UInt8[np.ndarray, "cameras h w 3"]:
-        """Returns the images of a cached frame; a view that must not be changed."""
-        return self._images[frame]
+    def read(
+        self,
+        frames: Int[np.ndarray, " n"],
+        rows: Int[np.ndarray, " n"],
+        out: Sequence[UInt8[np.ndarray, "B h w 3"]],
+    ) -> None:
+        """Copies images.
 
-    def put(self, frame: int, images: tuple[UInt8[np.ndarray, "h w 3"], ...]) -> None:
+        Args:
+          frames: that are cached.
+          rows: of the arrays, one for each frame.
+          out: one array for each camera.
+        """
+        for images, target in zip(self._images, out, strict=True):
+            copy_rows(images, frames, rows, target)
+
+    def put(self, frame: int, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> None:
         """Stores the images of a frame, if it is one of those that fit."""
         if frame < self._rows:
-            self._images[frame] = images
+            for camera, image in zip(self._images, images, strict=True):
+                camera[frame] = image
             self._filled[frame] = True  # only now may another thread read them
+
+
+def copy_rows(
+    source: UInt8[np.ndarray, "F h w 3"],
+    index: Int[np.ndarray, " n"],
+    rows: Int[np.ndarray, " n"],
+    out: UInt8[np.ndarray, "B h w 3"],
+) -> None:
+    """Copies images `index` of `source` into rows of `out`, each once and without the interpreter's lock.
+
+    Args:
+      source: images.
+      index: of those to copy.
+      rows: of `out`, as many and each once; where they are all, they must be in order.
+      out: is filled.
+    """
+    if len(rows) == len(out):
+        np.take(source, index, axis=0, out=out, mode="wrap")  # "raise", the default, writes to a copy first
+        return
+    for row, image in zip(rows.tolist(), index.tolist(), strict=True):
+        out[row] = source[image]

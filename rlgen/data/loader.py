@@ -18,12 +18,13 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int
 
+from rlgen.core.arrays import ReusedMemory
 from rlgen.core.errors import UserError
 from rlgen.data.frames import FrameBatch, FrameSource, limit_opencv_threads, read_frames
 
@@ -197,6 +198,7 @@ class Mixture:
     """Subsets of datasets with their weights. Raises `UserError` where one is empty or weighs nothing."""
 
     subsets: tuple[Subset, ...]
+    memory: ReusedMemory = field(default_factory=ReusedMemory, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for index, subset in enumerate(self.subsets):
@@ -262,8 +264,21 @@ class Mixture:
                 order.append(mine)
         if len(parts) == 1:
             return parts[0]
-        back = np.argsort(np.concatenate(order))
-        return {name: _in_order([part[name] for part in parts], back, name) for name in parts[0]}
+        return {name: self._joined([part[name] for part in parts], order, name) for name in parts[0]}
+
+    def _joined(self, parts: list, rows: list[Int[np.ndarray, " n"]], name: str) -> np.ndarray | list:
+        """Joins a column of several subsets, each of which has some rows of the batch."""
+        if isinstance(parts[0], list):
+            texts = zip(np.concatenate(rows).tolist(), [text for part in parts for text in part], strict=True)
+            return [text for _, text in sorted(texts)]
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise UserError(f"{name} of the datasets differ in size: {[list(part.shape[1:]) for part in parts]}")
+        shape = (sum(map(len, parts)), *parts[0].shape[1:])
+        kind = np.result_type(*parts)
+        out = self.memory.empty(shape) if kind == np.uint8 else np.empty(shape, kind)
+        for part, mine in zip(parts, rows, strict=True):
+            out[mine] = part
+        return out
 
 
 def mix(sources: Sequence[FrameSource], weights: Sequence[float] = ()) -> Mixture:
@@ -306,16 +321,6 @@ def hold_out(source: FrameSource, fraction: float, seed: int) -> tuple[Subset, S
     is_held = np.isin(source.table.episode, held)
     kept, apart = np.flatnonzero(~is_held), np.flatnonzero(is_held)
     return Subset(source, kept, float(len(kept))), Subset(source, apart, float(len(apart))) if count else None
-
-
-def _in_order(parts: list, back: np.ndarray, name: str) -> np.ndarray | list:
-    """Joins a column of several subsets and puts its rows into the order of the batch."""
-    if isinstance(parts[0], list):
-        joined = [text for part in parts for text in part]
-        return [joined[row] for row in back]
-    if len({part.shape[1:] for part in parts}) > 1:
-        raise UserError(f"{name} of the datasets differ in size: {[list(part.shape[1:]) for part in parts]}")
-    return np.concatenate(parts)[back]
 
 
 def _permuted(positions: Int[np.ndarray, " n"], size: int, seed: int, subset: int) -> Int[np.ndarray, " n"]:

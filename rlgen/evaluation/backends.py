@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +49,9 @@ class PolicyBackend(Protocol):
     def close(self) -> None:
         """Ends what the backend started; it is not asked again."""
 
+    def abort(self) -> None:
+        """Ends a call that another thread waits for, if it may take long; the backend is not asked again."""
+
 
 class InProcessBackend:
     """A policy of ours, asked for all observations in as few calls as its batch allows."""
@@ -63,6 +67,9 @@ class InProcessBackend:
 
     def close(self) -> None:
         """Does nothing: the policy belongs to the caller."""
+
+    def abort(self) -> None:
+        """Does nothing: a call ends by itself."""
 
 
 class ServerBackend:
@@ -86,7 +93,7 @@ class ServerBackend:
             for _ in range(connections):
                 self._clients.append(PolicyClient(address, patience_s=patience_s, timeout_s=timeout_s))
         except BaseException:
-            self._abort()
+            self.abort()
             raise
         self.name = f"server {address}: {_describe(self._clients[0].metadata)}"
 
@@ -107,7 +114,7 @@ class ServerBackend:
                 answers[client::count] = future.result()
         except BaseException:
             # Other threads may wait for an answer for minutes, and the interpreter's end for them.
-            self._abort()
+            self.abort()
             raise
         shapes = {chunk.shape for chunk in answers}
         if len(shapes) > 1 or min(shapes)[1] != ACTION_SIZE or not all(np.isfinite(chunk).all() for chunk in answers):
@@ -121,7 +128,8 @@ class ServerBackend:
             client.close()
         self._threads.shutdown()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Ends the connections at once, also for threads that wait for an answer."""
         for client in self._clients:
             client.abort()
         self._threads.shutdown(cancel_futures=True)
@@ -133,7 +141,10 @@ def _describe(metadata: Any) -> str:
 
 
 class BackendActor:
-    """A backend as an actor in environments of one task: asked only for the episodes that are not over."""
+    """A backend that is asked for the next actions of environments of one task, for one group of them at a time.
+
+    Images are rendered before a group's turn comes, while the backend works for another one.
+    """
 
     def __init__(self, backend: PolicyBackend, prompt: str, render: Render, replan: int):
         """Makes the actor.
@@ -145,37 +156,28 @@ class BackendActor:
           replan: actions of a chunk that are executed before the backend is asked again.
         """
         self._backend, self._prompt, self._render, self._replan = backend, prompt, render, replan
-        self._seeds: list[int] = []
-        self._steps: np.ndarray | None = None
-        self._chunks = 0
+        self._turn = Lock()
 
-    def reset(self, seeds: Int[np.ndarray, " N"]) -> None:
-        """Starts new episodes in all rows."""
-        self._seeds, self._steps, self._chunks = [int(seed) for seed in seeds], None, 0
-
-    def __call__(self, observation: Observation) -> Float[np.ndarray, "N H 7"]:
-        """Returns actions for the rows that have moved since the last call, and zeros for those that are over."""
-        rows = np.arange(len(observation.step))
-        if self._steps is not None:
-            rows = np.flatnonzero(observation.step != self._steps)
-        self._steps = np.array(observation.step)
-        out = np.zeros((len(observation.step), self._replan, 7), np.float32)
-        if len(rows):
-            samples = self._samples(observation, rows)
-            actions = self._backend(samples, [self._noise_seed(row) for row in rows])
-            if not np.isfinite(actions).all():
-                raise UserError(f"{self._backend.name} answers actions that are not finite")
-            if actions.shape[1] < self._replan:
-                raise UserError(f"{self._backend.name} answers {actions.shape[1]} actions, --replan is {self._replan}")
-            out[rows] = legal_actions(actions[:, : self._replan])
-        self._chunks += 1
-        return out
+    def __call__(
+        self, observation: Observation, rows: Int[np.ndarray, " M"], seeds: Sequence[int], chunks: Sequence[int]
+    ) -> Float[np.ndarray, "M H 7"]:
+        """Returns actions for some rows; arguments as of `rlgen.libero.envs.rollouts.Ask`."""
+        samples = self._samples(observation, rows)
+        noise = [_noise_seed(*pair) for pair in zip(seeds, chunks, strict=True)]
+        with self._turn:
+            actions = self._backend(samples, noise)
+        if not np.isfinite(actions).all():
+            raise UserError(f"{self._backend.name} answers actions that are not finite")
+        if actions.shape[1] < self._replan:
+            raise UserError(f"{self._backend.name} answers {actions.shape[1]} actions, --replan is {self._replan}")
+        return legal_actions(actions[:, : self._replan])
 
     def _samples(self, observation: Observation, rows: Int[np.ndarray, " M"]) -> list[Sample]:
         images = self._render(observation.physics[rows], fixtures=observation.fixtures_of(rows))
         states = observation.robot.vla_state[rows]
         return [robot_sample(state, each, self._prompt) for state, each in zip(states, images, strict=True)]
 
-    def _noise_seed(self, row: int) -> int:
-        """Returns the seed of the noise of a row's next chunk, whichever other rows are asked for."""
-        return int(np.random.SeedSequence((self._seeds[row], self._chunks)).generate_state(1)[0])
+
+def _noise_seed(seed: int, chunks: int) -> int:
+    """Returns the seed of the noise of an episode's next chunk, whichever other episodes are asked for."""
+    return int(np.random.SeedSequence((seed, chunks)).generate_state(1)[0])

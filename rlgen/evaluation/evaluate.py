@@ -1,6 +1,7 @@
 """Success of a policy on tasks by the public protocol: what `rlgen eval` runs, without a run directory."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from rlgen.data.images import flip_vertical
 from rlgen.evaluation.backends import BackendActor, PolicyBackend
 from rlgen.evaluation.confusion import reached_instead
 from rlgen.evaluation.leaderboard import Circumstances, write_leaderboard
-from rlgen.evaluation.loop import WIDTH, run_trials
 from rlgen.evaluation.protocol import Protocol
 from rlgen.evaluation.records import Records, TrialRecord, write_report
+from rlgen.libero.envs.rollouts import make_trials, stream_episodes
 from rlgen.libero.envs.wide_resets import with_split
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.scene import Scene
@@ -25,6 +26,22 @@ VIDEO_EVERY = 2  # one frame of so many control steps
 CONTROL_HZ = 20.0
 
 
+@dataclass(frozen=True)
+class Parallelism:
+    """Environments and threads that work side by side.
+
+    Attributes:
+      environments: of a task that play at once.
+      groups: in which they take turns, so that the policy acts for one while others are stepped and rendered; a group's
+        observations are one request.
+      threads: threads that step environments, and as many that render images.
+    """
+
+    environments: int = 24
+    groups: int = 3
+    threads: int = 2
+
+
 def evaluate(
     backend: PolicyBackend,
     tasks: Sequence[Task],
@@ -32,8 +49,7 @@ def evaluate(
     protocol: Protocol,
     out: Path,
     *,
-    width: int = WIDTH,
-    threads: int = 2,
+    parallelism: Parallelism | None = None,
     videos: int = 3,
     leaderboard: Circumstances | None = None,
     log: Callable[[str], None] = print,
@@ -46,8 +62,7 @@ def evaluate(
       load: returns a task's scene.
       protocol: how success is measured.
       out: folder of the results; with the same settings the evaluation resumes there.
-      width: environments of a task that are stepped together, and so the most observations in a request.
-      threads: threads that step environments and render images.
+      parallelism: environments and threads; results do not depend on them.
       videos: failures of each task to keep as GIFs.
       leaderboard: if given, results are also written in the layouts of `evaluation.leaderboard`.
       log: called with a line of progress after every wave and every task.
@@ -58,14 +73,15 @@ def evaluate(
     Raises:
       UserError: `out` holds another evaluation, or the backend's answers do not fit the protocol.
     """
+    parallelism = parallelism or Parallelism()
     names = [task.id for task in tasks]
     records = Records(out, {"policy": backend.name, "tasks": names, "protocol": protocol.to_json()})
     for task in tasks:
         if len(records.done(task.id)) < protocol.trials:
             scene = with_split(load(task), protocol.split)
             others = [load(other) for other in tasks if other.suite == task.suite and other is not task]
-            sink = _TaskSink(records, scene, others, videos, threads)
-            _run_task(backend, scene, protocol, sink, min(width, protocol.trials - len(sink.finished)), threads, log)
+            sink = _TaskSink(records, scene, others, videos, parallelism.threads)
+            _run_task(backend, scene, protocol, sink, parallelism, log)
         results = [trial.success for trial in records.trials if trial.task == task.id]
         log(f"{task.id}: {SuccessRate(sum(results), len(results))}")
     if leaderboard is not None:
@@ -78,25 +94,37 @@ def _run_task(
     scene: Scene,
     protocol: Protocol,
     sink: "_TaskSink",
-    width: int,
-    threads: int,
+    parallelism: Parallelism,
     log: Callable[[str], None],
 ) -> None:
-    with RenderPool(scene, protocol.renderer, image_size=protocol.image_size, workers=threads) as pool:
-        run_trials(
-            scene,
-            BackendActor(backend, scene.task.prompt, pool.render, protocol.replan),
-            protocol.trials,
-            sink,
-            seed=protocol.seed * 1000 + scene.task.index,
-            split=protocol.split,
-            source="policy",
-            width=width,
-            threads=threads,
-            physics=protocol.physics,
-            fixtures=protocol.fixtures,
-            on_wave=lambda: log(f"{scene.task.id}: {len(sink.finished)} of {protocol.trials} episodes"),
-        )
+    trials = make_trials(
+        protocol.trials,
+        len(scene.initial_states(protocol.split)),
+        seed=protocol.seed * 1000 + scene.task.index,
+    )
+    missing = [trial for trial in range(protocol.trials) if trial not in sink.finished]
+    with (
+        RenderPool(scene, protocol.renderer, image_size=protocol.image_size, workers=parallelism.threads) as pool,
+        closing(
+            stream_episodes(
+                scene,
+                BackendActor(backend, scene.task.prompt, pool.render, protocol.replan),
+                [trials[index] for index in missing],
+                split=protocol.split,
+                source="policy",
+                width=parallelism.environments,
+                groups=1 if protocol.physics == "warp" else parallelism.groups,
+                threads=parallelism.threads,
+                physics=protocol.physics,
+                fixtures=protocol.fixtures,
+                abort=backend.abort,
+            )
+        ) as episodes,
+    ):
+        for done, (trial, episode) in enumerate(zip(missing, episodes, strict=True), 1):
+            sink.add([trial], [episode])
+            if done % parallelism.environments == 0 or done == len(missing):
+                log(f"{scene.task.id}: {len(sink.finished)} of {protocol.trials} episodes")
 
 
 @dataclass(frozen=True)

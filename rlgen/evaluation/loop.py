@@ -1,8 +1,8 @@
 """The evaluation loop: trials of an actor in a scene, run wave by wave into a sink that stores or counts them.
 
-Every stage that needs episodes of an actor goes through `run_trials`: the public protocol (`evaluate.evaluate`), the
-stages `collect` and `evaluate` of a run, and the success rates measured during training. They differ in the sink:
-`Records` keep a line of JSON for each episode, an `EpisodeFolder` keeps whole episodes, a `ScoreSink` keeps numbers.
+Every stage that needs episodes of an actor goes through `run_trials`: the stages `collect` and `evaluate` of a run, and
+the success rates measured during training. They differ in the sink: an `EpisodeFolder` keeps whole episodes, a
+`ScoreSink` keeps numbers. A VLA is slow enough that environments take turns in `evaluate.evaluate` instead.
 A sink that stores episodes says which trials it has, so that an interrupted evaluation resumes with the missing ones.
 """
 

@@ -253,3 +253,12 @@ def test_what_makes_no_sense_is_one_line(tmp_path):
         options(2, process=2, processes=2)
     with pytest.raises(UserError, match="a batch of 5 frames in process 0 of 2"):
         options(5, processes=2)
+
+
+def test_batches_that_are_held_keep_their_images(frames):
+    """The memory of images is used again, but only once their batch is let go."""
+    for source in (frames, mix([numbered_frames([30]), numbered_frames([20], first=40)])):
+        held = []
+        for batch in Loader(source, options(4, seed=2, steps=20)):
+            held = [*held, (batch, batch["image"].copy())][-6:]
+            assert all((each["image"] == image).all() for each, image in held)

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from rlgen.data.resize import height_and_width, resize_image, resize_with_pad
+from rlgen.core.compiled import compiled
+from rlgen.data import resize
+from rlgen.data.resize import fitted_size, height_and_width, resize_image, resize_with_pad
 from rlgen.vla.data.images import resize_on_device
 
 JAX = {"linear": "linear", "lanczos3": "lanczos3"}
@@ -37,6 +40,38 @@ def test_it_equals_jaxs_up_to_rounding(kernel, height, width, size, hard):
 def test_the_pillow_kernel_equals_the_resize_of_evaluation(size, to):
     given = image(*size, False)
     np.testing.assert_array_equal(resize_image(given, to, "pillow"), resize_with_pad(given, to))
+
+
+@pytest.mark.parametrize("shape", [(256, 256, 3), (48, 64, 3), (9, 12, 3), (30, 20, 3), (1, 1, 3), (7, 300, 3)])
+@pytest.mark.parametrize("to", [224, 17, 1, (30, 70), (20, 9), (11, 64)])
+def test_the_pillow_kernel_equals_pillow_to_the_bit(shape, to):
+    """Whichever axis it begins with, and where an axis keeps its length, shrinks to one pixel or grows."""
+    given = image(*shape[:2], True)
+    for height, width in (height_and_width(to), fitted_size(*shape[:2], to)):
+        expected = np.asarray(Image.fromarray(given).resize((width, height), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(resize_image(given, (height, width), "pillow"), expected)
+
+
+@compiled(fastmath={"contract"})
+def add_taps(source, first, weights, scale, offset, out):
+    for row in range(len(first)):
+        for column in range(source.shape[1]):
+            value = np.float32(offset)
+            for tap in range(weights.shape[1]):
+                value += np.float32(weights[row, tap] * scale) * np.float32(source[first[row] + tap, column])
+            out[row, column] = value
+
+
+@pytest.mark.parametrize("taps", range(1, 9))
+def test_rows_are_added_in_their_order(taps):
+    """Values are the same bits as of a plain sum from the first row to the last, however many are added at once."""
+    random = np.random.default_rng(taps)
+    source, weights = random.integers(0, 65536, (20, 37)).astype(np.uint16), random.normal(size=(9, taps))
+    weights, first = weights.astype(np.float32), np.sort(random.integers(0, 20 - taps, 9))
+    out, expected = np.empty((9, 37), np.int32), np.empty((9, 37), np.float32)
+    add_taps(source, first, weights, 1 / 64, 5000.5, expected)
+    resize._blend_rows(source, first, weights, 1 / 64, 5000.5, 1 << 24, out)
+    np.testing.assert_array_equal(out, np.maximum(expected, 0).astype(np.int32))
 
 
 @pytest.mark.parametrize(("size", "to", "inside"), [

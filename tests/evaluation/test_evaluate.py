@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from rlgen.core.types import Observation, RobotState
 from rlgen.data.images import rotate_180
 from rlgen.evaluation.backends import BackendActor
 from rlgen.evaluation.confusion import comparable, reached_instead
-from rlgen.evaluation.evaluate import evaluate
+from rlgen.evaluation.evaluate import Parallelism, evaluate
 from rlgen.evaluation.leaderboard import Circumstances
 from rlgen.evaluation.protocol import Protocol
-from rlgen.libero.envs.rollouts import make_trials
+from rlgen.libero.envs.rollouts import make_trials, stream_episodes
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.libero.scenes.bundles import load_scene
@@ -37,6 +38,12 @@ class Stub:
         noise = [np.random.default_rng(seed).normal(0, 0.3, (self.horizon, 7)) for seed in seeds]
         return np.stack([n + f for n, f in zip(noise, first, strict=True)])
 
+    def close(self):
+        pass
+
+    def abort(self):
+        pass
+
 
 def make_observation(steps, states):
     count = len(states)
@@ -48,34 +55,27 @@ def render(physics, fixtures):
     return np.stack([np.full((2, 4, 4, 3), int(row[0]), np.uint8) for row in physics])
 
 
-def test_only_episodes_that_are_not_over_are_asked_for():
-    stub = Stub()
+def test_only_rows_that_go_on_are_asked_for():
+    stub, rows = Stub(), np.array([0, 2])
     actor = BackendActor(stub, "open it", render, replan=5)
-    actor.reset(np.array([7, 8, 9]))
     states = np.arange(24.0).reshape(3, 8) / 100
-    assert actor(make_observation([0, 0, 0], states)).shape == (3, 5, 7)
-    actions = actor(make_observation([5, 3, 5], states))
-    assert len(stub.requests[1][0]) == 3
-    # The second episode ended after three steps; it does not move any more.
-    actions = actor(make_observation([10, 3, 10], states))
-    samples, _ = stub.requests[2]
+    actions = actor(make_observation([10, 3, 10], states), rows, [7, 9], [2, 2])
+    [(samples, _)] = stub.requests
     assert [sample["observation/image"][0, 0, 0] for sample in samples] == [0, 2]
     assert [sample["prompt"] for sample in samples] == ["open it"] * 2
-    assert not actions[1].any() and actions[0].any() and np.abs(actions).max() <= 1
-    assert set(np.unique(actions[[0, 2], :, 6])) <= {-1.0, 1.0}
+    assert actions.shape == (2, 5, 7) and actions.any() and np.abs(actions).max() <= 1
+    assert set(np.unique(actions[..., 6])) <= {-1.0, 1.0}
     # Noise follows from the episode's seed and the chunk, not from the other rows that are asked for.
     alone = BackendActor(Stub(), "open it", render, replan=5)
-    alone.reset(np.array([9]))
-    for step in (0, 5, 10):
-        last = alone(make_observation([step], states[2:]))
-    np.testing.assert_array_equal(last[0], actions[2])
+    first, third = (alone(make_observation([10], states[2:]), np.array([0]), [9], [chunk]) for chunk in (0, 2))
+    np.testing.assert_array_equal(third[0], actions[1])
+    assert (first != third).any()
 
 
 def test_chunks_shorter_than_replan_are_refused():
     actor = BackendActor(Stub(horizon=4), "open it", render, replan=5)
-    actor.reset(np.array([0]))
     with pytest.raises(UserError, match="answers 4 actions, --replan is 5"):
-        actor(make_observation([0], np.zeros((1, 8))))
+        actor(make_observation([0], np.zeros((1, 8))), np.array([0]), [0], [0])
 
 
 def test_actions_that_are_not_finite_are_refused():
@@ -84,15 +84,61 @@ def test_actions_that_are_not_finite_are_refused():
             return np.full((len(samples), self.horizon, 7), np.nan)
 
     actor = BackendActor(Broken(), "open it", render, replan=5)
-    actor.reset(np.array([0]))
     with pytest.raises(UserError, match="stub answers actions that are not finite"):
-        actor(make_observation([0], np.zeros((1, 8))))
+        actor(make_observation([0], np.zeros((1, 8))), np.array([0]), [0], [0])
+
+
+def test_episodes_depend_on_their_trials_alone(placeholder_scene, tmp_path, monkeypatch):
+    """Whatever the number of environments, groups and threads, and whichever episodes share a request."""
+    monkeypatch.setitem(HORIZONS, placeholder_scene.task.suite, 12)
+    protocol = dataclasses.replace(SHORT, trials=5)
+    found = []
+    for width, groups, threads in ((2, 1, 2), (1, 1, 1), (4, 2, 3)):
+        [task], stub, folder = [placeholder_scene.task], Stub(), tmp_path / f"{width} {groups}"
+        options = {"parallelism": Parallelism(width, groups, threads), "videos": 0, "log": lambda line: None}
+        evaluate(stub, [task], lambda _: placeholder_scene, protocol, folder, **options)
+        # By the seed of the noise: what the policy has seen in each chunk of each episode.
+        seen = {seed: sample for samples, seeds in stub.requests for sample, seed in zip(samples, seeds, strict=True)}
+        assert len(seen) == 10 and max(len(seeds) for _, seeds in stub.requests) == width // groups
+        found.append((seen, (folder / "episodes.jsonl").read_text()))
+    (first, lines), *others = found
+    for seen, other_lines in others:
+        assert lines == other_lines and first.keys() == seen.keys()
+        for seed, sample in first.items():
+            for key in ("observation/image", "observation/wrist_image", "observation/state"):
+                np.testing.assert_array_equal(sample[key], seen[seed][key])
+
+
+def test_a_failure_ends_calls_that_wait(placeholder_scene):
+    class Fails(Stub):
+        """A server of which one connection fails while another one waits for its answer."""
+
+        def __init__(self):
+            super().__init__()
+            self.aborted = threading.Event()
+
+        def __call__(self, samples, seeds):
+            super().__call__(samples, seeds)
+            if len(self.requests) > 1:
+                assert self.aborted.wait(60)
+            raise UserError("the server is gone")
+
+        def abort(self):
+            self.aborted.set()
+
+    stub, trials = Fails(), make_trials(4, 50, seed=0)
+    with RenderPool(placeholder_scene, image_size=16) as pool:
+        actor = BackendActor(stub, "open it", pool.render, 8)
+        options = {"split": "heldout", "source": "policy", "groups": 2, "abort": stub.abort}
+        with pytest.raises(UserError, match="the server is gone"):
+            next(stream_episodes(placeholder_scene, actor, trials, **options))
+    assert stub.aborted.is_set()
 
 
 def test_an_interrupted_evaluation_resumes_to_the_same_results(placeholder_scene, tmp_path, monkeypatch):
     monkeypatch.setitem(HORIZONS, placeholder_scene.task.suite, 24)
     tasks = [placeholder_scene.task]
-    options = {"width": 2, "threads": 2, "videos": 1, "log": lambda line: None}
+    options = {"parallelism": Parallelism(2, 1, 2), "videos": 1, "log": lambda line: None}
 
     def run(stub, folder):
         return evaluate(stub, tasks, lambda task: placeholder_scene, SHORT, folder, **options)
@@ -125,7 +171,7 @@ def test_a_policy_sees_the_fixtures_where_the_trial_drew_them(
     scene = load_scene("libero_goal/0", placeholder_assets, cache)
     monkeypatch.setitem(HORIZONS, scene.task.suite, 8)
     stub, protocol = Stub(), dataclasses.replace(SHORT, trials=2, fixtures=fixtures)
-    options = {"width": 2, "threads": 2, "videos": 1, "log": lambda line: None}
+    options = {"parallelism": Parallelism(2, 1, 2), "videos": 1, "log": lambda line: None}
     evaluate(stub, [scene.task], lambda task: scene, protocol, tmp_path / "e", **options)
     lines = [json.loads(line) for line in (tmp_path / "e/episodes.jsonl").read_text().splitlines()]
     trials = make_trials(2, 50, seed=scene.task.index)

@@ -74,7 +74,8 @@ def test_batches_made_ahead_are_those_of_their_steps(data):
 
 def test_shifting_moves_images_and_repeats_their_border():
     image = np.arange(36, dtype=np.uint8).reshape(6, 6, 1).repeat(3, -1)
-    out = shift_images(np.stack([image] * 2), np.array([[2, -1], [0, 0]]))
+    images = np.stack([image] * 2)
+    out = shift_images(images, np.array([[2, -1], [0, 0]]), np.empty_like(images))
     assert out[0, :, :, 0].tolist()[0] == [12, 12, 13, 14, 15, 16]
     assert out[0, :, :, 0].tolist()[5] == [30, 30, 31, 32, 33, 34]
     np.testing.assert_array_equal(out[1], image)
@@ -88,7 +89,7 @@ def test_shifting_is_what_its_definition_says(height, width, most):
     rows = np.clip(np.arange(height) + moves[:, :1], 0, height - 1)
     columns = np.clip(np.arange(width) + moves[:, 1:], 0, width - 1)
     expected = images[np.arange(30)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    np.testing.assert_array_equal(shift_images(images, moves), expected)
+    np.testing.assert_array_equal(shift_images(images, moves, np.empty_like(images)), expected)
 
 
 def test_cameras_are_shifted_each_by_itself():

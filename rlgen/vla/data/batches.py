@@ -13,6 +13,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Int, UInt8
 
+from rlgen.core.arrays import ReusedMemory
 from rlgen.data.frames import CAMERAS, FrameBatch, FrameSource
 from rlgen.data.loader import Loader, LoaderOptions, Mixture
 from rlgen.vla.data.images import UNIFORMS
@@ -78,10 +79,18 @@ def batch_loader(
       pipeline: the model's transforms.
       options: which frames, and what is drawn for them.
     """
-    return Loader(frames, options, partial(make_batch, config, pipeline, options))
+    return Loader(frames, options, partial(make_batch, config, pipeline, options, memory=ReusedMemory()))
 
 
-def make_batch(config: VlaConfig, pipeline: Pipeline, options: BatchOptions, frames: FrameBatch, step: int) -> Batch:
+def make_batch(
+    config: VlaConfig,
+    pipeline: Pipeline,
+    options: BatchOptions,
+    frames: FrameBatch,
+    step: int,
+    *,
+    memory: ReusedMemory | None = None,
+) -> Batch:
     """Makes this process's rows of the batch of a step.
 
     Args:
@@ -90,7 +99,9 @@ def make_batch(config: VlaConfig, pipeline: Pipeline, options: BatchOptions, fra
       options: what is drawn.
       frames: this process's frames of the step.
       step: with the seed it decides all random values.
+      memory: of images that are shifted; new by default.
     """
+    memory = memory or ReusedMemory()
     rows, count, draws = options.rows, options.batch, options.draws
     random = np.random.default_rng([options.seed, 1, step])
     noise = random.standard_normal((draws, count, config.horizon, config.action_size), np.float32)
@@ -104,7 +115,10 @@ def make_batch(config: VlaConfig, pipeline: Pipeline, options: BatchOptions, fra
     # Of a camera that a dataset lacks, whose images are black.
     there = {LIBERO_CAMERAS[f"observation/{name}"]: frames[f"{name}_mask"] for name in CAMERAS}
     return Batch(
-        images={name: shift_images(x, moves[name][rows]) if moves else x for name, x in images.items()},
+        images={
+            name: shift_images(x, moves[name][rows], memory.empty(x.shape)) if moves else x
+            for name, x in images.items()
+        },
         image_mask={name: mask & there.get(name, True) for name, mask in sample["image_mask"].items()},
         state=sample["state"],
         actions=sample["actions"],
@@ -134,9 +148,16 @@ def to_sample(frames: FrameBatch) -> Sample:
     }
 
 
-def shift_images(images: UInt8[np.ndarray, "B h w 3"], moves: Int[np.ndarray, "B 2"]) -> UInt8[np.ndarray, "B h w 3"]:
-    """Moves each image up and left by `moves` pixels, repeating its border."""
-    out = np.empty_like(images)
+def shift_images(
+    images: UInt8[np.ndarray, "B h w 3"], moves: Int[np.ndarray, "B 2"], out: UInt8[np.ndarray, "B h w 3"]
+) -> UInt8[np.ndarray, "B h w 3"]:
+    """Moves each image up and left, repeating its border.
+
+    Args:
+      images: B images.
+      moves: pixels up and left.
+      out: is filled and returned.
+    """
     height, width = images.shape[1:3]
     most = np.array([height - 1, width - 1])
     for image, target, (down, right) in zip(images, out, np.clip(moves, -most, most).tolist(), strict=True):

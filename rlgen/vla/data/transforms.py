@@ -68,9 +68,10 @@ class Repack:
         given = {camera: as_image(key, sample[key]) for key, camera in self.cameras.items()}
         state = as_vector(STATE, sample[STATE])
         batch = state.shape[:-1]
-        black = np.zeros_like(next(iter(given.values())))
+        absent = [camera for camera in self.model_cameras if camera not in given]
+        black = {camera: np.zeros_like(next(iter(given.values()))) for camera in absent}
         packed = {
-            "images": {camera: given.get(camera, black) for camera in self.model_cameras},
+            "images": {camera: ({**given, **black})[camera] for camera in self.model_cameras},
             "image_mask": {camera: np.full(batch, camera in given) for camera in self.model_cameras},
             "state": state,
             "prompt": as_prompt(sample[PROMPT], batch),

@@ -1,0 +1,66 @@
+"""Memory that is used again: never while somebody holds it."""
+
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from rlgen.core import arrays
+from rlgen.core.arrays import ReusedMemory
+
+
+def address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def test_memory_is_used_again_only_when_no_view_is_left():
+    pool = ReusedMemory()
+    first = pool.empty((4, 5, 3))
+    first[:] = 7
+    where, view = address(first), first[1:3].reshape(-1)[::2]
+    del first
+    second = pool.empty((4, 5, 3))
+    second[:] = 9
+    assert address(second) != where and (view == 7).all()
+    del view
+    gc.collect()
+    assert address(pool.empty((4, 5, 3))) == where
+
+
+def test_smaller_arrays_fit_into_the_memory_of_larger_ones():
+    pool = ReusedMemory()
+    large = pool.empty((10, 10))
+    where = address(large)
+    del large
+    small = pool.empty((3, 2))
+    assert address(small) == where and small.shape == (3, 2) and small.flags.writeable
+    assert not np.shares_memory(small, pool.empty((10, 10)))
+
+
+def test_memory_that_is_too_large_to_keep_goes_back(monkeypatch):
+    monkeypatch.setattr(arrays, "LARGEST_KEPT", 50)
+    pool = ReusedMemory()
+    assert len(pool.empty((51,))) == 51
+    small = pool.empty((50,))
+    where = address(small)
+    del small
+    assert address(pool.empty((7, 7))) == where
+    assert not pool.empty((0, 3)).size
+
+
+def test_threads_never_share_an_array():
+    pool = ReusedMemory()
+
+    def work(value: int) -> bool:
+        kept = []
+        for step in range(300):
+            kept.append(pool.empty((17, 11 + step % 3)))
+            kept[-1][:] = value
+            if len(kept) > 3:
+                if not (kept[0] == value).all():
+                    return False
+                kept.pop(0)
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(work, range(8)))
