@@ -38,7 +38,7 @@ UNIT = (
     "diffusion/",
     "report/",
     *(f"data/test_{name}.py" for name in ("card", "encode_ahead", "episodes", "images", "noops", "quality", "resize")),
-    *(f"data/test_{name}.py" for name in ("statistics", "tfrecord", "verify")),
+    *(f"data/test_{name}.py" for name in ("statistics", "tfrecord", "verify", "video")),
     *(f"nets/test_{name}.py" for name in ("conv1d", "mlp", "random_shift")),
     *(f"rl/test_{name}.py" for name in ("accumulate", "losses", "returns", "scaling", "schedules")),
     *(f"policies/test_{name}.py" for name in ("critic", "gaussian_golden", "normalizer")),
@@ -57,6 +57,7 @@ UNIT = (
     "test_array_types.py",
     "test_house.py",
     "test_layout.py",
+    "test_readers.py",
     "test_sampling.py",
 )
 

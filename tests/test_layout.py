@@ -28,6 +28,7 @@ OWNERS = {
     "tensorflow": {"bench/dataset_tensorflow.py"},
     "warp": {"libero/warp/device.py"},
     "ray": {"fleet/on_ray.py"},
+    "av": {"data/formats/lerobot/video.py"},
 }
 NOBODY = {"torch", "robomimic", "transformers"}
 PURE = {"nets", "diffusion"}

@@ -21,7 +21,7 @@ from rlgen.configs.ranges import Count, Natural, Pixels, Port, Positive, Setting
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder
 
-Format = Literal["rlds", "array_record", "lerobot", "hdf5"]
+Format = Literal["rlds", "array_record", "lerobot", "lerobot_av1", "lerobot_h264", "hdf5"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ExportArguments(Settings):
 
 
 def export(argv: Sequence[str]) -> None:
-    """Exports recorded episodes as RLDS, array_record, LeRobot 3.0 or HDF5, one dataset for each suite and format.
+    """Exports recorded episodes as RLDS, array_record, LeRobot 3.0 (images, AV1, H.264) or HDF5, one for each suite.
 
     Actions are replayed in exact physics first. A killed export resumes with the same command.
     """

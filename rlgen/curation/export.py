@@ -34,7 +34,7 @@ from rlgen.curation.render import (
 from rlgen.curation.sources import EpisodeFile, find_episode_files
 from rlgen.curation.validate import Candidate, Validator, content_hash, none_left
 from rlgen.data.card import write_card
-from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
+from rlgen.data.dataset import FORMATS, VIDEO_FORMATS, encoded_format, open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.hdf5.format import Hdf5Format
 from rlgen.data.formats.hdf5.layout import Demo
@@ -52,7 +52,7 @@ class ExportOptions:
 
     Attributes:
       out: folder for the datasets.
-      formats: some of `FORMATS`. Images are rendered for the first one.
+      formats: some of `FORMATS` and `VIDEO_FORMATS`. Images are rendered for the first one that is no video.
       version: three numbers.
       shards: number of files of a dataset; HDF5 has one for each task.
       overwrite: replace datasets that exist.
@@ -69,9 +69,10 @@ class ExportOptions:
     validator: Validator = field(default_factory=Validator)
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in FORMATS]
+        known = (*FORMATS, *VIDEO_FORMATS)
+        unknown = [name for name in self.formats if name not in known]
         if unknown or not self.formats or len(set(self.formats)) != len(self.formats):
-            raise UserError(f"formats {', '.join(self.formats) or 'none'}: expected some of {', '.join(FORMATS)}, once")
+            raise UserError(f"formats {', '.join(self.formats) or 'none'}: expected some of {', '.join(known)}, once")
         if self.shards < 1 or self.rendering.workers < 1 or self.rendering.image_size < 1:
             raise UserError(
                 f"{self.shards} shards, {self.rendering.workers} workers, images of {self.rendering.image_size}: "
@@ -147,13 +148,17 @@ class SuiteExport:
         episodes = PreparedEpisodes(exported, options.validator, self._scene_of)
         with ThreadPoolExecutor(options.rendering.workers) as executor:
             write = partial(self._write, candidates=candidates, exported=exported, executor=executor)
-            first, *others = options.formats
+            # No format gets its images from a video: where there is nothing else, they are rendered for each.
+            first, *others = sorted(options.formats, key=VIDEO_FORMATS.__contains__)
+            rendered_for = options.formats if first in VIDEO_FORMATS else (first,)
             with RenderedEpisodes(episodes, options.rendering) as rendered:
-                folders = [write(first, rendered, RenderedDemos(rendered))]
-            dataset = open_dataset(folders[0])
-            folders += [write(name, dataset, DemosWithStoredImages(episodes, dataset)) for name in others]
+                made = {name: write(name, rendered, RenderedDemos(rendered)) for name in rendered_for}
+            dataset = open_dataset(made[first])
+            for name in others:
+                if name not in made:
+                    made[name] = write(name, dataset, DemosWithStoredImages(episodes, dataset))
         self._journal.unlink(missing_ok=True)
-        return folders
+        return [made[name] for name in options.formats]
 
     @property
     def _journal(self) -> Path:

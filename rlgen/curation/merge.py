@@ -20,7 +20,7 @@ from rlgen.curation.card import fixture_facts, quality_facts
 from rlgen.curation.merge_hdf5 import MergedDemos
 from rlgen.curation.validate import content_hash
 from rlgen.data.card import CARD_JSON, read_card, write_card
-from rlgen.data.dataset import FORMATS, encoded_format, open_dataset
+from rlgen.data.dataset import FORMATS, VIDEO_FORMATS, encoded_format, open_dataset
 from rlgen.data.episode import DatasetEpisode, check_complete
 from rlgen.data.formats.hdf5.format import Hdf5Format
 from rlgen.data.index import read_fixtures, read_initial_states, read_provenance, write_provenance, write_starts
@@ -42,7 +42,7 @@ class MergeOptions:
     Attributes:
       out: folder for the result.
       name: of the result; by default that of the datasets, if they have the same.
-      formats: some of `FORMATS`; HDF5 needs physics states, which only HDF5 exports have.
+      formats: some of `FORMATS` and `VIDEO_FORMATS`; HDF5 needs physics states, which only HDF5 exports have.
       weights: relative number of episodes from each dataset; by default all episodes are taken.
       keep: maximum number of episodes of each task; None keeps all.
       order: which episodes of a task are kept.
@@ -68,10 +68,10 @@ class MergeOptions:
     split: str | None = None
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in FORMATS]
+        known = (*FORMATS, *VIDEO_FORMATS)
+        unknown = [name for name in self.formats if name not in known]
         if unknown or not self.formats:
-            expected = ", ".join(FORMATS)
-            raise UserError(f"formats {', '.join(self.formats) or 'none'}: expected some of {expected}")
+            raise UserError(f"formats {', '.join(self.formats) or 'none'}: expected some of {', '.join(known)}")
 
 
 @dataclass(frozen=True)

@@ -120,14 +120,14 @@ def _own_facts(directory: Path) -> dict[str, Any]:
     plan, shards = manifest
     entries = read_index(directory)
     files = _files(directory)
-    own = {shard.file for shard in shards}
+    own = {file: sha256 for shard in shards for file, sha256 in shard.hashes.items()}
     return {
         "name": f"{plan.name} {plan.version}",
         "format": plan.format,
         "episodes": len(entries),
         "steps": sum(entry.steps for entry in entries),
         "picture_size": plan.size,
-        "shards": {shard.file: shard.sha256 for shard in shards},
+        "shards": own,
         "descriptions": {name: file_sha256(path) for name, path in files.items() if name not in own},
     }
 

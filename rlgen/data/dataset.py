@@ -6,7 +6,10 @@ from pathlib import Path
 from rlgen.core.errors import UserError
 from rlgen.data.formats.array_record.format import ArrayRecordFormat, read_array_record
 from rlgen.data.formats.hdf5.format import read_hdf5
-from rlgen.data.formats.lerobot.format import LEROBOT_INFO, LeRobotFormat, read_lerobot
+from rlgen.data.formats.lerobot.foreign import LEROBOT_INFO, read_foreign_lerobot
+from rlgen.data.formats.lerobot.format import LeRobotFormat, LeRobotVideoFormat
+from rlgen.data.formats.lerobot.reader import LeRobotAv1Dataset, LeRobotDataset, LeRobotH264Dataset
+from rlgen.data.formats.lerobot.video import AV1, H264
 from rlgen.data.formats.rlds.description import INFO
 from rlgen.data.formats.rlds.format import RldsFormat
 from rlgen.data.formats.rlds.reader import RldsDataset, read_rlds
@@ -15,14 +18,25 @@ from rlgen.data.index import IndexedDataset
 from rlgen.data.shards import read_manifest
 from rlgen.data.writer import Format
 
-_READERS = {"array_record": read_array_record, "lerobot": read_lerobot, "hdf5": read_hdf5}
 FORMATS = ("rlds", "array_record", "lerobot", "hdf5")
+VIDEO_FORMATS = ("lerobot_av1", "lerobot_h264")
+"""The formats whose images are not those that were rendered, but close to them."""
 # The formats that need nothing but `DatasetEpisode`s; HDF5 needs physics states as well.
 ENCODED_FORMATS = ("rlds", "array_record", "lerobot")
+_CODECS = dict(zip(VIDEO_FORMATS, (AV1, H264), strict=True))
+_READERS = {
+    "array_record": read_array_record,
+    "hdf5": read_hdf5,
+    "lerobot": LeRobotDataset.open,
+    "lerobot_av1": LeRobotAv1Dataset.open,
+    "lerobot_h264": LeRobotH264Dataset.open,
+}
 
 
 def encoded_format(name: str, prompts: Sequence[str]) -> Format:
-    """Returns one of `ENCODED_FORMATS` for writing episodes with these prompts."""
+    """Returns one of `ENCODED_FORMATS` or `VIDEO_FORMATS` for writing episodes with these prompts."""
+    if name in VIDEO_FORMATS:
+        return LeRobotVideoFormat(prompts, _CODECS[name])
     if name == "lerobot":
         return LeRobotFormat(prompts)
     return {"rlds": RldsFormat, "array_record": ArrayRecordFormat}[name]()
@@ -31,15 +45,14 @@ def encoded_format(name: str, prompts: Sequence[str]) -> Format:
 def dataset_format(directory: Path) -> str | None:
     """Returns the name of a dataset's format; None if the folder is no dataset.
 
-    RLDS datasets may come from anybody, those of other formats from this project only; a LeRobot dataset of others is
-    recognized, so that opening it can say why it cannot be read.
+    RLDS and LeRobot datasets may come from anybody, those of other formats from this project only.
 
     Raises:
       UserError: its manifest is damaged.
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
-    if manifest is not None and manifest[0].format in FORMATS:
+    if manifest is not None and manifest[0].format in (*FORMATS, *VIDEO_FORMATS):
         return manifest[0].format
     if (directory / INFO).is_file():
         return "rlds"
@@ -48,6 +61,8 @@ def dataset_format(directory: Path) -> str | None:
 
 def open_dataset(directory: Path, split: str | None = None) -> RldsDataset | IndexedDataset:
     """Opens a dataset of any format. Images stay encoded, except in HDF5, which stores arrays.
+
+    A LeRobot dataset of others opens as one of ours.
 
     Args:
       directory: of the dataset.
@@ -64,6 +79,8 @@ def open_dataset(directory: Path, split: str | None = None) -> RldsDataset | Ind
         return read_rlds(directory, split)
     if split not in (None, SPLIT):
         raise UserError(f"{directory}: no split {split!r}; a dataset as {name} has {SPLIT} alone")
+    if read_manifest(directory) is None:
+        return read_foreign_lerobot(directory)
     return _READERS[name](directory)
 
 

@@ -25,7 +25,7 @@ from rlgen.core.files import atomic_path, disk_errors
 from rlgen.core.foreign.archives import named_damage, read_arrays
 from rlgen.core.foreign.json_parts import json_text
 from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
-from rlgen.data.images import EncodedFrames
+from rlgen.data.images import FrameSequence
 
 # Files of episodes whose fixtures were drawn have the second format, as they must not be read without the draw.
 FORMAT, FORMAT_WITH_FIXTURES = 1, 2
@@ -205,8 +205,8 @@ class DatasetEpisode:
       file_path: identifies the episode it was made from.
     """
 
-    image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | None
-    wrist_image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | None
+    image: UInt8[np.ndarray, "T h w 3"] | FrameSequence | None
+    wrist_image: UInt8[np.ndarray, "T h w 3"] | FrameSequence | None
     state: Float[np.ndarray, "T 8"]
     joint_state: Float[np.ndarray, "T 7"] | None
     action: Float[np.ndarray, "T 7"]
@@ -220,8 +220,8 @@ class DatasetEpisode:
 def pair_episode(
     episode: Episode,
     robot: RobotState,
-    image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames,
-    wrist_image: UInt8[np.ndarray, "T h w 3"] | EncodedFrames,
+    image: UInt8[np.ndarray, "T h w 3"] | FrameSequence,
+    wrist_image: UInt8[np.ndarray, "T h w 3"] | FrameSequence,
     file_path: str,
 ) -> DatasetEpisode:
     """Pairs each action of a recorded episode with the robot's state and the images before it.
@@ -301,7 +301,7 @@ def checked(episode: DatasetEpisode, where: str) -> DatasetEpisode:
             raise UserError(
                 f"{where}: {name} of {len(images)} steps, actions of {steps}; fetch or export the dataset again"
             )
-        if isinstance(images, EncodedFrames):
+        if images is not None and not isinstance(images, np.ndarray):
             try:
                 images.check_sizes()
             except UserError as error:

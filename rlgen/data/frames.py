@@ -22,7 +22,7 @@ from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordDataset, read_array_record
 from rlgen.data.formats.array_record.record_file import RecordFile
 from rlgen.data.formats.array_record.steps import StepParser
-from rlgen.data.images import EncodedFrames, ImageCache, copy_rows, decode_image
+from rlgen.data.images import FrameSequence, ImageCache, copy_rows, decode_image, join_frames
 from rlgen.data.index import IndexEntry
 from rlgen.data.resize import Kernel, resize_image, resize_with_pad
 
@@ -86,7 +86,9 @@ class FrameSource(Protocol):
 
 
 def open_frames(folder: Path, *, size: int | None = None, split: str | None = None) -> FrameSource:
-    """Opens a dataset of any format. An array_record dataset stays on the disk; the others are read into memory.
+    """Opens a dataset of any format.
+
+    An array_record dataset and large videos stay on the disk; all else is read into memory.
 
     Args:
       folder: of the dataset, `<name>/<version>`.
@@ -147,8 +149,8 @@ class MemoryFrames:
     """
 
     table: FrameTable
-    image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames | None
-    wrist_image: UInt8[np.ndarray, "F h w 3"] | EncodedFrames | None
+    image: UInt8[np.ndarray, "F h w 3"] | FrameSequence | None
+    wrist_image: UInt8[np.ndarray, "F h w 3"] | FrameSequence | None
     size: int | None = None
     memory: ReusedMemory = field(default_factory=ReusedMemory, repr=False, compare=False)
 
@@ -161,7 +163,7 @@ class MemoryFrames:
         """Returns the images of its cameras for some frames, in the orientation of datasets."""
         return {name: self._take(getattr(self, name), frames) for name in self.cameras}
 
-    def _take(self, stored: np.ndarray | EncodedFrames, frames: np.ndarray) -> np.ndarray:
+    def _take(self, stored: np.ndarray | FrameSequence, frames: np.ndarray) -> np.ndarray:
         if isinstance(stored, np.ndarray):
             out = self.memory.empty((len(frames), *stored.shape[1:]))
             copy_rows(stored, frames, np.arange(len(frames)), out)
@@ -200,8 +202,9 @@ def frames_from_episodes(episodes: Sequence[DatasetEpisode], *, size: int | None
         raise UserError(f"images of different sizes {sorted(shapes)}; choose a size to which they are resized")
     height, width = (size, size) if size is not None else next(iter(shapes))
     is_large = len(CAMERAS) * len(table) * height * width * 3 > DECODED_BYTES
-    if is_large and all(isinstance(images, EncodedFrames) for column in present.values() for images in column):
-        return MemoryFrames(table, **{name: _joined(column) for name, column in present.items()}, **absent, size=size)
+    if is_large and not any(isinstance(images, np.ndarray) for column in present.values() for images in column):
+        joined = {name: join_frames(column) for name, column in present.items()}
+        return MemoryFrames(table, **joined, **absent, size=size)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in present}
     for episode in episodes:
         for name in present:
@@ -234,11 +237,7 @@ def frame_table(
     )
 
 
-def _joined(parts: Sequence[EncodedFrames]) -> EncodedFrames:
-    return EncodedFrames(tuple(data for part in parts for data in part.data), parts[0].size)
-
-
-def _decoded(images: np.ndarray | EncodedFrames, size: int | None) -> UInt8[np.ndarray, "T h w 3"]:
+def _decoded(images: np.ndarray | FrameSequence, size: int | None) -> UInt8[np.ndarray, "T h w 3"]:
     """Decodes and resizes the images of an episode, one at a time, for they may be much larger than `size`."""
     if isinstance(images, np.ndarray):
         return _resized(images, size)

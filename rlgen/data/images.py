@@ -9,9 +9,12 @@ Images have one of three orientations:
     web pages show it.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import overload
+from itertools import accumulate
+from typing import Any, Protocol, overload
 
 import cv2
 import numpy as np
@@ -51,6 +54,31 @@ def flip_vertical(images: UInt8[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*
       A contiguous copy.
     """
     return np.ascontiguousarray(images[..., ::-1, :, :])
+
+
+class FrameSequence(Protocol):
+    """A sequence of T images that are decoded when they are asked for: encoded one by one, or as a video."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Returns `(T, h, w, 3)`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """Returns an image, or a sequence of those of a slice."""
+        ...
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray: ...
+
+    def check_sizes(self) -> None:
+        """Checks that all images say that they have the size that `shape` says, without decoding them.
+
+        Raises:
+          UserError: one does not; the message names its step.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -180,7 +208,7 @@ def encode_image(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     return data.tobytes()
 
 
-def encode_frames(images: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequence[np.ndarray]) -> EncodedFrames:
+def encode_frames(images: UInt8[np.ndarray, "T h w 3"] | FrameSequence | Sequence[np.ndarray]) -> EncodedFrames:
     """Encodes the images of an episode; encoded ones are returned unchanged."""
     if isinstance(images, EncodedFrames):
         return images
@@ -188,6 +216,63 @@ def encode_frames(images: UInt8[np.ndarray, "T h w 3"] | EncodedFrames | Sequenc
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images are {images.dtype} of shape {images.shape}, expected uint8 (T, h, w, 3)")
     return EncodedFrames(tuple(map(encode_image, images)), images.shape[1:3])
+
+
+@dataclass(frozen=True)
+class JoinedFrames:
+    """The images of several episodes one after the other; an index decodes one of them.
+
+    Attributes:
+      parts: of each episode.
+      ends: number of images up to the end of each.
+    """
+
+    parts: tuple[FrameSequence, ...]
+    ends: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Returns `(T, h, w, 3)`."""
+        return (len(self), *self.parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        part = bisect_right(self.ends, index)
+        return self.parts[part][index - self.ends[part] + len(self.parts[part])]
+
+    def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, "T h w 3"]:
+        return np.concatenate([part.__array__(dtype, copy) for part in self.parts])
+
+    def check_sizes(self) -> None:
+        """Checks the images of each episode."""
+        for part in self.parts:
+            part.check_sizes()
+
+
+def join_frames(parts: Sequence[FrameSequence]) -> FrameSequence:
+    """Returns the images of several episodes as one sequence, without decoding them."""
+    if all(isinstance(part, EncodedFrames) for part in parts):
+        return EncodedFrames(tuple(data for part in parts for data in part.data), parts[0].size)
+    return JoinedFrames(tuple(parts), tuple(accumulate(map(len, parts))))
+
+
+_IMAGES_PER_CALL = 16  # of a thread
+
+
+def start_encoding(
+    images: UInt8[np.ndarray, "T h w 3"] | FrameSequence, executor: Executor
+) -> Callable[[], EncodedFrames]:
+    """Starts to encode the images of an episode in threads; the function that it returns waits for all of them."""
+    starts = range(0, len(images), _IMAGES_PER_CALL)
+    parts = [executor.submit(encode_frames, images[start : start + _IMAGES_PER_CALL]) for start in starts]
+
+    def joined() -> EncodedFrames:
+        done = [part.result() for part in parts]
+        return EncodedFrames(tuple(image for part in done for image in part.data), done[0].size)
+
+    return joined
 
 
 class ImageCache:

@@ -1,13 +1,14 @@
 """The manifest of a dataset: the plan it is written by, and the shards that are finished.
 
-A shard is one file of a dataset. It appears whole or not at all, and only then is it listed in the manifest,
-`export.json`, with the hash of its bytes. `rlgen.data.writer` resumes an interrupted export from there.
+A shard is one file of a dataset, with its videos in formats that have them. It appears whole or not at all, and only
+then is it listed in the manifest, `export.json`, with the hash of its bytes. `rlgen.data.writer` resumes an interrupted
+export from there.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -62,6 +63,7 @@ class Shard:
       steps: number of steps of all its episodes.
       bytes: size of its records, or of the whole file in formats without records.
       sha256: hash of the whole file, in hexadecimal.
+      beside: name and hash of each further file that belongs to it, such as a video.
     """
 
     file: str
@@ -69,6 +71,18 @@ class Shard:
     steps: int
     bytes: int
     sha256: str
+    beside: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Returns the hash of each of its files, by name."""
+        return {self.file: self.sha256, **dict(self.beside)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the shard as the manifest stores it; one without further files as earlier versions did."""
+        beside = [{"file": file, "sha256": sha256} for file, sha256 in self.beside]
+        own = {key: value for key, value in self.__dict__.items() if key != "beside"}
+        return own | ({"beside": beside} if beside else {})
 
 
 def read_manifest(folder: Path) -> tuple[DatasetPlan, list[Shard]] | None:
@@ -108,16 +122,24 @@ def _shard(part: JsonPart, known: frozenset[str]) -> Shard:
     file = part.member("file")
     if file.path() not in known:
         raise file.error("one of the plan's files")
-    digest = part.member("sha256")
-    if not _SHA256.fullmatch(digest.text()):
-        raise digest.error("a SHA-256 in hexadecimal")
+    beside = part.optional("beside")
     return Shard(
         file=file.path(),
         episodes=part.member("episodes").plain_integer(1, MOST_EPISODES),
         steps=part.member("steps").plain_integer(1),
         bytes=part.member("bytes").plain_integer(),
-        sha256=digest.text(),
+        sha256=_digest(part),
+        beside=tuple(
+            (other.member("file").path(), _digest(other)) for other in (beside.elements(MOST_SHARDS) if beside else ())
+        ),
     )
+
+
+def _digest(part: JsonPart) -> str:
+    digest = part.member("sha256")
+    if not _SHA256.fullmatch(digest.text()):
+        raise digest.error("a SHA-256 in hexadecimal")
+    return digest.text()
 
 
 def _value(part: JsonPart) -> str:
@@ -179,17 +201,17 @@ def write_manifest(folder: Path, plan: dict[str, Any], finished: Iterable[Shard]
     """
     sync_folder(folder)
     ordered = sorted(finished, key=lambda shard: shard.file)
-    write_json(folder / MANIFEST, {"plan": plan, "finished": [asdict(shard) for shard in ordered]})
+    write_json(folder / MANIFEST, {"plan": plan, "finished": [shard.to_json() for shard in ordered]})
 
 
 def intact(folder: Path, shards: Iterable[Shard]) -> dict[str, Shard]:
-    """Returns those of `shards` whose file exists and has the listed hash, by file name."""
-    found = {}
-    for shard in shards:
-        path = folder / shard.file
-        if path.is_file() and file_sha256(path) == shard.sha256:
-            found[shard.file] = shard
-    return found
+    """Returns those of `shards` whose files exist and have the listed hashes, by file name."""
+
+    def is_intact(shard: Shard) -> bool:
+        paths = {folder / file: sha256 for file, sha256 in shard.hashes.items()}
+        return all(path.is_file() and file_sha256(path) == sha256 for path, sha256 in paths.items())
+
+    return {shard.file: shard for shard in shards if is_intact(shard)}
 
 
 def file_sha256(path: Path) -> str:
@@ -206,7 +228,7 @@ def resume(partial: Path, plan: DatasetPlan) -> dict[str, Shard]:
     same = _manifest_of_plan(partial, plan) is not None
     finished = intact(partial, finished_shards(partial, plan))
     partial.mkdir(parents=True, exist_ok=True)
-    kept = {partial / file for file in finished} | {partial / MANIFEST}
+    kept = {partial / file for shard in finished.values() for file in shard.hashes} | {partial / MANIFEST}
     unfinished = {parts_folder(partial / file) for file in plan.files if same and file not in finished}
     for path in sorted(partial.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):

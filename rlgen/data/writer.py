@@ -15,11 +15,11 @@ and name both in the tables of `rlgen/data/dataset.py`.
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -29,7 +29,7 @@ from rlgen.core.files import disk_errors, sync_folder
 from rlgen.core.ownership import OutputKind, check_replaceable, has_keys, only_writer, read_record, remove
 from rlgen.data.card import CARD_JSON, CARD_TEXT
 from rlgen.data.episode import DatasetEpisode, check_dataset_episode
-from rlgen.data.images import LARGEST_SIDE, EncodedFrames, encode_frames
+from rlgen.data.images import LARGEST_SIDE, FrameSequence, encode_frames, start_encoding
 from rlgen.data.index import FIXTURES, INDEX, INITIAL_STATES, OPENPI_STATISTICS, OPENVLA_STATISTICS, PROVENANCE
 from rlgen.data.shards import (
     MANIFEST,
@@ -44,10 +44,20 @@ from rlgen.data.shards import (
 )
 
 OnProgress = Callable[[int, int], None]
+Images = UInt8[np.ndarray, "T h w 3"] | FrameSequence
 _DESCRIPTIONS = (INDEX, OPENVLA_STATISTICS, OPENPI_STATISTICS, INITIAL_STATES, FIXTURES, PROVENANCE)
 _DESCRIPTIONS += (CARD_JSON, CARD_TEXT)
 # Of single formats.
-_OWN_DESCRIPTIONS = ("dataset_info.json", "features.json", "steps.npz", "meta/*")
+_OWN_DESCRIPTIONS = ("dataset_info.json", "features.json", "steps.npz", "meta/*", "videos/*")
+
+
+@runtime_checkable
+class EncodesEpisodes(Protocol):
+    """A format that encodes the images of an episode together, as video, instead of each of them as JPEG."""
+
+    def encode(self, images: Images) -> Any:
+        """Returns the encoded images of one camera; called in several threads."""
+        ...
 
 
 def is_manifest(value: Any) -> bool:
@@ -250,7 +260,8 @@ def _write_shards(
             kept = format.kept(partial / file) if isinstance(format, KeepsParts) else 0
             chosen = _counted(take(start + kept, length - kept), start + kept, total, on_progress)
             if format.encoded:
-                chosen = encode_ahead(chosen, plan.size, executor)
+                together = format.encode if isinstance(format, EncodesEpisodes) else None
+                chosen = encode_ahead(chosen, plan.size, executor, together)
             shard = format.write(partial / file, chosen, plan, ShardStart(start, steps))
             if shard.episodes != length:
                 (partial / file).unlink()
@@ -294,24 +305,13 @@ def _publish(partial: Path, target: Path) -> None:
 
 
 AHEAD = 2  # episodes that are encoded while another one is written
-_IMAGES_PER_CALL = 16  # of a thread
-Images = UInt8[np.ndarray, "T h w 3"] | EncodedFrames
-
-
-@dataclass(frozen=True)
-class _EncodingFrames:
-    """The images of one camera, in parts that threads are encoding."""
-
-    parts: list[Future[EncodedFrames]]
-
-    def result(self) -> EncodedFrames:
-        """Waits for all parts and joins them."""
-        done = [part.result() for part in self.parts]
-        return EncodedFrames(tuple(image for part in done for image in part.data), done[0].size)
 
 
 def encode_ahead(
-    episodes: Iterable[DatasetEpisode], size: int, executor: Executor | None = None
+    episodes: Iterable[DatasetEpisode],
+    size: int,
+    executor: Executor | None = None,
+    together: Callable[[Images], Any] | None = None,
 ) -> Iterator[DatasetEpisode]:
     """Yields the same episodes, checked and with encoded images.
 
@@ -319,29 +319,29 @@ def encode_ahead(
       episodes: with arrays or encoded images; encoded ones are passed through.
       size: expected width and height of the images, pixels.
       executor: its threads encode up to `AHEAD` further episodes while the caller uses one.
+      together: encodes the images of one camera in an episode; by default each of them becomes a JPEG.
 
     Raises:
       UserError: an episode does not fit the schema.
     """
-    ahead: deque[tuple[DatasetEpisode, _EncodingFrames, _EncodingFrames]] = deque()
+    ahead: deque[tuple[DatasetEpisode, Callable[[], Any], Callable[[], Any]]] = deque()
     for episode in episodes:
         check_dataset_episode(episode, size)
         if executor is None:
-            yield replace(episode, image=encode_frames(episode.image), wrist_image=encode_frames(episode.wrist_image))
+            encode = together or encode_frames
+            yield replace(episode, image=encode(episode.image), wrist_image=encode(episode.wrist_image))
             continue
-        ahead.append((episode, _encode(episode.image, executor), _encode(episode.wrist_image, executor)))
+        cameras = episode.image, episode.wrist_image
+        if together is None:
+            image, wrist_image = (start_encoding(images, executor) for images in cameras)
+        else:
+            image, wrist_image = (executor.submit(together, images).result for images in cameras)
+        ahead.append((episode, image, wrist_image))
         if len(ahead) > AHEAD:
             yield _encoded(*ahead.popleft())
     while ahead:
         yield _encoded(*ahead.popleft())
 
 
-def _encode(images: Images, executor: Executor) -> _EncodingFrames:
-    starts = range(0, len(images), _IMAGES_PER_CALL)
-    return _EncodingFrames(
-        [executor.submit(encode_frames, images[start : start + _IMAGES_PER_CALL]) for start in starts]
-    )
-
-
-def _encoded(episode: DatasetEpisode, image: _EncodingFrames, wrist_image: _EncodingFrames) -> DatasetEpisode:
-    return replace(episode, image=image.result(), wrist_image=wrist_image.result())
+def _encoded(episode: DatasetEpisode, image: Callable[[], Any], wrist_image: Callable[[], Any]) -> DatasetEpisode:
+    return replace(episode, image=image(), wrist_image=wrist_image())

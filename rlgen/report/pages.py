@@ -19,7 +19,7 @@ from rlgen.core.files import write_bytes
 from rlgen.core.stats import Estimate, SuccessRate
 from rlgen.core.text import MISSING
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.images import EncodedFrames, encode_image, flip_vertical, rotate_180
+from rlgen.data.images import FrameSequence, encode_image, flip_vertical, rotate_180
 from rlgen.data.index import IndexEntry
 from rlgen.data.metrics.quality import DatasetQuality
 from rlgen.data.metrics.smoothness import noop_mask
@@ -249,7 +249,7 @@ def episode_page(name: str, index: int, count: int, entry: IndexEntry, episode: 
     )
 
 
-def image_uri(images: EncodedFrames | np.ndarray, step: int) -> str:
+def image_uri(images: FrameSequence | np.ndarray, step: int) -> str:
     """Returns a dataset's image in the orientation for people, as a `data:` address."""
     data = encode_image(flip_vertical(rotate_180(np.asarray(images[step]))))
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

@@ -19,11 +19,11 @@ from rlgen.curation.replay_check import replay_problems, replay_sample
 from rlgen.curation.validate import Validator
 from rlgen.data import dataset
 from rlgen.data.card import read_card
-from rlgen.data.dataset import FORMATS, open_dataset
+from rlgen.data.dataset import FORMATS, VIDEO_FORMATS, dataset_format, open_dataset
 from rlgen.data.formats.hdf5.format import episode_name
 from rlgen.data.formats.hdf5.reader import read_demos
 from rlgen.data.formats.hdf5.writer import write_demos
-from rlgen.data.images import rotate_180
+from rlgen.data.images import encode_frames, rotate_180
 from rlgen.data.index import FIXTURES, read_fixtures, read_initial_states, read_provenance
 from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.data.verify import verify_dataset
@@ -290,6 +290,17 @@ def test_without_initial_states_nothing_can_be_replayed(exported, placeholder_sc
     (folder / "initial_states.json").unlink()
     with pytest.raises(UserError, match="the initial state of no episode is known; leave --replay out"):
         replay_sample(folder, 1, lambda task: placeholder_scene)
+
+
+def test_no_format_gets_its_images_from_a_video(demos, placeholder_scene, fake_rendering, tmp_path):
+    """Videos come last; where there is nothing else, the images are rendered for each of them."""
+    folders = run(demos, tmp_path, placeholder_scene, formats=("lerobot_h264", "hdf5", "rlds"))
+    _, raw, rlds = map(open_dataset, folders)
+    assert [one.image.data for one in rlds] == [encode_frames(np.asarray(one.image)).data for one in raw]
+    assert len(fake_rendering) == 2
+    options = ExportOptions(tmp_path, VIDEO_FORMATS, shards=2, rendering=RenderOptions("fast", 64, 1), overwrite=True)
+    folders = export_paths([demos], options, lambda task: placeholder_scene, ASSETS, lambda *progress: None)
+    assert tuple(map(dataset_format, folders)) == VIDEO_FORMATS and len(fake_rendering) == 2 + 4
 
 
 def test_a_second_export_of_the_same_episodes_renders_nothing(demos, placeholder_scene, exported, fake_rendering):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlgen.core.errors import UserError
-from rlgen.data import writer
+from rlgen.data import images as images_module
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.images import EncodedFrames, encode_frames
 from rlgen.data.writer import AHEAD, encode_ahead
@@ -57,7 +57,7 @@ def test_only_the_next_images_are_encoded_ahead(monkeypatch):
         encoded.release()
         return encode_frames(images)
 
-    monkeypatch.setattr(writer, "encode_frames", counted)
+    monkeypatch.setattr(images_module, "encode_frames", counted)
     with ThreadPoolExecutor(2) as pool:
         stream = encode_ahead(source(), SIZE, pool)
         next(stream)

@@ -43,7 +43,7 @@ def make_dataset(folder: Path, kind: str) -> Path:
 
     Args:
       folder: for datasets.
-      kind: one of `rlgen.data.dataset.FORMATS`.
+      kind: one of `rlgen.data.dataset.FORMATS` or `VIDEO_FORMATS`.
     """
     demos = [make_demo(index) for index in range(sum(LENGTHS))]
 
@@ -74,6 +74,15 @@ def make_foreign(folder: Path) -> Path:
         if "tfrecord" not in path.name and path.name not in ("dataset_info.json", "features.json"):
             path.unlink()
     assert not (at / INDEX).exists() and not (at / MANIFEST).exists()
+    return at
+
+
+def make_foreign_lerobot(folder: Path) -> Path:
+    """Writes a LeRobot dataset with videos and nothing but LeRobot's own files, as others write it."""
+    at = make_dataset(folder, "lerobot_h264")
+    for path in at.iterdir():
+        if path.is_file():
+            path.unlink()
     return at
 
 
@@ -108,6 +117,8 @@ SOURCES: dict[str, tuple[str, bool, Callable[[Path], Path]]] = {
     "RLDS of others": ("foreign", False, make_foreign),
     "array_record": ("dataset", True, lambda folder: make_dataset(folder, "array_record")),
     "LeRobot": ("dataset", True, lambda folder: make_dataset(folder, "lerobot")),
+    "LeRobot with videos": ("dataset", True, lambda folder: make_dataset(folder, "lerobot_h264")),
+    "LeRobot of others": ("foreign", False, make_foreign_lerobot),
     "HDF5": ("dataset", True, lambda folder: make_dataset(folder, "hdf5")),
     "HDF5 of demonstrations": ("demos", True, make_demos),
     "episode (NPZ)": ("episode", False, make_episode),

@@ -8,7 +8,7 @@ import yaml
 
 from rlgen.core.foreign.json_parts import open_json
 from rlgen.data.card import card_text
-from rlgen.data.formats.lerobot.format import LEROBOT_INFO, LeRobotFormat
+from rlgen.data.formats.lerobot.foreign import LEROBOT_INFO
 from rlgen.data.shards import ADVICE
 
 _LICENCES = {"CC BY 4.0": "cc-by-4.0", "CC0": "cc0-1.0", "Apache 2.0": "apache-2.0", "MIT": "mit"}
@@ -36,7 +36,8 @@ def front_matter(card: Mapping[str, Any], folder: Path) -> dict[str, Any]:
       folder: of the dataset.
     """
     kind = card["format"]
-    tags = ["LeRobot"] if kind == LeRobotFormat.name else []
+    is_lerobot = (folder / LEROBOT_INFO).is_file()
+    tags = ["LeRobot"] if is_lerobot else []
     tags += ["libero", "robotics", "imitation-learning", "vision-language-action", kind, "rlgen"]
     values = {
         **_licence(str(card["licence"])),
@@ -46,7 +47,7 @@ def front_matter(card: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "size_categories": [next((name for bound, name in _SIZES if card["steps"] < bound), _LARGER)],
         "tags": tags,
     }
-    if kind == LeRobotFormat.name:  # the other formats are none that the viewer reads
+    if is_lerobot:  # the other formats are none that the viewer reads
         values["configs"] = [{"config_name": "default", "data_files": "data/*/*.parquet"}]
     return values
 
@@ -58,7 +59,7 @@ def version_tag(card: Mapping[str, Any], folder: Path) -> str:
       card: of the dataset.
       folder: of the dataset.
     """
-    if card["format"] == LeRobotFormat.name:
+    if (folder / LEROBOT_INFO).is_file():
         return open_json(folder / LEROBOT_INFO, ADVICE).member("codebase_version").text(100)
     return str(card["name"]).rpartition(" ")[2]
 
