@@ -100,3 +100,15 @@ def test_every_dependency_has_a_version_in_the_list():
     for dependency in project["project"]["dependencies"]:
         name = re.split(r"[<>=\[; ]", dependency)[0].lower().replace("_", "-")
         assert name in listed, name
+
+
+def test_extras_that_a_message_or_a_guide_names_are_there():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [path.read_text() for path in [*modules(), ROOT / "README.md", *(ROOT / "rlgen").rglob("README.md")]]
+    assert {name for text in texts for name in re.findall(r"--extra (\w+)", text)} <= set(extras)
+    named = [pair for text in texts for pair in re.findall(r'missing_extra\("[^"]+", "([^"]+)", "([^"]+)"', text)]
+    assert {extra for extra, _ in named} == {"ray", "tensorflow", "wandb"}
+    for extra, package in named:
+        assert re.split(r"[<>=\[]", extras[extra][0])[0] == package
+    # The package itself is on no index.
+    assert not [text for text in texts if re.search(r"\brlgen\[(" + "|".join(extras) + r")\]", text)]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlgen.core.errors import UserError
+from rlgen.core.errors import missing_extra
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.rlds.schema import libero_features
 
@@ -23,7 +23,7 @@ METHODS = {"linear": "bilinear", "lanczos3": "lanczos3"}
 def check_tensorflow() -> None:
     """Raises a `UserError` that names the extra if TensorFlow is not installed."""
     if importlib.util.find_spec("tensorflow") is None:
-        raise UserError("TensorFlow is not installed; the comparison needs it: pip install 'rlgen[tensorflow]'")
+        raise missing_extra("TensorFlow", "tensorflow", "tensorflow-cpu", "leave the comparison with it out")
 
 
 class TensorFlow:

@@ -134,8 +134,7 @@ class VlaArguments(Settings):
     ema: bool = True
     """Keep averaged parameters where the recipe does."""
     remat: Remat = True
-    """Recomputing in the backward pass, where the model is not small: False, True, or products: all but products with
-    weights."""
+    """Recompute in the backward pass, in models that are not small; products: all but products with weights."""
     augment: bool = True
     """Augment images where the recipe does."""
     optimizer_steps: Count = 20

@@ -80,10 +80,15 @@ class AssetOptions:
         return find_assets(self.assets, placeholders=self.placeholders, cache=cache_folder(), log=log)
 
 
+_MANY_TASKS = tyro.conf.arg(metavar="[TASK ...]", help_behavior_hint="")
+_MANY_PATHS = tyro.conf.arg(metavar="[PATH ...]", help_behavior_hint="")
 # A group of options without a prefix of its own.
 Inline = tyro.conf.arg(name="")
 AssetGroup = Annotated[AssetOptions, Inline]
 DeviceGroup = Annotated[RunDevices, Inline]
+# Words behind a command, any number of them; where it needs one, the command itself answers that there is none.
+TaskWords = Annotated[tyro.conf.Positional[tuple[str, ...]], _MANY_TASKS]
+PathWords = Annotated[tyro.conf.Positional[tuple[Path, ...]], _MANY_PATHS]
 
 
 def cores() -> int:
@@ -198,8 +203,9 @@ def _wide_terminal(argv: Sequence[str]) -> Iterator[None]:
 
 def _message(box: str) -> str:
     """Returns the text of the parser's first box of errors, without its frame, title and advice."""
-    lines = [line.strip(" │╭╮╰╯─-|+") for line in box.splitlines()]
-    _title, *lines = [line for line in lines if line] or [""]
+    # A frame of ASCII is of the characters that an option begins with.
+    lines = [line.strip(" │╭╮╰╯─|+") for line in box.splitlines()]
+    _title, *lines = [line for line in lines if line.strip("-")] or [""]
     advice = ("For full helptext", "Argument helptext", "Perhaps you meant")
     text = " ".join(itertools.takewhile(lambda line: not line.startswith(advice), lines))
     text = text.strip().rstrip(".")

@@ -1,16 +1,17 @@
 """`rlgen data`: datasets out of recorded episodes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from rlgen.cli.common import (
     AssetGroup,
     AssetOptions,
+    PathWords,
     ProgressLines,
     Renderer,
     cores,
@@ -21,6 +22,9 @@ from rlgen.configs.ranges import Count, Natural, Pixels, Port, Positive, Setting
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder
 
+if TYPE_CHECKING:
+    from rlgen.libero.scenes.assets import AssetSource
+
 Format = Literal["rlds", "array_record", "lerobot", "lerobot_av1", "lerobot_h264", "hdf5"]
 
 
@@ -28,7 +32,7 @@ Format = Literal["rlds", "array_record", "lerobot", "lerobot_av1", "lerobot_h264
 class ExportArguments(Settings):
     """Options of `rlgen data export`."""
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
+    paths: PathWords
     """HDF5 files of `rlgen demos record`, folders of them, and runs."""
     out: Path = Path("runs/datasets")
     """Folder for the datasets."""
@@ -88,7 +92,7 @@ def export(argv: Sequence[str]) -> None:
 class VerifyArguments(Settings):
     """Options of `rlgen data verify`."""
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
+    paths: PathWords
     """Datasets, or folders of them."""
     quick: bool = False
     """Do not decode the images."""
@@ -104,7 +108,7 @@ def verify(argv: Sequence[str]) -> None:
     arguments = parse(VerifyArguments, argv, "rlgen data verify", verify.__doc__ or "")
     from rlgen.data.verify import verify_dataset
 
-    damaged = 0
+    damaged, assets_of = 0, replay_assets(arguments.objects)
     for folder in _datasets(arguments.paths):
         with ProgressLines() as progress:
             problems = verify_dataset(
@@ -114,7 +118,7 @@ def verify(argv: Sequence[str]) -> None:
             )
         replayed = ""
         if arguments.replay and not problems:
-            replayed, problems = _replay(folder, arguments)
+            replayed, problems = _replay(folder, arguments, assets_of(folder))
         print(f"{folder}: {f'{len(problems)} problems' if problems else 'sound'}{replayed}")
         for problem in problems:
             print(f"  {problem}")
@@ -123,20 +127,21 @@ def verify(argv: Sequence[str]) -> None:
         raise UserError(f"{damaged} of the datasets are not what their cards say; export them again")
 
 
-def _replay(folder: Path, arguments: VerifyArguments) -> tuple[str, list[str]]:
+def _replay(folder: Path, arguments: VerifyArguments, assets: "AssetSource") -> tuple[str, list[str]]:
     """Returns a summary of the replay of a dataset's sample, and its problems."""
     from rlgen.curation.replay_check import check_by_replay
     from rlgen.libero.scenes.bundles import load_scene
 
     @lru_cache(maxsize=8)
     def scene_of(task):
-        return load_scene(task, arguments.objects.find(), cache_folder())
+        return load_scene(task, assets, cache_folder())
 
     with ProgressLines() as progress:
         return check_by_replay(
             folder,
             arguments.replay,
             scene_of,
+            assets,
             threads=arguments.workers,
             on_progress=lambda done, total: progress(f"{folder}: replaying", done, total),
         )
@@ -182,7 +187,7 @@ def show(argv: Sequence[str]) -> None:
 class MergeArguments(Settings):
     """Options of `rlgen data merge`."""
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
+    paths: PathWords
     """Datasets of any format."""
     split: str | None = None
     """Of RLDS datasets of others; train by default, or the only one there is."""
@@ -265,12 +270,14 @@ def push(argv: Sequence[str]) -> None:
     """
     arguments = parse(PushArguments, argv, "rlgen data push", push.__doc__ or "")
     from rlgen.data.hub.transfer import plan_push, push_dataset
+    from rlgen.libero.scenes.hub import check_online
 
     folder = _dataset(arguments.path)
     plan = plan_push(folder, arguments.repo)
     if arguments.dry_run:
         print("\n".join(plan.lines()))
         return
+    check_online()
     with ProgressLines("files") as progress:
         address = push_dataset(
             plan,
@@ -285,7 +292,7 @@ def push(argv: Sequence[str]) -> None:
 class PullArguments(Settings):
     """Options of `rlgen data pull`."""
 
-    repo: tyro.conf.Positional[str]
+    repo: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="USER/NAME")]
     """USER/NAME on the hub."""
     out: Path | None = None
     """Folder of the dataset; runs/datasets/NAME by default."""
@@ -297,7 +304,9 @@ def pull(argv: Sequence[str]) -> None:
     """Downloads a dataset from the Hugging Face hub and checks every file; the same command resumes."""
     arguments = parse(PullArguments, argv, "rlgen data pull", pull.__doc__ or "")
     from rlgen.data.hub.transfer import pull_dataset
+    from rlgen.libero.scenes.hub import check_online
 
+    check_online()
     out = arguments.out or Path("runs/datasets") / arguments.repo.rpartition("/")[2]
     with ProgressLines("files") as progress:
         folder = pull_dataset(
@@ -313,7 +322,7 @@ def pull(argv: Sequence[str]) -> None:
 class QualityArguments(Settings):
     """Options of `rlgen data quality`."""
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
+    paths: PathWords
     """Datasets, HDF5 files, folders of them, and runs."""
     names: tuple[str, ...] = ()
     """Names of the sources; those of the paths by default."""
@@ -345,18 +354,34 @@ def quality(argv: Sequence[str]) -> None:
 
     check_names(arguments.out, COMPARISON)
 
-    @lru_cache(maxsize=8)
-    def scene_of(task):
-        return load_scene(task, arguments.objects.find(), cache_folder())
-
+    assets_of = replay_assets(arguments.objects)
+    load = lru_cache(maxsize=8)(lambda task, assets: load_scene(task, assets, cache_folder()))
     sources = []
     for path in arguments.paths:
         log(f"measuring {path}")
         options = {"replay_episodes": arguments.replay, "threads": arguments.workers, "split": arguments.split}
-        sources.append(read_source(path, scene_of, **options))
+        sources.append(read_source(path, lambda task, path=path: load(task, assets_of(path)), **options))
     names = arguments.names or tuple(source.name for source in sources)
     renamed = [replace(source, name=name) for name, source in zip(names, sources, strict=True)]
     print(write_quality(with_unique_names(renamed), arguments.out, task=arguments.task, axis=arguments.axis))
+
+
+def replay_assets(objects: AssetOptions) -> "Callable[[Path], AssetSource]":
+    """Returns what finds the object assets of a dataset: as the options say, else as its card or the search does.
+
+    Raises:
+      UserError: assets that are given cannot be used; at once.
+    """
+    find = cache(lambda placeholders: (AssetOptions(placeholders=True) if placeholders else objects).find())
+    if objects.given:
+        find(False)
+
+    def assets_of(path: Path) -> "AssetSource":
+        from rlgen.curation.replay_check import has_placeholders
+
+        return find(not objects.given and has_placeholders(path))
+
+    return assets_of
 
 
 def _dataset(path: Path) -> Path:

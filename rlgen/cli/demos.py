@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,6 +14,7 @@ from rlgen.cli.common import (
     Physics,
     Renderer,
     Resets,
+    TaskWords,
     cores,
     log,
     parse,
@@ -27,7 +28,7 @@ from rlgen.core.process import cache_folder
 class RecordArguments(Settings):
     """Options of `rlgen demos record`."""
 
-    tasks: tyro.conf.Positional[tuple[str, ...]]
+    tasks: TaskWords
     """Suite and index (libero_goal/7), name, instruction, a whole suite, or all."""
     episodes: Count = 50
     """Demonstrations of each task."""
@@ -156,7 +157,7 @@ def import_demos(argv: Sequence[str]) -> None:
 class DownloadArguments:
     """Options of `rlgen demos download`."""
 
-    suite: tyro.conf.Positional[str]
+    suite: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SUITE")]
     """libero_spatial, libero_object, libero_goal, libero_10, libero_90, or all."""
     out: Path = Path("runs/human")
     """Folder; an interrupted download resumes with the same command."""
@@ -168,11 +169,10 @@ def download(argv: Sequence[str]) -> None:
     """Downloads the public human demonstrations of LIBERO as HDF5, checked against the hub's hashes."""
     arguments = parse(DownloadArguments, argv, "rlgen demos download", download.__doc__ or "")
     from rlgen.demos.imports import download as sets
-    from rlgen.libero.scenes.hub import is_offline
+    from rlgen.libero.scenes.hub import check_online
 
     sets.find_suites(arguments.suite)
-    if is_offline():
-        raise UserError("no network is to be used (RLGEN_OFFLINE or HF_HUB_OFFLINE is set); unset it to download")
+    check_online()
     endpoint = arguments.endpoint or sets.default_endpoint()
     files = sets.download(arguments.suite, arguments.out, endpoint, log=log)
     print(f"{arguments.out}: {len(files)} files; `rlgen demos import {arguments.out}` imports them")

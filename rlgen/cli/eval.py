@@ -7,8 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from rlgen.cli.common import (
     AssetGroup,
     AssetOptions,
@@ -16,6 +14,7 @@ from rlgen.cli.common import (
     Inline,
     Physics,
     Renderer,
+    TaskWords,
     cores,
     log,
     parse,
@@ -31,7 +30,7 @@ from rlgen.core.process import cache_folder, prepare_process
 class EvalArguments(Settings):
     """Options of `rlgen eval`."""
 
-    tasks: tyro.conf.Positional[tuple[str, ...]]
+    tasks: TaskWords
     """Suite and index (libero_goal/7), name, instruction, a whole suite, or all."""
     policy: Path | None = None
     """Model folder, folder of a fine-tuning, or an openpi checkpoint with --preset."""
@@ -111,6 +110,7 @@ def evaluate(argv: Sequence[str]) -> None:
         seed=arguments.seed,
     )
     tasks = find_tasks(*arguments.tasks)
+    name = None if arguments.policy is None else str(find_model(arguments.policy, arguments.model.checkpoint))
     assets, cache = arguments.objects.find(), cache_folder()
     if arguments.server is not None:
         limits = {"patience_s": arguments.server_patience, "timeout_s": arguments.server_timeout}
@@ -120,7 +120,7 @@ def evaluate(argv: Sequence[str]) -> None:
         cut = policy.pipeline.describe_cut(task.prompt for task in tasks)
         if cut is not None:
             log(cut)
-        backend = InProcessBackend(policy, str(find_model(arguments.policy, arguments.model.checkpoint)))
+        backend = InProcessBackend(policy, name)
     with only_writer(arguments.out):
         report = run_evaluation(
             backend,

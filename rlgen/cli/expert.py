@@ -28,8 +28,7 @@ class ExpertArguments:
     run: Path | None = None
     """Directory of the run; runs/experts/<suite>-<index>-<algorithm>-<seed> by default."""
     preset: str | None = None
-    """state (the default) for a few cores, narrow for images there, vision and compact for images on an accelerator,
-    tiny to try."""
+    """state (the default) or narrow (images) for a few cores; vision or compact for accelerators; tiny to try."""
     overwrite: bool = False
     """Remove the run that is there and begin anew."""
     objects: AssetGroup = field(default_factory=AssetOptions)

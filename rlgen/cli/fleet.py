@@ -13,6 +13,7 @@ from rlgen.cli.common import (
     AssetOptions,
     Inline,
     ProgressLines,
+    TaskWords,
     check_known_preset,
     given,
     log,
@@ -41,7 +42,7 @@ EngineName = Literal["local", "ray", "slurm", "skypilot", "jobset"]
 class FleetArguments(Settings):
     """Options of `rlgen fleet`."""
 
-    tasks: tyro.conf.Positional[tuple[str, ...]]
+    tasks: TaskWords
     """Suites, tasks (libero_goal/7, a name, an instruction), or all; those of the plan where it is resumed."""
     out: Path = DEFAULT_OUT
     """Folder of the fleet: a run for each task, the ledger, the datasets, the page."""
@@ -52,8 +53,7 @@ class FleetArguments(Settings):
     jobs: Count | None = None
     """Jobs at a time, each of --workers threads; by default as many as keep all cores busy and have memory."""
     together: Count = 1
-    """Experts that a job trains in one program, of tasks with as many chunks and atoms of the goal; a CPU gains nothing
-    by it, an accelerator a lot."""
+    """Experts that a job trains in one program, of tasks of one size; an accelerator gains by it, a CPU nothing."""
     tries: Count = 3
     """Runs of a task, each from another seed, after which it is given up."""
     preset: str | None = None
@@ -246,7 +246,7 @@ def _assemble(root: Path, plan: "FleetPlan", assets: "AssetSource") -> None:
 def _write_scripts(arguments: FleetArguments, plan: "FleetPlan") -> None:
     from rlgen.fleet.assemble import read_states, unfinished
     from rlgen.fleet.jobs import job_memory, longest_first, make_jobs
-    from rlgen.fleet.launch import LaunchPlan, slurm_command, write_scripts
+    from rlgen.fleet.launch import LaunchPlan, submit_command, write_scripts
 
     left = unfinished(read_states(arguments.out, plan))
     if not left:
@@ -262,12 +262,7 @@ def _write_scripts(arguments: FleetArguments, plan: "FleetPlan") -> None:
     )
     for path in write_scripts(launch, arguments.engine):
         log(f"written: {path}")
-    commands = {
-        "slurm": slurm_command(launch.root),
-        "skypilot": "sky volumes apply skypilot-volume.yaml && sky jobs launch skypilot.yaml",
-        "jobset": "kubectl apply -f jobset.yaml",
-    }
-    print(commands[arguments.engine])
+    print(submit_command(launch.root, arguments.engine))
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def quickstart(argv: Sequence[str]) -> None:
         anew=arguments.overwrite,
         check=refuse_finished,
     )
-    print(f"report: {run.folder / 'report.html'}", file=sys.stderr)
+    print(run.folder / "report.html")
 
 
 def run_stages_of(
@@ -183,6 +183,8 @@ def run_stages_of(
                 check(current)
             _check_assets(current, objects)
             check_config(current, config, repeat_from=repeat_from)
+            # A run may lie here that the user has forgotten, begun with other assets than would be found today.
+            progress.log(f"{_summary(config, current.assets['label'], folder)}, which goes on")
             if repeat_from is not None:
                 removed = clear_from(current, repeat_from, (config.demos.file, current.assets["path"]))
                 progress.log(f"removed {', '.join(removed) or 'nothing'} of {folder}")
@@ -191,14 +193,14 @@ def run_stages_of(
             return open_run(folder)
         assets = objects.find()
         check_assets(assets.path)
-        progress.log(f"task {config.task}; object assets: {assets.label}; run {folder}")
+        progress.log(_summary(config, assets.label, folder))
         if anew:
             clear_output(folder, RUN, inputs=(config.demos.file, assets.path))
         record = {"kind": assets.kind, "path": str(assets.path), "label": assets.label}
         return create_run(folder, config, record)
 
     if devices.is_first:
-        progress = Progress(stages)
+        progress = Progress(stages, stream=sys.stderr)
         with only_writer(folder, RUN.option):
             context = Context(open_or_create(), cache_folder(), devices)
             context.wait_for_all("run")
@@ -210,6 +212,10 @@ def run_stages_of(
     with open(os.devnull, "w") as silence:
         run_stages(context, stages, Progress(stages, stream=silence))
     return context.run
+
+
+def _summary(config: Config, assets: str, folder: Path) -> str:
+    return f"task {config.task}; object assets: {assets}; run {folder}"
 
 
 def _check_assets(run: "Run", objects: AssetOptions) -> None:

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
-
-from rlgen.cli.common import AssetGroup, AssetOptions, check_report, cores, log, parse
+from rlgen.cli.common import AssetGroup, AssetOptions, TaskWords, check_report, cores, log, parse
 from rlgen.core.process import cache_folder
 
 
@@ -46,7 +44,7 @@ def list_tasks(argv: Sequence[str]) -> None:
 class CheckArguments:
     """Options of `rlgen scenes check`."""
 
-    tasks: tyro.conf.Positional[tuple[str, ...]] = ()
+    tasks: TaskWords = ()
     """Suites, suite and index, names, or instructions; all by default."""
     json: Path | None = None
     """File for the list."""

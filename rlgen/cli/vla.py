@@ -49,8 +49,7 @@ class ModelOptions(Settings):
     norm_stats: Path | None = None
     """Its norm_stats.json, where its assets hold none or several."""
     cameras: Cameras | None = None
-    """Cameras of an openpi checkpoint that are computed; 3, all of them, by default. LIBERO has 2, and the third is
-    masked: 2 is the same for less work."""
+    """Cameras of an openpi checkpoint that are computed: all 3 by default; LIBERO's 2 give the same for less work."""
     sampling_steps: Chunk = 10
     """Euler steps of sampling."""
     batch: Batch = 8
@@ -82,7 +81,7 @@ class ModelOptions(Settings):
 class ServeArguments(Settings):
     """Options of `rlgen vla serve`."""
 
-    policy: tyro.conf.Positional[Path]
+    policy: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
     """Model folder, folder of a fine-tuning, or an openpi checkpoint with --preset."""
     host: str = "127.0.0.1"
     """Address to listen on; only this machine by default."""
@@ -144,9 +143,9 @@ def serve(argv: Sequence[str]) -> None:
 class MergeAdaptersArguments:
     """Options of `rlgen vla merge`."""
 
-    model: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
     """Model folder with adapters, as `rlgen vla train` writes it."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder for the merged model."""
 
 

@@ -258,7 +258,7 @@ class BCConfig(Settings):
     check_episodes: Count = 50
     """Episodes of a check."""
     correction_rounds: Natural = 0
-    """Times, evenly spread, that the scripted expert takes over in mid-episode, to be cloned from there."""
+    """Times, evenly spread over cloning, that the scripted expert takes over; its way from there is cloned as well."""
     correction_episodes: Count = 50
     """Episodes of such a round, from training reset states."""
     correction_target: PositiveFraction | None = None
@@ -354,8 +354,7 @@ class PPOConfig(Settings):
     target_low: Fraction = 0.0
     """And where the lower end of its 95 % interval reaches this."""
     plateau: Natural = 0
-    """And where so many evaluations at the target have brought successes neither shorter nor smoother by 3 % than the
-    best before; 0 ends at the target."""
+    """And after so many evaluations at the target without successes shorter or smoother by 3 %; 0 for none."""
     min_iterations: Natural = 0
     """And not before so many iterations."""
     score_episodes: Natural = 0
@@ -427,8 +426,7 @@ class EvaluateConfig(Settings):
     vla_episodes: Count = 50
     """Episodes of the VLA."""
     fixtures: Literal["fixed", "redraw"] = "redraw"
-    """`redraw` places cabinets, stoves and racks anew in every episode, as the benchmark does at every reset; `fixed`
-    leaves them where they stood in all training."""
+    """redraw places cabinets, stoves and racks anew in every episode, as the benchmark does; fixed does not."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,18 @@ class UserError(ValueError):
     """
 
 
+def missing_extra(name: str, extra: str, package: str, otherwise: str) -> UserError:
+    """Returns the error for a package that is not installed.
+
+    Args:
+      name: of what is missing.
+      extra: of rlgen that has it; rlgen itself is not on PyPI.
+      package: its name there.
+      otherwise: what does without it.
+    """
+    return UserError(f"{name} is not installed; `uv sync --extra {extra}` or `pip install {package}`, or {otherwise}")
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its class if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,6 @@
 """Numbers as text: durations, percentages, counts, sizes."""
 
+import datetime
 import math
 
 THIN_SPACE = "\u202f"
@@ -23,6 +24,11 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def date_and_time(seconds: float) -> str:
+    """Returns a time (seconds since 1970) for people, as `2026-05-01 12:00 UTC`."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def percent(fraction: float) -> str:

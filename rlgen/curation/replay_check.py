@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.core.types import FixturePoses
 from rlgen.curation.render import SceneOf
-from rlgen.data.card import read_card
+from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.index import Provenance, State, read_fixtures, read_initial_states, read_provenance
@@ -18,6 +19,7 @@ from rlgen.demos.imports.rlds import PATH_TOLERANCE
 from rlgen.libero.envs.environment import DivergedError
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import map_ahead, replay
+from rlgen.libero.scenes.assets import LABELS, AssetSource, fingerprint
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.tasks.suites import find_task
 
@@ -68,6 +70,7 @@ def replay_sample(
         raise UserError(f"{folder}: the initial state of no episode is known; leave --replay out")
     chosen = [known[position] for position in np.unique(np.linspace(0, len(known) - 1, count).astype(int))]
     results: list[ReplayedEpisode] = []
+    on_progress(0, len(chosen))
 
     def replayed(pair: tuple[int, DatasetEpisode]) -> ReplayedEpisode:
         index, episode = pair
@@ -83,10 +86,17 @@ def replay_sample(
     return results
 
 
+def has_placeholders(folder: Path) -> bool:
+    """Returns whether a dataset's episodes are of the placeholder assets; False for what has no card."""
+    label = _card_assets(folder).get("label") if (folder / CARD_JSON).is_file() else None
+    return label == LABELS["placeholder"]
+
+
 def check_by_replay(
     folder: Path,
     count: int,
     scene_of: SceneOf,
+    assets: AssetSource,
     *,
     threads: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -97,18 +107,35 @@ def check_by_replay(
       folder: of the dataset, in any format.
       count: number of episodes at most.
       scene_of: loads the scene of a task.
+      assets: object assets of these scenes.
       threads: number of threads that replay.
       on_progress: called with the number of replayed episodes, and of all of the sample.
 
     Returns:
       A summary for people, and one line for each problem.
+
+    Raises:
+      UserError: as `replay_sample`, or states differ and the episodes are of other object assets.
     """
     results = replay_sample(folder, count, scene_of, threads=threads, on_progress=on_progress)
     facts = read_card(folder)["replay"]
     labeled = isinstance(facts, dict) and bool(facts.get("failed but kept"))
     largest = max(result.deviation for result in results)
     summary = f"; {len(results)} episodes replayed, states within {largest:.2g} of the stored ones"
-    return summary, replay_problems(folder, results, failures_are_labeled=labeled)
+    problems = replay_problems(folder, results, failures_are_labeled=labeled)
+    of_card = _card_assets(folder)
+    if problems and of_card.get("fingerprint") not in (None, fingerprint(assets.path)):
+        raise UserError(
+            f"{folder}: its episodes are of other object assets ({of_card.get('label')}) than {assets.path} "
+            f"({assets.label}), so that states differ; give theirs with --assets or --placeholders"
+        )
+    return summary, problems
+
+
+def _card_assets(folder: Path) -> dict[str, Any]:
+    """Returns label and fingerprint of the object assets on a dataset's card; of several that were merged, none."""
+    assets = read_card(folder)["assets"]
+    return assets if isinstance(assets, dict) else {}
 
 
 def _replayed(

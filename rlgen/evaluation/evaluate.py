@@ -85,7 +85,8 @@ def evaluate(
         results = [trial.success for trial in records.trials if trial.task == task.id]
         log(f"{task.id}: {SuccessRate(sum(results), len(results))}")
     if leaderboard is not None:
-        write_leaderboard(out, backend.name, protocol, tasks, records.trials, leaderboard)
+        for path in write_leaderboard(out, backend.name, protocol, tasks, records.trials, leaderboard):
+            log(f"{path}: for the leaderboard of allenai/vla-evaluation-harness")
     return write_report(out, backend.name, protocol, records.trials)
 
 

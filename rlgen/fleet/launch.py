@@ -123,13 +123,21 @@ def _slurm_head(options: dict[str, Any], plan: LaunchPlan) -> str:
     )
 
 
-def slurm_command(root: Path) -> str:
-    """Returns the line that submits the scripts of `render_slurm`."""
+def submit_command(root: Path, engine: str) -> str:
+    """Returns the line that submits the scripts of a fleet, from any working directory.
+
+    Args:
+      root: folder of the fleet.
+      engine: one of `RENDERERS`.
+    """
     folder = shlex.quote(str(root / FOLDER))
-    return (
-        f"job=$(sbatch --parsable {folder}/array.sh) && "
-        f'sbatch --dependency="afterany:${{job%%;*}}" {folder}/assemble.sh'
-    )
+    commands = {
+        "slurm": f"job=$(sbatch --parsable {folder}/array.sh) && "
+        f'sbatch --dependency="afterany:${{job%%;*}}" {folder}/assemble.sh',
+        "skypilot": f"sky volumes apply {folder}/skypilot-volume.yaml && sky jobs launch {folder}/skypilot.yaml",
+        "jobset": f"kubectl apply -f {folder}/jobset.yaml",
+    }
+    return commands[engine]
 
 
 def render_skypilot(plan: LaunchPlan) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlgen.core.errors import UserError, first_line
+from rlgen.core.errors import UserError, first_line, missing_extra
 from rlgen.core.process import CACHE_VARIABLE, cache_folder, start_child
 from rlgen.fleet.engine import CHANGE, Endings, work_command
 from rlgen.fleet.jobs import Job, find_job, job_log, job_name, longest_first
@@ -67,7 +67,7 @@ def import_ray() -> Any:
     try:
         import ray  # pyright: ignore[reportMissingImports]: an extra
     except ImportError as error:
-        raise UserError("ray is not installed; `pip install rlgen[ray]`, or choose another --engine") from error
+        raise missing_extra("ray", "ray", "ray", "choose another --engine") from error
     return ray
 
 

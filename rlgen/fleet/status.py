@@ -11,11 +11,11 @@ from rich.table import Table
 
 from rlgen.configs.schema import to_json
 from rlgen.core.ownership import check_file, has_keys, read_record
+from rlgen.core.text import date_and_time
 from rlgen.data.metrics.score import ScoreSummary
 from rlgen.fleet.assemble import FOLDER as DATASETS
 from rlgen.fleet.assemble import MADE, read_states
 from rlgen.fleet.ledger import TaskState
-from rlgen.fleet.meter import timestamp
 from rlgen.fleet.plan import FleetPlan, open_plan, task_folder
 from rlgen.report.fleet_page import HEADINGS, ActorFigures, FleetPage, FleetRow, cells, render_fleet, summary
 from rlgen.report.pages import is_page
@@ -140,7 +140,7 @@ def write_page(root: Path, plan: FleetPlan, states: Sequence[TaskState]) -> Path
     datasets = [f"{DATASETS}/{name}" for name in made["datasets"]] if has_keys(made, "datasets") else []
     page = FleetPage(
         title="Experts for LIBERO tasks",
-        created=timestamp(time.time()),
+        created=date_and_time(time.time()),
         source=plan.source,
         assets=plan.assets["label"],
         rows=fleet_rows(root, states),

@@ -1,8 +1,8 @@
 """Stage `report`: `summary.json` and the page `report.html`, from the results of the other stages."""
 
-import datetime
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rlgen.configs.schema import to_json
 from rlgen.core.files import read_json, write_json
 from rlgen.core.ownership import check_file, has_keys, read_record
 from rlgen.core.stats import SuccessRate
+from rlgen.core.text import date_and_time
 from rlgen.curation.card import RENDERER_NOTES, package_versions
 from rlgen.data.images import flip_vertical
 from rlgen.libero.rendering.pool import RenderPool
@@ -182,7 +183,7 @@ def _page_content(
         title=f"rlgen: {summary['prompt']}",
         task=summary["task"],
         prompt=summary["prompt"],
-        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created=date_and_time(time.time()),
         command=f"rlgen quickstart --task {summary['task']} --seed {config.seed}",
         rates={name: SuccessRate.from_json(summary[name]) if name in summary else None for name in ACTORS},
         assets=Assets(placeholders=run.assets["kind"] == "placeholder", detail=run.assets["label"]),

@@ -98,9 +98,12 @@ def collect_on_device(
         return carry, (step, jnp.isfinite(sample.chunk).all())
 
     worlds, seen = world.reset(table[rows[0]])
-    indices, still = jnp.arange(config.chunks), jnp.zeros((world.worlds, 2, policy.action_size))
+    first = observe(seen)
+    # Actions have as many numbers as those of a chunk that is never sampled.
+    sampled = jax.eval_shape(policy.sample, params, key, first)
+    indices, still = jnp.arange(config.chunks), jnp.zeros((world.worlds, 2, sampled.chunk.shape[-1]))
     inputs = (indices, jnp.asarray(rows[1:]))
-    _, (steps, actions_finite) = jax.lax.scan(chunk, (worlds, observe(seen), still), inputs)
+    _, (steps, actions_finite) = jax.lax.scan(chunk, (worlds, first, still), inputs)
     same_episode = ~(steps.terminated | steps.truncated)[:-1]
     following = jnp.where(same_episode, steps.value[1:], steps.next_value[:-1])
     steps = steps._replace(next_value=steps.next_value.at[:-1].set(following))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlgen.core.errors import UserError
+from rlgen.core.errors import missing_extra
 from rlgen.core.files import write_bytes
 from rlgen.data.formats.rlds.tfrecord import frame
 
@@ -140,7 +140,7 @@ class WandbLog:
         try:
             import wandb  # pyright: ignore[reportMissingImports]: an extra
         except ImportError as error:
-            raise UserError("wandb is not installed; `pip install rlgen[wandb]`, or leave out --wandb") from error
+            raise missing_extra("wandb", "wandb", "wandb", "leave out --wandb") from error
         self._run = wandb.init(project=project, name=name, id=name, config=config, resume="allow")
 
     def write(self, line: dict[str, Any]) -> None:

@@ -2,14 +2,18 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from export_of_noise import export
 
+from rlgen.cli.common import AssetOptions
+from rlgen.cli.data import replay_assets
 from rlgen.cli.main import main
 from rlgen.data.card import HEADINGS, write_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.metrics.quality import dataset_quality
+from rlgen.libero.scenes.assets import LABELS
 
 OWN = ("name", "format", "episodes", "steps", "picture_size", "shards", "descriptions")
 
@@ -40,12 +44,29 @@ def test_a_dry_run_of_a_push_lists_every_file(capsys, dataset):
         assert f"{path.stat().st_size:,} B  {path.name}\n" in out
     assert out.splitlines()[-1].endswith("to the dataset somebody/stove, tagged 1.0.0")
     code, _, err = run(capsys, "data", "push", dataset, "--repo", "stove", "--dry-run")
-    assert code == 2 and "--repo stove: expected USER/NAME" in err
+    assert code == 2 and "repository stove: expected USER/NAME" in err
 
 
 def test_verify_replays_only_what_has_a_start(capsys, dataset):
     code, _, err = run(capsys, "data", "verify", dataset, "--replay", "1")
     assert code == 2 and "the initial state of no episode is known; leave --replay out" in err
+
+
+def test_a_replay_takes_the_assets_of_the_card_unless_others_are_asked_for(dataset, monkeypatch):
+    found = []
+    monkeypatch.setattr(AssetOptions, "find", lambda self: found.append(self) or len(found))
+    card = json.loads((dataset / "dataset_card.json").read_text())
+    for label, given, expected in (
+        (LABELS["placeholder"], AssetOptions(), AssetOptions(placeholders=True)),
+        (LABELS["placeholder"], AssetOptions(Path("x")), AssetOptions(Path("x"))),
+        ("LIBERO assets", AssetOptions(), AssetOptions()),
+    ):
+        (dataset / "dataset_card.json").write_text(json.dumps(card | {"assets": {"label": label}}))
+        found.clear()
+        assets_of = replay_assets(given)
+        # Looked for once, however many datasets there are.
+        assert assets_of(dataset) == assets_of(dataset) == 1
+        assert found == [expected]
 
 
 def test_verify_says_so_or_names_the_fault_and_fails(capsys, dataset):
@@ -106,4 +127,26 @@ def test_the_benchmark_names_the_extra_where_tensorflow_is_missing(capsys, monke
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, _, err = run(capsys, "bench", "dataset")
-    assert code == 2 and "pip install 'rlgen[tensorflow]'" in err
+    assert code == 2 and "`uv sync --extra tensorflow` or `pip install tensorflow-cpu`" in err
+
+
+@pytest.mark.parametrize("words", [("push", "{}", "--repo", "a/b"), ("pull", "a/b")], ids=" ".join)
+def test_no_network_is_used_where_it_is_forbidden(capsys, dataset, monkeypatch, words):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.chdir(dataset.parent)
+    words = [word.format(dataset) for word in words]
+    monkeypatch.setenv("RLGEN_OFFLINE", "0")
+    code, _, err = run(capsys, "data", *words)
+    assert code == 2 and err.startswith("rlgen: http://127.0.0.1:9: a/b: ") and err.count("\n") == 1
+    monkeypatch.setenv("RLGEN_OFFLINE", "1")
+    code, _, err = run(capsys, "data", *words)
+    assert code == 2 and err.startswith("rlgen: no network is to be used") and err.count("\n") == 1
+    monkeypatch.setenv("RLGEN_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", "huggingface.co")
+    code, _, err = run(capsys, "data", *words)
+    assert code == 2 and "HF_ENDPOINT huggingface.co: expected an address" in err
+
+
+def test_assets_that_cannot_be_used_are_refused_before_anything_is_verified(capsys, dataset):
+    code, _, err = run(capsys, "data", "verify", dataset, "--assets", dataset / "nowhere")
+    assert code == 2 and err.startswith("rlgen: assets folder") and err.count("\n") == 1

@@ -2,10 +2,15 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import get_type_hints
 
 import pytest
+import tyro
+from docstring_parser import parse_from_object
 
 from rlgen.cli.common import parse
 from rlgen.cli.main import COMMANDS, RENAMED, main
@@ -44,6 +49,27 @@ def test_every_command_has_help_that_needs_no_task_and_no_jax(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"usage: rlgen {' '.join(command)}" in done.stdout
+    # What stands behind a command has a name; its type is none.
+    assert not re.search(r"^\W*STR\b", done.stdout, re.MULTILINE)
+
+
+def option_texts(kind: type) -> Iterator[tuple[str, str]]:
+    """Option and help of a class of options and of the groups in it, as the parser reads them."""
+    yield from ((f"{kind.__name__}.{p.arg_name}", p.description or "") for p in parse_from_object(kind).params)
+    for hint in get_type_hints(kind).values():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from option_texts(hint)
+
+
+@pytest.mark.parametrize("command", every_command(), ids=" ".join)
+def test_the_help_of_an_option_has_no_break_where_its_source_has_one(monkeypatch, command):
+    """The parser joins lines of a text, but not those that are indented."""
+    kinds = []
+    monkeypatch.setattr(tyro, "cli", lambda kind, **options: kinds.append(kind) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    texts = dict(option_texts(kinds[0]))
+    assert texts and not [option for option, text in texts.items() if "\n " in text]
 
 
 def test_help_lists_all_commands_with_a_sentence(capsys):
@@ -97,7 +123,10 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
         (["demos", "record"], "no task"),
         (["eval", "libero_goal/7"], "no policy"),
         (["eval", "libero_goal/7", "--policy", "a", "--server", "b"], "give one of them"),
+        (["eval", "libero_goal/7", "--policy", "nowhere"], "nowhere: no such folder; expected a model"),
+        (["vla", "serve", "nowhere"], "nowhere: no such folder; expected a model"),
         (["vla", "train", "--model", "nope"], "unknown model 'nope'"),
+        (["fleet", "work", "nowhere"], "Missing from rlgen fleet work: --task"),
         (["data", "verify", "n" * 300], "File name too long"),
         (["demos", "import", "n" * 300, "--placeholders"], "File name too long"),
     ],
@@ -156,6 +185,14 @@ def test_a_change_that_no_stage_has_read_is_said_and_stored(capsys, run):
     assert with_config(run, later, said.append).config == later
     assert said == [f"changed in {run.folder}: ppo.iterations (26 -> 7)"]
     assert open_run(run.folder).config == later
+
+
+def test_what_goes_on_is_said_to_people_and_the_report_is_the_output(capsys, run, monkeypatch):
+    monkeypatch.setattr("rlgen.pipeline.context.run_stages", lambda context, stages, progress: progress.log("[1/9]"))
+    main(["quickstart", "--run", str(run.folder)])
+    said = capsys.readouterr()
+    assert said.out == f"{run.folder / 'report.html'}\n"
+    assert said.err == f"task {run.config.task}; object assets: x; run {run.folder}, which goes on\n[1/9]\n"
 
 
 def test_other_assets_than_the_runs_are_refused(capsys, run):

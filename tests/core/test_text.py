@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlgen.core.text import MISSING, count, duration, number, percent, size
+from rlgen.core.text import MISSING, count, date_and_time, duration, number, percent, size
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,7 @@ def test_number_keeps_three_digits(value, expected):
 def test_count_and_size():
     assert (count(9999), count(10_000), count(1_234_567)) == ("9999", "10\u202f000", "1\u202f234\u202f567")
     assert (size(999), size(1000), size(999_600), size(14_300_000)) == ("999 B", "1.0 KB", "1.0 MB", "14 MB")
+
+
+def test_a_time_is_shown_alike_on_all_pages():
+    assert date_and_time(1_777_636_859.9) == "2026-05-01 12:00 UTC"

@@ -15,7 +15,7 @@ from rlgen.curation import render, validate
 from rlgen.curation.compare import read_source
 from rlgen.curation.export import ExportOptions, export_paths
 from rlgen.curation.render import RenderOptions
-from rlgen.curation.replay_check import replay_problems, replay_sample
+from rlgen.curation.replay_check import check_by_replay, has_placeholders, replay_problems, replay_sample
 from rlgen.curation.validate import Validator
 from rlgen.data import dataset
 from rlgen.data.card import read_card
@@ -32,6 +32,7 @@ from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.replay import replay
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.rendering.renderer import make_renderer
+from rlgen.libero.scenes.assets import LABELS, AssetSource, fingerprint
 from rlgen.libero.scenes.demo_info import demo_file_info
 
 SIZE = 32
@@ -283,6 +284,26 @@ def test_an_episode_whose_actions_do_not_lead_to_its_states_is_found(exported, p
     assert problem.endswith(f"it was computed with MuJoCo 3.0.0, here is {mujoco.__version__}")
     (folder / "provenance.json").write_text(json.dumps(origins[:1]))
     assert any("provenance.json: of 1 episodes, the dataset has 2" in problem for problem in verify_dataset(folder))
+
+
+def test_episodes_of_other_object_assets_are_no_damage(exported, placeholder_scene, tmp_path):
+    folder = shutil.copytree(exported["rlds"], tmp_path / "moved")
+    starts = json.loads((folder / "initial_states.json").read_text())
+    starts[0][1] += 0.01
+    (folder / "initial_states.json").write_text(json.dumps(starts))
+    (tmp_path / "assets").mkdir()
+    assets = AssetSource("folder", tmp_path / "assets", "LIBERO assets")
+    card = json.loads((folder / "dataset_card.json").read_text())
+    for theirs, message in (("another", "of other object assets"), (fingerprint(assets.path), None)):
+        card["assets"] = {"label": LABELS["placeholder"], "fingerprint": theirs}
+        (folder / "dataset_card.json").write_text(json.dumps(card))
+        assert has_placeholders(folder)
+        if message is None:
+            assert len(check_by_replay(folder, 1, lambda task: placeholder_scene, assets)[1]) == 1
+        else:
+            with pytest.raises(UserError, match=f"{message} .*than {assets.path}"):
+                check_by_replay(folder, 1, lambda task: placeholder_scene, assets)
+    assert not has_placeholders(exported["rlds"])
 
 
 def test_without_initial_states_nothing_can_be_replayed(exported, placeholder_scene, tmp_path):

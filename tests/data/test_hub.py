@@ -236,3 +236,10 @@ def test_names_that_are_none_of_a_repository_or_revision(hub, datasets, tmp_path
         pull_dataset(REPO, tmp_path / "x", revision="v9")
     with pytest.raises(UserError, match="no such dataset, or the token"):
         pull_dataset("somebody/else", tmp_path / "x")
+
+
+def test_without_a_server_a_pull_says_so_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="run the same command again, it resumes"):
+        pull_dataset(REPO, tmp_path / "x")
+    assert caplog.text == ""

@@ -268,5 +268,5 @@ def test_without_ray_its_extra_is_named(monkeypatch):
     for name in ("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_USAGE_STATS_ENABLED"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"ray is not installed; `pip install rlgen\[ray\]`"):
+    with pytest.raises(UserError, match=r"ray is not installed; `uv sync --extra ray` or `pip install ray`, or choose"):
         on_ray.import_ray()

@@ -16,7 +16,7 @@ from rlgen.fleet.launch import (
     render_jobset,
     render_skypilot,
     render_slurm,
-    slurm_command,
+    submit_command,
     write_scripts,
 )
 from rlgen.libero.tasks.suites import find_tasks
@@ -83,7 +83,7 @@ def test_a_job_of_the_array_does_its_task_and_again_where_it_was_killed(tmp_path
 def test_the_datasets_follow_when_all_jobs_have_ended(tmp_path):
     _, asked = run(render_slurm(plan(tmp_path))["assemble.sh"], tmp_path)
     assert asked == [f"fleet assemble {tmp_path}"]
-    line = slurm_command(tmp_path / "my fleet")
+    line = submit_command(tmp_path / "my fleet", "slurm")
     assert subprocess.run(["bash", "-n"], input=line, text=True).returncode == 0
     (tmp_path / "sbatch").write_text('#!/bin/bash\necho "$@" >> calls\necho "17;cluster"\n')
     (tmp_path / "sbatch").chmod(0o755)
@@ -132,3 +132,6 @@ def test_a_jobset_has_a_pod_for_each_task_and_the_export_after_them(tmp_path):
 def test_scripts_lie_in_the_folder_of_the_fleet(tmp_path, kind):
     paths = write_scripts(plan(tmp_path), kind)
     assert paths and all(path.parent == tmp_path / "launch" and path.read_text() for path in paths)
+    # The line that submits them names all of them, wherever it is pasted.
+    words = shlex.split(submit_command(tmp_path, kind).replace(")", " "))
+    assert {str(path) for path in paths} <= set(words)

@@ -165,6 +165,8 @@ def pull_dataset(
     out, api = Path(out), _api()
     partial = out.with_name(f".{out.name}.pull")
     with only_writer(out.absolute().parent), _hub_errors(api, repo):
+        # Without a connection this fails at once; the list of files is asked for again and again, with lines on each.
+        api.repo_info(repo, repo_type=_KIND)
         stored = {name: file for name, file in _stored(api, repo, revision).items() if name not in _NOT_DATA}
         for name in stored:
             _check_path(repo, name)
@@ -196,7 +198,10 @@ def _same_or_error(out: Path, repo: str, stored: Mapping[str, "RepoFile"]) -> Pa
 def _api() -> "HfApi":
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise UserError(f"HF_ENDPOINT {endpoint}: expected an address such as https://huggingface.co")
+    return HfApi(endpoint=endpoint)
 
 
 def _stored(api: "HfApi", repo: str, revision: str | None = None) -> dict[str, "RepoFile"]:
@@ -234,7 +239,7 @@ def _batches(files: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]]
 
 def _check_repo(repo: str) -> None:
     if not _REPO.fullmatch(repo):
-        raise UserError(f"--repo {repo}: expected USER/NAME, letters, digits, and . _ - within")
+        raise UserError(f"repository {repo}: expected USER/NAME, letters, digits, and . _ - within")
 
 
 def _check_path(repo: str, name: str) -> None:

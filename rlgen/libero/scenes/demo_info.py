@@ -71,7 +71,7 @@ def _controller() -> dict[str, Any]:
     """Returns the settings of OSC_POSE that are installed with robosuite, without importing it."""
     spec = importlib.util.find_spec("robosuite")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the package robosuite is not installed: pip install robosuite==1.4.0")
+        raise UserError("the package robosuite is not installed; `uv sync` or `pip install --no-deps robosuite==1.4.0`")
     [package] = spec.submodule_search_locations
     return read_json(Path(package) / "controllers/config/osc_pose.json")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rlgen.core.errors import UserError
 from rlgen.core.files import expanded
 
 HUB_DATASET = "lerobot/libero-assets"
@@ -38,15 +39,28 @@ def hub_assets(usable: Callable[[Path], bool], *, download: bool, log: Callable[
         return None
     answer = _within(TIMEOUT, lambda: hub.HfApi().repo_info(HUB_DATASET, repo_type="dataset", timeout=3.0))
     if isinstance(answer, Exception):
-        log(f"the LIBERO assets of the hub are not available ({_one_line(answer)})")
+        log(_missing(_one_line(answer)))
         return None
     log(f"downloading the LIBERO assets from the hub ({HUB_DATASET}), once")
     fetched = _result_or_error(lambda: hub.snapshot_download(HUB_DATASET, repo_type="dataset"))
     if isinstance(fetched, str) and usable(Path(fetched)):
         return Path(fetched)
     reason = _one_line(fetched) if isinstance(fetched, Exception) else "the download is incomplete"
-    log(f"the LIBERO assets of the hub are not available ({reason})")
+    log(_missing(reason))
     return None
+
+
+def _missing(reason: str) -> str:
+    return (
+        f"the LIBERO assets of the hub are not available ({reason}), so that the placeholder assets are used; --assets "
+        "or RLGEN_LIBERO_ASSETS gives others"
+    )
+
+
+def check_online() -> None:
+    """Raises `UserError` where the user forbids network access, as a command does that is about nothing else."""
+    if is_offline():
+        raise UserError("no network is to be used (RLGEN_OFFLINE or HF_HUB_OFFLINE is set); unset it to go on")
 
 
 def is_offline() -> bool:

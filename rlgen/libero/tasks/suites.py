@@ -68,7 +68,7 @@ def package_folder() -> Path:
     """
     spec = importlib.util.find_spec("libero")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("the package libero is not installed: pip install hf-libero")
+        raise UserError("the package libero is not installed; `uv sync` or `pip install --no-deps hf-libero`")
     return Path(next(iter(spec.submodule_search_locations))) / "libero"
 
 

@@ -57,9 +57,11 @@ def find_model(folder: Path, checkpoint: str | None = None) -> Path:
       checkpoint: of a fine-tuning: `best`, `last`, which is the default, or a number of steps.
 
     Raises:
-      UserError: it has no such model, or is itself a model.
+      UserError: there is no folder, it has no such model, or is itself a model.
     """
     folder = expanded(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a model, a fine-tuning or an openpi checkpoint")
     models = {path.parent.name: path.parent for path in (folder / MODELS).glob(f"[!.]*/{DESCRIPTION}")}
     if (folder / DESCRIPTION).is_file() or not models:
         if checkpoint is not None:

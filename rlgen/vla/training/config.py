@@ -135,8 +135,7 @@ class FineTune(DeviceConfig):
     split: str | None = None
     """Of RLDS datasets of others; train by default, or the only one there is."""
     out: str = "runs/vla"
-    """Folder for checkpoints, metrics and the finished model; the same command resumes an interrupted run, also with
-    more --train.steps, more datasets behind those of before, or its data moved elsewhere."""
+    """Folder for checkpoints and the model; the same command resumes, also with more steps or data, or moved data."""
     model: str = "pi0"
     """pi0, pi05, pi0_lora, pi05_lora, pi0_libero, pi05_libero, pi0_libero_lora, small or tiny."""
     weights: str | None = None
@@ -156,8 +155,7 @@ class FineTune(DeviceConfig):
     double_delta: bool = False
     """Subtract the state from relative actions on purpose, as openpi's released pi0 for LIBERO."""
     cameras: Cameras | None = None
-    """2, those of LIBERO, by default; 3 adds the third of the published models, black and masked: the same result for
-    more work."""
+    """LIBERO's 2, by default; 3 adds the published models' third, black and masked: the same for more work."""
     image_size: Pixels | None = None
     """Pixels along a side; by default the model's."""
     horizon: Chunk | None = None
@@ -165,8 +163,7 @@ class FineTune(DeviceConfig):
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of activations; by default the model's."""
     remat: Remat | None = None
-    """Recompute activations in the backward pass: all (True), by default of all but the small models, or all but
-    products with weights (products), which is faster and needs more memory."""
+    """Recompute activations: all (True; by default of large models), or all but products with weights (faster)."""
     hold_out: FractionBelowOne = 0.05
     """Fraction of the episodes of each dataset to validate on, 0 for none."""
     validate_every: Count = 1000

@@ -33,6 +33,7 @@ from rlgen.vla.training.config import FineTune
 from rlgen.vla.training.loop import Trainer
 from rlgen.vla.training.memory_plan import GIB, advice, device_bytes, memory_plan
 from rlgen.vla.training.preview import (
+    check_sheet,
     describe_dataset,
     describe_normalization,
     describe_prompts,
@@ -178,8 +179,14 @@ def show(config: FineTune, prepared: Prepared, log: Log) -> None:
       config: of the run.
       prepared: its inputs.
       log: called with each line.
+
+    Raises:
+      UserError: something else is where the sheet shall be, or the disk refuses.
     """
     trainer, held_out = prepared.trainer, prepared.held_out
+    out = Path(config.out)
+    sheet = out.with_name(f"{out.name}.examples.png") if config.sheet is None else Path(config.sheet)
+    check_sheet(sheet)
     batch = trainer.loader().read(0)
     for name, subset in zip(config.data, trainer.mixture.subsets, strict=True):
         log(describe_dataset(name, config.split, subset))
@@ -188,9 +195,7 @@ def show(config: FineTune, prepared: Prepared, log: Log) -> None:
     for line in lines + describe_prompts(trainer):
         log(line)
     if is_first():
-        out = Path(config.out)
-        path = out.with_name(f"{out.name}.examples.png") if config.sheet is None else Path(config.sheet)
-        log(f"{write_sheet(path, trainer, batch)}: examples as the model gets them")
+        log(f"{write_sheet(sheet, trainer, batch)}: examples as the model gets them")
 
 
 def model_config(config: FineTune) -> VlaConfig:

@@ -109,6 +109,11 @@ def describe_prompts(trainer: Trainer) -> list[str]:
     return lines + [f"  cut, {count} tokens: {prompt!r}" for prompt, count in cut.items()]
 
 
+def check_sheet(path: Path) -> None:
+    """Raises `UserError` where a sheet would replace something else."""
+    check_file(path, is_sheet, noun="a sheet of examples", option="--sheet")
+
+
 def write_sheet(path: Path, trainer: Trainer, batch: Batch) -> Path:
     """Writes a PNG of the first examples of a batch: every camera as the network gets it, augmented, and the numbers.
 
@@ -120,7 +125,7 @@ def write_sheet(path: Path, trainer: Trainer, batch: Batch) -> Path:
     Raises:
       UserError: something else is there, or the disk refuses.
     """
-    check_file(path, is_sheet, noun="a sheet of examples", option="--sheet")
+    check_sheet(path)
     count = min(EXAMPLES, len(batch.state))
     few = _rows(batch, count)
     inputs = batch_inputs(trainer.config, trainer.train, few)
