@@ -35,7 +35,7 @@ def value(words, option):
 
 
 class Rlgen:
-    """A stand-in for the command line, which leaves what the runs after a run need, and may fail."""
+    """The command line without its work: it leaves what later runs need, and may fail."""
 
     def __init__(self, fail_at: int | None = None):
         self.commands, self.fail_at = [], fail_at
