@@ -1,36 +1,48 @@
 """Success of the scripted expert from wide resets, compared with standard ones, and how far both are spread.
 
 Command:  uv run python experiments/wide_resets.py --assets DIR [--tasks ...] [--out experiments/results/wide_resets]
-Cost:     a minute or two of one core a task; tasks that have their JSON are not run again.
+          uv run python experiments/wide_resets.py --assets DIR --draw 4 [--tasks libero_goal libero_90/20 ...]
+Cost:     a minute or two of one core a task; tasks that have their JSON are not run again. With --draw some seconds a
+          task, and ten more where its scene is to be built.
 Expected: success within ten points of that from standard resets; objects spread five times as wide, and more.
 
 One task of each suite, 20 trials each, in `exact` physics and human-like. Spreads are over all training reset states:
 standard deviations of an object's place along x and y before settling, and, after settling, how far the hand is from
 where it is in the standard state of the same index.
+
+With `--draw N` no episode is run: in each task N wide states are drawn, from training reset states as far from each
+other as may be, and how many draws each takes is kept, of `DRAWS` at most, the last hundred of them from ranges that
+shrink.
 """
 
 import argparse
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rlgen.core.files import write_json
+from rlgen.core.errors import UserError
+from rlgen.core.files import read_json, write_json
 from rlgen.core.process import cache_folder
 from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.libero.envs.environment import Environment
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
-from rlgen.libero.envs.wide_resets import with_resets
+from rlgen.libero.envs.wide_resets import DRAWS, FULL, WideDraws, with_resets
 from rlgen.libero.physics import kernel
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import load_scene
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.scenes.wide import ObjectLayout
+from rlgen.libero.tasks.suites import find_tasks
 
 TASKS = ("libero_spatial/0", "libero_object/6", "libero_goal/8", "libero_10/0", "libero_90/60")
 TRIALS, SETTLED = 20, 64
 PLOTTED = TASKS[0]
+DRAWN = Path(__file__).resolve().parent / "results" / "world" / "wide_draws.json"
 
 
 def main() -> None:
@@ -39,7 +51,11 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--out", type=Path, default=Path("experiments/results/wide_resets"))
+    parser.add_argument("--draw", type=int, metavar="N", help="only draw N wide states of each task")
+    parser.add_argument("--json", type=Path, default=DRAWN, help="of --draw; tasks that it has are not drawn again")
     arguments = parser.parse_args()
+    if arguments.draw is not None:
+        return draw_states(arguments.tasks, arguments.draw, arguments.assets, arguments.json)
     assets, cache = find_assets(arguments.assets, cache=cache_folder()), cache_folder()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for task in arguments.tasks:
@@ -54,6 +70,49 @@ def main() -> None:
         report |= {scene.resets: successes(scene) for scene in (standard, wide)}
         print(report, flush=True)
         write_json(file, report)
+
+
+def draw_states(names: Sequence[str], count: int, folder: Path, path: Path) -> None:
+    """Draws wide states of tasks, and writes after each task how many draws they took.
+
+    Args:
+      names: of tasks or suites.
+      count: states of each task.
+      folder: of the assets.
+      path: of the JSON.
+    """
+    kernel.link_mujoco()
+    assets, cache = find_assets(folder, cache=cache_folder()), cache_folder()
+    report = {"states": count, "draws": DRAWS, "from_whole_ranges": FULL, "assets": assets.label, "tasks": {}}
+    if path.is_file():
+        report = read_json(path)
+    for task in find_tasks(*names):
+        name = f"{task.suite}/{task.index}"
+        if name in report["tasks"]:
+            continue
+        report["tasks"][name] = found = draws_of(load_scene(task, assets, cache), count)
+        print(name, found, flush=True)
+        write_json(path, report)
+    tasks = report["tasks"].values()
+    print(f"{sum(not task['failed'] for task in tasks)} of {len(tasks)} tasks have all of their wide states")
+
+
+def draws_of(scene: Scene, count: int) -> dict[str, Any]:
+    """Returns how many draws each of some wide states of a task took, and which had none that was valid.
+
+    Args:
+      scene: with standard resets.
+      count: number of states.
+    """
+    draws, layout, environment = WideDraws(scene), ObjectLayout(scene), Environment(scene, scene.model)
+    start, taken, failed = time.process_time(), [], []
+    for index in np.linspace(0, len(scene.training_states) - 1, count).astype(int).tolist():
+        try:
+            taken.append(draws.draw(layout, environment, index)[1])
+        except UserError:
+            failed.append(index)
+    seconds = round(time.process_time() - start, 1)
+    return {"draws": taken, "failed": failed, "movers": len(layout.movers), "core_seconds": seconds}
 
 
 def successes(scene: Scene) -> dict[str, float]:

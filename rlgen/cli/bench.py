@@ -206,7 +206,7 @@ def bench_serve(argv: Sequence[str]) -> None:
 class BenchEvalArguments(Settings):
     """Options of `rlgen bench eval`."""
 
-    task: tyro.conf.Positional[str] = "libero_object/6"
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[TASK]")] = "libero_object/6"
     """Suite and index."""
     preset: str = "small"
     """Model, with fresh parameters."""

@@ -201,12 +201,8 @@ def _run(arguments: FleetArguments, plan: "FleetPlan", left: Sequence["Task"]) -
         at_a_time = jobs_at_a_time(arguments.jobs, plan.threads, memory, cores=cores, free=free, log=log)
         jobs = make_jobs(plan, left, at_a_time)
         engine = LocalEngine(min(at_a_time, len(jobs)))
-        each = (
-            f"{plan.threads} threads and up to {plan.together} experts"
-            if plan.together > 1
-            else (f"{plan.threads} threads")
-        )
-        log(f"{engine.at_a_time} jobs at a time, {each} each, on {cores} cores")
+        experts = f" and up to {plan.together} experts" if plan.together > 1 else ""
+        log(f"{engine.at_a_time} jobs at a time, {plan.threads} threads{experts} each, on {cores} cores")
     ended = len(plan.tasks) - len(left)
     with Progress(stream=sys.stderr, every=60.0).stage("fleet", len(plan.tasks), ended, "tasks") as line:
 
@@ -273,17 +269,25 @@ class StatusArguments:
     """Folder of the fleet."""
     watch: bool = False
     """Draw the table again every few seconds, until all jobs have ended."""
+    estimate: tuple[str, ...] = ()
+    """Suites, tasks, or all: what those that have not ended here would cost, by the costs of those that have."""
+    device: Path | None = None
+    """A JSON of `rlgen bench device`: the estimate says the hours on that machine as well."""
 
 
 def status(argv: Sequence[str]) -> None:
     """Shows how far each task of a fleet is, and writes the page index.html into its folder."""
     arguments = parse(StatusArguments, argv, "rlgen fleet status", status.__doc__ or "")
+    if arguments.device is not None and not arguments.estimate:
+        raise UserError("--device says how fast a machine is; name the tasks with --estimate, such as --estimate all")
     from rich.console import Console
 
-    from rlgen.fleet.status import PAGE, show
+    from rlgen.fleet.status import PAGE, estimate_lines, show
 
     show(arguments.path, Console(width=None if sys.stdout.isatty() else 200, highlight=False), watch=arguments.watch)
     log(str(arguments.path / PAGE))
+    for line in estimate_lines(arguments.path, arguments.estimate, arguments.device) if arguments.estimate else []:
+        print(line)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from rlgen.core.stats import SuccessRate
 from rlgen.core.types import FixturePoses
 from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Candidate, ReplayMode
+from rlgen.data.card import read_card, write_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.index import FIXTURES, Provenance
 from rlgen.data.metrics.quality import dataset_quality
@@ -30,11 +31,21 @@ _REPLAY_NOTES = {
     "off": "not replayed",
 }
 _MAX_RANGES = 20
+# Key of the tasks that a dataset was meant to hold and does not.
+MISSING = "missing_tasks"
 
 
 def source_facts(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Returns the tasks, policies, success rates, initial states and seeds of the exported episodes."""
-    files = {id(c.file): c.file for c in candidates}.values()
+    """Returns the tasks, policies, success rates, initial states and seeds of the exported episodes.
+
+    Where a task has several policies, as from two runs of it, their rates begin with their place among `policy`.
+    """
+    files = list({id(c.file): c.file for c in candidates}.values())
+    policies = Counter(file.task.id for file in files)
+    names = [
+        file.task.id if policies[file.task.id] == 1 else f"{place}: {file.task.id}"
+        for place, file in enumerate(files, start=1)
+    ]
     tasks: dict[str, Counter] = {}
     states: dict[str, set[int]] = {}
     seeds: set[int] = set()
@@ -46,7 +57,7 @@ def source_facts(candidates: Sequence[Candidate]) -> dict[str, Any]:
     return {
         "tasks": {task: dict(counts) for task, counts in tasks.items()},
         "policy": [{"task": file.task.id, **file.policy} for file in files],
-        "success_rate": {file.task.id: success_rate(file.policy) for file in files},
+        "success_rate": {name: success_rate(file.policy) for name, file in zip(names, files, strict=True)},
         "initial_states": {name: ranges(indices) for name, indices in states.items()},
         "seeds": {"episodes": ranges(seeds)},
     }
@@ -65,8 +76,30 @@ def reset_facts(splits: Sequence[str]) -> dict[str, Any]:
     return {"resets": f"wide in {wide} of {len(splits)} episodes: {moved}"} if wide else {}
 
 
+def note_missing_tasks(folder: Path, missing: Mapping[str, str]) -> None:
+    """Makes the card of a dataset name the tasks that were meant to be in it and are not.
+
+    The card is written again where it says something else; what it says of the episodes stays.
+
+    Args:
+      folder: of the dataset.
+      missing: the reason for each such task, by its id; the card of a dataset that lacks none has no word of it.
+
+    Raises:
+      UserError: the dataset has no readable card, or the disk refuses.
+    """
+    card = read_card(folder)
+    changed = {key: value for key, value in card.items() if key != MISSING} | (
+        {MISSING: dict(missing)} if missing else {}
+    )
+    if changed != card:
+        write_card(folder, changed)
+
+
 def replay_facts(candidates: Sequence[Candidate], exported: Sequence[Candidate], mode: ReplayMode) -> dict[str, Any]:
     """Returns the counts of replayed, exported and omitted episodes, and the names of those that failed but are kept.
+
+    Tasks of which no episode is left are named.
 
     Args:
       candidates: all validated episodes.
@@ -76,6 +109,8 @@ def replay_facts(candidates: Sequence[Candidate], exported: Sequence[Candidate],
     kept = set(map(id, exported))
     left_out = Counter(c.validation.problem for c in candidates if id(c) not in kept)
     labeled = [f"{c.file.path.name}: {c.name}" for c in exported if c.validation.problem]
+    held = {c.file.task.id for c in exported}
+    without = [task for task in dict.fromkeys(c.file.task.id for c in candidates) if task not in held]
     return {
         "how": _REPLAY_NOTES[mode],
         "recorded": len(candidates),
@@ -84,6 +119,7 @@ def replay_facts(candidates: Sequence[Candidate], exported: Sequence[Candidate],
         "failed but kept": labeled,
         "no-ops dropped": sum(c.validation.noops for c in exported),
         "left out": dict(left_out),
+        **({"tasks left out": without} if without else {}),
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rlgen.core.errors import UserError
-from rlgen.curation.card import fixture_facts, quality_facts
+from rlgen.curation.card import MISSING, fixture_facts, quality_facts, reset_facts
 from rlgen.curation.merge_hdf5 import MergedDemos
 from rlgen.curation.validate import content_hash
 from rlgen.data.card import CARD_JSON, read_card, write_card
@@ -121,8 +121,10 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, on_progress: 
     def finish(folder: Path, ordered: Sequence[EpisodeSummary]) -> None:
         starts, poses = ([known[one.dataset][one.index] for one in ordered] for known in (states, fixtures))
         write_starts(folder, starts, poses)
-        write_provenance(folder, [origins[one.dataset][one.index] for one in ordered])
-        write_card(folder, facts | fixture_facts(poses) | {"quality": quality_facts(folder)})
+        sources = [origins[one.dataset][one.index] for one in ordered]
+        write_provenance(folder, sources)
+        added = fixture_facts(poses) | reset_facts([source.split if source else "" for source in sources])
+        write_card(folder, facts | added | {"quality": quality_facts(folder)})
 
     merged = []
     with ThreadPoolExecutor(options.workers) as executor:
@@ -275,6 +277,8 @@ def _facts(
     for one in selected:
         tasks.setdefault(one.task, Counter()).update(episodes=1, steps=one.steps)
     facts: dict[str, Any] = {key: of_each(key) for key in _FACTS_OF_EACH}
+    lacking = {title: card[MISSING] for title, card in zip(titles, cards, strict=True) if MISSING in card}
+    facts |= {MISSING: lacking} if lacking else {}
     for key in _COMMON_FACTS:
         values = of_each(key)
         same = all(value == values[titles[0]] for value in values.values())

@@ -112,6 +112,8 @@ def _of_run(run: Run) -> EpisodeFile:
         "checkpoint": _checkpoint(run, ("ppo", "bc") if actor == "ppo" else ("bc",)),
     }
     policy["recorded"] = {"demonstrations": result["episodes"], "attempts": result["tried"], "seed": run.config.seed}
+    if run.config.resets != "standard":
+        policy["resets"] = run.config.resets
     if run.done("evaluate"):
         policy["evaluated"] = run.result("evaluate")["rates"].get(actor)
     elif run.done("ppo") and actor in (scores := run.result("ppo").get("heldout", {})):

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlgen.core.files import write_json
 from rlgen.core.ownership import has_keys, read_record
+from rlgen.curation.card import note_missing_tasks
 from rlgen.curation.export import ExportOptions, export_paths
 from rlgen.curation.render import RenderOptions
 from rlgen.curation.validate import Validator, content_hash
@@ -70,16 +71,33 @@ def assemble(
       UserError: as `export_paths`.
     """
     states = read_states(root, plan)
-    sources = [episodes_path(root, plan, state) for state in states if state.state == "done"]
-    out = root / FOLDER
-    if not sources:
+    done = [state for state in states if state.state == "done"]
+    if not done:
         return Assembled([], states, anew=False)
-    record = {"content": _content(root, plan, sources), "tasks": [s.task.id for s in states if s.state == "done"]}
+    folders, anew = _export(root, plan, done, cache, workers=workers, assets=assets, on_progress=on_progress)
+    for suite, folder in zip(dict.fromkeys(state.task.suite for state in done), folders, strict=True):
+        note_missing_tasks(folder, missing_tasks(root, [state for state in states if state.task.suite == suite]))
+    return Assembled(folders, states, anew=anew)
+
+
+def _export(
+    root: Path,
+    plan: FleetPlan,
+    done: Sequence[TaskState],
+    cache: Path,
+    *,
+    workers: int,
+    assets: AssetSource,
+    on_progress: Callable[[str, int, int], None],
+) -> tuple[list[Path], bool]:
+    """Returns the folders of the datasets, one of each suite, and whether they were written now."""
+    sources, out = [episodes_path(root, plan, state) for state in done], root / FOLDER
+    record = {"content": _content(root, plan, sources), "tasks": [state.task.id for state in done]}
     made = read_record(out / MADE)
     if has_keys(made, "content", "datasets") and made["content"] == record["content"]:
         folders = [out / name for name in made["datasets"]]
         if all(folder.is_dir() for folder in folders):
-            return Assembled(folders, states, anew=False)
+            return folders, False
     config = plan.config.export
     options = ExportOptions(
         out=out,
@@ -91,7 +109,30 @@ def assemble(
     facts = {"label": assets.label, "fingerprint": fingerprint(assets.path)}
     folders = export_paths(sources, options, lambda task: load_scene(task, assets, cache), facts, on_progress)
     write_json(out / MADE, {**record, "datasets": [str(folder.relative_to(out)) for folder in folders]})
-    return Assembled(folders, states, anew=True)
+    return folders, True
+
+
+def missing_tasks(root: Path, states: Sequence[TaskState]) -> dict[str, str]:
+    """Returns the tasks without episodes, each with the reason as the cards of datasets say it.
+
+    Nothing in a reason depends on the time or on the place of the fleet, because cards are the same bytes wherever it
+    was made.
+
+    Args:
+      root: folder of the fleet, which reasons do not name.
+      states: of tasks.
+    """
+    return {state.task.id: _why_missing(root, state) for state in states if state.state != "done"}
+
+
+def _why_missing(root: Path, state: TaskState) -> str:
+    if state.state != "failed":
+        return "not done yet"
+    reason = state.reason
+    for folder in (root.absolute(), root):
+        reason = reason.replace(f"{folder}/", "")
+    tries = len(state.reasons)
+    return f"given up after {tries} tries: {reason}" if tries > 1 else f"given up after 1 try: {reason}"
 
 
 def episodes_path(root: Path, plan: FleetPlan, state: TaskState) -> Path:

@@ -1,4 +1,8 @@
-"""The status of a fleet: a table for the terminal, and the page `index.html`, from the ledgers alone."""
+"""The status of a fleet: a table for the terminal, and the page `index.html`, from the ledgers alone.
+
+So is the estimate of what tasks would cost that the fleet has not had; a measured machine with an accelerator may be
+given for it.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +14,17 @@ from rich.live import Live
 from rich.table import Table
 
 from rlgen.configs.schema import to_json
+from rlgen.core.errors import UserError
+from rlgen.core.foreign.json_parts import open_json
 from rlgen.core.ownership import check_file, has_keys, read_record
 from rlgen.core.text import date_and_time
 from rlgen.data.metrics.score import ScoreSummary
 from rlgen.fleet.assemble import FOLDER as DATASETS
 from rlgen.fleet.assemble import MADE, read_states
-from rlgen.fleet.ledger import TaskState
+from rlgen.fleet.ledger import NAME, TaskState, read_ledger
 from rlgen.fleet.plan import FleetPlan, open_plan, task_folder
+from rlgen.libero.tasks.suites import find_tasks
+from rlgen.report.fleet_cost import DeviceRate, MeasuredTask, clock_hours, core_hours, device_hours
 from rlgen.report.fleet_page import HEADINGS, ActorFigures, FleetPage, FleetRow, cells, render_fleet, summary
 from rlgen.report.pages import is_page
 
@@ -25,6 +33,8 @@ CLIPS = ("success.gif", "failure.gif")
 # Seconds between two drawings of the table.
 EVERY = 5.0
 _ENDED = ("done", "failed")
+# Machines for which an estimate says the time by the clock.
+_CORES = (2, 64)
 
 
 def fleet_rows(root: Path, states: Sequence[TaskState]) -> list[FleetRow]:
@@ -149,3 +159,81 @@ def write_page(root: Path, plan: FleetPlan, states: Sequence[TaskState]) -> Path
     )
     render_fleet(page, path)
     return path
+
+
+def estimate_lines(root: Path, names: Sequence[str], device: Path | None = None) -> list[str]:
+    """Returns lines on what tasks would cost that have not ended in a fleet; see `rlgen.report.fleet_cost`.
+
+    Args:
+      root: folder of the fleet.
+      names: of the tasks, as of `find_tasks`: suites, tasks, or all.
+      device: JSON of `rlgen bench device`, of a machine that is to be considered as well.
+
+    Raises:
+      UserError: there is no fleet, no such task, none of them is left or none is done, or no such JSON.
+    """
+    plan = open_plan(root)
+    states = [state for state in read_states(root, plan) if state.state in _ENDED]
+    if not any(state.state == "done" for state in states):
+        raise UserError(f"{root}: no task is done, expected one at least, whose costs are known")
+    ended = {state.task for state in states}
+    horizons = [task.horizon for task in find_tasks(*names) if task not in ended]
+    if not horizons:
+        raise UserError(f"--estimate {' '.join(names)}: all of these have ended in {root}; name others")
+    measured = [measured_task(root, plan, state) for state in states]
+    basis = f"{len(measured)} tasks (95 % intervals)" if len(measured) > 1 else "one task, which gives no range"
+    lines = [
+        f"{len(horizons)} tasks would cost {core_hours(measured, horizons)} core-hours, estimated from {basis}; hours"
+    ]
+    for cores in _CORES:
+        lines.append(f"  on {cores} cores: {clock_hours(measured, horizons, cores=cores, threads=plan.threads)}")
+    preset = "vision" if plan.config.policy.has_images else "state"
+    for rate in [] if device is None else device_rates(device, preset):
+        hours = device_hours(measured, horizons, rate)
+        lines += [f"  on {rate.name}: {hours}"] if hours is not None else []
+    return lines
+
+
+def measured_task(root: Path, plan: FleetPlan, state: TaskState) -> MeasuredTask:
+    """Returns what a task that has ended has cost, stage by stage.
+
+    Args:
+      root: folder of the fleet.
+      plan: of the fleet.
+      state: of the task.
+    """
+    costs: dict[str, float] = {}
+    for line in read_ledger(task_folder(root, state.task) / NAME):
+        stage = line.get("stage") or "figures"
+        costs[stage] = costs.get(stage, 0.0) + float(line.get("core_seconds", 0.0))
+    iterations = None if state.reasons else state.figures.get("iterations")
+    config = plan.run_config(state.task, state.number)
+    steps = config.ppo.environments * config.ppo.chunks * (config.ppo.action_steps or config.policy.horizon)
+    return MeasuredTask(state.task.horizon, costs, steps * iterations if iterations else None)
+
+
+def device_rates(path: Path, preset: str) -> list[DeviceRate]:
+    """Returns how fast a machine runs whole iterations of PPO, in each world in which that was measured.
+
+    Args:
+      path: JSON of `rlgen bench device`.
+      preset: `state` or `vision`.
+
+    Raises:
+      UserError: it is none, or of a dry run.
+    """
+    record = open_json(path, "expected the JSON of `rlgen bench device`")
+    if (dry := record.optional("dry_run")) is not None and dry.value:
+        raise record.error("figures that were measured; those of a dry run mean nothing")
+    parts, rates = record.member("parts"), []
+    for name, world in ((f"ppo-{preset}", "its cores"), (f"ppo-{preset}-gpu", "the GPU")):
+        part = parts.optional(name)
+        figures = [] if part is None else part.member("figures").members().values()
+        timed = [each for each in figures if each.optional("control_steps_per_s") is not None]
+        if part is None or not timed:
+            continue
+        speed = max(each.member("control_steps_per_s").member("median").number() for each in timed)
+        cores = part.member("host").member("cores").plain_integer(1)
+        machine = f"{part.member('device').text()} and {cores} cores, environments on {world}"
+        rates.append(DeviceRate(machine, cores, speed))
+    return rates

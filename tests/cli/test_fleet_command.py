@@ -129,3 +129,17 @@ def test_scripted_demonstrations_are_as_many_as_episodes_would_be_collected(tmp_
         fleet(folder, "libero_goal/7", "--placeholders", "--source", "scripted", *words)
         fleet(folder)
         assert json.loads((folder / "fleet.json").read_text())["config"]["demos"]["episodes"] == count
+
+
+def test_the_status_says_what_other_tasks_would_cost(tmp_path, capsys):
+    folder = tmp_path / "fleet"
+    fleet(folder, "libero_goal/7", "--placeholders")
+    [task] = tasks_of(open_plan(folder))
+    costs = {"core_seconds": 3600.0, "device_seconds": 0.0, "wall_seconds": 3600.0}
+    Ledger(task_folder(folder, task) / "ledger.jsonl", task=task.id).append("done", **{"try": 0}, figures={}, **costs)
+    capsys.readouterr()
+    main(["fleet", "status", str(folder), "--estimate", "libero_goal"])
+    assert "9 tasks would cost 9.00 core-hours, estimated from one task" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["fleet", "status", str(folder), "--device", str(folder / "fleet.json")])
+    assert "--estimate all" in capsys.readouterr().err.splitlines()[-1]

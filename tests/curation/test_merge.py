@@ -1,10 +1,13 @@
 """Merging of datasets: which episodes are selected, and what the card of the result states."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from export_of_noise import export
 
 from rlgen.core.errors import UserError
+from rlgen.curation.card import note_missing_tasks
 from rlgen.curation.merge import (
     EpisodeSummary,
     MergeOptions,
@@ -19,11 +22,12 @@ from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode, episode_digest
 from rlgen.data.formats.array_record.format import ArrayRecordFormat
 from rlgen.data.formats.rlds.format import RldsFormat
-from rlgen.data.index import read_initial_states, write_starts
+from rlgen.data.index import Provenance, read_initial_states, write_provenance, write_starts
 from rlgen.data.verify import verify_dataset
 from rlgen.data.writer import write_dataset
 
 SIZE = 16
+ORIGIN = Provenance("libero_goal/x", "ppo", "train", 0, 0, "exact", "3.8.1", "fast")
 
 
 def summary(dataset, index, task="push", steps=10, jerk=1.0, digest=None) -> EpisodeSummary:
@@ -122,6 +126,23 @@ def test_a_merge_has_every_episode_once_with_the_same_images(tmp_path, two):
     assert [(part["episodes"], part["taken"]) for part in taken] == [(3, 3), (2, 1)]
     assert card["selection"] == "all, without duplicates"
     assert merge_datasets(two, options, quiet) == folders  # nothing to do
+
+
+def test_a_merge_keeps_what_sources_lack_and_which_resets_were_wide(tmp_path, two):
+    carded = []
+    for folder, splits, name in zip(two, (("train",) * 3, ("train", "wide")), "cd", strict=True):
+        write_provenance(folder, [replace(ORIGIN, split=split) for split in splits])
+        carded += merge_datasets([folder], MergeOptions(tmp_path / name), quiet)
+        assert ("resets" in read_card(carded[-1])) == ("wide" in splits)
+    lacking, whole = carded
+    before = {name: (lacking / name).read_bytes() for name in ("dataset_card.json", "DATASET.md")}
+    note_missing_tasks(lacking, {"libero_goal/x": "not done yet"})
+    [both] = merge_datasets([lacking, whole], MergeOptions(tmp_path / "both"), quiet)
+    card = read_card(both)
+    assert card["missing_tasks"] == {"1: libero_goal_no_noops 1.0.0": {"libero_goal/x": "not done yet"}}
+    assert card["resets"].startswith("wide in 1 of 4 episodes") and verify_dataset(both) == []
+    note_missing_tasks(lacking, {})
+    assert {name: (lacking / name).read_bytes() for name in before} == before
 
 
 def test_the_smoothest_are_those_with_the_least_jerk(tmp_path, two):

@@ -94,9 +94,19 @@ class WideDraws:
           UserError: no draw of a state was valid.
         """
         layout, environment = ObjectLayout(self._scene), Environment(self._scene, self._scene.model)
-        return np.array([self._draw(layout, environment, int(index)) for index in indices])
+        return np.array([self.draw(layout, environment, int(index))[0] for index in indices])
 
-    def _draw(self, layout: ObjectLayout, environment: Environment, index: int) -> Float[np.ndarray, " D"]:
+    def draw(self, layout: ObjectLayout, environment: Environment, index: int) -> tuple[Float[np.ndarray, " D"], int]:
+        """Draws one wide state; returns it, and the number of draws until it, itself included.
+
+        Args:
+          layout: of the scene.
+          environment: of the scene, in exact physics.
+          index: of the training reset state that it is drawn from.
+
+        Raises:
+          UserError: no draw was valid.
+        """
         random, standard = np.random.default_rng((SEED, index)), self._scene.training_states[index]
         for tried in range(DRAWS):
             scale = float(np.interp(tried, (FULL, DRAWS - 1), (1.0, LEAST)))
@@ -105,7 +115,7 @@ class WideDraws:
                 continue
             state = self._with_robot(random, state, scale)
             if self.problem(environment, state) is None:
-                return state
+                return state, tried + 1
         raise UserError(
             f"{self._scene.task.id}: none of {DRAWS} wide draws from training reset state {index} is valid; "
             "use standard resets for this task"
