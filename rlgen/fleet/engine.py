@@ -131,7 +131,7 @@ class LocalEngine:
                     on_change()
                 time.sleep(POLL)
         finally:
-            _end(list(running.values()))
+            end_processes(list(running.values()))
         return endings.unfinished
 
     def _start(self, root: Path, job: Job) -> "subprocess.Popen[bytes]":
@@ -144,16 +144,18 @@ class LocalEngine:
                 )
 
 
-def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Ends processes: they may say first what they have cost."""
+def end_processes(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Ends processes: they may say first what they have cost, unless somebody interrupts that as well."""
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGTERM)
     end = time.monotonic() + GRACE
-    for process in processes:
-        try:
-            process.wait(timeout=max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    try:
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.0, end - time.monotonic()))
+    finally:
+        for process in processes:
             process.kill()
             process.wait()
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ import pytest
 from rlgen.configs.presets import expert_presets
 from rlgen.core.errors import UserError
 from rlgen.fleet import on_ray
-from rlgen.fleet.engine import MOST_ERRORS, MOST_STARTS, Endings, LocalEngine, work_command
+from rlgen.fleet.engine import MOST_ERRORS, MOST_STARTS, Endings, LocalEngine, end_processes, work_command
 from rlgen.fleet.job import AGAIN
 from rlgen.fleet.jobs import (
     find_job,
@@ -78,6 +79,26 @@ def test_what_is_refused_ends_all_with_its_line(tmp_path):
     ends = {TASKS[0]: (2,)}
     with pytest.raises(UserError, match=r"^the reason$"):
         engine(tmp_path, 1, ends).run(tmp_path, [JOBS[0]], lambda: None)
+
+
+def test_who_interrupts_the_end_as_well_leaves_no_process(monkeypatch):
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline()
+    wait = processes[0].wait
+
+    def interrupted(timeout=None):
+        if timeout is not None:
+            raise KeyboardInterrupt
+        return wait()
+
+    monkeypatch.setattr(processes[0], "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        end_processes(processes)
+    assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
 
 
 def test_a_job_that_dies_without_end_is_listed_and_stops_no_other(tmp_path):
