@@ -31,8 +31,9 @@ from rlgen.training.run import create_run, is_run, open_run
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fleet" / "recipe.json"
 TASKS = ("libero_goal/3", "libero_10/0", "libero_spatial/5")
-# Of the 256 training reset states those from here on, which only a task with many failed demonstrations comes to.
-FIRST, EPISODES = 150, 100
+# Of the 256 training reset states those that no correction begins from; only a task with many failed demonstrations
+# comes to them.
+FIRST, EPISODES = bc.CORRECTED, 100
 
 
 def changes() -> dict[str, Config]:

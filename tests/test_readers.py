@@ -1,4 +1,4 @@
-"""What `experiments/readers/run.py` does itself: environments, and comparing what two readers read."""
+"""The parts of `experiments/readers/run.py` that need no reader: environments, and comparing what two of them read."""
 
 import importlib.util
 import sys
