@@ -5,6 +5,7 @@ would get it for the functions that both call.
 """
 
 import sys
+from functools import cache
 
 # Folders and files below `tests`: training, models, policies, solvers, convolutions beside the definition of one, and
 # functions of the accelerator's world by what they do.
@@ -29,6 +30,18 @@ SETTING = "jax_disable_most_optimizations"
 OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 
 
+@cache
+def code_generator() -> dict[str, bool]:
+    """Returns `OPTIONS` where XLA has the older code generator, and none where it has the newer one alone."""
+    import jax
+
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=OPTIONS).lower(1.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return OPTIONS
+
+
 def compile_quickly(quickly: bool) -> None:
     """Has JAX compile with or without optimizations from here on."""
     if not quickly and "jax" not in sys.modules:
@@ -46,18 +59,18 @@ def compile_quickly(quickly: bool) -> None:
 
 
 def _choose_code_generator() -> None:
-    """Has `OPTIONS` hold wherever `SETTING` does; JAX has no setting of its own for them."""
+    """Has `code_generator` hold wherever `SETTING` does; JAX has no setting of its own for them."""
     import jax
     from jax._src import compiler
 
-    if hasattr(compiler, "rlgen_tests"):
+    if hasattr(compiler, "rlgen_tests") or not code_generator():
         return
     make_options = compiler.get_compile_options
 
     def make(*args, **changes):
         options = make_options(*args, **changes)
         if jax.config.read(SETTING):
-            options.env_option_overrides = [*OPTIONS.items(), *options.env_option_overrides]
+            options.env_option_overrides = [*code_generator().items(), *options.env_option_overrides]
         return options
 
     compiler.get_compile_options, compiler.rlgen_tests = make, True

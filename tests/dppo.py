@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from compiling import OPTIONS
+from compiling import code_generator
 from goldens import Arrays
 from shared import shared_dir
 
@@ -103,7 +103,7 @@ def stub(weights, state):
 
 
 # Networks of double precision are only compared with: compiled in the shortest time.
-_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, **OPTIONS}
+_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def single(function: Callable, *inputs) -> Any:
@@ -114,7 +114,7 @@ def single(function: Callable, *inputs) -> Any:
 def exact(function: Callable, *inputs) -> Any:
     """What a function of pytrees of arrays gives in double precision."""
     with jax.enable_x64(True):
-        result = jax.jit(function, compiler_options=_QUICKLY)(*_cast(inputs, np.float64))
+        result = jax.jit(function, compiler_options=_QUICKLY | code_generator())(*_cast(inputs, np.float64))
         return jax.tree.map(np.asarray, result)
 
 

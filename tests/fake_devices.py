@@ -6,17 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compiling import code_generator
+
 TESTS = Path(__file__).resolve().parent
 PATIENCE = 300
-QUICKLY = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
+QUICKLY = "--xla_backend_optimization_level=0"
 
 
 def start(program: Path, *words: object, devices: int = 1) -> subprocess.Popen:
     """Starts a program of the tests on `devices` devices."""
+    generator = (f"--{name}={str(value).lower()}" for name, value in code_generator().items())
+    flags = (QUICKLY, *generator, f"--xla_force_host_platform_device_count={devices}")
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": " ".join([*QUICKLY, f"--xla_force_host_platform_device_count={devices}"]),
+        "XLA_FLAGS": " ".join(flags),
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
     }
     argv = [sys.executable, str(program), *map(str, words)]
