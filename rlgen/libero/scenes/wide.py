@@ -35,7 +35,7 @@ FLAT, LIFT = 0.005, 0.01
 ABOVE, TRIES = 0.05, 50
 # Who carries an object that stands on the table or the floor, and one that stands on a fixture or lies in it.
 ARENA, FIXTURE = -1, -2
-_RIM = np.array([[0, 0], *([np.cos(turn), np.sin(turn)] for turn in np.arange(8) * np.pi / 4)])
+_DIRECTIONS = np.array([[np.cos(turn), np.sin(turn)] for turn in np.arange(8) * np.pi / 4])
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ class ObjectExtent:
     Attributes:
       radius: horizontally, metres.
       low, high: vertically, metres; `low` is negative.
+      rim: the outermost points in eight directions, seen from above, metres.
     """
 
     radius: float
     low: float
     high: float
+    rim: Float[np.ndarray, "8 2"]
 
 
 class ObjectLayout:
@@ -90,8 +92,8 @@ class ObjectLayout:
         Returns:
           The state with its objects elsewhere, not settled; None where no place was found.
         """
-        places, extents = self.places(state), self._extents(state)
-        surface = self._surface(state)
+        standard, extents = self.places(state), self._extents(state)
+        places, surface = standard, self._surface(state)
         heights = [surface.height(place, extent) for place, extent in zip(places, extents, strict=True)]
         shift = random.uniform(-1.0, 1.0, 2) * np.array(SHIFT) * scale
         placed = [index for index in range(len(places)) if self._root(index) not in self.movers]
@@ -102,7 +104,7 @@ class ObjectLayout:
                 moved[stack, :2] += shift + random.uniform(-SPREAD, SPREAD, 2) * scale
                 if (
                     self._is_reachable(mover, moved[mover])
-                    and _are_apart(moved, extents, stack, placed)
+                    and _are_apart(moved, standard, extents, stack, placed)
                     and surface.is_flat(moved[mover], extents[mover], heights[mover])
                 ):
                     break
@@ -227,7 +229,8 @@ class _Surface:
 
     def is_flat(self, place: Float[np.ndarray, "3"], extent: ObjectExtent, height: float) -> bool:
         """Returns whether the surface is as far below a whole object as it was at its standard place."""
-        rim = np.c_[place[:2] + _RIM * extent.radius, np.full(len(_RIM), place[2] + extent.high)]
+        points = place[:2] + np.concatenate([np.zeros((1, 2)), extent.rim])
+        rim = np.c_[points, np.full(len(points), place[2] + extent.high)]
         expected = height + extent.high - extent.low
         return all(abs(self._below(start) - expected) < FLAT for start in rim)
 
@@ -252,15 +255,22 @@ def _extent(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> ObjectExte
         center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
         points.append(data.geom_xpos[geom] + (center + corners * half) @ data.geom_xmat[geom].reshape(3, 3).T)
     offsets = np.concatenate(points) - data.xpos[body]
-    return ObjectExtent(float(np.hypot(offsets[:, 0], offsets[:, 1]).max()), offsets[:, 2].min(), offsets[:, 2].max())
+    outermost = offsets[(offsets[:, :2] @ _DIRECTIONS.T).argmax(axis=0), :2]
+    radius = float(np.linalg.norm(offsets[:, :2], axis=1).max())
+    return ObjectExtent(radius, float(offsets[:, 2].min()), float(offsets[:, 2].max()), outermost)
 
 
 def _are_apart(
-    places: Float[np.ndarray, "objects 3"], extents: list[ObjectExtent], stack: list[int], placed: list[int]
+    places: Float[np.ndarray, "objects 3"],
+    standard: Float[np.ndarray, "objects 3"],
+    extents: list[ObjectExtent],
+    stack: list[int],
+    placed: list[int],
 ) -> bool:
     """Returns whether the objects of a stack keep the distance of the benchmark's samplers from those placed before.
 
-    Two objects are apart by more than the sum of their radii, seen from above, or one is above the other.
+    Two objects are apart by more than the sum of their radii, seen from above, or as far as they are in the standard
+    state, where something long has its end beside another; or one is above the other.
     """
     for one in stack:
         for other in placed:
@@ -269,7 +279,7 @@ def _are_apart(
             )
             if low > top + ABOVE or bottom > high + ABOVE:
                 continue
-            distance = np.hypot(*(places[one, :2] - places[other, :2]))
-            if distance <= extents[one].radius + extents[other].radius + CLEARANCE:
+            distance, before = (np.hypot(*(at[one, :2] - at[other, :2])) for at in (places, standard))
+            if distance <= min(extents[one].radius + extents[other].radius + CLEARANCE, before):
                 return False
     return True
