@@ -229,7 +229,8 @@ def _assemble(root: Path, plan: "FleetPlan", assets: "AssetSource") -> None:
     write_page(root, plan, made.states)
     for state in made.states:
         if state.state == "failed":
-            log(f"{state.task.id}: given up after {len(state.reasons)} tries: {state.reason}")
+            more = f"`rlgen fleet --out {root} --tries {plan.tries + 1}` gives it another"
+            log(f"{state.task.id}: given up after {len(state.reasons)} tries: {state.reason}; {more}")
     log(f"{summary(fleet_rows(root, made.states))}; {root / PAGE}")
     if not made.folders:
         raise UserError(

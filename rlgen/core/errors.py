@@ -5,7 +5,20 @@ class UserError(ValueError):
     """Bad input. The message is one line: the value, what was expected, and what to do.
 
     The command line prints it without a traceback and exits with code 2.
+
+    Attributes:
+      reason: the message without the advice, for those to whom other commands are of use.
     """
+
+    def __init__(self, reason: str, advice: str | None = None):
+        """Makes the error.
+
+        Args:
+          reason: the value, and what was expected.
+          advice: what to do, where it is a command of its own.
+        """
+        super().__init__(reason if advice is None else f"{reason}; {advice}")
+        self.reason = reason
 
 
 def missing_extra(name: str, extra: str, package: str, otherwise: str) -> UserError:

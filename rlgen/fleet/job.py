@@ -198,8 +198,10 @@ class _Work:
                 raise TryAgainError(str(error)) from error
             if not isinstance(error, UserError):
                 self._log("".join(traceback.format_exception(error)))
-            name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            self._fail(number, stage, f"{name}{first_line(error)}"[:500], self._meter.end())
+            # The advice of a stage is a command for a run that stands alone.
+            known = isinstance(error, UserError)
+            reason = error.reason if known else f"{type(error).__name__}: {first_line(error)}"
+            self._fail(number, stage, reason[:500], self._meter.end())
 
     def _open(self, number: int) -> Run:
         folder = run_folder(self._root, self._task, number)

@@ -244,8 +244,8 @@ def _check_finite(values: dict[str, float], step: int, context: Context) -> None
     for name in ("loss", "grad_norm"):
         if not np.isfinite(values[name]):
             raise UserError(
-                f"the BC {name} is {values[name]} at step {step}; "
-                f"repeat it with a lower rate: `{context.run.repeat('bc', lower)}`"
+                f"the BC {name} is {values[name]} at step {step}",
+                f"repeat it with a lower rate: `{context.run.repeat('bc', lower)}`",
             )
 
 

@@ -42,7 +42,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         wanted=config.episodes,
     )
     if not episodes:
-        raise UserError(_nothing(context, tried))
+        raise _nothing(context, tried)
     if len(episodes) < config.episodes:
         work.progress.log(f"only {len(episodes)} successes in {tried} episodes; continuing with these")
     lengths = [len(episode) for episode in episodes]
@@ -50,13 +50,13 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     return {"source": config.source, **counts}
 
 
-def _nothing(context: Context, tried: int) -> str:
+def _nothing(context: Context, tried: int) -> UserError:
     config = context.run.config
     if config.collect.source == "clone":
         longer = context.run.repeat("bc", f"--bc.optimizer-steps {2 * config.bc.optimizer_steps}")
-        return f"the clone succeeded in none of {tried} episodes; clone longer with `{longer}`"
+        return UserError(f"the clone succeeded in none of {tried} episodes", f"clone longer with `{longer}`")
     longer = context.run.repeat("ppo", f"--ppo.iterations {2 * config.ppo.iterations}")
-    return f"the expert succeeded in none of {tried} episodes; train it longer with `{longer}`"
+    return UserError(f"the expert succeeded in none of {tried} episodes", f"train it longer with `{longer}`")
 
 
 def load_collected(context: Context) -> list[Episode]:

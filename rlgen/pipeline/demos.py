@@ -51,9 +51,9 @@ def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
     successes, tried = count_successes(results), len(results)
     if successes < count:
         raise UserError(
-            f"the scripted expert succeeded in {successes} of {tried} trials of {scene.task.id}, expected {count}; "
+            f"the scripted expert succeeded in {successes} of {tried} trials of {scene.task.id}, expected {count}",
             "lower --demos.episodes, choose another task, or give a file of demonstrations with --demos.file: "
-            f"`{context.run.repeat('demos')} ...`"
+            f"`{context.run.repeat('demos')} ...`",
         )
     write_recording(work.folder / FILE, scene, folder, results)
     shutil.rmtree(folder)

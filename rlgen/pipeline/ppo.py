@@ -219,8 +219,8 @@ def _user_error(error: NonFiniteError, iteration: int, context: Context) -> User
     actor, critic = context.run.config.ppo.actor_learning_rate, context.run.config.ppo.critic_learning_rate
     lower = (f"--ppo.actor-learning-rate {actor / 3:.1g}", f"--ppo.critic-learning-rate {critic / 3:.1g}")
     return UserError(
-        f"PPO failed in iteration {iteration + 1}: first {error}; the last good checkpoint is iteration {iteration}; "
-        f"repeat it with lower rates: `{context.run.repeat('ppo', *lower)}`"
+        f"PPO failed in iteration {iteration + 1}: first {error}; the last good checkpoint is iteration {iteration}",
+        f"repeat it with lower rates: `{context.run.repeat('ppo', *lower)}`",
     )
 
 

@@ -81,7 +81,11 @@ def test_a_task_that_succeeds_has_a_line_for_each_stage_and_is_not_done_twice(fl
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(UserError("nothing succeeded"), "nothing succeeded"), (KeyError("x"), "KeyError: 'x'")],
+    [
+        (UserError("nothing succeeded"), "nothing succeeded"),
+        (UserError("nothing succeeded", "repeat it with `rlgen run ppo`"), "nothing succeeded"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
 )
 def test_what_fails_is_tried_again_from_another_seed(fleet, error, reason):
     fleet.does[0, "ppo"] = error
