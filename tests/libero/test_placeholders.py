@@ -13,10 +13,10 @@ from shared import shared_dir
 
 from rlgen.libero.placeholders import tree
 from rlgen.libero.placeholders.tree import write_placeholders
-from rlgen.libero.scenes.build import official_environment
+from rlgen.libero.scenes.build import official_environment, prepare
 from rlgen.libero.scenes.build_reset_states import sample_reset_states
 from rlgen.libero.tasks.initial_states import read_initial_states
-from rlgen.libero.tasks.suites import all_tasks, find_task, package_folder
+from rlgen.libero.tasks.suites import all_tasks, find_task
 
 ROWS = {row.name: row for row in tree.OBJECTS}
 FIXED = {"wine_rack", "desk_caddy", "wooden_two_layer_shelf"}  # the benchmark fixes them to the table
@@ -68,16 +68,11 @@ def placeholders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
     """Builds the benchmark's environment of a task from an asset tree, each only once."""
-    folder = tmp_path_factory.mktemp("config")
-    keys = ("benchmark_root", "bddl_files", "init_states", "datasets", "assets")
-    (folder / "config.yaml").write_text("".join(f"{key}: {package_folder()}\n" for key in keys))
-    built = {}
+    folder, built = tmp_path_factory.mktemp("config"), {}
 
     def build(task, assets: Path, keep: bool = True):
-        import libero.libero
-
         if (task, assets) not in built:
-            libero.libero._assets_path_cache = str(assets)
+            prepare(str(assets), folder)
             env = official_environment(task)
             if not keep:
                 return env
@@ -85,7 +80,9 @@ def benchmark(tmp_path_factory):
         return built[task, assets]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIBERO_CONFIG_PATH", str(folder))
+        # What `prepare` and robosuite set must not reach the processes of later tests.
+        for name in ("LIBERO_CONFIG_PATH", "MUJOCO_GL"):
+            patch.setenv(name, "")
         yield build
 
 
