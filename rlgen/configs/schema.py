@@ -327,8 +327,8 @@ class PPOConfig(Settings):
     """Weight of the value loss, half the mean squared error."""
     bc_weight: Weight = 0.0
     """Weight of the loss towards the cloned policy; 0 for none."""
-    jerk_cost: Weight = 0.0
-    """Reward lost for each unit of the squared second differences of the arm's actions; 0 in the paper."""
+    steadiness_weight: Weight = 0.0
+    """Weight of the loss towards steady actions: squared second differences of the arm's mean ones; 0 in the paper."""
     entropy_weight: Weight = 0.0
     """Weight of a Gaussian policy's entropy."""
     max_grad_norm: Positive = 1.0
@@ -365,6 +365,10 @@ class PPOConfig(Settings):
         low, high = self.advantage_quantiles or (0.0, 1.0)
         if not low < high:
             raise UserError(f"ppo.advantage-quantiles {low} {high}: expected two that rise")
+        if self.steadiness_weight and self.action_steps == 1:
+            raise UserError(
+                f"ppo.steadiness-weight {self.steadiness_weight} with ppo.action-steps 1: expected 2 actions or more"
+            )
         if self.environments % self.groups:
             raise UserError(f"ppo.groups {self.groups} of {self.environments} environments: expected a divisor")
         if self.world == "warp" and self.groups > 1:

@@ -123,6 +123,23 @@ class Policy(ABC):
         """
 
     @abstractmethod
+    def mean_from(
+        self, params: Params, features: Features, chain_prev: Float[Array, "B H A"], index: Int[Array, " B"]
+    ) -> Float[Array, "B H A"]:
+        """Returns the mean of the point after a transition, normalized and unclamped.
+
+        Args:
+          params: parameters.
+          features: of B observations.
+          chain_prev: point of the chain before the transition.
+          index: trained step of the chain, 0 the noisiest, below K.
+        """
+
+    @abstractmethod
+    def to_action(self, params: Params, chunk: Float[Array, "*B H A"]) -> Float[Array, "*B H A"]:
+        """Returns normalized actions as actions in [-1, 1]."""
+
+    @abstractmethod
     def entropy(self, params: Params, features: Features) -> Float[Array, ""]:
         """Returns the mean entropy of an entry of a chunk; 0 where it does not depend on parameters."""
 

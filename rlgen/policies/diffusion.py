@@ -15,6 +15,7 @@ from rlgen.diffusion.samplers import (
     normal_log_prob,
     sample_noise,
     transition_log_prob,
+    transition_mean,
 )
 from rlgen.diffusion.schedules import Chain, Schedule, cosine_schedule, ddim_chain, ddpm_chain, denoising_loss
 from rlgen.diffusion.solvers import dpm_solver_chain
@@ -112,6 +113,14 @@ class DiffusionPolicy(NetworkPolicy):
         output = self.predictor(params["net"], features)(chain_prev, timestep)
         sigma_min = self.config.diffusion.sigma_min_logprob
         return transition_log_prob(chain, index, chain_prev, chain_next, output, sigma_min)
+
+    def mean_from(
+        self, params: Params, features: Features, chain_prev: Float[Array, "B H A"], index: Int[Array, " B"]
+    ) -> Float[Array, "B H A"]:
+        """Returns the mean of the point after a transition; arguments as of `Policy.mean_from`."""
+        chain = self.train_chain
+        output = self.predictor(params["net"], features)(chain_prev, jnp.asarray(chain.timestep)[index])
+        return transition_mean(chain, index, chain_prev, output)
 
     def entropy(self, params: Params, features: Features) -> Float[Array, ""]:
         """Returns 0: the chain's noise does not depend on parameters."""

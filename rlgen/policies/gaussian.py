@@ -109,6 +109,12 @@ class GaussianPolicy(NetworkPolicy):
         """Returns the log density of `chain_next`; arguments as of `Policy.log_prob_from`."""
         return normal_log_prob(chain_next, *self.distribution(params, features))
 
+    def mean_from(
+        self, params: Params, features: Features, chain_prev: Float[Array, "B H A"], index: Int[Array, " B"]
+    ) -> Float[Array, "B H A"]:
+        """Returns the mean of the chunk; arguments as of `Policy.mean_from`."""
+        return self.distribution(params, features)[0]
+
     def entropy(self, params: Params, features: Features) -> Float[Array, ""]:
         """Returns the mean entropy of an entry of a chunk."""
         return (_ENTROPY_OF_UNIT_NORMAL + jnp.log(self.distribution(params, features)[1])).mean()

@@ -19,7 +19,6 @@ from rlgen.libero.envs.device_world import DeviceWorld, step_chunk
 from rlgen.libero.envs.image_observer import Observe
 from rlgen.policies.base import Policy, PolicyObservation
 from rlgen.policies.critic import Critic
-from rlgen.rl.losses import jerk_cost
 from rlgen.rl.rollout import Transition
 from rlgen.rl.sampling import sample_and_value, value
 from rlgen.rl.train_state import PPOState, policy_params
@@ -70,13 +69,12 @@ def collect_on_device(
     params, key = policy_params(state), jax.random.fold_in(state.key, state.iteration)
     shift = config.random_shift if policy.has_images else 0
 
-    def chunk(carry: tuple[Any, PolicyObservation, Array], inputs: tuple[Array, Array]) -> tuple[Any, Any]:
-        worlds, observation, before = carry
+    def chunk(carry: tuple[Any, PolicyObservation], inputs: tuple[Array, Array]) -> tuple[Any, Any]:
+        worlds, observation = carry
         index, draw = inputs
         own_key = jax.random.fold_in(key, index)
         sample, now, shifted = sample_and_value(policy, critic, shift, params, state.critic, own_key, observation)
-        actions = sample.chunk[:, : config.action_steps]
-        worlds, ends, _ = step_chunk(world, worlds, actions)
+        worlds, ends, _ = step_chunk(world, worlds, sample.chunk[:, : config.action_steps])
         final, ended = observe(world.observe(worlds)), ends.terminated | ends.truncated
 
         def start() -> tuple[Any, PolicyObservation]:
@@ -89,21 +87,13 @@ def collect_on_device(
         # Elsewhere it is the value that the next chunk begins with.
         is_read = ended.any() | (index + 1 == config.chunks)
         next_value = jax.lax.cond(is_read, value_of_final, lambda: jnp.zeros_like(now))
-        if config.jerk_cost:
-            cost, before = jerk_cost(before, actions, ends.control_steps)
-            ends = ends._replace(reward=ends.reward - config.jerk_cost * cost)
-            before = jnp.where(ended[:, None, None], 0.0, before)
-        carry = (*jax.lax.cond(ended.any(), start, lambda: (worlds, final)), before)
+        carry = jax.lax.cond(ended.any(), start, lambda: (worlds, final))
         step = Transition(shifted, sample.chain, sample.log_prob, now, next_value, *ends)
         return carry, (step, jnp.isfinite(sample.chunk).all())
 
     worlds, seen = world.reset(table[rows[0]])
-    first = observe(seen)
-    # Actions have as many numbers as those of a chunk that is never sampled.
-    sampled = jax.eval_shape(policy.sample, params, key, first)
-    indices, still = jnp.arange(config.chunks), jnp.zeros((world.worlds, 2, sampled.chunk.shape[-1]))
-    inputs = (indices, jnp.asarray(rows[1:]))
-    _, (steps, actions_finite) = jax.lax.scan(chunk, (worlds, first, still), inputs)
+    indices = jnp.arange(config.chunks)
+    _, (steps, actions_finite) = jax.lax.scan(chunk, (worlds, observe(seen)), (indices, jnp.asarray(rows[1:])))
     same_episode = ~(steps.terminated | steps.truncated)[:-1]
     following = jnp.where(same_episode, steps.value[1:], steps.next_value[:-1])
     steps = steps._replace(next_value=steps.next_value.at[:-1].set(following))

@@ -25,27 +25,23 @@ Clamp = Literal["each", "mean"]
 ARM = 6
 
 
-@jax.jit
-def jerk_cost(
-    before: Float[ArrayLike, "N 2 A"], actions: Float[ArrayLike, "N H A"], taken: Int[ArrayLike, " N"]
-) -> tuple[Float[Array, " N"], Float[Array, "N 2 A"]]:
-    r"""Computes what the unsteadiness of a chunk's actions costs: $\sum_t \|a_t - 2 a_{t-1} + a_{t-2}\|^2$ of the arm.
+def unsteadiness(
+    before: Float[ArrayLike, "B 2 A"], actions: Float[ArrayLike, "B H A"], counts: Float[ArrayLike, " B"]
+) -> Float[Array, ""]:
+    r"""Computes the mean of $\sum_t \|a_t - 2 a_{t-1} + a_{t-2}\|^2$ of the arm over chunks.
 
-    Actions are velocities that the arm is to have, so that their second differences are the jerk of its path.
+    Actions are velocities that the arm is to have, so that their second differences are the jerk of its path. As a loss
+    it has no noise, which a reward for steadiness has: there the noise of exploration is most of it.
 
     Args:
-      before: the last two actions before the chunk; zeros where an episode begins, as the arm stands still there.
-      actions: of the chunk.
-      taken: how many of them were executed.
-
-    Returns:
-      The cost, and the last two actions after a chunk that was executed whole.
+      before: the last two actions before each chunk; zeros where an episode begins, as the arm stands still there.
+      actions: of the chunk, those that are executed.
+      counts: weight of each chunk.
     """
-    actions = jnp.clip(jnp.asarray(actions, jnp.float32), -1, 1)
-    path = jnp.concatenate([jnp.asarray(before, jnp.float32), actions], axis=1)
-    bends = path[:, 2:, :ARM] - 2 * path[:, 1:-1, :ARM] + path[:, :-2, :ARM]
-    counts = jnp.arange(actions.shape[1]) < jnp.asarray(taken)[:, None]
-    return jnp.sum(jnp.where(counts, jnp.sum(jnp.square(bends), axis=-1), 0), axis=-1), path[:, -2:]
+    path = jnp.concatenate([jnp.asarray(before), jnp.asarray(actions)], axis=1)[..., :ARM]
+    bends = path[:, 2:] - 2 * path[:, 1:-1] + path[:, :-2]
+    counts = jnp.asarray(counts)
+    return (jnp.square(bends).sum(axis=(1, 2)) * counts).sum() / jnp.maximum(counts.sum(), 1)
 
 
 def gae(

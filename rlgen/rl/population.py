@@ -190,7 +190,7 @@ class _Lane:
 def _environments(expert: Expert) -> EnvironmentGroup:
     if isinstance(expert.env, DeviceWorld):
         raise TypeError("an expert with a DeviceWorld; expected environments on the CPU")
-    return EnvironmentGroup(0, slice(None), expert.env, expert.observe, expert.config.jerk_cost)
+    return EnvironmentGroup(0, slice(None), expert.env, expert.observe)
 
 
 def _collect(

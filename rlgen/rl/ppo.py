@@ -274,6 +274,7 @@ class Minibatch:
       value: the critic's value when the chunk was executed.
       kept: chunks that count; None for all.
       teacher: points before and after each step of the cloned policy's chains.
+      last: the two actions before each chunk.
     """
 
     observation: PolicyObservation
@@ -286,6 +287,7 @@ class Minibatch:
     value: Float[Array, " b"]
     kept: Bool[Array, " b"] | None
     teacher: tuple[Float[Array, "b k H A"], Float[Array, "b k H A"]] | None
+    last: Float[Array, "b 2 A"] | None
 
 
 def select(
@@ -324,6 +326,7 @@ def select(
         after=points(samples.chain, index + 1),
         log_prob=points(samples.log_prob, index),
         teacher=None if teacher is None else (points(teacher, index), points(teacher, index + 1)),
+        last=None if samples.last is None else take_rows(mesh, samples.last, place),
         **cut_rows(
             mesh,
             {
@@ -383,6 +386,16 @@ def minibatch_loss(
     if batch.teacher is not None:
         metrics["bc_loss"] = losses.bc_regularizer(density(*batch.teacher), policy.clamp)
         total += config.bc_weight * metrics["bc_loss"]
+    if batch.last is not None:
+        mean = policy.mean_from(params, many, batch.before.reshape(-1, *batch.before.shape[2:]), index)
+        before = jnp.repeat(batch.last, together, axis=0)
+        # The last step of a chain gives what is executed.
+        counts = (index == policy.num_trained_steps - 1) * jnp.ones(1)
+        if batch.kept is not None:
+            counts *= jnp.repeat(batch.kept, together)
+        actions = policy.to_action(params, mean)[:, : config.action_steps]
+        metrics["unsteadiness"] = losses.unsteadiness(before, actions, counts)
+        total += config.steadiness_weight * metrics["unsteadiness"]
     return total, metrics
 
 

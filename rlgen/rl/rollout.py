@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -24,7 +24,6 @@ from rlgen.libero.envs.image_observer import ImageObserver, Observe
 from rlgen.libero.envs.vector_env import ChunkResult
 from rlgen.policies.base import Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
-from rlgen.rl.losses import jerk_cost
 from rlgen.rl.numerics import check_finite
 from rlgen.rl.sampling import RolloutFunctions, draw_reset_states, rollout_functions
 from rlgen.rl.train_state import PPOState
@@ -83,7 +82,7 @@ class Transition(NamedTuple):
       log_prob: log density of each transition of the chain, for each entry.
       value: of the observation.
       next_value: of the observation that the chunk led to; where an episode ended, of its final one.
-      reward: sum over the chunk, less what its jerk costs.
+      reward: sum over the chunk.
       terminated: the episode ended in the chunk.
       truncated: the episode was cut off after the chunk.
       failed: it was, because it could not be simulated.
@@ -262,8 +261,6 @@ class EnvironmentGroup:
     rows: slice
     env: RolloutEnv
     observe: Observe
-    jerk_cost: float = 0.0
-    _before: Float[np.ndarray, "n 2 A"] | None = None
     transitions: list[Transition] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
@@ -276,7 +273,6 @@ class EnvironmentGroup:
 
     def start(self, initial_states: Float[np.ndarray, "n D"]) -> PolicyObservation:
         """Resets every environment, and returns what they observe."""
-        self._before = None
         with self.clock("environment"):
             raw = self.env.reset(initial_states)
         with self.clock("rendering"):
@@ -287,32 +283,22 @@ class EnvironmentGroup:
     ) -> tuple[ChunkResult, PolicyObservation, PolicyObservation]:
         """Runs a chunk; returns its result, what is observed after it, and what was observed before any reset."""
         with self.clock("environment"):
-            result = self._charged(chunks, self.env.step(chunks, reset_states=reset_states))
+            result = self.env.step(chunks, reset_states=reset_states)
         with self.clock("rendering"):
             observation = self.observe(result.observation)
             ended = result.terminated | result.truncated
             return result, observation, _observe_final(self.observe, observation, result.final_observation, ended)
 
-    def _charged(self, chunks: Float[np.ndarray, "n H A"], result: ChunkResult) -> ChunkResult:
-        """Returns a result whose reward is less by what the chunk's jerk costs."""
-        if not self.jerk_cost:
-            return result
-        if self._before is None:
-            self._before = np.zeros((len(chunks), 2, chunks.shape[-1]), np.float32)
-        cost, before = jax.device_get(jerk_cost(self._before, chunks, result.control_steps))
-        self._before = np.where((result.terminated | result.truncated)[:, None, None], 0.0, before)
-        return replace(result, reward=result.reward - self.jerk_cost * cost)
-
 
 def _split(env: RolloutEnv, observe: Observe, config: PPOConfig) -> list[EnvironmentGroup]:
     """Returns `config.groups` groups of equally many environments."""
-    count, cost = config.groups, config.jerk_cost
+    count = config.groups
     if count == 1:
-        return [EnvironmentGroup(0, slice(None), env, observe, cost)]
+        return [EnvironmentGroup(0, slice(None), env, observe)]
     size = env.num_envs // count
     observers = observe.split(count) if isinstance(observe, ImageObserver) else [observe] * count
     parts = zip(env.split(count), observers, strict=True)
-    return [EnvironmentGroup(i, slice(i * size, (i + 1) * size), *part, cost) for i, part in enumerate(parts)]
+    return [EnvironmentGroup(i, slice(i * size, (i + 1) * size), *part) for i, part in enumerate(parts)]
 
 
 def _turns(

@@ -38,7 +38,8 @@ class Samples:
       value: the critic's value when it was executed.
       teacher: chains of the cloned policy, where there is a loss towards it.
       kept: chunks that count; those of episodes that failed do not. None for all.
-      place: row of each chunk in observation, chain, log_prob and teacher; None where it is the chunk's own index.
+      place: row of each chunk in observation, chain, log_prob, teacher and last; None where it is its own index.
+      last: the two actions before each chunk, zeros at the start of an episode, where there is a loss for steadiness.
     """
 
     observation: PolicyObservation
@@ -50,6 +51,7 @@ class Samples:
     teacher: Float[Array, "M K+1 H A"] | None = None
     kept: Bool[Array, " M"] | None = None
     place: Int[Array, " M"] | None = None
+    last: Float[Array, "M 2 A"] | None = None
 
 
 def prepare(
@@ -76,15 +78,20 @@ def prepare(
     check_finite(**dict(zip(ESTIMATES, scaled, strict=True)))
 
     large = jax.tree.map(_typed, (steps.observation, steps.chain, steps.log_prob))
+    ended = (steps.terminated | steps.truncated)[:, rollout.environments]
+    last = _last_actions(policy, config, state, steps.chain, ended)
     numbers = [_flat(_typed(array)) for array in (*scaled[1:], steps.value)]
     # Only where it is needed: without it the update is another program.
     kept = _flat(np.asarray(_kept(steps))) if rollout.has_failures else None
     if mesh is None:
-        samples = Samples(*jax.tree.map(jnp.asarray, [*jax.tree.map(_flat, large), *numbers]), kept=kept)
+        samples = Samples(
+            *jax.tree.map(jnp.asarray, [*jax.tree.map(_flat, large), *numbers]), kept=kept, last=_flat(last)
+        )
     else:
-        by_environment = jax.tree.map(lambda array: _flat(array.swapaxes(0, 1)), large)
+        by_environment = jax.tree.map(lambda array: _flat(array.swapaxes(0, 1)), (*large, last))
         *numbers, kept, place = replicate(mesh, [*numbers, kept, _places(mesh, rollout)])
-        samples = Samples(*shard_batch(mesh, by_environment), *numbers, kept=kept, place=place)
+        *large, last = shard_batch(mesh, by_environment)
+        samples = Samples(*large, *numbers, kept=kept, place=place, last=last)
     samples = _with_teacher(policy, config, state, samples, mesh)
     return replace(state, scaler=replicate(mesh, scaler)), samples
 
@@ -108,7 +115,8 @@ def prepare_on_device(
     """
     scaler, *scaled = estimate(config, state.scaler, steps)
     large = (steps.observation, steps.chain, steps.log_prob, *scaled[1:], steps.value)
-    samples = Samples(*jax.tree.map(_flat, large), kept=_flat(_kept(steps)))
+    last = _last_actions(policy, config, state, steps.chain, steps.terminated | steps.truncated)
+    samples = Samples(*jax.tree.map(_flat, large), kept=_flat(_kept(steps)), last=_flat(last))
     samples = _with_teacher(policy, config, state, samples, None)
     return replace(state, scaler=scaler), samples, tuple(jnp.isfinite(array).all() for array in scaled)
 
@@ -147,6 +155,21 @@ def _with_teacher(policy: Policy, config: PPOConfig, state: PPOState, samples: S
     return replace(samples, teacher=_sample_teacher(policy, state, key, samples, mesh=mesh))
 
 
+def _last_actions(
+    policy: Policy,
+    config: PPOConfig,
+    state: PPOState,
+    chain: Float[AnyArray, "T N points H A"],
+    ended: Bool[AnyArray, "T N"],
+) -> Float[Array, "T N 2 A"] | None:
+    """Returns the last two actions before each chunk, where there is a loss for steadiness."""
+    if config.steadiness_weight == 0:
+        return None
+    executed = policy.to_action(policy_params(state), jnp.asarray(chain[:, :, -1]))[:, :, : config.action_steps]
+    before = jnp.where(jnp.asarray(ended)[:-1, :, None, None], 0.0, executed[:-1, :, -2:])
+    return jnp.concatenate([jnp.zeros_like(executed[:1, :, -2:]), before])
+
+
 def _typed(array: AnyArray) -> np.ndarray:
     """Returns images as bytes, and anything else in single precision."""
     values = np.asarray(array)
@@ -154,8 +177,8 @@ def _typed(array: AnyArray) -> np.ndarray:
 
 
 def _flat(array: Any) -> Any:
-    """Returns the first two axes as one."""
-    return array.reshape(-1, *array.shape[2:])
+    """Returns the first two axes as one; None where there is no array."""
+    return None if array is None else array.reshape(-1, *array.shape[2:])
 
 
 def _places(mesh: Mesh, rollout: Rollout) -> Int[np.ndarray, " M"]:

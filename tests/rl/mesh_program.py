@@ -43,7 +43,7 @@ POLICIES = {
 }
 PPO = PPOConfig(iterations=4, environments=16, chunks=4, epochs=2, critic_warmup=0, random_shift=2)
 CONFIGS = {
-    "vectors": replace(PPO, batch=40, groups=2, bc_weight=0.1, advantage_quantiles=(0.1, 0.9)),
+    "vectors": replace(PPO, batch=40, groups=2, bc_weight=0.1, steadiness_weight=0.1, advantage_quantiles=(0.1, 0.9)),
     # Parts of 2 chunks on 8 devices, of 4 on one.
     "images": replace(PPO, batch=96, microbatch=12),
 }

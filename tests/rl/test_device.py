@@ -87,22 +87,18 @@ def test_a_compiled_rollout_has_the_transitions_and_samples_of_the_host(policy):
     assert not samples.kept.all() and (samples.teacher is None) == policy.has_images
 
 
-def test_jerk_costs_the_same_in_a_compiled_rollout_and_begins_anew_with_an_episode():
-    config = dataclasses.replace(CONFIG, jerk_cost=0.5)
-    (charged, _, _), (found, _, _) = both_rollouts(VECTORS, config)
-    (free, _, _), _ = both_rollouts(VECTORS)
-    assert_near(found.reward, charged.reward)
-    np.testing.assert_array_equal(charged.chain, free.chain)
-    cost = (free.reward - charged.reward) / 0.5
-    ended = charged.terminated | charged.truncated
-    assert (cost[charged.control_steps > 0] > 0).all() and ended[:-1].any()
-    params = policy_params(make_state(VECTORS, config))
-    actions = VECTORS.to_action(params, jnp.asarray(charged.chain[..., -1, :, :]))[:, :, : config.action_steps]
-    before = np.zeros((WORLDS, 2, VECTORS.action_size), np.float32)
-    for chunk in range(CHUNKS):
-        expected, after = losses.jerk_cost(before, actions[chunk], charged.control_steps[chunk])
-        np.testing.assert_allclose(cost[chunk], expected, atol=1e-5)
-        before = np.where(ended[chunk][:, None, None], 0, after)
+def test_a_chunk_knows_the_two_actions_before_it_and_begins_from_rest():
+    config = dataclasses.replace(CONFIG, steadiness_weight=0.5)
+    (steps, state, samples), (_, _, compiled) = both_rollouts(VECTORS, config)
+    assert_near(compiled.last, samples.last)
+    actions = VECTORS.to_action(policy_params(state), jnp.asarray(steps.chain[..., -1, :, :]))
+    last = np.asarray(samples.last).reshape(CHUNKS, WORLDS, 2, VECTORS.action_size)
+    ended = steps.terminated | steps.truncated
+    assert not last[0].any() and ended[:-1].any() and not ended[:-1].all()
+    for chunk in range(1, CHUNKS):
+        # Three of four actions are executed.
+        expected = np.where(ended[chunk - 1][:, None, None], 0, actions[chunk - 1, :, 1:3])
+        np.testing.assert_array_equal(last[chunk], expected)
 
 
 @pytest.mark.parametrize("policy", [VECTORS, IMAGES], ids=["vectors", "images"])

@@ -27,7 +27,7 @@ from nets.torch_weights import residual_mlp
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.diffusion.samplers import Noise, denoise, floored_sigma, transition_log_prob
-from rlgen.rl.losses import bc_regularizer, chunk_log_prob, clip_width, jerk_cost, ppo_loss, value_loss
+from rlgen.rl.losses import bc_regularizer, chunk_log_prob, clip_width, ppo_loss, unsteadiness, value_loss
 
 CASES = cases("05_ppo_loss", "scalars")
 BC_WEIGHT = 0.1
@@ -217,19 +217,23 @@ def test_actions_that_were_not_executed_do_not_count():
     assert (mean(log_prob, 5) != mean(other, 5)).all()
 
 
-def test_jerk_costs_second_differences_of_what_the_arm_does():
-    # One component goes from rest 0, 0 to 1, 0.5, 2 (clipped to 1): second differences 1, -1.5, 1. The gripper is free.
-    actions = np.zeros((3, 3, 7), np.float32)
-    actions[:, :, 2] = [1.0, 0.5, 2.0]
+def test_unsteadiness_is_the_second_differences_of_what_the_arm_does():
+    # One component goes from rest 0, 0 to 1, 0.5, -1: second differences 1, -1.5, -1. The gripper is free.
+    actions = np.zeros((2, 3, 7), np.float32)
+    actions[0, :, 2] = [1.0, 0.5, -1.0]
     actions[:, :, 6] = [1.0, -1.0, 1.0]
-    cost, after = jerk_cost(np.zeros((3, 2, 7), np.float32), actions, np.array([3, 2, 0]))
-    np.testing.assert_allclose(cost, [1 + 2.25 + 1, 1 + 2.25, 0], rtol=1e-6)
-    np.testing.assert_allclose(after[:, :, 2], [[0.5, 1.0]] * 3)
+    still = np.zeros((2, 2, 7), np.float32)
+    one = 1 + 2.25 + 1
+    assert float(unsteadiness(still, actions, np.ones(2))) == pytest.approx(one / 2)
+    assert float(unsteadiness(still, actions, np.array([1.0, 0.0]))) == pytest.approx(one)
+    assert (
+        float(unsteadiness(still, actions, np.array([0.0, 1.0])))
+        == float(unsteadiness(still, actions, still[:, 0, 0]))
+        == 0
+    )
     # Going on as before costs nothing, and chunks cost what one long chunk does.
-    steady, _ = jerk_cost(np.full((1, 2, 7), 0.3, np.float32), np.full((1, 4, 7), 0.3, np.float32), np.array([4]))
-    assert float(steady[0]) == 0
+    same = np.full((1, 4, 7), 0.3, np.float32)
+    assert float(unsteadiness(same[:, :2], same, np.ones(1))) == 0
     path = np.random.default_rng(0).uniform(-1, 1, (1, 6, 7)).astype(np.float32)
-    first, between = jerk_cost(np.zeros((1, 2, 7), np.float32), path[:, :4], np.array([4]))
-    second, _ = jerk_cost(between, path[:, 4:], np.array([2]))
-    whole, _ = jerk_cost(np.zeros((1, 2, 7), np.float32), path, np.array([6]))
-    np.testing.assert_allclose(first + second, whole, rtol=1e-5)
+    parts = [unsteadiness(still[:1], path[:, :4], np.ones(1)), unsteadiness(path[:, 2:4], path[:, 4:], np.ones(1))]
+    assert float(sum(parts)) == pytest.approx(float(unsteadiness(still[:1], path, np.ones(1))), rel=1e-5)

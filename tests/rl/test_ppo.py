@@ -17,7 +17,7 @@ from rlgen.libero.envs.image_observer import observe_vector
 from rlgen.policies.critic import make_critic
 from rlgen.policies.diffusion import DiffusionPolicy
 from rlgen.policies.gaussian import GaussianPolicy
-from rlgen.rl import ppo
+from rlgen.rl import losses, ppo
 from rlgen.rl.ppo import minibatch_loss, select, update
 from rlgen.rl.rollout import collect
 from rlgen.rl.samples import Samples, prepare
@@ -275,6 +275,30 @@ def test_the_loss_towards_the_cloned_policy_is_least_there_and_is_weighted():
     without, plain = loss_at(DIFFUSION, CONFIG, state, samples.replace(teacher=None))
     assert metrics["bc_loss"] < further["bc_loss"] and "bc_loss" not in plain
     assert total == pytest.approx(without + weight * metrics["bc_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("policy", [DIFFUSION, GAUSSIAN], ids=["diffusion", "gaussian"])
+def test_the_loss_for_steadiness_counts_the_last_step_of_each_chain_and_makes_actions_steadier(policy):
+    weight = 0.7
+    config = dataclasses.replace(
+        CONFIG, steadiness_weight=weight, critic_warmup=0, iterations=40, epochs=4, actor_learning_rate=3e-3
+    )
+    state = make_state(policy, config)
+    state, samples = prepare(policy, config, state, rollout_of(state, config, policy=policy))
+    total, metrics = loss_at(policy, config, state, samples)
+    without, plain = loss_at(policy, CONFIG, state, samples.replace(last=None))
+    assert total == pytest.approx(without + weight * metrics["unsteadiness"], rel=1e-5) and "unsteadiness" not in plain
+    steps, params = policy.num_trained_steps, policy_params(state)
+    index = jnp.full(len(samples.last), steps - 1)
+    features = policy.encode(params, samples.observation)
+    mean = policy.to_action(params, policy.mean_from(params, features, samples.chain[:, -2], index))
+    executed = mean[:, : config.action_steps]
+    assert metrics["unsteadiness"] == pytest.approx(
+        float(losses.unsteadiness(samples.last, executed, jnp.ones(len(executed)))), rel=1e-4
+    )
+    for _ in range(10):
+        state, after = update(policy, CRITIC, config, state, samples.replace(advantage=0 * samples.advantage))
+    assert float(after["unsteadiness"]) < 0.7 * float(metrics["unsteadiness"])
 
 
 def test_only_the_last_steps_are_trained_and_the_frozen_network_takes_the_others():
