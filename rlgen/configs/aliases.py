@@ -58,9 +58,17 @@ def upgrade(value: dict[str, Any], format: int) -> dict[str, Any]:
     # Runs that do not say so were evaluated with the fixtures where they stood in training.
     value = {**value, "evaluate": {"fixtures": "fixed", **value.get("evaluate", {})}}
     if format >= 2:
-        return value
+        return _without_zeros(value)
     flat = {_RENAMED_SINCE_1.get(path, path): entry for path, entry in _flatten(value).items()}
     return _nest({path: _VALUES_SINCE_1.get((path, _hashable(entry)), entry) for path, entry in flat.items()})
+
+
+def _without_zeros(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns a configuration without settings that are gone, where they had no effect; others are refused later."""
+    ppo = value.get("ppo")
+    if not isinstance(ppo, dict) or ppo.get("jerk_cost") != 0:
+        return value
+    return {**value, "ppo": {name: entry for name, entry in ppo.items() if name != "jerk_cost"}}
 
 
 def upgrade_assets(record: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from rlgen.configs.aliases import _RENAMED_SINCE_1, upgrade
 from rlgen.configs.presets import expert_presets
 from rlgen.configs.schema import Config, from_json, to_json
+from rlgen.core.errors import UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "0.1.0"
 
@@ -78,3 +79,11 @@ def _flat(value: dict, prefix: str = ""):
 def test_presets_survive_json(name):
     config = expert_presets()[name]
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_a_reward_for_steadiness_that_was_not_paid_is_forgotten_and_one_that_was_is_refused():
+    value = to_json(Config())
+    old = {**value, "ppo": {**value["ppo"], "jerk_cost": 0.0}}
+    assert from_json(upgrade(old, 2)) == Config()
+    with pytest.raises(UserError, match="jerk_cost"):
+        from_json(upgrade({**value, "ppo": {**value["ppo"], "jerk_cost": 0.1}}, 2))
