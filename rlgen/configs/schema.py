@@ -366,9 +366,7 @@ class PPOConfig(Settings):
         if not low < high:
             raise UserError(f"ppo.advantage-quantiles {low} {high}: expected two that rise")
         if self.steadiness_weight and self.action_steps == 1:
-            raise UserError(
-                f"ppo.steadiness-weight {self.steadiness_weight} with ppo.action-steps 1: expected 2 actions or more"
-            )
+            raise UserError(f"ppo.steadiness-weight {self.steadiness_weight}: expected ppo.action-steps of 2 or more")
         if self.environments % self.groups:
             raise UserError(f"ppo.groups {self.groups} of {self.environments} environments: expected a divisor")
         if self.world == "warp" and self.groups > 1:

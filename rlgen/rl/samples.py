@@ -165,9 +165,9 @@ def _last_actions(
     """Returns the last two actions before each chunk, where there is a loss for steadiness."""
     if config.steadiness_weight == 0:
         return None
-    executed = policy.to_action(policy_params(state), jnp.asarray(chain[:, :, -1]))[:, :, : config.action_steps]
-    before = jnp.where(jnp.asarray(ended)[:-1, :, None, None], 0.0, executed[:-1, :, -2:])
-    return jnp.concatenate([jnp.zeros_like(executed[:1, :, -2:]), before])
+    actions = policy.to_action(policy_params(state), jnp.asarray(chain[:, :, -1]))[:, :, : config.action_steps]
+    before = jnp.where(jnp.asarray(ended)[:-1, :, None, None], 0.0, actions[:-1, :, -2:])
+    return jnp.concatenate([jnp.zeros_like(actions[:1, :, -2:]), before])
 
 
 def _typed(array: AnyArray) -> np.ndarray:
