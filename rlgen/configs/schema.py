@@ -119,10 +119,8 @@ class DiffusionConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_steps > self.train_timesteps:
-            raise UserError(
-                f"policy.diffusion.denoising-steps {self.denoising_steps}: expected at most "
-                f"{self.train_timesteps}, the steps of the schedule"
-            )
+            at_most = f"{self.train_timesteps}, the steps of the schedule"
+            raise UserError(f"policy.diffusion.denoising-steps {self.denoising_steps}: expected at most {at_most}")
         chosen, steps = self.num_finetuned_steps, self.num_steps
         if chosen is not None and not 1 <= chosen <= steps:
             raise UserError(f"num_finetuned_steps {chosen}: expected 1 to {steps}, the steps of the chain")
@@ -303,6 +301,8 @@ class PPOConfig(Settings):
     """Learning-rate schedule over the run; constant is the paper's ablation."""
     critic_warmup: Natural = 1
     """First iterations, in which only the critic learns."""
+    warm_moments: bool = False
+    """In these the policy's Adam averages gradients, so that its first steps are not its largest ones."""
     gamma: Fraction = 0.95
     """Discount of a chunk."""
     reward_gamma: Fraction | None = None

@@ -36,6 +36,9 @@ CALLS_A_CHECKPOINT = 10
 # Of the training reset states those that corrections begin from, each round from the next ones: whoever wants to score
 # the clone from states that it was not corrected in has the others.
 CORRECTED = 150
+# Skills that the expert may fail in once it has taken over: planning takes seconds, and what can be put right is put
+# right by then.
+TRIES = 3
 
 
 def run(context: Context, work: Work) -> dict[str, Any]:
@@ -169,7 +172,7 @@ def _with_corrections(
     if context.devices.is_first:
         run_trials(
             context.scene,
-            Takeover(actor, ScriptedExpert(context.scene, clean=config.demos.clean)),
+            Takeover(actor, ScriptedExpert(context.scene, clean=config.demos.clean, tries=TRIES)),
             config.bc.correction_episodes,
             EpisodeFolder(folder),
             seed=context.seed("bc-corrections", number),

@@ -418,10 +418,10 @@ def _optimizer_step(
     updates, opt_state = actor_optimizer(config, policy).update(grads["net"], state.actor_optimizer, state.net)
     moved = (optax.apply_updates(state.net, updates), opt_state)
     # A choice and not a branch: one program serves the critic's warm-up and what follows.
-    net, opt_state = jax.tree.map(
+    net, rested = jax.tree.map(
         lambda new, old: jnp.where(train_actor, new, old), moved, (state.net, state.actor_optimizer)
     )
-    state = replace(state, net=net, actor_optimizer=opt_state)
+    state = replace(state, net=net, actor_optimizer=opt_state if config.warm_moments else rested)
     updates, opt_state = critic_optimizer(config, policy).update(grads["critic"], state.critic_optimizer, state.critic)
     state = replace(state, critic=optax.apply_updates(state.critic, updates), critic_optimizer=opt_state)
     state = cut_state(mesh, state)

@@ -101,8 +101,9 @@ def policy_params(state: PPOState) -> Params:
 
 
 def actor_optimizer(config: PPOConfig, policy: Policy) -> optax.GradientTransformation:
-    """Returns AdamW for the policy; its schedule begins after the critic's warm-up."""
-    return _optimizer(config, policy, config.actor_learning_rate, config.iterations - config.critic_warmup)
+    """Returns AdamW for the policy; its schedule begins after the critic's warm-up, or with its moments."""
+    rest = 0 if config.warm_moments else config.critic_warmup
+    return _optimizer(config, policy, config.actor_learning_rate, config.iterations - rest)
 
 
 def critic_optimizer(config: PPOConfig, policy: Policy) -> optax.GradientTransformation:

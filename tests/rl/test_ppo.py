@@ -106,6 +106,20 @@ def test_the_policy_rests_while_the_critic_warms_up():
     assert differs(after.net, later.net)
 
 
+def test_moments_that_are_warm_make_the_first_step_no_larger_than_later_ones():
+    """Adam's first step moves every parameter by the whole learning rate, whatever its gradient."""
+    moved = {}
+    for warm in (False, True):
+        config = dataclasses.replace(CONFIG, warm_moments=warm, critic_warmup=3, epochs=1, batch=10**6)
+        start = make_state(config=config)
+        rested, _ = run(start, 3, config)
+        assert_same(start.net, rested.net)
+        after, _ = run(rested, 1, config)
+        changes = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)), after.net, rested.net)
+        moved[warm] = float(np.mean(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(changes)])))
+    assert moved[False] > 0.9 * CONFIG.actor_learning_rate > 1.3 * moved[True] > 0
+
+
 class SlowEnv(PointEnv):
     """A world in which one part takes its time, in steps that follow from `seed`."""
 

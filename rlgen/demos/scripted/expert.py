@@ -50,15 +50,16 @@ class ScriptedExpert:
       scene: the task's scene.
     """
 
-    def __init__(self, scene: Scene, *, clean: bool = False):
+    def __init__(self, scene: Scene, *, clean: bool = False, tries: int | None = None):
         """Prepares the planners.
 
         Args:
           scene: the task's scene.
           clean: straight and steady instead of human-like.
+          tries: failed skills after which the hand waits for the end of the episode; None for any number.
         """
         self.scene = scene
-        self._clean = clean
+        self._clean, self._tries = clean, tries
         # Rows share the state and its planners, and take turns; rows with a draw of the fixtures have their own.
         self._shared = _Planners(scene)
         self._seeds: list[int] = []
@@ -97,7 +98,7 @@ class ScriptedExpert:
         style = Style() if self._clean else draw_style(random)
         planners = self._shared if fixtures is None else _Planners(self.scene.placed(fixtures))
         context = SkillContext(planners.state, planners.kinematics, planners.mapper, planners.places, style, random)
-        return _Row(planners.state, Controller(style, random), solve_task(context))
+        return _Row(planners.state, Controller(style, random), solve_task(context, self._tries))
 
 
 class _Planners:
@@ -117,19 +118,25 @@ class _Row(NamedTuple):
     moves: Generator[Move, None, None]
 
 
-def solve_task(context: SkillContext) -> Generator[Move, None, None]:
-    """Yields moves without end: skills for the atoms of the goal in their order, then the hand waits."""
+def solve_task(context: SkillContext, tries: int | None = None) -> Generator[Move, None, None]:
+    """Yields moves without end: skills for the atoms of the goal in their order, then the hand waits.
+
+    Args:
+      context: of the episode.
+      tries: failed skills after which it waits in any case; None for any number.
+    """
     rejected: Rejected = {}
-    order, failures = atom_order(context.state.scene), 0
+    order, failures, failed = atom_order(context.state.scene), 0, 0
     yield from _take_over(context, order)
     while True:
         missing = [atom for atom in order if not context.state.atom_holds(atom)]
         context.hurried = context.state.steps_left < UNHURRIED_STEPS * len(missing)
-        if not missing:
+        if not missing or failed == tries:
             yield from wait(1, FULLY_OPEN)
             continue
         before = context.state.steps_left
         success = yield from _try_atom(context, missing[0], rejected)
+        failed += not success
         failures = failures + 1 if not success and before - context.state.steps_left < RETRY_STEPS else 0
         if failures:
             # What cannot be planned now cannot be planned a step later, and planning takes time.

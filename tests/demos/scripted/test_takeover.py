@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlgen.demos.corrections import Takeover, corrections, takeover_horizon, takeover_step
+from rlgen.demos.scripted import expert as expert_module
 from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.demos.scripted.geometry import SceneState, between_fingers
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
@@ -110,3 +111,17 @@ def test_a_row_that_has_ended_asks_nothing_of_the_expert():
     assert [step for rows, steps in expert.asked for row, step in zip(rows, steps, strict=True) if row == 0] == list(
         range(12 - first)
     )
+
+
+@pytest.mark.parametrize(("tries", "expected"), [(2, 2), (None, 10)])
+def test_after_so_many_failed_skills_the_hand_waits(scene_of, monkeypatch, tries, expected):
+    scene, begun = scene_of("libero_spatial/0"), []
+
+    def in_vain(context, atom, rejected):
+        begun.append(atom)
+        yield from expert_module.wait(22, expert_module.FULLY_OPEN)
+        return False
+
+    monkeypatch.setattr(expert_module, "_try_atom", in_vain)
+    assert not one_episode(scene, ScriptedExpert(scene, tries=tries), horizon=220).success
+    assert len(begun) == expected
