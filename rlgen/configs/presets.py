@@ -74,17 +74,28 @@ def fit_to(config: Config, horizon: int) -> Config:
 def _state() -> Config:
     """Returns the preset for a few cores: an MLP that predicts the clean chunk, cloned to the end with corrections.
 
-    PPO then begins from clones that mostly succeed with its noise, in long tasks too. Half of a chunk is executed.
+    PPO then begins from clones that mostly succeed with its noise, in long tasks too, and is careful with them: the
+    critic explains the returns before the policy moves, its first steps are no larger than others, and it is kept
+    steady. Half of a chunk is executed.
     """
     return Config(
         demos=DemosConfig(episodes=64, clean=True),
         policy=PolicyConfig(network="mlp", mlp_widths=(384,) * 5, diffusion=DiffusionConfig(prediction="x0")),
         bc=BCConfig(
             **{"episodes": 64, "optimizer_steps": 15000, "batch": 256},
-            **{"correction_rounds": 8, "correction_episodes": 50, "correction_target": 0.95},
+            **{"correction_rounds": 6, "correction_episodes": 50, "correction_target": 0.95},
         ),
         ppo=PPOConfig(
-            iterations=150, gamma=0.985, actor_learning_rate=5e-5, action_steps=4, evaluate_every=10, **_GOAL
+            iterations=30,
+            critic_warmup=4,
+            warm_moments=True,
+            gamma=0.97,
+            clip=0.03,
+            clip_base=0.003,
+            steadiness_weight=0.02,
+            action_steps=4,
+            evaluate_every=10,
+            **{**_GOAL, "min_iterations": 20},
         ),
     )
 

@@ -1,0 +1,86 @@
+"""The tables of fleets, from the plans and ledgers in `results/fleet`; `tables.py` puts them where they are shown."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rlgen.core.text import MISSING, number, percent
+from rlgen.fleet.assemble import read_states
+from rlgen.fleet.plan import open_plan
+from rlgen.fleet.status import fleet_rows
+from rlgen.report.fleet_page import HEADINGS, FleetRow, cells, summary
+
+FLEETS = Path(__file__).resolve().parent / "results" / "fleet"
+SUITES = (
+    "suite | tasks done | clone | expert | at 95 % and more | length | shorter | jerk | steadier | no-ops"
+    " | with noise | core-min"
+)
+# The bar of success on the stored initial states.
+BAR = 0.95
+
+
+def fleet_table(name: str) -> str:
+    """Returns a table of suites: means over their tasks, and in how many of them PPO's change is beyond doubt.
+
+    Args:
+      name: of the fleet's folder.
+    """
+    rows = rows_of(name)
+    suites = list(dict.fromkeys(row.task.split("/")[0] for row in rows))
+    lines = [f"| {SUITES} |", f"| {' | '.join(['---'] * (SUITES.count('|') + 1))} |"]
+    for suite in suites:
+        lines.append(f"| {' | '.join(_suite([row for row in rows if row.task.split('/')[0] == suite], suite))} |")
+    if len(suites) > 1:
+        lines.append(f"| {' | '.join(_suite(rows, 'all'))} |")
+    return "\n".join([*lines, "", f"{summary(rows)}."])
+
+
+def fleet_tasks(name: str) -> str:
+    """Returns the table of a fleet's tasks, as `rlgen fleet status` shows it."""
+    rows = [row for row in rows_of(name) if row.state != "waiting"]
+    reasons = [f"* {row.task}: {row.reason}" for row in rows if row.state == "failed"]
+    lines = [f"| {' | '.join(HEADINGS)} |", f"| {' | '.join(['---'] * len(HEADINGS))} |"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells(row))} |" for row in rows), *([""] if reasons else []), *reasons])
+
+
+def rows_of(name: str) -> list[FleetRow]:
+    """Returns the rows of a committed fleet."""
+    root = FLEETS / name
+    return fleet_rows(root, read_states(root, open_plan(root)))
+
+
+def _suite(rows: Sequence[FleetRow], name: str) -> list[str]:
+    done = [row for row in rows if row.state == "done"]
+    compared = [row for row in done if row.before.success and row.after.success]
+    return [
+        name,
+        f"{len(done)} of {len(rows)}",
+        _percent(row.before.success.rate for row in compared),
+        _percent(row.after.success.rate for row in compared),
+        f"{sum(row.after.success.rate >= BAR for row in compared)} of {len(compared)}",
+        _pair(compared, lambda actor: actor.length),
+        _beyond_doubt(compared, "length"),
+        _pair(compared, lambda actor: actor.jerk),
+        _beyond_doubt(compared, "jerk"),
+        _pair(compared, lambda actor: actor.noops),
+        " → ".join(_percent(row.noise[end] for row in compared) for end in (0, 1)),
+        number(float(np.mean([row.core_seconds / 60 for row in done]))) if done else MISSING,
+    ]
+
+
+def _percent(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return percent(float(np.mean(known))) if known else MISSING
+
+
+def _pair(rows: Sequence[FleetRow], figure: Callable) -> str:
+    """Returns the means of the clones and of the experts, over tasks in which both have one."""
+    pairs = [(figure(row.before), figure(row.after)) for row in rows]
+    known = np.array([pair for pair in pairs if None not in pair])
+    return " → ".join(number(value) for value in known.mean(axis=0)) if len(known) else MISSING
+
+
+def _beyond_doubt(rows: Sequence[FleetRow], name: str) -> str:
+    """Returns in how many tasks the interval of what PPO changed lies below 0."""
+    return f"{sum(name in row.changes and row.changes[name][2] < 0 for row in rows)} of {len(rows)}"
