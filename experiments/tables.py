@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 
 from device_tables import device_table
+from ppo_settings import settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -80,6 +81,7 @@ def all_tables() -> dict[str, str]:
         "ppo-preset": learning_table("learning/preset-state"),
         "ppo-images": learning_table("learning/pictures"),
         "ppo-gaussian-coarse": learning_table("learning/gaussian-coarse"),
+        "ppo-settings": settings_table(),
         "ppo-ablations": ablations_table(),
         "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),
         "vla-success": vla_table(),

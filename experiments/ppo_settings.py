@@ -1,0 +1,70 @@
+"""PPO from one clone with other settings: what its evaluations said, with the settings of each run.
+
+Command:  uv run python experiments/ppo_settings.py RUN...
+Cost:     none; each run is `rlgen run ppo --run RUN` on a copy of a run with demonstrations and a clone, half a minute
+          of a core an iteration.
+Expected: what was tried while the preset `state` was chosen, failures too. Evaluations from training placements; the
+          stored initial states were not looked at.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from rlgen.core.files import read_json, write_json
+
+RESULT = Path(__file__).resolve().parent / "results" / "fleet" / "ppo_settings.json"
+SETTINGS = (
+    *("batch", "actor_learning_rate", "gamma", "gae_lambda", "clip", "critic_warmup", "warm_moments"),
+    *("steadiness_weight", "jerk_cost"),
+)
+HEAD = (
+    "gamma | lambda | rate | batch | clip | critic first | warm | noise | steadiness"
+    " | iterations | with noise | length | jerk"
+)
+
+
+def main() -> None:
+    """Writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    runs = [measured(run) for run in arguments.runs]
+    write_json(arguments.out, {"task": read_json(arguments.runs[0] / "run.json")["config"]["task"], "runs": runs})
+
+
+def measured(run: Path) -> dict:
+    """Returns the settings of a run's PPO, and what it was at each evaluation and in its last iteration."""
+    config = read_json(run / "run.json")["config"]
+    lines = [json.loads(line) for line in (run / "ppo" / "metrics.jsonl").read_text().splitlines()]
+    settings = {name: config["ppo"][name] for name in SETTINGS if name in config["ppo"]}
+    settings["sigma_min_sample"] = config["policy"]["diffusion"]["sigma_min_sample"]
+    kept = [line for line in lines if "test" in line or line is lines[-1]]
+    return {
+        "settings": settings,
+        "iterations": [{name: line.get(name) for name in ("step", "success", "test")} for line in kept],
+    }
+
+
+def settings_table() -> str:
+    """Returns a row for each run: its settings, and its last evaluation."""
+    report = json.loads(RESULT.read_text())
+    lines = [f"| {HEAD} |", f"| {' | '.join(['---'] * (HEAD.count('|') + 1))} |"]
+    for run in report["runs"]:
+        chosen, tested = run["settings"], [row for row in run["iterations"] if row["test"]][-1]
+        steady = chosen.get("steadiness_weight") or (f"reward {chosen['jerk_cost']}" if chosen.get("jerk_cost") else 0)
+        lines.append(
+            f"| {chosen['gamma']} | {chosen['gae_lambda']} | {chosen['actor_learning_rate']:.0e} | {chosen['batch']} "
+            f"| {chosen['clip']} | {chosen['critic_warmup']} | {'yes' if chosen.get('warm_moments') else 'no'} "
+            f"| {chosen['sigma_min_sample']} | {steady} | {tested['step']} | {run['iterations'][-1]['success']:.2f} "
+            f"| {tested['test']['length']:.1f} | {tested['test']['mean_squared_jerk']:.0f} |"
+        )
+    before = report["runs"][0]["iterations"][0]["test"]
+    return "\n".join(
+        [*lines, "", f"The clone: {before['length']:.1f} control steps, jerk {before['mean_squared_jerk']:.0f}."]
+    )
+
+
+if __name__ == "__main__":
+    main()
