@@ -195,7 +195,7 @@ def _run(arguments: FleetArguments, plan: "FleetPlan", left: Sequence["Task"]) -
 
     memory = job_memory(plan.config, plan.together)
     if arguments.engine == "ray":
-        engine, jobs = RayEngine(plan.threads, memory), make_jobs(plan, left, arguments.jobs)
+        engine, jobs = RayEngine(plan.threads, memory, log), make_jobs(plan, left, arguments.jobs)
     else:
         cores, free = usable_cores(), free_memory()
         at_a_time = jobs_at_a_time(arguments.jobs, plan.threads, memory, cores=cores, free=free, log=log)

@@ -14,6 +14,7 @@ from typing import Any
 
 from rlgen.core.errors import UserError, first_line, missing_extra
 from rlgen.core.process import CACHE_VARIABLE, cache_folder, start_child
+from rlgen.core.text import size
 from rlgen.fleet.engine import CHANGE, Endings, work_command
 from rlgen.fleet.jobs import Job, find_job, job_log, job_name, longest_first
 
@@ -29,16 +30,24 @@ class RayEngine:
     Attributes:
       threads: cores of a job.
       memory: of a job, bytes.
+      log: called with a line where no node can hold a job.
     """
 
     threads: int
     memory: int
+    log: Callable[[str], None]
 
     def run(self, root: Path, jobs: Sequence[Job], on_change: Callable[[], None]) -> list[str]:
         """Runs jobs. Arguments as of `Engine.run`."""
         ray = import_ray()
         if not ray.is_initialized():
             ray.init(address=os.environ.get(ADDRESS_VARIABLE), log_to_driver=False, logging_level="warning")
+        if not any(self._holds_a_job(node) for node in ray.nodes()):
+            # Not an error: a cluster that grows by what is asked of it begins with small nodes.
+            self.log(
+                f"no node of the Ray cluster has {self.threads} cores and {size(self.memory)} of memory, which a job "
+                "asks for: jobs wait until one joins; fewer cores with --workers"
+            )
         remote = ray.remote(num_cpus=self.threads, memory=self.memory, max_retries=WITHOUT_END)(run_job)
         cache, endings = str(cache_folder()), Endings(root)
         waiting = {remote.remote(str(root.absolute()), job_name(job), cache): job for job in longest_first(jobs)}
@@ -54,6 +63,10 @@ class RayEngine:
             for reference in waiting:
                 ray.cancel(reference, force=True)
         return endings.unfinished
+
+    def _holds_a_job(self, node: dict[str, Any]) -> bool:
+        has = node.get("Resources", {})
+        return bool(node.get("Alive")) and has.get("CPU", 0) >= self.threads and has.get("memory", 0) >= self.memory
 
 
 def import_ray() -> Any:

@@ -242,6 +242,14 @@ class FakeRay:
     def is_initialized(self) -> bool:
         return True
 
+    def nodes(self) -> list[dict]:
+        small = {"CPU": 1.0, "memory": 1e9}
+        return [
+            {"Alive": True, "Resources": small},
+            {"Alive": False, "Resources": {"CPU": 64.0, "memory": 1e12}},
+            {"Alive": True, "Resources": {}},
+        ]
+
     def remote(self, **options):
         self.options.append(options)
         return lambda function: type("Remote", (), {"remote": staticmethod(self.start)})
@@ -272,7 +280,11 @@ def on_ray_with(monkeypatch, ends: dict) -> FakeRay:
 
 def test_ray_repeats_tasks_of_lost_nodes_itself_and_the_engine_those_that_were_killed(monkeypatch, tmp_path):
     fake = on_ray_with(monkeypatch, {TASKS[1].id: [-9, AGAIN]})
-    assert on_ray.RayEngine(threads=2, memory=10**9).run(tmp_path, JOBS, lambda: None) == []
+    lines: list[str] = []
+    assert on_ray.RayEngine(2, 10**9, lines.append).run(tmp_path, JOBS, lambda: None) == []
+    # Of two nodes that are alive one has a core, the other none.
+    [line] = lines
+    assert line.startswith("no node of the Ray cluster has 2 cores and 1.0 GB of memory")
     assert fake.options == [{"num_cpus": 2, "memory": 10**9, "max_retries": -1}]
     assert fake.started.count(TASKS[1].id) == 3 and len(fake.started) == len(TASKS) + 2
     assert fake.cancelled == []
@@ -281,7 +293,7 @@ def test_ray_repeats_tasks_of_lost_nodes_itself_and_the_engine_those_that_were_k
 def test_where_a_task_of_ray_is_refused_the_others_are_cancelled(monkeypatch, tmp_path):
     fake = on_ray_with(monkeypatch, {longest_first(JOBS)[0][0].id: [None]})
     with pytest.raises(UserError, match=r"a task of Ray failed: .*Permission denied"):
-        on_ray.RayEngine(threads=1, memory=1).run(tmp_path, JOBS, lambda: None)
+        on_ray.RayEngine(1, 1, pytest.fail).run(tmp_path, JOBS, lambda: None)
     assert len(fake.cancelled) == len(TASKS) - 1
 
 
