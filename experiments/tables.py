@@ -70,6 +70,7 @@ def all_tables() -> dict[str, str]:
         "warp-parity": parity_table(),
         "warp-images": warp_images_table(),
         "dataset-speed": dataset_table(),
+        "dataset-trips": trips_table(),
         "dataset-replay": exported_table(),
         "sampler-speed": sampler_table(),
         "update-speed": update_table(),
@@ -283,6 +284,23 @@ def dataset_table() -> str:
         held = " | ".join(f"{memory[side]:.0f}" for side in ("ours", "tfds"))
         rows.append(f"| {name} | {' | '.join(sides)} | {value['x']:.2f} | {held} |")
     return "\n".join(rows)
+
+
+def trips_table() -> str:
+    """Returns what images are after each format was merged into each other one."""
+    trips = json.loads((RESULTS / "dataset" / "trips.json").read_text())["trips"]
+    pairs = {tuple(name.split(" to ")): found for name, found in trips.items()}
+    sources, targets = (list(dict.fromkeys(pair[end] for pair in pairs)) for end in (0, 1))
+
+    def cell(source: str, target: str) -> str:
+        found = pairs.get((source, target))
+        if found is None:
+            return ""
+        equal = "" if found["numbers"] and found["texts"] else "; numbers or texts differ"
+        return ("the same bytes" if found["bytes"] else f"{found['psnr_db']:.1f} dB") + equal
+
+    rows = [f"| from {source} | {' | '.join(cell(source, target) for target in targets)} |" for source in sources]
+    return "\n".join([f"|  | {' | '.join(targets)} |", f"| {' | '.join(['---'] * (1 + len(targets)))} |", *rows])
 
 
 def sampler_table() -> str:
