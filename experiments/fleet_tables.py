@@ -8,7 +8,7 @@ import numpy as np
 from rlgen.core.text import MISSING, number, percent
 from rlgen.fleet.assemble import read_states
 from rlgen.fleet.plan import open_plan
-from rlgen.fleet.status import fleet_rows
+from rlgen.fleet.status import estimate_lines, fleet_rows
 from rlgen.report.fleet_page import HEADINGS, FleetRow, cells, summary
 
 FLEETS = Path(__file__).resolve().parent / "results" / "fleet"
@@ -16,6 +16,7 @@ SUITES = (
     "suite | tasks done | clone | expert | at 95 % and more | length | shorter | jerk | steadier | no-ops"
     " | with noise | core-min"
 )
+CHANGED = {"length": "length by", "jerk": "jerk by"}
 # The bar of success on the stored initial states.
 BAR = 0.95
 
@@ -37,11 +38,27 @@ def fleet_table(name: str) -> str:
 
 
 def fleet_tasks(name: str) -> str:
-    """Returns the table of a fleet's tasks, as `rlgen fleet status` shows it."""
+    """Returns the table of a fleet's tasks: as `rlgen fleet status` shows it, and PPO's changes with their intervals."""
     rows = [row for row in rows_of(name) if row.state != "waiting"]
     reasons = [f"* {row.task}: {row.reason}" for row in rows if row.state == "failed"]
-    lines = [f"| {' | '.join(HEADINGS)} |", f"| {' | '.join(['---'] * len(HEADINGS))} |"]
-    return "\n".join([*lines, *(f"| {' | '.join(cells(row))} |" for row in rows), *([""] if reasons else []), *reasons])
+    head = [*HEADINGS, *CHANGED.values()]
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
+    body = [f"| {' | '.join([*cells(row), *(_change(row, figure) for figure in CHANGED)])} |" for row in rows]
+    return "\n".join([*lines, *body, *([""] if reasons else []), *reasons])
+
+
+def _change(row: FleetRow, figure: str) -> str:
+    if figure not in row.changes:
+        return MISSING
+    value, low, high = (f"{'+' if end > 0 else ''}{number(end)}" for end in row.changes[figure])
+    return f"{value} ({low} to {high})"
+
+
+def fleet_estimate(name: str) -> str:
+    """Returns what the tasks of all suites would cost that a fleet has not had, as `rlgen fleet status` says it."""
+    device = FLEETS.parent / "device" / "device.json"
+    first, *others = estimate_lines(FLEETS / name, ["all"], device)
+    return "\n".join([f"{first[0].upper()}{first[1:]}:", "", *(f"* {line.strip()}" for line in others)])
 
 
 def rows_of(name: str) -> list[FleetRow]:

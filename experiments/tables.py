@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 
 from device_tables import device_table
+from fleet_tables import fleet_estimate, fleet_table, fleet_tasks
 from ppo_settings import settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +83,9 @@ def all_tables() -> dict[str, str]:
         "ppo-preset": learning_table("learning/preset-state"),
         "ppo-images": learning_table("learning/pictures"),
         "ppo-gaussian-coarse": learning_table("learning/gaussian-coarse"),
+        "fleet": fleet_table("diffusion"),
+        "fleet-tasks": fleet_tasks("diffusion"),
+        "fleet-estimate": fleet_estimate("diffusion"),
         "ppo-settings": settings_table(),
         "ppo-ablations": ablations_table(),
         "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),

@@ -3,10 +3,14 @@
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+
+from rlgen.fleet.assemble import read_states
+from rlgen.fleet.plan import open_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,3 +46,28 @@ def test_every_committed_result_can_be_read():
     assert results
     for path in results:
         json.loads(path.read_text())
+
+
+def test_what_is_committed_of_a_fleet_opens_as_one_and_names_no_folder_of_the_machine(tmp_path):
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        from fleet_results import copy
+        from fleet_tables import FLEETS
+    finally:
+        sys.path.pop(0)
+    fleet, folder = tmp_path / "fleet", tmp_path / "assets"
+    shutil.copytree(FLEETS / "diffusion", fleet)
+    record = json.loads((fleet / "fleet.json").read_text())
+    record["assets"]["path"] = str(folder)
+    (fleet / "fleet.json").write_text(json.dumps(record))
+    ledger = next(fleet.rglob("ledger.jsonl"))
+    first = json.loads(ledger.read_text().splitlines()[0])
+    failed = {**first, "kind": "failed", "reason": f"{fleet}/tasks/x/0: damaged; {folder}/mug: missing"}
+    ledger.write_text(json.dumps(failed) + "\n")
+    copy(fleet, tmp_path / "out")
+    copied = (tmp_path / "out" / ledger.relative_to(fleet)).read_text()
+    assert json.loads(copied)["reason"] == "tasks/x/0: damaged; mug: missing"
+    assert not any(str(tmp_path) in file.read_text() for file in (tmp_path / "out").rglob("*") if file.is_file())
+    plan = open_plan(tmp_path / "out")
+    assert plan.assets["path"] == "assets"
+    assert [state.reasons for state in read_states(tmp_path / "out", plan) if state.reasons]
