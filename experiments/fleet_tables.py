@@ -38,7 +38,7 @@ def fleet_table(name: str) -> str:
 
 
 def fleet_tasks(name: str) -> str:
-    """Returns the table of a fleet's tasks: as `rlgen fleet status` shows it, and PPO's changes with their intervals."""
+    """Returns the table of a fleet's tasks, as `rlgen fleet status` shows it, with intervals of PPO's changes."""
     rows = [row for row in rows_of(name) if row.state != "waiting"]
     reasons = [f"* {row.task}: {row.reason}" for row in rows if row.state == "failed"]
     head = [*HEADINGS, *CHANGED.values()]
