@@ -30,7 +30,7 @@ def refusal(capsys, door: str, folder: Path, out: Path, *options: str) -> str:
 
 # What a command does with a dataset that it can read, without the figures of `quality`.
 THROUGH = {
-    "show": lambda folder, out: write_pages(folder, out),
+    "show": lambda folder, out: write_pages([folder], out),
     "quality": lambda folder, out: read_source(folder, None).quality(),
     "merge": lambda folder, out: merge_datasets([folder], MergeOptions(out), lambda *_: None),
     "train": lambda folder, out: main(command("train", folder, out)),

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rlgen.cli.common import (
-    AssetGroup,
-    AssetOptions,
-    PathWords,
-    ProgressLines,
-    Renderer,
-    cores,
-    log,
-    parse,
-)
+from rlgen.cli.common import AssetGroup, AssetOptions, PathWords, ProgressLines, Renderer, cores, log, parse
 from rlgen.configs.ranges import Count, Natural, Pixels, Port, Positive, Settings, Shards, Workers
 from rlgen.core.errors import UserError
 from rlgen.core.process import cache_folder
@@ -151,14 +142,14 @@ def _replay(folder: Path, arguments: VerifyArguments, assets: "AssetSource") -> 
 class ShowArguments(Settings):
     """Options of `rlgen data show`."""
 
-    path: tyro.conf.Positional[Path]
-    """The dataset."""
+    paths: PathWords
+    """A dataset of any format, or two of them to be shown side by side."""
     split: str | None = None
-    """Of an RLDS dataset of others; train by default, or the only one there is."""
+    """Of RLDS datasets of others; train by default, or the only one there is."""
     out: Path | None = None
     """Folder to write the pages to, instead of serving them."""
     episode: tuple[Natural, ...] = ()
-    """With --out: of these episodes alone."""
+    """With --out: of these episodes alone, of the first dataset where there are two."""
     port: Port = 0
     """Of the loopback address; any free one by default."""
 
@@ -169,15 +160,18 @@ class ShowArguments(Settings):
 
 
 def show(argv: Sequence[str]) -> None:
-    """Shows the images and actions of a dataset's episodes in a browser, from this machine alone, or as files."""
+    """Shows episodes in a browser, from this machine alone, or as files: images that play above actions and states.
+
+    Of two datasets, episodes of the same task are side by side, and of the same initial state where both say theirs.
+    """
     arguments = parse(ShowArguments, argv, "rlgen data show", show.__doc__ or "")
     from rlgen.curation.viewer import make_server, write_pages
 
-    folder = _dataset(arguments.path)
+    folders = [_dataset(path) for path in arguments.paths]
     if arguments.out is not None:
-        print(write_pages(folder, arguments.out, list(arguments.episode) or None, arguments.split))
+        print(write_pages(folders, arguments.out, list(arguments.episode) or None, arguments.split))
         return
-    with make_server(folder, arguments.port, arguments.split) as server:
+    with make_server(folders, arguments.port, arguments.split) as server:
         host, port = server.server_address[:2]
         print(f"http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
         server.serve_forever()

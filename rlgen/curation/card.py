@@ -155,6 +155,7 @@ def provenance(exported: Sequence[Candidate], mode: ReplayMode, options: RenderO
             physics=physics,
             mujoco=mujoco.__version__,
             renderer=options.renderer,
+            label=candidate.validation.problem if mode == "label" else None,
         )
         for candidate in exported
     ]

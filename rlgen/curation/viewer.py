@@ -1,4 +1,4 @@
-"""Web pages of a dataset's episodes, written as files or served from this machine only."""
+"""Web pages of the episodes of one dataset, or of two side by side: as files, or served from this machine only."""
 
 import socket
 import time
@@ -13,11 +13,15 @@ from rlgen.core.addresses import LOOPBACK, refusal, require_port
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import write_bytes
 from rlgen.core.ownership import check_file, only_writer
+from rlgen.curation.pairs import pair_episodes, read_episode_facts
 from rlgen.data.card import CARD_JSON, read_card
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.index import IndexEntry
-from rlgen.report.pages import episode_link, episode_page, index_page, is_page
+from rlgen.data.formats.rlds.reader import RldsDataset
+from rlgen.data.index import IndexedDataset, IndexEntry
+from rlgen.report.episode_list import LETTERS, ShownDataset, episode_link, index_page
+from rlgen.report.episode_page import episode_page
+from rlgen.report.pages import is_page
 
 MOST_CONNECTIONS = 32
 CONNECTION_S = 120.0
@@ -26,71 +30,75 @@ _FACTS_SHOWN = ("format", "view", "picture_size", "mujoco", "licence")  # keys o
 
 
 class Pages:
-    """The pages of one dataset, made when they are requested."""
+    """The pages of one dataset, or of two side by side, made when they are requested."""
 
-    def __init__(self, directory: Path, split: str | None = None):
-        """Opens the dataset; `split` as of `open_dataset`.
+    def __init__(self, directories: Sequence[Path], split: str | None = None):
+        """Opens one or two datasets; `split` as of `open_dataset`.
 
         Raises:
-          UserError: there is none.
+          UserError: there is none, or another number of them.
         """
-        directory = Path(directory)
-        self.directory, self._episodes = directory, open_dataset(directory, split)
-        self.entries = self._episodes.entries or _make_index(self._episodes)
-        self._facts = {}
-        self.name = directory.parent.name
-        if (directory / CARD_JSON).is_file():
-            card = read_card(directory)
-            self.name, self._facts = card["name"], {key.replace("_", " "): str(card[key]) for key in _FACTS_SHOWN}
+        if not 1 <= len(directories) <= len(LETTERS):
+            raise UserError(f"{len(directories)} datasets: name one, or two to be shown side by side")
+        self.directories = [Path(directory) for directory in directories]
+        self._episodes = [open_dataset(directory, split) for directory in self.directories]
+        both = zip(self.directories, self._episodes, strict=True)
+        self.datasets = [_describe(directory, episodes) for directory, episodes in both]
+        first, *others = (dataset.episodes for dataset in self.datasets)
+        self.rows = pair_episodes(first, *others) if others else [(index,) for index in range(len(first))]
+        self._indices = {episode_link(index): index for index in range(len(self.rows))}
 
     def page(self, path: str) -> str | None:
         """Returns the page of a name such as `index.html` or `episode-00003.html`; None if there is none."""
         if path in ("", "index.html"):
-            return index_page(self.name, self.entries, self._facts)
-        for index, entry in enumerate(self.entries):
-            if path == episode_link(index):
-                return self._episode_page(index, entry)
-        return None
+            return index_page(self.datasets, self.rows)
+        return self._episode_page(self._indices[path]) if path in self._indices else None
 
-    def _episode_page(self, index: int, entry: IndexEntry) -> str:
-        episode = self._episodes[index]
+    def _episode_page(self, index: int) -> str:
+        row = self.rows[index]
+        episodes = [None if at is None else of[at] for of, at in zip(self._episodes, row, strict=True)]
         try:
-            return episode_page(self.name, index, len(self.entries), entry, episode)
+            return episode_page(self.datasets, self.rows, index, episodes)
         except UserError as error:  # of an image
-            raise UserError(f"{self.directory}: episode {entry.name}: {error}") from error
+            shown = [d for d, at in zip(self.directories, row, strict=True) if at is not None]
+            raise UserError(f"{' or '.join(map(str, shown))}: {error}") from error
 
 
-def write_pages(directory: Path, out: Path, indices: Sequence[int] | None = None, split: str | None = None) -> Path:
+def write_pages(
+    directories: Sequence[Path], out: Path, indices: Sequence[int] | None = None, split: str | None = None
+) -> Path:
     """Writes the list of episodes and their pages, and returns the path of the list.
 
     Args:
-      directory: of the dataset.
+      directories: of one dataset, or of two that are shown side by side.
       out: folder for the pages.
-      indices: of the episodes whose pages are written, counted from 0; all by default.
+      indices: of the episodes whose pages are written, counted from 0 (of two datasets, those of the first); all by
+        default.
       split: as of `open_dataset`.
 
     Raises:
       UserError: no dataset there, or no episode with such an index.
     """
-    pages = Pages(directory, split)
-    chosen = range(len(pages.entries)) if indices is None else indices
+    pages = Pages(directories, split)
+    chosen = range(len(pages.rows)) if indices is None else indices
+    count = len(pages.rows) if indices is None else len(pages.datasets[0].episodes)
     for index in chosen:
-        if not 0 <= index < len(pages.entries):
-            raise UserError(f"{directory}: no episode {index}; it has {len(pages.entries)}, counted from 0")
+        if not 0 <= index < count:
+            raise UserError(f"{pages.directories[0]}: no episode {index}; it has {count}, counted from 0")
     names = ("index.html", *map(episode_link, chosen))
     for name in names:
         check_file(out / name, is_page, noun="a page")
     with only_writer(out):
         for name in names:
-            write_bytes(out / name, (pages.page(name) or "").encode())
+            write_bytes(out / name, (pages.page(name) or "").encode(errors="replace"))
     return out / "index.html"
 
 
-def make_server(directory: Path, port: int = 0, split: str | None = None) -> ThreadingHTTPServer:
-    """Returns a server of a dataset's pages on the loopback address.
+def make_server(directories: Sequence[Path], port: int = 0, split: str | None = None) -> ThreadingHTTPServer:
+    """Returns a server of the pages of datasets on the loopback address.
 
     Args:
-      directory: of the dataset.
+      directories: of one dataset, or of two that are shown side by side.
       port: to listen on; for 0 the system chooses one.
       split: as of `open_dataset`.
 
@@ -98,7 +106,7 @@ def make_server(directory: Path, port: int = 0, split: str | None = None) -> Thr
       UserError: no dataset there, or the port is in use.
     """
     require_port(port)
-    pages = Pages(directory, split)
+    pages = Pages(directories, split)
     try:
         return _Server((LOOPBACK, port), partial(_Handler, pages.page))
     except OSError as error:
@@ -173,6 +181,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Logs nothing."""
+
+
+def _describe(directory: Path, episodes: RldsDataset | IndexedDataset) -> ShownDataset:
+    """Returns what is shown of a dataset and its episodes without their images."""
+    entries = episodes.entries or _make_index(episodes)
+    card = read_card(directory) if (directory / CARD_JSON).is_file() else None
+    name = directory.parent.name if card is None else card["name"]
+    facts = {} if card is None else {key.replace("_", " "): str(card[key]) for key in _FACTS_SHOWN}
+    return ShownDataset(name, facts, read_episode_facts(directory, entries, card))
 
 
 def _make_index(episodes: Sequence[DatasetEpisode]) -> list[IndexEntry]:

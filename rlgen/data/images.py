@@ -200,9 +200,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def encode_image(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """Encodes an image as JPEG, with quality 95 and color at half resolution."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+def encode_image(image: UInt8[np.ndarray, "h w 3"], quality: int = JPEG_QUALITY) -> bytes:
+    """Encodes an image as JPEG, with color at half resolution; datasets have the quality that is the default."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"an image of shape {image.shape} could not be encoded")
     return data.tobytes()

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -292,6 +292,8 @@ class Provenance:
       physics: of the stored states: `exact`, or `recorded` where the recording was not replayed.
       mujoco: version of the engine that computed them.
       renderer: of the images: `fast`, `benchmark` or `warp`.
+      label: of an episode that was exported although its replay failed, the reason; empty for the others of such an
+        export, None in datasets that hold none or do not say which.
     """
 
     task: str
@@ -302,12 +304,13 @@ class Provenance:
     physics: str
     mujoco: str
     renderer: str
+    label: str | None = None
 
 
 def write_provenance(folder: Path, episodes: Sequence[Provenance | None]) -> None:
     """Writes the origin of each episode, None where it is not known; no file where it is known of none."""
     if any(one is not None for one in episodes):
-        write_json(folder / PROVENANCE, [None if one is None else asdict(one) for one in episodes])
+        write_json(folder / PROVENANCE, [None if one is None else _known(one) for one in episodes])
 
 
 def read_provenance(folder: Path, count: int) -> list[Provenance | None]:
@@ -325,9 +328,15 @@ def read_provenance(folder: Path, count: int) -> list[Provenance | None]:
     return [None if part.value is None else _provenance(part) for part in parts]
 
 
+def _known(one: Provenance) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if value is not None}
+
+
 def _provenance(part: JsonPart) -> Provenance:
+    label = part.optional("label")
     return Provenance(
         **{name: part.member(name).text() for name in ("task", "source", "split", "physics", "mujoco", "renderer")},
         initial_index=part.member("initial_index").plain_integer(-1),
         seed=part.member("seed").plain_integer(-1),
+        label=None if label is None else label.text(),
     )

@@ -1,28 +1,25 @@
-"""Pages about datasets, without scripts and self-contained: the quality of several sources, and a dataset's episodes.
+"""The page about the quality of several sources, and what all pages of this room share: templates, images, scripts.
 
-`page_environment` fills the templates of this room for these pages and for the report of a run (`run_page`).
+`page_environment` fills the templates. Pages are self-contained; the policy of one with a script names the script's
+hash, so that no other text on the page can run.
 """
 
 import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Float
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
 from rlgen.core import text
 from rlgen.core.files import write_bytes
 from rlgen.core.stats import Estimate, SuccessRate
 from rlgen.core.text import MISSING
-from rlgen.data.episode import DatasetEpisode
-from rlgen.data.images import FrameSequence, encode_image, flip_vertical, rotate_180
-from rlgen.data.index import IndexEntry
 from rlgen.data.metrics.quality import DatasetQuality
-from rlgen.data.metrics.smoothness import noop_mask
 from rlgen.report.quality_plots import METRICS, metric_means
 from rlgen.report.style import appearance
 
@@ -81,6 +78,26 @@ def page_environment() -> Environment:
         "of_section": _of_section,
     }
     return environment
+
+
+@dataclass(frozen=True)
+class PageScript:
+    """A script of this room for a page.
+
+    Attributes:
+      text: between `<script>` and `</script>`.
+      source: as a page's policy names it, `sha256-...`.
+    """
+
+    text: Markup
+    source: str
+
+
+def page_script(name: str) -> PageScript:
+    """Returns the script in a file of `template/`."""
+    text = _template(name)
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return PageScript(Markup(text), f"sha256-{digest}")
 
 
 def data_uri(path: Path | None) -> str | None:
@@ -171,95 +188,3 @@ def _interval(parts: Mapping[str, float | None], digits: int) -> str:
         return MISSING
     mean, low, high = (f"{parts[name]:.{digits}f}" for name in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
-
-
-# A dataset's episodes: a list, and a page for each.
-
-IMAGES = 10  # of each camera on a page
-AXES = ("x", "y", "z", "rotation x", "rotation y", "rotation z", "gripper")
-WIDTH, HEIGHT = 860, 74  # of a curve, in its own units
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One coordinate over time as an SVG line.
-
-    Attributes:
-      name: shown beside it.
-      points: of the line.
-      low: least value.
-      high: largest value.
-    """
-
-    name: str
-    points: str
-    low: float
-    high: float
-
-
-def episode_link(index: int) -> str:
-    """Returns the file name of an episode's page."""
-    return f"episode-{index:05d}.html"
-
-
-def index_page(name: str, entries: Sequence[IndexEntry], facts: dict[str, Any]) -> str:
-    """Returns the list of a dataset's episodes, each a link to its page.
-
-    Args:
-      name: of the dataset.
-      entries: its episodes.
-      facts: shown above the list, by name.
-    """
-    rows = [(index, episode_link(index), entry) for index, entry in enumerate(entries)]
-    template = page_environment().get_template("episodes.html.j2")
-    return template.render(name=name, rows=rows, facts=facts, steps=sum(entry.steps for entry in entries))
-
-
-def episode_page(name: str, index: int, count: int, entry: IndexEntry, episode: DatasetEpisode) -> str:
-    """Returns the page of one episode: its source, images of both cameras, and every action over time.
-
-    Args:
-      name: of the dataset.
-      index: of the episode in it.
-      count: number of episodes in the dataset.
-      entry: of the episode in the dataset's index.
-      episode: its images, states and actions.
-    """
-    chosen = np.unique(np.linspace(0, len(episode) - 1, IMAGES).round().astype(int))
-    cameras = {"Front": episode.image, "Hand": episode.wrist_image}
-    strips = {
-        label: [(int(step), image_uri(images, int(step))) for step in chosen]
-        for label, images in cameras.items()
-        if images is not None
-    }
-    actions, states = np.asarray(episode.action).T, np.asarray(episode.state).T[:3]
-    template = page_environment().get_template("episode.html.j2")
-    return template.render(
-        name=name,
-        index=index,
-        entry=entry,
-        strips=strips,
-        curves=[curve(axis, values) for axis, values in zip(AXES, actions, strict=True)],
-        states=[curve(axis, values) for axis, values in zip("xyz", states, strict=True)],
-        noops=int(noop_mask(episode.action).sum()),
-        before=episode_link(index - 1) if index > 0 else None,
-        after=episode_link(index + 1) if index + 1 < count else None,
-        width=WIDTH,
-        height=HEIGHT,
-    )
-
-
-def image_uri(images: FrameSequence | np.ndarray, step: int) -> str:
-    """Returns a dataset's image in the orientation for people, as a `data:` address."""
-    data = encode_image(flip_vertical(rotate_180(np.asarray(images[step]))))
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-
-
-def curve(name: str, values: Float[np.ndarray, " T"]) -> Curve:
-    """Returns a line through all values, from the left to the right edge; a constant one runs along the middle."""
-    low, high = float(np.min(values)), float(np.max(values))
-    x = np.linspace(0, WIDTH, max(2, len(values)))[: len(values)]
-    relative = (np.asarray(values, float) - low) / (high - low) if high > low else np.full(len(values), 0.5)
-    y = HEIGHT - 4 - relative * (HEIGHT - 8)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    return Curve(name, points, low, high)

@@ -219,6 +219,8 @@ def test_failed_replays_are_labeled_on_request(tmp_path, fake_rendering, demos, 
     assert (facts["exported"], facts["succeeded"]) == (3, 2)
     assert facts["failed but kept"] == [f"{placeholder_scene.task.name}_demo.hdf5: demo_3"]
     assert len(open_dataset(folder)) == 3
+    failed = "the goal is not reached when it is replayed"
+    assert [origin.label for origin in read_provenance(folder, 3)] == ["", "", failed]
 
 
 def test_with_noops_the_dataset_is_named_by_its_suite(tmp_path, fake_rendering, demos, recorded, placeholder_scene):
@@ -257,6 +259,7 @@ def test_every_episode_says_where_it_comes_from(exported, recorded, placeholder_
             assert (origin.task, origin.source, origin.split) == (placeholder_scene.task.id, "scripted", "heldout")
             assert (origin.initial_index, origin.seed) == (episode.initial_index, episode.seed)
             assert (origin.physics, origin.renderer, origin.mujoco) == ("exact", "fast", mujoco.__version__)
+            assert origin.label is None  # none was kept in spite of its replay
 
 
 def test_a_replayed_sample_keeps_to_the_stored_states(exported, placeholder_scene):

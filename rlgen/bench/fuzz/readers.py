@@ -89,10 +89,10 @@ def read_for_training(folder: Path) -> str:
 def read_pages(folder: Path) -> str:
     """Returns a digest of the list of a dataset's episodes and of the last one's page."""
     from rlgen.curation.viewer import Pages
-    from rlgen.report.pages import episode_link
+    from rlgen.report.episode_list import episode_link
 
-    pages = Pages(folder)
-    text = (pages.page("index.html") or "") + (pages.page(episode_link(len(pages.entries) - 1)) or "")
+    pages = Pages([folder])
+    text = (pages.page("index.html") or "") + (pages.page(episode_link(len(pages.rows) - 1)) or "")
     return hashlib.sha256(text.encode()).hexdigest()
 
 
