@@ -72,6 +72,7 @@ def all_tables() -> dict[str, str]:
         "warp-images": warp_images_table(),
         "dataset-speed": dataset_table(),
         "dataset-trips": trips_table(),
+        "video-loading": video_loading_table(),
         "dataset-replay": exported_table(),
         "sampler-speed": sampler_table(),
         "update-speed": update_table(),
@@ -305,6 +306,22 @@ def trips_table() -> str:
 
     rows = [f"| from {source} | {' | '.join(cell(source, target) for target in targets)} |" for source in sources]
     return "\n".join([f"|  | {' | '.join(targets)} |", f"| {' | '.join(['---'] * (1 + len(targets)))} |", *rows])
+
+
+def video_loading_table() -> str:
+    """Returns the speed of loading videos, compared with lerobot's own loader."""
+    report = json.loads((RESULTS / "speed" / "video_loading.json").read_text())
+    head = "first epoch, frames/s | range | later | range | processor time, ms | first | later | by processor time"
+    rows = [f"| video | loader | {head} |", "| --- |" + " --- |" * 9]
+    for kind, codec in (("lerobot_av1", "AV1"), ("lerobot_h264", "H.264")):
+        for name, row in report[kind]["sides"].items():
+            rates = [f"{row[epoch]['median']:.0f} | {_spread(row[epoch])}" for epoch in ("first", "later")]
+            cells = [*rates, f"{row['cpu_ms']['median']:.1f}"]
+            x = report[kind]["x"].get(name)
+            values = [*x.values(), report[kind]["x_cpu"][name]] if x else []
+            cells += [f"{value:.2f}" for value in values] or ["1"] * 3
+            rows.append(f"| {codec} | {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def sampler_table() -> str:

@@ -1,6 +1,7 @@
-"""The parts of `experiments/readers/run.py` that need no reader: environments, and comparing what two of them read."""
+"""The parts of `experiments/readers` that need no reader: environments, comparing what two read, times of epochs."""
 
-import importlib.util
+import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,11 +14,17 @@ FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "readers"
 
 
 @pytest.fixture(scope="module")
-def readers():
-    spec = importlib.util.spec_from_file_location("readers_run", FOLDER / "run.py")
-    sys.modules["readers_run"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def module():
+    """Imports a script of the folder, as the scripts import each other."""
+    before = list(sys.path)
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module
+    sys.path[:] = before
+
+
+@pytest.fixture(scope="module")
+def readers(module):
+    return module("run")
 
 
 def reading() -> dict[str, np.ndarray]:
@@ -76,3 +83,54 @@ def test_environments_are_made_apart_from_this_project(readers):
         assert ("--override" in installs[-1]) == bool(reader.overrides)
     opened = {kind for reader in readers.READERS.values() for kind in reader.formats}
     assert opened == {*FORMATS, *VIDEO_FORMATS} == set(readers.FORMATS)
+
+
+def test_what_cannot_be_installed_is_told_in_a_line(readers):
+    said = "Using Python 3.11\nerror: Git operation failed\n  cause: no network"
+    error = subprocess.CalledProcessError(2, ["uv", "pip", "install", "some-reader"], stderr=said)
+    assert readers.reason(error) == "some-reader: error: Git operation failed"
+    assert readers.reason(subprocess.CalledProcessError(2, ["uv"])) == "uv: no reason"
+
+
+def test_epochs_are_timed_apart_from_the_opening(module):
+    clock = {"now": 0.0}
+
+    def epoch(seconds):
+        for _ in range(3):
+            clock["now"] += seconds
+            yield 32
+
+    def opened():
+        clock["now"] += 5
+        return [epoch(2), epoch(1)]
+
+    turns = module("turns")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turns.time, "perf_counter", lambda: clock["now"])
+        answer = turns.timed_epochs(opened)
+    assert (answer["open"], answer["seconds"], answer["frames"]) == (5, [6, 3], [96, 96])
+    row = module("loading").summary([{**answer, "cpu_seconds": 1.92}])
+    assert row["first"]["median"] == 96 / 11 and row["later"]["high"] == 32
+    assert row["cpu_ms"]["low"] == pytest.approx(10)
+
+
+def test_ratios_are_to_the_other_side(module):
+    loading = module("loading")
+    rates = {"ours": (60, 90, 2), "ours, decoding on request": (30, 30, 3), "other": (20, 30, 6)}
+    rows = {
+        name: dict(zip(("first", "later", "cpu_ms"), ({"median": value} for value in values), strict=True))
+        for name, values in rates.items()
+    }
+    assert loading.ratios(rows, "other") == {
+        "x": {"ours": {"first": 3, "later": 3}, "ours, decoding on request": {"first": 1.5, "later": 1}},
+        "x_cpu": {"ours": 1.5, "ours, decoding on request": 2},  # ours decodes in one of two epochs
+    }
+
+
+def test_requests_are_answered_by_a_process_until_nothing_more_comes(module):
+    turns = module("turns")
+    program = "from turns import serve; serve(lambda a, b: [print('noise'), a + b][1])"
+    side = turns.Side([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(FOLDER)!r}); {program}"])
+    assert side.request(a=1, b=2) == 3 and side.request(a=2, b=2) == 4
+    side.close()
+    assert side._process.returncode == 0

@@ -7,7 +7,7 @@ Expected: every reader accepts what it is for, with all numbers equal; images eq
 
 Records some episodes of a task by the scripted expert, exports them in all formats, and gives each to the scripts
 beside this one, which import nothing of this project. Results go to experiments/results/readers.json, each reader's as
-it comes; what is there is not run again unless `--only` names it.
+it comes; what is there is not run again unless `--only` names it. One that cannot be installed leaves the reason.
 """
 
 import argparse
@@ -29,7 +29,8 @@ RESULTS = HERE.parent / "results" / "readers.json"
 TASK, EPISODES, SIZE = "libero_object/6", 3, 256
 FORMATS = ("hdf5", "rlds", "array_record", "lerobot", "lerobot_av1", "lerobot_h264")
 LEROBOT = FORMATS[3:]
-NO_TORCH_OF_THEIRS = ("torch==2.13.0", "torchvision==0.28.0")
+OPENPI_LEROBOT = "lerobot @ git+https://github.com/huggingface/lerobot@0cf864870cf29f4738d3ade893e6fd13fbd7cdb5"
+ONE_TORCH = ("torch==2.11.0", "torchvision==0.26.0")
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,19 @@ READERS = {
         "read_lerobot.py", "3.12", ("lerobot[dataset]",), LEROBOT[1:], options=("torchcodec",)
     ),
     "lerobot 0.4.4": Reader(
-        "read_lerobot.py", "3.11", ("lerobot==0.4.4",), LEROBOT, overrides=NO_TORCH_OF_THEIRS, options=("pyav",)
+        "read_lerobot.py",
+        "3.11",
+        ("lerobot==0.4.4",),
+        LEROBOT,
+        overrides=(*ONE_TORCH, "torchcodec==0.11.1"),
+        options=("torchcodec",),
     ),
-    "lerobot of openpi (0.1.0), by its converter from RLDS": Reader(
+    "lerobot of openpi (pinned commit), by its converter from RLDS": Reader(
         "read_openpi.py",
         "3.11",
-        ("lerobot==0.1.0", "datasets==3.6.0", "numpy<2", "av", "tensorflow-cpu", "tensorflow-datasets"),
+        (OPENPI_LEROBOT, "datasets==3.6.0", "pyarrow<21", "numpy<2", "av", "tensorflow-cpu", "tensorflow-datasets"),
         ("rlds",),
-        overrides=NO_TORCH_OF_THEIRS,
+        overrides=ONE_TORCH,
     ),
     "ray.data.read_lerobot": Reader("read_ray.py", "3.12", ("ray[data]", "lerobot[dataset]"), LEROBOT),
     "tensorflow_datasets": Reader(
@@ -105,9 +111,13 @@ def main() -> None:
     write(results, arguments.out)
     for name, reader in READERS.items():
         if name in arguments.only or (not arguments.only and name not in results.get("readers", {})):
-            python = make_environment(
-                reader, arguments.work.absolute() / "environments" / _slug(name), arguments.find_links
-            )
+            folder = arguments.work.absolute() / "environments" / _slug(name)
+            try:
+                python = make_environment(reader, folder, arguments.find_links)
+            except subprocess.CalledProcessError as error:
+                results.setdefault("readers", {})[name] = {"not installed": reason(error)}
+                write(results, arguments.out)
+                continue
             seen = run_reader(python, reader, folders)
             results.setdefault("readers", {})[name] = seen
             if name == WRITER:
@@ -190,12 +200,21 @@ def make_environment(reader: Reader, folder: Path, find_links: Path | None) -> P
     if not done.is_file():
         for command in environment_commands(reader, folder, find_links):
             # Elsewhere than in this project, whose constraints are not for others.
-            subprocess.run(command, check=True, cwd=folder.parent if folder.parent.is_dir() else "/")
+            place = folder.parent if folder.parent.is_dir() else "/"
+            subprocess.run(command, check=True, cwd=place, stderr=subprocess.PIPE, text=True)
             if command[1] == "venv":
                 (folder / "overrides.txt").write_text("\n".join(reader.overrides))
         link_ffmpeg(folder)
         done.touch()
     return python
+
+
+def reason(error: subprocess.CalledProcessError) -> str:
+    """Returns what was to be installed, and the line in which the installer says why it was not."""
+    cross = "\N{MULTIPLICATION SIGN}"
+    lines = [line.strip() for line in (error.stderr or "").splitlines()]
+    said = next((line for line in lines if line.startswith((cross, "error:"))), "no reason")
+    return f"{error.cmd[-1]}: {said.removeprefix(cross).strip()}"[:500]
 
 
 def link_ffmpeg(environment: Path) -> None:
@@ -209,6 +228,15 @@ def link_ffmpeg(environment: Path) -> None:
             (links / f"{name}.so.{version}").symlink_to(library)
 
 
+def environment_of(python: Path) -> dict[str, str]:
+    """Returns the variables for an interpreter of another environment."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = python.parents[1]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(environment / "huggingface"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Below `uv run` Ray starts its workers by it as well, with the packages of this project.
+    return {**clean, **offline, "LD_LIBRARY_PATH": str(environment / "ffmpeg"), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+
+
 def run_script(python: Path, script: str, arguments: Sequence[str]) -> str:
     """Runs a script in another environment; returns an error's last line, or an empty text.
 
@@ -217,12 +245,8 @@ def run_script(python: Path, script: str, arguments: Sequence[str]) -> str:
       script: beside this file.
       arguments: of the script.
     """
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    environment = python.parents[1]
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(environment / "huggingface"), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    offline["LD_LIBRARY_PATH"] = str(environment / "ffmpeg")
     command = [str(python), str(HERE / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=clean | offline, timeout=3600)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment_of(python), timeout=3600)
     if done.returncode == 0:
         return ""
     return (done.stderr.strip() or "no reason").splitlines()[-1][:500]

@@ -6,8 +6,11 @@ with the chunk of actions that follows each, and `rlgen.data.loader` draws them 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +31,7 @@ from rlgen.data.resize import Kernel, resize_image, resize_with_pad
 
 CAMERAS = ("image", "wrist_image")
 DECODED_BYTES = 2 << 30
-"""Images of a dataset in memory are kept decoded up to this size."""
+"""Images of a dataset in memory are kept decoded up to this size by default."""
 
 FrameBatch = dict[str, Any]
 """B frames: `image` and `wrist_image` (uint8 `[B, h, w, 3]`), `image_mask` and `wrist_image_mask` `[B]` (False where a
@@ -85,7 +88,9 @@ class FrameSource(Protocol):
         """Returns the images of its cameras for some frames, in the orientation of datasets."""
 
 
-def open_frames(folder: Path, *, size: int | None = None, split: str | None = None) -> FrameSource:
+def open_frames(
+    folder: Path, *, size: int | None = None, split: str | None = None, decoded_bytes: int = DECODED_BYTES
+) -> FrameSource:
     """Opens a dataset of any format.
 
     An array_record dataset and large videos stay on the disk; all else is read into memory.
@@ -94,6 +99,7 @@ def open_frames(folder: Path, *, size: int | None = None, split: str | None = No
       folder: of the dataset, `<name>/<version>`.
       size: pixels along a side of the images, which are resized as openpi's clients do; as stored by default.
       split: as of `open_dataset`.
+      decoded_bytes: as of `frames_from_episodes`.
 
     Raises:
       UserError: no dataset there, an empty one, or a damaged one.
@@ -105,7 +111,7 @@ def open_frames(folder: Path, *, size: int | None = None, split: str | None = No
         raise UserError(f"{folder}: no episode in it; export at least one, or name another --split")
     episodes = list(dataset)
     try:
-        return frames_from_episodes(episodes, size=size)
+        return frames_from_episodes(episodes, size=size, decoded_bytes=decoded_bytes)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
 
@@ -171,19 +177,19 @@ class MemoryFrames:
         return np.stack([_resized(stored[int(frame)], self.size) for frame in frames])
 
 
-def frames_from_episodes(episodes: Sequence[DatasetEpisode], *, size: int | None = None) -> MemoryFrames:
+def frames_from_episodes(
+    episodes: Sequence[DatasetEpisode], *, size: int | None = None, decoded_bytes: int = DECODED_BYTES
+) -> MemoryFrames:
     """Reads every episode once and keeps it in memory.
-
-    Images are kept decoded and resized where they take less than 2 GiB, encoded otherwise.
 
     Args:
       episodes: of a dataset.
       size: pixels along a side of the images; as stored by default.
+      decoded_bytes: images are kept decoded and resized where they take no more than this, encoded otherwise.
 
     Raises:
       UserError: there is no episode.
     """
-    episodes = list(episodes)
     if not episodes:
         raise UserError("the dataset holds no episode; export at least one before training on it")
     table = frame_table(
@@ -196,23 +202,29 @@ def frames_from_episodes(episodes: Sequence[DatasetEpisode], *, size: int | None
     present = {name: column for name, column in columns.items() if all(images is not None for images in column)}
     if not present:
         raise UserError("the dataset has no camera that all its episodes have; expected image or wrist_image")
-    absent: dict[str, None] = dict.fromkeys(name for name in CAMERAS if name not in present)
     shapes = {images.shape[1:3] for column in present.values() for images in column}
     if size is None and len(shapes) > 1:
         raise UserError(f"images of different sizes {sorted(shapes)}; choose a size to which they are resized")
     height, width = (size, size) if size is not None else next(iter(shapes))
-    is_large = len(CAMERAS) * len(table) * height * width * 3 > DECODED_BYTES
+    is_large = len(CAMERAS) * len(table) * height * width * 3 > decoded_bytes
     if is_large and not any(isinstance(images, np.ndarray) for column in present.values() for images in column):
         joined = {name: join_frames(column) for name, column in present.items()}
-        return MemoryFrames(table, **joined, **absent, size=size)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in present}
-    for episode in episodes:
-        for name in present:
-            try:
-                parts[name].append(_decoded(getattr(episode, name), size))
-            except UserError as error:
-                raise UserError(f"episode {episode.file_path}: {name}: {error}") from error
-    return MemoryFrames(table, **{name: np.concatenate(part) for name, part in parts.items()}, **absent)
+        return MemoryFrames(table, **{**dict.fromkeys(CAMERAS), **joined}, size=size)
+    decoded = {name: np.empty((len(table), height, width, 3), np.uint8) for name in present}
+    ends = np.cumsum([len(episode) for episode in episodes])
+
+    def decode(index: int, name: str) -> None:
+        episode, end = episodes[index], ends[index]
+        images, out = getattr(episode, name), decoded[name][end - len(episode) : end]
+        try:
+            for step in range(len(out)):  # one at a time, for they may be much larger than `size`
+                out[step] = _resized(images[step], size)
+        except UserError as error:
+            raise UserError(f"episode {episode.file_path}: {name}: {error}") from error
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
+        list(executor.map(decode, *zip(*product(range(len(episodes)), present), strict=True)))
+    return MemoryFrames(table, **{**dict.fromkeys(CAMERAS), **decoded})
 
 
 def frame_table(
@@ -235,13 +247,6 @@ def frame_table(
         prompt=np.repeat([position[instruction] for instruction in instructions], lengths),
         prompts=tuple(position),
     )
-
-
-def _decoded(images: np.ndarray | FrameSequence, size: int | None) -> UInt8[np.ndarray, "T h w 3"]:
-    """Decodes and resizes the images of an episode, one at a time, for they may be much larger than `size`."""
-    if isinstance(images, np.ndarray):
-        return _resized(images, size)
-    return np.stack([_resized(images[step], size) for step in range(len(images))])
 
 
 def _resized(images: UInt8[np.ndarray, "*B h w 3"], size: int | None) -> UInt8[np.ndarray, "*B h w 3"]:

@@ -13,10 +13,9 @@ from dataset_doors import THROUGH
 from moving_images import moving_images, psnr
 
 from rlgen.core.errors import UserError
-from rlgen.data import frames as frames_module
 from rlgen.data.card import verify_files
 from rlgen.data.dataset import VIDEO_FORMATS, dataset_format, encoded_format, open_dataset
-from rlgen.data.frames import open_frames, read_frames
+from rlgen.data.frames import DECODED_BYTES, open_frames, read_frames
 from rlgen.data.index import read_index
 from rlgen.data.loader import Loader, LoaderOptions
 from rlgen.data.writer import write_dataset
@@ -150,11 +149,10 @@ def test_videos_that_are_damaged_or_missing_are_one_line(video, copy_of, episode
     assert open_dataset(folder)[3 if episode < 3 else 0].image.shape[1:] == (SIZE, SIZE, 3)
 
 
-def test_training_reads_the_same_frames_from_memory_and_from_the_file(video, episodes, monkeypatch):
+def test_training_reads_the_same_frames_from_memory_and_from_the_file(video, episodes):
     batches = {}
-    for limit in (frames_module.DECODED_BYTES, 0):
-        monkeypatch.setattr(frames_module, "DECODED_BYTES", limit)
-        source = open_frames(video, size=32)
+    for limit in (DECODED_BYTES, 0):
+        source = open_frames(video, size=32, decoded_bytes=limit)
         loader = Loader(source, LoaderOptions(batch=4, horizon=3, steps=5, workers=2))
         batches[limit] = list(loader)
         assert isinstance(source.image, np.ndarray) == bool(limit)

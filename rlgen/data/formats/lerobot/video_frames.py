@@ -79,7 +79,9 @@ class _Decoder:
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]):
         """Opens a file; `ValueError` where its images have not the height and width `size`."""
-        self._container = import_av().open(str(path))
+        av = import_av()
+        self._container = av.open(str(path))
+        self._converter = av.video.reformatter.VideoReformatter()  # a frame's own has its tables to make first
         self._fps = fps
         if not self._container.streams.video:
             raise ValueError("it has no video")
@@ -105,7 +107,7 @@ class _Decoder:
             if position == index:
                 if frame.is_corrupt or (frame.height, frame.width) != self._size:
                     raise ValueError("it is damaged")
-                return frame.to_ndarray(format="rgb24")
+                return self._converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
             if position > index:
                 break
         self._next = -1
