@@ -27,8 +27,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "readers.json"
 TASK, EPISODES, SIZE = "libero_object/6", 3, 256
-FORMATS = ("hdf5", "rlds", "array_record", "lerobot", "lerobot_av1", "lerobot_h264")
-LEROBOT = FORMATS[3:]
+FORMATS = ("hdf5", "rlds", "array_record", "lerobot", "lerobot_av1", "lerobot_h264", "lerobot_v21")
+LEROBOT = FORMATS[3:6]
 OPENPI_LEROBOT = "lerobot @ git+https://github.com/huggingface/lerobot@0cf864870cf29f4738d3ade893e6fd13fbd7cdb5"
 ONE_TORCH = ("torch==2.11.0", "torchvision==0.26.0")
 
@@ -76,6 +76,20 @@ READERS = {
         ("rlds",),
         overrides=ONE_TORCH,
     ),
+    "lerobot 0.3.3": Reader(
+        "read_lerobot_v21.py",
+        "3.11",
+        ("lerobot==0.3.3", "huggingface-hub<1"),
+        ("lerobot_v21",),
+        overrides=(*ONE_TORCH, "torchcodec==0.11.1"),
+    ),
+    "lerobot of openpi (pinned commit)": Reader(
+        "read_lerobot_v21.py",
+        "3.11",
+        (OPENPI_LEROBOT, "datasets==3.6.0", "huggingface-hub<1", "pyarrow<21", "numpy<2"),
+        ("lerobot_v21",),
+        overrides=(*ONE_TORCH, "torchcodec==0.11.1"),
+    ),
     "ray.data.read_lerobot": Reader("read_ray.py", "3.12", ("ray[data]", "lerobot[dataset]"), LEROBOT),
     "tensorflow_datasets": Reader(
         "read_tfds.py",
@@ -91,8 +105,11 @@ READERS = {
         alone=("robomimic==0.3.0",),
     ),
 }
-WRITER = "lerobot, newest"
-"""The reader whose environment writes the datasets that we open."""
+WRITERS = {
+    "lerobot, newest": ("written by lerobot", "write_lerobot.py"),
+    "lerobot 0.3.3": ("written by lerobot 0.3.3", "write_lerobot_v21.py"),
+}
+"""The readers whose environments write the datasets that we open, with the name of the result and the script."""
 
 
 def main() -> None:
@@ -107,7 +124,9 @@ def main() -> None:
     folders = export(arguments.work.absolute(), arguments.placeholders)
     results = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     results |= {"task": TASK, "assets": "placeholders" if arguments.placeholders else "benchmark"}
-    results["formats"] = results.get("formats") or measure(folders)
+    known = results.setdefault("formats", {})
+    if set(FORMATS) - known.keys():
+        known |= measure({kind: folders[kind] for kind in FORMATS if kind == "hdf5" or kind not in known})
     write(results, arguments.out)
     for name, reader in READERS.items():
         if name in arguments.only or (not arguments.only and name not in results.get("readers", {})):
@@ -120,8 +139,9 @@ def main() -> None:
                 continue
             seen = run_reader(python, reader, folders)
             results.setdefault("readers", {})[name] = seen
-            if name == WRITER:
-                results["written by lerobot"] = read_theirs(python, folders["hdf5"], arguments.work.absolute())
+            if name in WRITERS:
+                result, script = WRITERS[name]
+                results[result] = read_theirs(python, script, folders["hdf5"], arguments.work.absolute())
             write(results, arguments.out)
             print(json.dumps({name: seen}, indent=2), flush=True)
 
@@ -275,8 +295,15 @@ def run_reader(python: Path, reader: Reader, folders: dict[str, Path]) -> dict[s
     return seen
 
 
-def read_theirs(python: Path, folder: Path, work: Path) -> dict[str, Any]:
-    """Lets lerobot write our episodes, as video and as images, and returns how what we read compares."""
+def read_theirs(python: Path, script: str, folder: Path, work: Path) -> dict[str, Any]:
+    """Lets lerobot write our episodes, as video and as images, and returns how what we read compares.
+
+    Args:
+      python: interpreter of its environment.
+      script: that writes them.
+      folder: of a dataset of ours as HDF5.
+      work: for files.
+    """
     given, results = work / "episodes.npz", {}
     from rlgen.data.dataset import open_dataset
 
@@ -288,7 +315,7 @@ def read_theirs(python: Path, folder: Path, work: Path) -> dict[str, Any]:
     for kind in ("video", "image"):
         out = work / "by_lerobot" / kind
         shutil.rmtree(out, ignore_errors=True)
-        error = run_script(python, "write_lerobot.py", [str(given), str(out), kind, str(work / "written.npz")])
+        error = run_script(python, script, [str(given), str(out), kind, str(work / "written.npz")])
         if error:
             results[kind] = {"accepted": False, "error": error}
             continue

@@ -16,7 +16,7 @@ from rlgen.core.process import cache_folder
 if TYPE_CHECKING:
     from rlgen.libero.scenes.assets import AssetSource
 
-Format = Literal["rlds", "array_record", "lerobot", "lerobot_av1", "lerobot_h264", "hdf5"]
+Format = Literal["rlds", "array_record", "lerobot", "lerobot_v21", "lerobot_av1", "lerobot_h264", "hdf5"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ExportArguments(Settings):
     version: str = "1.0.0"
     """Of the datasets."""
     shards: Shards = 8
-    """Files of a dataset; HDF5 has one for each task."""
+    """Files of a dataset; HDF5 has one for each task, lerobot_v21 one for each episode."""
     replay: Literal["drop", "label", "off"] = "drop"
     """Leave out episodes whose replay fails, keep them and list them on the card, or do not replay."""
     keep_noops: bool = False

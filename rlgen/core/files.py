@@ -84,11 +84,20 @@ def read_json(path: Path) -> Any:
     Raises:
       ValueError: it is no JSON, nested too deeply, or too large.
     """
+    return parse_json(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """Reads a file of JSON without parsing it.
+
+    Raises:
+      ValueError: it is too large, or not UTF-8.
+    """
     with open(path, "rb") as file:
         data = file.read(LARGEST_JSON + 1)
     if len(data) > LARGEST_JSON:
         raise ValueError(f"more than {LARGEST_JSON} bytes")
-    return parse_json(data)
+    return data.decode()
 
 
 def parse_json(data: str | bytes) -> Any:

@@ -54,7 +54,7 @@ class ExportOptions:
       out: folder for the datasets.
       formats: some of `FORMATS` and `VIDEO_FORMATS`. Images are rendered for the first one that is no video.
       version: three numbers.
-      shards: number of files of a dataset; HDF5 has one for each task.
+      shards: number of files of a dataset; HDF5 has one for each task, LeRobot 2.1 one for each episode.
       overwrite: replace datasets that exist.
       rendering: settings of rendering.
       validator: validates and prepares the episodes.

@@ -9,6 +9,7 @@ from rlgen.data.formats.hdf5.format import read_hdf5
 from rlgen.data.formats.lerobot.foreign import LEROBOT_INFO, read_foreign_lerobot
 from rlgen.data.formats.lerobot.format import LeRobotFormat, LeRobotVideoFormat
 from rlgen.data.formats.lerobot.reader import LeRobotAv1Dataset, LeRobotDataset, LeRobotH264Dataset
+from rlgen.data.formats.lerobot.v21 import LeRobotV21Dataset, LeRobotV21Format
 from rlgen.data.formats.lerobot.video import AV1, H264
 from rlgen.data.formats.rlds.description import INFO
 from rlgen.data.formats.rlds.format import RldsFormat
@@ -18,16 +19,18 @@ from rlgen.data.index import IndexedDataset
 from rlgen.data.shards import read_manifest
 from rlgen.data.writer import Format
 
-FORMATS = ("rlds", "array_record", "lerobot", "hdf5")
+FORMATS = ("rlds", "array_record", "lerobot", "lerobot_v21", "hdf5")
 VIDEO_FORMATS = ("lerobot_av1", "lerobot_h264")
 """The formats whose images are not those that were rendered, but close to them."""
 # The formats that need nothing but `DatasetEpisode`s; HDF5 needs physics states as well.
-ENCODED_FORMATS = ("rlds", "array_record", "lerobot")
+ENCODED_FORMATS = ("rlds", "array_record", "lerobot", "lerobot_v21")
 _CODECS = dict(zip(VIDEO_FORMATS, (AV1, H264), strict=True))
+_LEROBOT = {"lerobot": LeRobotFormat, "lerobot_v21": LeRobotV21Format}
 _READERS = {
     "array_record": read_array_record,
     "hdf5": read_hdf5,
     "lerobot": LeRobotDataset.open,
+    "lerobot_v21": LeRobotV21Dataset.open,
     "lerobot_av1": LeRobotAv1Dataset.open,
     "lerobot_h264": LeRobotH264Dataset.open,
 }
@@ -37,8 +40,8 @@ def encoded_format(name: str, prompts: Sequence[str]) -> Format:
     """Returns one of `ENCODED_FORMATS` or `VIDEO_FORMATS` for writing episodes with these prompts."""
     if name in VIDEO_FORMATS:
         return LeRobotVideoFormat(prompts, _CODECS[name])
-    if name == "lerobot":
-        return LeRobotFormat(prompts)
+    if name in _LEROBOT:
+        return _LEROBOT[name](prompts)
     return {"rlds": RldsFormat, "array_record": ArrayRecordFormat}[name]()
 
 

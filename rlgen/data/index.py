@@ -10,6 +10,7 @@
 """
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,8 +39,8 @@ class IndexEntry:
     """One episode of a dataset.
 
     Attributes:
-      file: its shard, relative to the dataset's folder.
-      record: its position in the shard.
+      file: that it is in, a shard's, relative to the dataset's folder.
+      record: its position in the file.
       name: its `file_path`.
       prompt: the instruction.
       steps: number of pairs of observation and action.
@@ -60,7 +61,13 @@ class StateAndAction:
     action: np.ndarray
 
 
-def write_index(folder: Path, plan: DatasetPlan, shards: Sequence[Shard], episodes: Iterable[DatasetEpisode]) -> None:
+def write_index(
+    folder: Path,
+    plan: DatasetPlan,
+    shards: Sequence[Shard],
+    episodes: Iterable[DatasetEpisode],
+    files: Sequence[str] = (),
+) -> None:
     """Writes `episodes.json` and both files of statistics.
 
     Args:
@@ -68,10 +75,12 @@ def write_index(folder: Path, plan: DatasetPlan, shards: Sequence[Shard], episod
       plan: of the dataset.
       shards: in order.
       episodes: as they are read from the shards, in order; iterated over once, images are not accessed.
+      files: that of each episode, in formats whose shards have one for each.
     """
     entries: list[IndexEntry] = []
     arrays: list[StateAndAction] = []
-    records = ((shard.file, record) for shard in shards for record in range(shard.episodes))
+    records = [(shard.file, record) for shard in shards for record in range(shard.episodes)]
+    records = [(file, 0) for file in files] or records
     for (file, record), episode in zip(records, episodes, strict=True):
         entries.append(IndexEntry(file, record, episode.file_path, episode.language_instruction, len(episode)))
         arrays.append(StateAndAction(np.array(episode.state), np.array(episode.action)))
@@ -110,15 +119,17 @@ def check_index(folder: Path, entries: Sequence[IndexEntry], shards: Sequence[Sh
     Raises:
       UserError: it does not.
     """
+    shard_of = {file: shard.file for shard in shards for file in shard.hashes}
     steps: dict[str, list[int]] = {}
+    records: Counter[str] = Counter()
     for index, entry in enumerate(entries):
-        of_file = steps.setdefault(entry.file, [])
-        if entry.record != len(of_file):
+        if entry.record != records[entry.file]:
             raise UserError(
-                f"{folder / INDEX}: [{index}].record is {entry.record}, expected {len(of_file)}, the next one of "
-                f"{entry.file}; {ADVICE}"
+                f"{folder / INDEX}: [{index}].record is {entry.record}, expected {records[entry.file]}, the next one "
+                f"of {entry.file}; {ADVICE}"
             )
-        of_file.append(entry.steps)
+        records[entry.file] += 1
+        steps.setdefault(shard_of.get(entry.file, entry.file), []).append(entry.steps)
     found = {file: (len(of_file), sum(of_file)) for file, of_file in steps.items()}
     listed = {shard.file: (shard.episodes, shard.steps) for shard in shards}
     for file in sorted(found.keys() | listed.keys()):

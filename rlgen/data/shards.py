@@ -1,8 +1,8 @@
 """The manifest of a dataset: the plan it is written by, and the shards that are finished.
 
-A shard is one file of a dataset, with its videos in formats that have them. It appears whole or not at all, and only
-then is it listed in the manifest, `export.json`, with the hash of its bytes. `rlgen.data.writer` resumes an interrupted
-export from there.
+A shard is one file of a dataset, with its videos in formats that have them, or the files of several episodes where each
+has its own. Files appear whole or not at all, and only when all of a shard are there is it listed in the manifest,
+`export.json`, with the hash of their bytes. `rlgen.data.writer` resumes an interrupted export from there.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ class Shard:
       steps: number of steps of all its episodes.
       bytes: size of its records, or of the whole file in formats without records.
       sha256: hash of the whole file, in hexadecimal.
-      beside: name and hash of each further file that belongs to it, such as a video.
+      beside: name and hash of each further file that belongs to it, such as a video or its other episodes.
     """
 
     file: str

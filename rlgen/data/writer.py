@@ -48,7 +48,8 @@ Images = UInt8[np.ndarray, "T h w 3"] | FrameSequence
 _DESCRIPTIONS = (INDEX, OPENVLA_STATISTICS, OPENPI_STATISTICS, INITIAL_STATES, FIXTURES, PROVENANCE)
 _DESCRIPTIONS += (CARD_JSON, CARD_TEXT)
 # Of single formats.
-_OWN_DESCRIPTIONS = ("dataset_info.json", "features.json", "steps.npz", "meta/*", "videos/*")
+_OWN_DESCRIPTIONS = ("dataset_info.json", "features.json", "steps.npz")
+_OWN_DESCRIPTIONS += ("meta/*", "videos/*", "data/chunk-*/episode_*.parquet")
 
 
 @runtime_checkable
@@ -264,7 +265,7 @@ def _write_shards(
                 chosen = encode_ahead(chosen, plan.size, executor, together)
             shard = format.write(partial / file, chosen, plan, ShardStart(start, steps))
             if shard.episodes != length:
-                (partial / file).unlink()
+                (partial / file).unlink(missing_ok=True)
                 raise UserError(f"{partial}: the episodes end at {start + shard.episodes} of {total}")
             finished[file] = shard
             write_manifest(partial, plan.to_json(), finished.values())

@@ -6,7 +6,7 @@ import pytest
 
 from rlgen.core.errors import UserError
 from rlgen.core.files import LARGEST_JSON, MOST_CONTAINERS, read_json
-from rlgen.core.foreign.json_parts import JsonPart, json_text, open_json
+from rlgen.core.foreign.json_parts import JsonPart, json_text, open_json, open_json_lines
 
 
 @pytest.fixture
@@ -90,3 +90,16 @@ def test_json_that_is_too_large_or_too_deep_is_not_parsed(tmp_path):
         json_text("[" * 100_000, path, "header", "do this")
     with pytest.raises(UserError, match=r"no readable none\.json \(No such file"):
         open_json(tmp_path / "none.json", "do this")
+
+
+def test_lines_are_the_elements_of_a_list(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": "one\u2028two"}\r\n\n{"a": 3}\n', newline="")
+    first, second = open_json_lines(path, "do this").elements(2)
+    assert first.member("a").text() == "one\u2028two"
+    with pytest.raises(UserError, match=r"x\.jsonl: \[1\]\.a is 3, expected a text .*; do this"):
+        second.member("a").text()
+    for text in ("{}\n{", "[" * 100_000, "[]\n" * (MOST_CONTAINERS + 1), "\xff"):
+        path.write_text(text, "latin1")
+        with pytest.raises(UserError, match=r"no readable x\.jsonl"):
+            open_json_lines(path, "do this")

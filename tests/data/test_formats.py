@@ -164,7 +164,7 @@ def test_a_flipped_byte_names_file_and_episode(datasets, tmp_path, kind):
     file = sorted({entry.file for entry in entries})[1]
     whole = open_dataset(datasets[kind])
     content = bytearray((folder / file).read_bytes())
-    caught, size = 0, {shard.file: shard.bytes for shard in read_manifest(folder)[1]}[file]
+    caught, size = 0, {shard.file: shard.bytes for shard in read_manifest(folder)[1]}.get(file, len(content))
     # HDF5 leaves room between its tables, whose zeros nobody reads.
     written = np.flatnonzero(np.frombuffer(content, np.uint8)[64 : int(0.7 * size)]) + 64
     for position in written[np.linspace(0, len(written) - 1, 12).astype(int)]:

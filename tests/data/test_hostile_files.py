@@ -261,7 +261,7 @@ def test_a_missing_table_is_named(copy_of):
 # Datasets that cannot be read yet ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["v2.1", "v4.0", None])
+@pytest.mark.parametrize("version", ["v1.6", "v4.0", None])
 @pytest.mark.parametrize("door", DOORS)
 def test_lerobot_datasets_of_others_are_named_with_their_version(capsys, tmp_path, door, version):
     (tmp_path / "data/meta").mkdir(parents=True)

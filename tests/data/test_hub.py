@@ -74,7 +74,9 @@ def test_the_card_of_the_hub_has_front_matter(hub, datasets):
     assert text.strip().startswith(f"# {NAME} 1.0.0")
 
 
-@pytest.mark.parametrize(("kind", "tag"), [("lerobot", "v3.0"), ("rlds", "1.0.0"), ("hdf5", "1.0.0")])
+@pytest.mark.parametrize(
+    ("kind", "tag"), [("lerobot", "v3.0"), ("lerobot_v21", "v2.1"), ("rlds", "1.0.0"), ("hdf5", "1.0.0")]
+)
 def test_the_tag_is_the_one_that_readers_look_for(hub, datasets, tmp_path, kind, tag):
     push_dataset(plan_push(datasets[kind], REPO))
     repo = hub.repos[REPO]

@@ -224,8 +224,8 @@ def info_of(change):
 
 REFUSED = {
     "another version": (
-        info_of(lambda i: i.update(codebase_version="v2.1")),
-        "of version v2.1, of which only version v3",
+        info_of(lambda i: i.update(codebase_version="v4.0")),
+        "of version v4.0, of which only versions v2.0, v2.1 and v3.0",
     ),
     "two fixed cameras": (
         info_of(rename(CAMERAS[1], "observation.images.side")),

@@ -77,9 +77,9 @@ def make_foreign(folder: Path) -> Path:
     return at
 
 
-def make_foreign_lerobot(folder: Path) -> Path:
-    """Writes a LeRobot dataset with videos and nothing but LeRobot's own files, as others write it."""
-    at = make_dataset(folder, "lerobot_h264")
+def make_foreign_lerobot(folder: Path, kind: str) -> Path:
+    """Writes a LeRobot dataset with nothing but LeRobot's own files, as others write it."""
+    at = make_dataset(folder, kind)
     for path in at.iterdir():
         if path.is_file():
             path.unlink()
@@ -117,8 +117,10 @@ SOURCES: dict[str, tuple[str, bool, Callable[[Path], Path]]] = {
     "RLDS of others": ("foreign", False, make_foreign),
     "array_record": ("dataset", True, lambda folder: make_dataset(folder, "array_record")),
     "LeRobot": ("dataset", True, lambda folder: make_dataset(folder, "lerobot")),
+    "LeRobot 2.1": ("dataset", True, lambda folder: make_dataset(folder, "lerobot_v21")),
     "LeRobot with videos": ("dataset", True, lambda folder: make_dataset(folder, "lerobot_h264")),
-    "LeRobot of others": ("foreign", False, make_foreign_lerobot),
+    "LeRobot of others": ("foreign", False, lambda folder: make_foreign_lerobot(folder, "lerobot_h264")),
+    "LeRobot 2.1 of others": ("foreign", False, lambda folder: make_foreign_lerobot(folder, "lerobot_v21")),
     "HDF5": ("dataset", True, lambda folder: make_dataset(folder, "hdf5")),
     "HDF5 of demonstrations": ("demos", True, make_demos),
     "episode (NPZ)": ("episode", False, make_episode),

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rlgen.core.errors import UserError, first_line
-from rlgen.core.files import parse_json, read_json
+from rlgen.core.files import parse_json, read_json, read_text
 
 LARGEST_INTEGER = 1 << 53
 LONGEST_TEXT = 100_000
@@ -133,6 +133,15 @@ def open_json(path: Path, advice: str) -> JsonPart:
     """
     try:
         return JsonPart(read_json(path), path, advice=advice)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.parent}: no readable {path.name} ({_reason(error)}); {advice}") from error
+
+
+def open_json_lines(path: Path, advice: str) -> JsonPart:
+    """Reads a file with a JSON value in each line, as a list of them; arguments and errors as of `open_json`."""
+    try:
+        lines = (line for line in read_text(path).split("\n") if line.strip())
+        return JsonPart(parse_json(f"[{','.join(lines)}]"), path, advice=advice)
     except (OSError, ValueError) as error:
         raise UserError(f"{path.parent}: no readable {path.name} ({_reason(error)}); {advice}") from error
 

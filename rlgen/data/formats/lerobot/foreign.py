@@ -1,4 +1,4 @@
-"""LeRobot 3.0 datasets of others: the same files, found by their own descriptions in `meta/`.
+"""LeRobot datasets of others, 2.0 to 3.0: the same files, found by their own descriptions in `meta/`.
 
 Of the cameras one is the fixed one and one that at the hand, by their names; states and actions have the widths of
 LIBERO's robot.
@@ -18,6 +18,9 @@ from rlgen.core.foreign.json_parts import LARGEST_INTEGER, JsonPart, open_json
 from rlgen.data.episode import WIDTHS, DatasetEpisode, width_error
 from rlgen.data.formats.lerobot.meta import DATA_PATH, VIDEO_PATH
 from rlgen.data.formats.lerobot.table import LEROBOT, Footers, floats_of, images_of, read_rows, read_table
+from rlgen.data.formats.lerobot.v2_episodes import is_version_2, read_episodes
+from rlgen.data.formats.lerobot.v21_meta import DATA_PATH as V21_DATA_PATH
+from rlgen.data.formats.lerobot.v21_meta import VIDEO_PATH as V21_VIDEO_PATH
 from rlgen.data.formats.lerobot.video_frames import VideoFrames, VideoReader
 from rlgen.data.images import LARGEST_SIDE, EncodedFrames, FrameSequence, image_size
 from rlgen.data.index import IndexedDataset, IndexEntry, damaged_record
@@ -74,15 +77,17 @@ class Placement:
     Attributes:
       first_row: index of its first row in its table.
       videos: for each camera with videos the path of its file, and the index of the first image in it.
+      is_alone: whether its table has no other rows.
     """
 
     first_row: int
     videos: dict[str, tuple[str, int]]
+    is_alone: bool = False
 
 
 @dataclass(frozen=True)
 class ForeignLeRobotDataset(IndexedDataset):
-    """Episodes of a LeRobot 3.0 dataset that others wrote.
+    """Episodes of a LeRobot dataset that others wrote.
 
     Attributes:
       schema: of the dataset.
@@ -104,6 +109,8 @@ class ForeignLeRobotDataset(IndexedDataset):
         wanted = [*schema.columns.values(), *stored, "episode_index"]
         try:
             table = read_rows(path, place.first_row, entry.steps, wanted, self._footers)
+            if place.is_alone and self._footers[path].num_rows != entry.steps:
+                raise ValueError(f"the file has {self._footers[path].num_rows} rows, not {entry.steps}")
             numbers = set(table["episode_index"].to_pylist())
             if numbers != {entry.record}:
                 raise ValueError(f"its rows are of episodes {sorted(map(str, numbers))[:3]}")
@@ -137,7 +144,7 @@ class ForeignLeRobotDataset(IndexedDataset):
 
 
 def read_foreign_lerobot(directory: Path) -> ForeignLeRobotDataset:
-    """Opens a LeRobot 3.0 dataset that others wrote.
+    """Opens a LeRobot 2.0, 2.1 or 3.0 dataset that others wrote.
 
     Raises:
       UserError: another version, cameras or widths that are not LIBERO's, or damaged descriptions.
@@ -159,13 +166,15 @@ def read_schema(directory: Path) -> LeRobotSchema:
     """
     info = open_json(directory / LEROBOT_INFO, _ADVICE)
     version = info.optional("codebase_version")
-    if version is None or not _VERSION.fullmatch(version.text(100)):
+    is_old = version is not None and is_version_2(version.text(100))
+    if version is None or not (is_old or _VERSION.fullmatch(version.text(100))):
         found = "without a version" if version is None else f"of version {version.text(100)}"
         raise UserError(
-            f"{directory}: a LeRobot dataset {found}, of which only version v3.0 can be read; convert it with "
-            "lerobot's own convert_dataset_v21_to_v30"
+            f"{directory}: a LeRobot dataset {found}, of which only versions v2.0, v2.1 and v3.0 can be read; convert "
+            "it with lerobot's own scripts"
         )
-    for key, expected in (("data_path", DATA_PATH), ("video_path", VIDEO_PATH)):
+    paths = (V21_DATA_PATH, V21_VIDEO_PATH) if is_old else (DATA_PATH, VIDEO_PATH)
+    for key, expected in zip(("data_path", "video_path"), paths, strict=True):
         template = info.optional(key)
         if template is not None and template.text() != expected:
             raise template.error(repr(expected))
@@ -227,6 +236,10 @@ def _read_episodes(directory: Path, schema: LeRobotSchema) -> Iterator[tuple[Ind
     import pyarrow
 
     videos = [camera.key for camera in schema.cameras.values() if camera.is_video]
+    if is_version_2(open_json(directory / LEROBOT_INFO, _ADVICE).member("codebase_version").text(100)):
+        for entry, files in read_episodes(directory, videos, _ADVICE):
+            yield entry, Placement(0, files, is_alone=True)
+        return
     integers = ["episode_index", "length", "dataset_from_index", "data/chunk_index", "data/file_index"]
     integers += [f"videos/{key}/{part}" for key in videos for part in ("chunk_index", "file_index")]
     times = [f"videos/{key}/from_timestamp" for key in videos]

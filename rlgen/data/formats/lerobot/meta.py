@@ -51,17 +51,17 @@ def write_meta(
         source, first = parquet.ParquetFile(folder / shard.file), 0
         for group in range(source.num_row_groups):
             table = source.read_row_group(group)
-            cameras = _of_table(table, plan.size)
+            cameras = images_in(table, plan.size)
             location: dict[str, Any] = {"data/chunk_index": chunk, "data/file_index": file}
             if codec is not None:
                 cameras = videos_of(reader, folder / shard.file, first, table.num_rows, plan.size)
                 location |= _video_location(chunk, file, first, table.num_rows)
-            values = _columns(table, cameras)
+            values = sampled_columns(table, cameras)
             first += table.num_rows
             for name, parts in columns.items():
                 parts.append(values[name])
             rows.append(_episode_row(table, values, rows, location))
-    statistics = {name: _statistics(np.concatenate(parts), name) for name, parts in columns.items()}
+    statistics = {name: column_statistics(np.concatenate(parts), name) for name, parts in columns.items()}
     _write_parquet(folder / "meta/episodes/chunk-000/file-000.parquet", pyarrow.Table.from_pylist(rows))
     _write_parquet(folder / "meta/tasks.parquet", _tasks_table(tasks))
     write_json(folder / "meta/stats.json", statistics)
@@ -101,12 +101,12 @@ def _episode_row(table: Any, values: Mapping[str, np.ndarray], before: Sequence[
         "meta/episodes/chunk_index": 0,
         "meta/episodes/file_index": 0,
     }
-    statistics = {name: _statistics(column, name) for name, column in values.items()}
+    statistics = {name: column_statistics(column, name) for name, column in values.items()}
     return row | {f"stats/{name}/{key}": part for name, of in statistics.items() for key, part in of.items()}
 
 
-def _of_table(table: Any, size: int) -> dict[str, FrameSequence]:
-    """Returns the images of an episode that are in its table, by their column."""
+def images_in(table: Any, size: int) -> dict[str, FrameSequence]:
+    """Returns the images of an episode that are in its table, of `size` pixels a side, by their column."""
     columns = [name for name in IMAGES if name in table.column_names]
     data = {name: tuple(row["bytes"] for row in table[name].to_pylist()) for name in columns}
     return {name: EncodedFrames(encoded, (size, size)) for name, encoded in data.items()}
@@ -137,7 +137,7 @@ def _video_location(chunk: int, file: int, first: int, count: int) -> dict[str, 
     return {f"videos/{name}/{key}": value for name in IMAGES for key, value in place.items()}
 
 
-def _columns(table: Any, cameras: Mapping[str, FrameSequence]) -> dict[str, Float[np.ndarray, "N D"]]:
+def sampled_columns(table: Any, cameras: Mapping[str, FrameSequence]) -> dict[str, Float[np.ndarray, "N D"]]:
     """Returns the numeric columns of an episode, and for each camera a sample of pixels, `[N, 3]` in [0, 1]."""
     sampled = np.unique(np.linspace(0, table.num_rows - 1, IMAGES_SAMPLED).astype(int))
     values: dict[str, np.ndarray] = {}
@@ -150,7 +150,8 @@ def _columns(table: Any, cameras: Mapping[str, FrameSequence]) -> dict[str, Floa
     return values
 
 
-def _statistics(values: Float[np.ndarray, "N D"], name: str) -> dict[str, Any]:
+def column_statistics(values: Float[np.ndarray, "N D"], name: str) -> dict[str, Any]:
+    """Returns the statistics of a column of `sampled_columns` by its name, as LeRobot's files have them."""
     parts = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
     parts |= {key: np.quantile(values, fraction, axis=0) for key, fraction in QUANTILES.items()}
     if name in IMAGES:  # one number for each channel, in the shape of an image with the channel first

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlgen.core.errors import UserError, first_line
 from rlgen.data.episode import DatasetEpisode
@@ -27,6 +28,9 @@ from rlgen.data.images import EncodedFrames
 from rlgen.data.index import IndexedDataset, damaged_record
 from rlgen.data.shards import MANIFEST, Shard, file_sha256, open_manifest
 
+if TYPE_CHECKING:
+    import pyarrow
+
 
 class LeRobotDataset(IndexedDataset):
     """Episodes of a LeRobot dataset that this project wrote; images stay encoded."""
@@ -37,7 +41,8 @@ class LeRobotDataset(IndexedDataset):
     def read_episode(self, index: int) -> DatasetEpisode:
         """Reads the row group of an episode."""
         entry = self.entries[index]
-        return _read_group(self.directory / entry.file, entry.record, self.size, entry.name, self._footers)
+        path = self.directory / entry.file
+        return episode_of_group(path, entry.record, self.size, name=entry.name, footers=self._footers)
 
     @cached_property
     def _footers(self) -> Footers:
@@ -114,15 +119,35 @@ def read_shards(folder: Path, shards: Sequence[Shard], size: int) -> Iterator[Da
     for shard in shards:
         footers: Footers = {}
         for record in range(shard.episodes):
-            yield _read_group(folder / shard.file, record, size, footers=footers)
+            yield episode_of_group(folder / shard.file, record, size, footers=footers)
 
 
-def _read_group(path: Path, record: int, size: int, name: str = "", footers: Footers | None = None) -> DatasetEpisode:
-    """Reads a row group; `footers` has those of files that were read before, as long as the rest of small groups."""
+def episode_of_group(
+    path: Path,
+    record: int,
+    size: int,
+    *,
+    name: str = "",
+    footers: Footers | None = None,
+    read: Callable[[Path, int, Footers], pyarrow.Table] = read_group,
+) -> DatasetEpisode:
+    """Reads the episode of a row group, without those of its images that are in videos.
+
+    Args:
+      path: of the file.
+      record: index of the group.
+      size: width and height of the images, pixels.
+      name: of the episode, for messages.
+      footers: those of files that were read before, as long as the rest of small groups.
+      read: as `read_group`, where the columns have other names in the file.
+
+    Raises:
+      UserError: the group is missing or damaged.
+    """
     import pyarrow
 
     try:
-        table = read_group(path, record, {} if footers is None else footers)
+        table = read(path, record, {} if footers is None else footers)
         columns = {field: floats_of(table, column) for field, column in COLUMNS.items()}
         stored = IMAGES[0] in table.column_names
         image, wrist_image = (
