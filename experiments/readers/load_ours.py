@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from turns import BATCH, HORIZON, serve, timed_epochs
 
-from rlgen.data.frames import DECODED_BYTES, open_frames, read_frames
+from rlgen.data.dataset import open_dataset
+from rlgen.data.frames import DECODED_BYTES, frames_from_episodes, read_frames
 from rlgen.data.loader import Loader, LoaderOptions
 
 FOLDER = Path(sys.argv[1])
@@ -22,7 +23,7 @@ def epochs_of(decoded_bytes: int, count: int) -> list[Iterator[int]]:
       decoded_bytes: images are kept decoded up to this size.
       count: number of epochs.
     """
-    frames = open_frames(FOLDER, decoded_bytes=decoded_bytes)
+    frames = frames_from_episodes(list(open_dataset(FOLDER)), most=decoded_bytes)
     batches = -(-len(frames.table) // BATCH)
     options = LoaderOptions(BATCH, HORIZON, steps=count * batches, workers=os.cpu_count() or 1, ahead=4)
     loader = Loader(frames, options)
@@ -39,7 +40,7 @@ def answer(kind: str, epochs: int = 1, decoded: bool = True) -> dict[str, Any]:
 
 def content(decoded_bytes: int) -> dict[str, float]:
     """Returns means over all frames, as `load_lerobot.py` does."""
-    frames = open_frames(FOLDER, decoded_bytes=decoded_bytes)
+    frames = frames_from_episodes(list(open_dataset(FOLDER)), most=decoded_bytes)
     means: dict[str, list[np.ndarray]] = {name: [] for name in ("image", "wrist_image", "state", "action_chunks")}
     for start in range(0, len(frames.table), BATCH):
         batch = read_frames(frames, np.arange(start, min(start + BATCH, len(frames.table))), HORIZON)

@@ -105,8 +105,8 @@ def serve(argv: Sequence[str]) -> None:
     arguments = parse(ServeArguments, argv, "rlgen vla serve", serve.__doc__ or "")
     prepare_process()
     from rlgen.vla.serving.connections import Limits
-    from rlgen.vla.serving.policy import call_sizes, warm_up
-    from rlgen.vla.serving.server import PolicyServer, policy_metadata, serve_until_signal
+    from rlgen.vla.serving.policy import call_sizes, policy_metadata, warm_up
+    from rlgen.vla.serving.server import PolicyServer, serve_until_signal
 
     # The event loop waits less long for the threads that read messages.
     sys.setswitchinterval(0.001)
@@ -114,7 +114,7 @@ def serve(argv: Sequence[str]) -> None:
     log("compiling")
     first = call_sizes(policy)[0]
     warm_up(policy, [first])
-    metadata = policy_metadata(arguments.policy, policy.config.horizon)
+    metadata = policy_metadata(arguments.policy, policy.config.horizon, policy.spec.robot)
     limits = Limits(1_000_000 * arguments.message_mb, arguments.connections)
     server = PolicyServer(
         policy,

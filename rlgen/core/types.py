@@ -6,15 +6,56 @@ chunk, A size of an action (7), D size of a physics state (1 + nq + nv: time, qp
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+
+from rlgen.core.actions import ACTION_SIZE
 
 # Position (m) and quaternion (w, x, y, z) of each fixture of a scene: cabinets, stoves, racks, in the model's order.
 FixturePoses = Float[np.ndarray, "F 7"]
 ROBOT_STATE_SIZE = 8  # `RobotState.vla_state`: position 3, axis-angle 3, finger joints 2
 ARM_JOINTS = 7
+_LIBERO_NAMES = {
+    "state": ("x", "y", "z", "turn x", "turn y", "turn z", "finger", "finger"),
+    "action": ("x", "y", "z", "turn x", "turn y", "turn z", "gripper"),
+}
+
+
+@dataclass(frozen=True)
+class Robot:
+    """The numbers that a robot has at each step, as a dataset describes them; LIBERO's by default.
+
+    Attributes:
+      state: numbers in a state.
+      action: numbers in an action.
+      joint_state: joints, which no model reads.
+      state_names: a name for each number of a state; none where the data do not say.
+      action_names: likewise of an action.
+    """
+
+    state: int = ROBOT_STATE_SIZE
+    action: int = ACTION_SIZE
+    joint_state: int = ARM_JOINTS
+    state_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
+
+    @property
+    def is_libero(self) -> bool:
+        """Returns whether states and actions have the widths of LIBERO's robot, whose rules then hold for them."""
+        return (self.state, self.action) == (ROBOT_STATE_SIZE, ACTION_SIZE)
+
+    def names(self, vector: Literal["state", "action"]) -> tuple[str, ...]:
+        """Returns a name for each number of `vector`: the data's own, LIBERO's for its widths, or their positions."""
+        known = getattr(self, f"{vector}_names") or (_LIBERO_NAMES[vector] if self.is_libero else ())
+        return known or tuple(str(index) for index in range(getattr(self, vector)))
+
+    def __str__(self) -> str:
+        return f"states of {self.state} numbers and actions of {self.action}"
+
+
+LIBERO = Robot()
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def dataset_format(directory: Path) -> str | None:
     return "lerobot" if (directory / LEROBOT_INFO).is_file() else None
 
 
-def open_dataset(directory: Path, split: str | None = None) -> RldsDataset | IndexedDataset:
+def open_dataset(directory: Path, split: str | None = None, *, any_robot: bool = False) -> RldsDataset | IndexedDataset:
     """Opens a dataset of any format. Images stay encoded, except in HDF5, which stores arrays.
 
     A LeRobot dataset of others opens as one of ours.
@@ -70,20 +70,21 @@ def open_dataset(directory: Path, split: str | None = None) -> RldsDataset | Ind
     Args:
       directory: of the dataset.
       split: of an RLDS dataset; by default `train`, or the only one there is. Those of this project have only `train`.
+      any_robot: whether states and actions may have other widths than those of LIBERO's robot.
 
     Raises:
-      UserError: there is no dataset, it is damaged, or it has no such split.
+      UserError: there is no dataset, it is damaged, it has no such split, or is of another robot.
     """
     directory = Path(directory)
     name = dataset_format(directory)
     if name is None:
         raise UserError(f"{directory}: no dataset there; expected a folder such as <suite>_no_noops/1.0.0")
     if name == "rlds":
-        return read_rlds(directory, split)
+        return read_rlds(directory, split, any_robot=any_robot)
     if split not in (None, SPLIT):
         raise UserError(f"{directory}: no split {split!r}; a dataset as {name} has {SPLIT} alone")
     if read_manifest(directory) is None:
-        return read_foreign_lerobot(directory)
+        return read_foreign_lerobot(directory, any_robot=any_robot)
     return _READERS[name](directory)
 
 

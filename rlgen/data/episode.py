@@ -24,7 +24,7 @@ from rlgen.core.errors import UserError
 from rlgen.core.files import atomic_path, disk_errors
 from rlgen.core.foreign.archives import named_damage, read_arrays
 from rlgen.core.foreign.json_parts import json_text
-from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE, Episode, RobotState
+from rlgen.core.types import LIBERO, Episode, Robot, RobotState
 from rlgen.data.images import FrameSequence
 
 # Files of episodes whose fixtures were drawn have the second format, as they must not be read without the draw.
@@ -33,8 +33,8 @@ ACTION_TOLERANCE = 1e-6
 _ARRAYS = {"initial_state": (None,), "states": (None, None), "actions": (None, None), "rewards": (None,)}
 _FIELDS = {"task": str, "prompt": str, "source": str, "initial_index": int, "split": str, "seed": int, "success": bool}
 _ADVICE = "delete it and record it again"
-WIDTHS = {"state": ROBOT_STATE_SIZE, "joint_state": ARM_JOINTS, "action": ACTION_SIZE}
-"""Numbers a step in each column of a `DatasetEpisode`."""
+WIDTHS = {name: getattr(LIBERO, name) for name in ("state", "joint_state", "action")}
+"""Numbers a step in each column of a `DatasetEpisode` of LIBERO's robot."""
 
 
 def save_episode(path: Path, episode: Episode) -> None:
@@ -198,18 +198,18 @@ class DatasetEpisode:
     Attributes:
       image: front camera, in the orientation of datasets (`rlgen.data.images`); encoded if read from a dataset.
       wrist_image: camera at the hand, likewise.
-      state: end-effector position (m), axis-angle (rad), finger joints (m).
+      state: end-effector position (m), axis-angle (rad), finger joints (m); of other robots as `Robot` says.
       joint_state: arm joints, radians.
-      action: in [-1, 1]; the gripper (last column) is exactly -1 (open) or 1 (close).
+      action: in [-1, 1]; the gripper (last column) is exactly -1 (open) or 1 (close); of other robots anything.
       language_instruction: the prompt.
       file_path: identifies the episode it was made from.
     """
 
     image: UInt8[np.ndarray, "T h w 3"] | FrameSequence | None
     wrist_image: UInt8[np.ndarray, "T h w 3"] | FrameSequence | None
-    state: Float[np.ndarray, "T 8"]
-    joint_state: Float[np.ndarray, "T 7"] | None
-    action: Float[np.ndarray, "T 7"]
+    state: Float[np.ndarray, "T S"]
+    joint_state: Float[np.ndarray, "T J"] | None
+    action: Float[np.ndarray, "T A"]
     language_instruction: str
     file_path: str
 
@@ -245,13 +245,14 @@ def pair_episode(
     )
 
 
-def check_vectors(vectors: Mapping[str, np.ndarray | None], steps: int, where: str) -> None:
+def check_vectors(vectors: Mapping[str, np.ndarray | None], steps: int, where: str, robot: Robot = LIBERO) -> None:
     """Checks numbers of a dataset: their widths and lengths, and that they are finite.
 
     Args:
       vectors: some of the columns of `WIDTHS`, by name; those that are None are passed over.
       steps: of the episode.
       where: file and episode.
+      robot: of the dataset.
 
     Raises:
       UserError: they do not fit; the message names column, step and value, or both widths.
@@ -259,35 +260,38 @@ def check_vectors(vectors: Mapping[str, np.ndarray | None], steps: int, where: s
     for name, values in vectors.items():
         if values is None:
             continue
+        expected = getattr(robot, name)
         if values.dtype.kind not in "fiu" or values.ndim != 2 or len(values) != steps:
             raise UserError(
-                f"{where}: {name} of shape {values.shape} and {values.dtype}, expected {WIDTHS[name]} numbers for each "
+                f"{where}: {name} of shape {values.shape} and {values.dtype}, expected {expected} numbers for each "
                 f"of {steps} steps; fetch or export the dataset again"
             )
-        if values.shape[1] != WIDTHS[name]:
-            raise width_error(f"{where}: {name}", values.shape[1], WIDTHS[name])
+        if values.shape[1] != expected:
+            raise width_error(f"{where}: {name}", values.shape[1], expected, robot)
         check_finite(values, f"{where}: {name}", "leave the episode out, or export the dataset again")
 
 
-def width_error(where: str, found: int | None, expected: int) -> UserError:
+def width_error(where: str, found: int, expected: int, robot: Robot = LIBERO) -> UserError:
     """Returns the error for states or actions of another robot.
 
     Args:
       where: file and key.
       found: numbers a step.
-      expected: those of LIBERO's robot.
+      expected: those of `robot`.
+      robot: of the dataset.
     """
-    return UserError(
-        f"{where} has {found} numbers a step, expected {expected}, those of LIBERO's robot; convert the dataset first"
-    )
+    is_libero = robot.is_libero and robot.joint_state == LIBERO.joint_state
+    whose = "those of LIBERO's robot; convert" if is_libero else "as the dataset's description says; correct"
+    return UserError(f"{where} has {found} numbers a step, expected {expected}, {whose} the dataset first")
 
 
-def checked(episode: DatasetEpisode, where: str) -> DatasetEpisode:
+def checked(episode: DatasetEpisode, where: str, robot: Robot = LIBERO) -> DatasetEpisode:
     """Returns an episode that was read from a dataset, if it can be one.
 
     Args:
       episode: as it was read.
       where: file and episode.
+      robot: of the dataset.
 
     Raises:
       UserError: its columns have different lengths, other widths, or numbers that are not finite.
@@ -306,7 +310,7 @@ def checked(episode: DatasetEpisode, where: str) -> DatasetEpisode:
                 images.check_sizes()
             except UserError as error:
                 raise UserError(f"{where}: {name}: {error}") from error
-    check_vectors({name: getattr(episode, name) for name in WIDTHS}, steps, where)
+    check_vectors({name: getattr(episode, name) for name in WIDTHS}, steps, where, robot)
     return episode
 
 

@@ -14,12 +14,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from rlgen.core.arrays import ReusedMemory
 from rlgen.core.errors import UserError
+from rlgen.core.types import LIBERO, Robot
 from rlgen.data.dataset import open_dataset
 from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordDataset, read_array_record
@@ -35,7 +35,7 @@ DECODED_BYTES = 2 << 30
 
 FrameBatch = dict[str, Any]
 """B frames: `image` and `wrist_image` (uint8 `[B, h, w, 3]`), `image_mask` and `wrist_image_mask` `[B]` (False where a
-dataset lacks the camera, and its image is black), `state` `[B, 8]`, `action_chunks` `[B, H, 7]`, `chunk_mask` `[B, H]`
+dataset lacks the camera, and its image is black), `state` `[B, S]`, `action_chunks` `[B, H, A]`, `chunk_mask` `[B, H]`
 (False behind the end of the episode), `prompt` (a list of B instructions)."""
 
 
@@ -44,7 +44,7 @@ class FrameTable:
     """The numbers of F frames, episode after episode: about a hundred bytes a frame.
 
     Attributes:
-      state: end-effector position (m), axis-angle (rad), finger joints (m), as stored.
+      state: as stored; of LIBERO's robot position (m), axis-angle (rad), finger joints (m).
       action: as stored.
       episode: index of the frame's episode.
       end: index of the frame behind the last one of that episode.
@@ -52,8 +52,8 @@ class FrameTable:
       prompts: the different instructions.
     """
 
-    state: Float[np.ndarray, "F 8"]
-    action: Float[np.ndarray, "F 7"]
+    state: Float[np.ndarray, "F S"]
+    action: Float[np.ndarray, "F A"]
     episode: Int[np.ndarray, " F"]
     end: Int[np.ndarray, " F"]
     prompt: Int[np.ndarray, " F"]
@@ -64,7 +64,7 @@ class FrameTable:
 
     def chunks(
         self, frames: Int[np.ndarray, " B"], horizon: int
-    ) -> tuple[Float[np.ndarray, "B H 7"], Bool[np.ndarray, "B H"]]:
+    ) -> tuple[Float[np.ndarray, "B H A"], Bool[np.ndarray, "B H"]]:
         """Returns the `horizon` actions from each frame on, and a mask of those inside the episode.
 
         Behind the end of the episode its last action is repeated, and the mask is False.
@@ -81,6 +81,10 @@ class FrameSource(Protocol):
         """Returns the numbers of all frames."""
 
     @property
+    def robot(self) -> Robot:
+        """Returns the robot that the numbers are of."""
+
+    @property
     def cameras(self) -> tuple[str, ...]:
         """Returns those of `CAMERAS` that it has."""
 
@@ -89,7 +93,7 @@ class FrameSource(Protocol):
 
 
 def open_frames(
-    folder: Path, *, size: int | None = None, split: str | None = None, decoded_bytes: int = DECODED_BYTES
+    folder: Path, *, size: int | None = None, split: str | None = None, any_robot: bool = False
 ) -> FrameSource:
     """Opens a dataset of any format.
 
@@ -99,19 +103,19 @@ def open_frames(
       folder: of the dataset, `<name>/<version>`.
       size: pixels along a side of the images, which are resized as openpi's clients do; as stored by default.
       split: as of `open_dataset`.
-      decoded_bytes: as of `frames_from_episodes`.
+      any_robot: likewise.
 
     Raises:
       UserError: no dataset there, an empty one, or a damaged one.
     """
-    dataset = open_dataset(Path(folder), split)
+    dataset = open_dataset(Path(folder), split, any_robot=any_robot)
     if isinstance(dataset, ArrayRecordDataset):
         return RecordFrames(Path(folder), size=size, kernel="pillow")
     if not len(dataset):
         raise UserError(f"{folder}: no episode in it; export at least one, or name another --split")
     episodes = list(dataset)
     try:
-        return frames_from_episodes(episodes, size=size, decoded_bytes=decoded_bytes)
+        return frames_from_episodes(episodes, size=size, robot=dataset.robot)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
 
@@ -130,10 +134,9 @@ def read_frames(source: FrameSource, frames: Int[np.ndarray, " B"], horizon: int
     table = source.table
     chunks, mask = table.chunks(frames, horizon)
     images = source.images(frames)
-    absent = [name for name in CAMERAS if name not in images]
     return {
         **images,
-        **{name: np.zeros_like(next(iter(images.values()))) for name in absent},
+        **{name: np.zeros_like(next(iter(images.values()))) for name in CAMERAS if name not in images},
         **{f"{name}_mask": np.full(len(frames), name in images) for name in CAMERAS},
         "state": table.state[frames],
         "action_chunks": chunks,
@@ -151,13 +154,15 @@ class MemoryFrames:
       image: images of the fixed camera, as an array, or encoded and decoded on request; None if there are none.
       wrist_image: likewise of the camera at the gripper.
       size: pixels along a side, to which encoded images are resized; None leaves them as they are.
+      robot: that the numbers are of.
       memory: of the images that are returned.
     """
 
     table: FrameTable
-    image: UInt8[np.ndarray, "F h w 3"] | FrameSequence | None
-    wrist_image: UInt8[np.ndarray, "F h w 3"] | FrameSequence | None
+    image: UInt8[np.ndarray, "F h w 3"] | FrameSequence | None = None
+    wrist_image: UInt8[np.ndarray, "F h w 3"] | FrameSequence | None = None
     size: int | None = None
+    robot: Robot = LIBERO
     memory: ReusedMemory = field(default_factory=ReusedMemory, repr=False, compare=False)
 
     @property
@@ -178,14 +183,15 @@ class MemoryFrames:
 
 
 def frames_from_episodes(
-    episodes: Sequence[DatasetEpisode], *, size: int | None = None, decoded_bytes: int = DECODED_BYTES
+    episodes: Sequence[DatasetEpisode], *, size: int | None = None, robot: Robot = LIBERO, most: int = DECODED_BYTES
 ) -> MemoryFrames:
     """Reads every episode once and keeps it in memory.
 
     Args:
       episodes: of a dataset.
       size: pixels along a side of the images; as stored by default.
-      decoded_bytes: images are kept decoded and resized where they take no more than this, encoded otherwise.
+      robot: of the dataset.
+      most: bytes up to which images are kept decoded and resized; they stay encoded otherwise.
 
     Raises:
       UserError: there is no episode.
@@ -206,10 +212,10 @@ def frames_from_episodes(
     if size is None and len(shapes) > 1:
         raise UserError(f"images of different sizes {sorted(shapes)}; choose a size to which they are resized")
     height, width = (size, size) if size is not None else next(iter(shapes))
-    is_large = len(CAMERAS) * len(table) * height * width * 3 > decoded_bytes
+    is_large = len(CAMERAS) * len(table) * height * width * 3 > most
     if is_large and not any(isinstance(images, np.ndarray) for column in present.values() for images in column):
         joined = {name: join_frames(column) for name, column in present.items()}
-        return MemoryFrames(table, **{**dict.fromkeys(CAMERAS), **joined}, size=size)
+        return MemoryFrames(table, **joined, size=size, robot=robot)
     decoded = {name: np.empty((len(table), height, width, 3), np.uint8) for name in present}
     ends = np.cumsum([len(episode) for episode in episodes])
 
@@ -224,11 +230,11 @@ def frames_from_episodes(
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
         list(executor.map(decode, *zip(*product(range(len(episodes)), present), strict=True)))
-    return MemoryFrames(table, **{**dict.fromkeys(CAMERAS), **decoded})
+    return MemoryFrames(table, **decoded, robot=robot)
 
 
 def frame_table(
-    state: Float[np.ndarray, "F 8"], action: Float[np.ndarray, "F 7"], lengths: list[int], instructions: list[str]
+    state: Float[np.ndarray, "F S"], action: Float[np.ndarray, "F A"], lengths: list[int], instructions: list[str]
 ) -> FrameTable:
     """Builds the table of the frames of some episodes.
 
@@ -270,7 +276,7 @@ class RecordFrames:
         directory = Path(directory)
         dataset = read_array_record(directory)
         self.table, self._records = _read_records(dataset)
-        self._stored_size = dataset.size
+        self._stored_size, self.robot = dataset.size, dataset.robot
         self.size, self.kernel = size or self._stored_size, kernel
         self._files = [RecordFile(directory / name) for name in self._records.files]
         for index, file in enumerate(self._files):
@@ -288,8 +294,7 @@ class RecordFrames:
 
     def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """Returns `image` and `wrist_image` of some frames; each image is copied no more than once."""
-        shape = (len(frames), self.size, self.size, 3)
-        out = [self._memory.empty(shape) for _ in CAMERAS]
+        out = [self._memory.empty((len(frames), self.size, self.size, 3)) for _ in CAMERAS]
         frames = np.asarray(frames)
         cached = self._cache.has(frames)
         rows = np.flatnonzero(cached)
@@ -343,8 +348,3 @@ def _read_records(dataset: ArrayRecordDataset) -> tuple[FrameTable, _Records]:
     file = np.repeat([position[entry.file] for entry in entries], lengths)
     first = np.array([np.argmax(file == index) for index in range(len(files))])
     return table, _Records(file=file, record=np.arange(len(table)) - first[file], files=files, entries=entries)
-
-
-def limit_opencv_threads() -> None:
-    """Keeps OpenCV from starting threads for each small image: the loader's own use the cores."""
-    cv2.setNumThreads(1)

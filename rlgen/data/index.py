@@ -22,10 +22,10 @@ from jaxtyping import Float
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
 from rlgen.core.foreign.json_parts import JsonPart, open_json
-from rlgen.core.types import FixturePoses
+from rlgen.core.types import LIBERO, FixturePoses, Robot
 from rlgen.data.episode import DatasetEpisode, check_fixtures, checked
 from rlgen.data.shards import ADVICE, MANIFEST, MOST_EPISODES, MOST_STEPS, DatasetPlan, Shard, open_manifest
-from rlgen.data.statistics import dataset_statistics
+from rlgen.data.statistics import StateAndAction, dataset_statistics
 
 INDEX = "episodes.json"
 OPENVLA_STATISTICS = "dataset_statistics.json"
@@ -51,14 +51,6 @@ class IndexEntry:
     name: str
     prompt: str
     steps: int
-
-
-@dataclass(frozen=True)
-class StateAndAction:
-    """The states and actions of an episode, without its images."""
-
-    state: np.ndarray
-    action: np.ndarray
 
 
 def write_index(
@@ -173,6 +165,11 @@ class IndexedDataset(Sequence[DatasetEpisode]):
         check_index(directory, entries, shards)
         return cls(directory, entries, plan.size)
 
+    @property
+    def robot(self) -> Robot:
+        """Returns LIBERO's, whose datasets this project writes."""
+        return LIBERO
+
     @abstractmethod
     def read_episode(self, index: int) -> DatasetEpisode:
         """Reads the episode of `entries[index]`.
@@ -189,7 +186,7 @@ class IndexedDataset(Sequence[DatasetEpisode]):
             raise IndexError(f"episode {index} of {len(self)}")
         entry = self.entries[index]
         where = f"{self.directory / entry.file}: record {entry.record} (episode {entry.name})"
-        episode = checked(self.read_episode(index), where)
+        episode = checked(self.read_episode(index), where, self.robot)
         check_entry(episode, entry, where)
         return episode
 

@@ -26,7 +26,8 @@ from jaxtyping import Int
 
 from rlgen.core.arrays import ReusedMemory
 from rlgen.core.errors import UserError
-from rlgen.data.frames import FrameBatch, FrameSource, limit_opencv_threads, read_frames
+from rlgen.data.frames import FrameBatch, FrameSource, read_frames
+from rlgen.data.resize import limit_opencv_threads
 
 PERIOD = 1000
 BatchT = TypeVar("BatchT")

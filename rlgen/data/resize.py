@@ -236,3 +236,8 @@ def _add_bytes(line, weight, row):
 def _store_bytes(line, row):
     for index in range(len(line)):
         row[index] = min(max(line[index] >> _PRECISION, 0), 255)
+
+
+def limit_opencv_threads() -> None:
+    """Keeps OpenCV from starting threads for each small image: the loader's own use the cores."""
+    cv2.setNumThreads(1)

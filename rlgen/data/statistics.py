@@ -25,6 +25,14 @@ class HasStateAndAction(Protocol):
 
 
 @dataclass(frozen=True)
+class StateAndAction:
+    """The states and actions of an episode, without its images."""
+
+    state: np.ndarray
+    action: np.ndarray
+
+
+@dataclass(frozen=True)
 class Moments:
     """Statistics over all steps, one number for each of D columns; `std` divides by the number of steps."""
 

@@ -16,12 +16,11 @@ from rlgen.data.index import (
     OPENPI_STATISTICS,
     OPENVLA_STATISTICS,
     IndexEntry,
-    StateAndAction,
     read_index,
     read_provenance,
 )
 from rlgen.data.metrics.quality import dataset_quality
-from rlgen.data.statistics import OPENVLA_MASK, dataset_statistics
+from rlgen.data.statistics import OPENVLA_MASK, StateAndAction, dataset_statistics
 
 
 def verify_dataset(

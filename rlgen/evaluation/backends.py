@@ -10,9 +10,9 @@ from jaxtyping import Float, Int, UInt8
 
 from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
-from rlgen.core.types import FixturePoses, Observation
+from rlgen.core.types import FixturePoses, Observation, Robot
 from rlgen.vla.data.transforms import Sample
-from rlgen.vla.serving.actor import check_for_environment, legal_actions, robot_sample
+from rlgen.vla.serving.actor import check_for_environment, legal_actions, other_robot, robot_sample
 from rlgen.vla.serving.client import PolicyClient
 from rlgen.vla.serving.policy import VlaPolicy
 from rlgen.vla.serving.server import stack
@@ -86,6 +86,9 @@ class ServerBackend:
           connections: requests that are under way at once, at least 1.
           patience_s: seconds to wait for the server at first.
           timeout_s: seconds to wait for an answer.
+
+        Raises:
+          UserError: no policy server there, or one that says that its model is of another robot.
         """
         self._clients: list[PolicyClient] = []
         self._threads = ThreadPoolExecutor(connections)
@@ -95,7 +98,12 @@ class ServerBackend:
         except BaseException:
             self.abort()
             raise
-        self.name = f"server {address}: {_describe(self._clients[0].metadata)}"
+        metadata = self._clients[0].metadata
+        self.name = f"server {address}: {_describe(metadata)}"
+        widths = [metadata.get(f"{name}_size") for name in ("state", "action")] if isinstance(metadata, dict) else []
+        if widths and all(type(width) is int for width in widths) and not Robot(*widths).is_libero:
+            self.abort()
+            raise other_robot(self.name, Robot(*widths))
 
     def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> Float[np.ndarray, "N H 7"]:
         """Returns a chunk of actions for each sample."""

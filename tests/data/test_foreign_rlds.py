@@ -46,9 +46,6 @@ def with_info(**changes) -> Foreign:
 
 
 REFUSED = {
-    "actions of 8": (lambda: Foreign(action=8), "features.json: action has 8 numbers a step, expected 7"),
-    "actions of 14": (lambda: Foreign(action=14), "features.json: action has 14 numbers a step, expected 7"),
-    "states of 9": (lambda: Foreign(state=9), "features.json: state has 9 numbers a step, expected 8"),
     "nan action": (
         lambda: with_nan("steps/action", np.nan),
         "-00000-of-00001: record 1 (episode somewhere/1): action: not finite at step 3, number 2 is nan",
@@ -74,6 +71,33 @@ REFUSED = {
     "other records": (lambda: with_info(fileFormat="riegeli"), "fileFormat is 'riegeli', expected 'tfrecord'"),
     "no such split": (lambda: Foreign(split="test"), "no split 'val'; it has test"),
 }
+
+
+ROBOTS = {
+    "actions of 8": (lambda: Foreign(action=8), "features.json: action has 8 numbers a step, expected 7", None),
+    "actions of 14": (
+        lambda: Foreign(action=14),
+        "features.json: action has 14 numbers a step, expected 7",
+        "a model of action_size 8 has no room for actions of 14 numbers; expected 14 or more",
+    ),
+    "states of 9": (
+        lambda: Foreign(state=9),
+        "features.json: state has 9 numbers a step, expected 8",
+        "a model of action_size 8 has no room for states of 9 numbers; expected 9 or more",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+@pytest.mark.parametrize("door", DOORS)
+def test_only_training_takes_other_robots_and_only_where_the_model_has_room(capsys, tmp_path, door, name):
+    make, message, by_training = ROBOTS[name]
+    folder, message = make().write(tmp_path), by_training if door == "train" else message
+    if message is None:
+        THROUGH[door](folder, tmp_path / "out")
+    else:
+        line = refusal(capsys, door, folder, tmp_path / "out")
+        assert message in line and str(folder) in line
 
 
 @pytest.mark.parametrize("name", REFUSED)

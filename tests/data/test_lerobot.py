@@ -15,7 +15,7 @@ from moving_images import moving_images, psnr
 from rlgen.core.errors import UserError
 from rlgen.data.card import verify_files
 from rlgen.data.dataset import VIDEO_FORMATS, dataset_format, encoded_format, open_dataset
-from rlgen.data.frames import DECODED_BYTES, open_frames, read_frames
+from rlgen.data.frames import DECODED_BYTES, frames_from_episodes, open_frames, read_frames
 from rlgen.data.index import read_index
 from rlgen.data.loader import Loader, LoaderOptions
 from rlgen.data.writer import write_dataset
@@ -152,7 +152,7 @@ def test_videos_that_are_damaged_or_missing_are_one_line(video, copy_of, episode
 def test_training_reads_the_same_frames_from_memory_and_from_the_file(video, episodes):
     batches = {}
     for limit in (DECODED_BYTES, 0):
-        source = open_frames(video, size=32, decoded_bytes=limit)
+        source = frames_from_episodes(list(open_dataset(video)), size=32, most=limit)
         loader = Loader(source, LoaderOptions(batch=4, horizon=3, steps=5, workers=2))
         batches[limit] = list(loader)
         assert isinstance(source.image, np.ndarray) == bool(limit)

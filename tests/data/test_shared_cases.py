@@ -45,6 +45,12 @@ CASES = {
     "14-npy-of-10^12": "steps.npz: not a readable table of steps (state has shape (1000000000000,)",
     "good": None,
 }
+# What training says of these, where it is something else: a robot of another width trains where the model has room.
+TRAINED = {
+    "02-rlds-act8": None,
+    "02-rlds-act14": "a model of action_size 8 has no room for actions of 14 numbers",
+    "02-rlds-state9": "a model of action_size 8 has no room for states of 9 numbers",
+}
 NOT_MERGED = ("05-rlds-nojoint", "05-rlds-nowrist")
 
 
@@ -63,6 +69,8 @@ def test_a_case_is_read_or_is_one_line_in_every_command(capsys, cases, tmp_path,
         out, message = tmp_path / door, CASES[name]
         if door == "merge" and name in NOT_MERGED:
             message = "which what is written here has"
+        if door == "train":
+            message = TRAINED.get(name, message)
         if message is None:
             THROUGH[door](folder, out)
         else:

@@ -19,8 +19,8 @@ from rlgen.core.errors import UserError
 from rlgen.evaluation.backends import ServerBackend
 from rlgen.vla.serving import wire
 from rlgen.vla.serving.client import PolicyClient
-from rlgen.vla.serving.policy import warm_up
-from rlgen.vla.serving.server import PolicyServer, policy_metadata, serving
+from rlgen.vla.serving.policy import policy_metadata, warm_up
+from rlgen.vla.serving.server import PolicyServer, serving
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import expanded, read_json, write_bytes, write_json
+from rlgen.core.types import LIBERO, Robot
 from rlgen.vla.checkpoints.openpi import write_params
 from rlgen.vla.data.normalize import NormStats
 from rlgen.vla.data.spec import HASHED_WORDS, InputSpec, from_json, of_robot, to_json
@@ -89,19 +90,19 @@ def read_description(folder: Path) -> tuple[VlaConfig, InputSpec, NormStats]:
     except (ValueError, RecursionError) as error:
         path = folder / DESCRIPTION
         raise UserError(f"{path} is damaged ({first_line(error)}); write the model again") from error
-    stats = read_stats(folder / "assets" / str(value.get("asset", ASSET)) / STATS)
+    stats = read_stats(folder / "assets" / str(value.get("asset", ASSET)) / STATS, spec.robot)
     if spec.tokenizer != HASHED_WORDS:
         spec = dataclasses.replace(spec, tokenizer=str(folder / spec.tokenizer))
     return config, spec, stats
 
 
-def read_stats(path: Path) -> NormStats:
-    """Reads openpi's `norm_stats.json`; `UserError` where it is missing, damaged or of another robot."""
+def read_stats(path: Path, robot: Robot = LIBERO) -> NormStats:
+    """Reads openpi's `norm_stats.json`; `UserError` where it is missing, damaged or of another robot than `robot`."""
     try:
         stats = NormStats.from_json(read_json(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: no readable statistics ({first_line(error)})") from error
-    return of_robot(stats, str(path))
+    return of_robot(stats, str(path), robot)
 
 
 def find_stats(checkpoint: Path) -> Path:

@@ -1,16 +1,16 @@
 """The transforms of a model as data: stored beside its parameters, and compared with the cards of datasets."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
-from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.errors import UserError
 from rlgen.core.files import read_json
-from rlgen.core.types import ROBOT_STATE_SIZE
+from rlgen.core.types import LIBERO, Robot
 from rlgen.data.card import CARD_JSON
 from rlgen.vla.data.normalize import FIELDS, LIBERO_DELTA, NormStats, Statistics
 from rlgen.vla.data.tokens import Encode, hashed_words, sentencepiece
@@ -30,6 +30,8 @@ HASHED_WORDS = "words"
 """The name of the tokenizer that needs no file."""
 PADDING = 1e-6
 """Statistics below this are of vectors that were padded with zeros; openpi's quantiles of zeros are some 1e-10."""
+ROBOT_FIELDS = ("state", "action", "state_names", "action_names")
+"""What is stored of a robot; joints are no input of a model."""
 LARGEST_SIZE, LARGEST_INPUT = 1 << 20, 4096
 """The largest sizes that the description of a model may have: any, and those that no parameter has."""
 
@@ -44,12 +46,14 @@ class InputSpec:
       delta: the model learns actions minus the state. Right for absolute actions; of relative ones it makes
         differences of differences, which openpi's released pi0 for LIBERO was trained on and has to be served with.
       tokenizer: `words` for hashed words, or the path of a SentencePiece model.
+      robot: whose states it reads and whose actions it returns.
     """
 
     normalization: NormalizationKind = "zscore"
     actions: Semantics = "relative"
     delta: bool = False
     tokenizer: str = HASHED_WORDS
+    robot: Robot = LIBERO
 
     @property
     def is_double_delta(self) -> bool:
@@ -79,23 +83,45 @@ def make_pipeline(config: VlaConfig, spec: InputSpec, stats: NormStats, encode: 
     Raises:
       UserError: the file of the tokenizer cannot be read, or statistics or model are of other widths than the robot.
     """
-    stats = of_robot(stats, "the statistics")
-    if config.action_size < ROBOT_STATE_SIZE:
-        raise UserError(
-            f"a model of action_size {config.action_size} has no room for states of {ROBOT_STATE_SIZE} numbers; "
-            f"expected {ROBOT_STATE_SIZE} or more"
-        )
+    stats, robot = of_robot(stats, "the statistics", spec.robot), spec.robot
+    check_robot(config, spec)
     delta = [DeltaActions(LIBERO_DELTA)] if spec.delta else []
     return Pipeline(
         (
-            Repack(config.cameras, ACTION_SIZE),
+            Repack(config.cameras, robot.action),
             *delta,
             Normalize(stats, spec.normalization, config.state_limit),
             Resize(config.image_size),
             make_tokenizer(spec, config, encode),
-            Pad(config.action_size, len(np.asarray(stats.state.mean))),
-        )
+            Pad(config.action_size, robot.state),
+        ),
+        robot,
     )
+
+
+def check_robot(config: VlaConfig, spec: InputSpec, where: str = "") -> None:
+    """Checks that a model has room for its robot's numbers, and that its transforms are made for them.
+
+    Args:
+      config: the model.
+      spec: its transforms.
+      where: beginning of the message.
+
+    Raises:
+      UserError: it has less room, or the state is subtracted from actions, whose numbers for that are LIBERO's.
+    """
+    robot, room = spec.robot, max(spec.robot.state, spec.robot.action)
+    for name, size in (("states", robot.state), ("actions", robot.action)):
+        if size > config.action_size:
+            raise UserError(
+                f"{where}a model of action_size {config.action_size} has no room for {name} of {size} numbers; "
+                f"expected {size} or more: a larger model, or --action-size {room} for a fresh one"
+            )
+    if spec.delta and not robot.is_libero:
+        raise UserError(
+            f"{where}the state is subtracted from actions as LIBERO's robot has them, in {LIBERO}, and these "
+            f"are {robot}; train without --delta"
+        )
 
 
 def make_tokenizer(spec: InputSpec, config: VlaConfig, encode: Encode | None = None) -> Tokenize:
@@ -109,7 +135,8 @@ def make_tokenizer(spec: InputSpec, config: VlaConfig, encode: Encode | None = N
     Raises:
       UserError: the file of the tokenizer cannot be read.
     """
-    return Tokenize(encode or make_encoder(spec, config), config.prompt_length, config.state_in_prompt)
+    encode = encode or make_encoder(spec, config)
+    return Tokenize(encode, config.prompt_length, config.state_in_prompt, spec.robot.state)
 
 
 def make_encoder(spec: InputSpec, config: VlaConfig) -> Encode:
@@ -119,21 +146,22 @@ def make_encoder(spec: InputSpec, config: VlaConfig) -> Encode:
     return sentencepiece(Path(spec.tokenizer), config.vocabulary)
 
 
-def of_robot(stats: NormStats, where: str) -> NormStats:
-    """Returns statistics of as many numbers as the robot has.
+def of_robot(stats: NormStats, where: str, robot: Robot = LIBERO) -> NormStats:
+    """Returns statistics of as many numbers as a robot has.
 
     openpi's older files go on behind them with the zeros to which the vectors had been padded; these are left out.
 
     Args:
       stats: of states and actions.
       where: beginning of the message, such as the file's path.
+      robot: that they are for.
 
     Raises:
       UserError: they are of other states or actions.
     """
-    sizes = {"state": ROBOT_STATE_SIZE, "actions": ACTION_SIZE}
+    sizes = {"state": robot.state, "actions": robot.action}
     cut = {name: _without_padding(getattr(stats, name), size) for name, size in sizes.items()}
-    check_widths(len(cut["state"].mean), len(cut["actions"].mean), where)
+    check_widths(len(cut["state"].mean), len(cut["actions"].mean), where, robot)
     return NormStats(**cut)
 
 
@@ -143,22 +171,50 @@ def _without_padding(stats: Statistics, size: int) -> Statistics:
     return Statistics(**{field: x[:size] for field, x in fields.items()}) if is_padded else stats
 
 
-def check_widths(state: int, action: int, where: str) -> None:
-    """Checks that states and actions are the robot's.
+def check_widths(state: int, action: int, where: str, robot: Robot = LIBERO) -> None:
+    """Checks that states and actions are a robot's.
 
     Args:
       state: numbers in a state.
       action: numbers in an action.
       where: beginning of the message, such as a dataset.
+      robot: that they are for.
 
     Raises:
-      UserError: they are not; nothing is cut or padded to fit, as the last number is the gripper's.
+      UserError: they are not; nothing is cut or padded to fit, as the last number may be the gripper's.
     """
-    if (state, action) != (ROBOT_STATE_SIZE, ACTION_SIZE):
-        raise UserError(
-            f"{where}: states of {state} numbers and actions of {action}, expected {ROBOT_STATE_SIZE} (position, "
-            f"axis-angle, fingers) and {ACTION_SIZE} (movement, gripper); bring the data into this form first"
-        )
+    if (state, action) == (robot.state, robot.action):
+        return
+    found, meanings = Robot(state, action), (" (position, axis-angle, fingers)", " (movement, gripper)")
+    of_state, of_action = meanings if robot.is_libero else ("", "")
+    raise UserError(
+        f"{where}: {found}, expected {robot.state}{of_state} and {robot.action}{of_action}; "
+        "bring the data into this form first"
+    )
+
+
+def common_robot(robots: Mapping[str, Robot]) -> Robot:
+    """Returns the robot of several datasets, with the names of the first that has some.
+
+    Args:
+      robots: those of the datasets, by the name of each; one at least.
+
+    Raises:
+      UserError: they have different widths, or the same names in another order.
+    """
+    (first, robot), *others = robots.items()
+    for name, other in others:
+        if (other.state, other.action) != (robot.state, robot.action):
+            raise UserError(f"{name}: {other}, and in {first} {robot}; train on datasets of one robot at a time")
+        for field in ("state_names", "action_names"):
+            ours, theirs = getattr(robot, field), getattr(other, field)
+            if ours != theirs and sorted(ours) == sorted(theirs):
+                raise UserError(
+                    f"{name}: numbers in another order, {', '.join(theirs)}, than in {first}, {', '.join(ours)}; "
+                    "bring them into one order first"
+                )
+            robot = robot if ours else dataclasses.replace(robot, **{field: theirs})
+    return robot
 
 
 def has_other_gripper(low: float, high: float) -> bool:
@@ -214,6 +270,9 @@ def to_json(config: VlaConfig, spec: InputSpec) -> dict[str, Any]:
     sizes = dataclasses.asdict(config)
     sizes["state_limit"] = None if np.isinf(config.state_limit) else config.state_limit
     inputs = {STORED_AS.get(name, name): value for name, value in dataclasses.asdict(spec).items()}
+    inputs["robot"] = {name: getattr(spec.robot, name) for name in ROBOT_FIELDS}
+    if all(getattr(LIBERO, name) == each for name, each in inputs["robot"].items()):
+        del inputs["robot"]  # as in models of before
     return {"format": 1, "model": sizes, "inputs": inputs}
 
 
@@ -235,7 +294,9 @@ def from_json(value: dict[str, Any]) -> tuple[VlaConfig, InputSpec]:
             vision=vision, **experts, state_limit=float("inf") if limit is None else float(limit), **sizes
         )
         names = {stored: name for name, stored in STORED_AS.items()}
-        spec = InputSpec(**{names.get(key, key): field for key, field in value["inputs"].items()})
+        transforms: dict[str, Any] = {str(names.get(key, key)): field for key, field in value["inputs"].items()}
+        transforms["robot"] = _robot(transforms.get("robot"))
+        spec = InputSpec(**transforms)
         for part in (config, config.vision, config.language, config.action, spec):
             _check_fields(part)
         inputs = (config.image_size, config.horizon, config.prompt_length)
@@ -260,6 +321,22 @@ def _check_fields(part: Any) -> None:
         }.get(kind, value in choices if choices else True)
         if not fits:
             raise ValueError(f"{field.name} is {str(value)[:40]!r}")
+
+
+def _robot(value: Any) -> Robot:
+    """Returns a robot as it is stored, LIBERO's where there is none; raises as `from_json` catches it."""
+    if value is None:
+        return LIBERO
+    fields: dict[str, Any] = {name: value[name] for name in ROBOT_FIELDS}
+    fields |= {name: tuple(each) for name, each in fields.items() if isinstance(each, list)}
+    robot = Robot(**fields)
+    for name in ("state", "action"):
+        size, names = getattr(robot, name), getattr(robot, f"{name}_names")
+        if type(size) is not int or not 0 < size <= LARGEST_SIZE:
+            raise ValueError(f"robot.{name} is {str(size)[:40]!r}")
+        if not isinstance(names, tuple) or len(names) not in (0, size) or not all(isinstance(n, str) for n in names):
+            raise ValueError(f"robot.{name}_names are {str(names)[:40]!r} for {size} numbers")
+    return robot
 
 
 def _expert(value: dict[str, Any]) -> ExpertConfig:

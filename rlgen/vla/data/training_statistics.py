@@ -64,13 +64,14 @@ def training_statistics(
       given: statistics to use; by default they are computed from the data to train on.
 
     Raises:
-      UserError: states or actions of other widths than the robot's, or a number that is not finite or far too large.
+      UserError: states or actions of other widths than those of the robot of `spec`, or a number that is not finite
+        or far too large.
     """
     subsets = [*mixture.subsets, *(held_out.subsets if held_out else ())]
     extents = data_extents(config, spec, subsets)
     stats = mixture_statistics(mixture, config.horizon, delta=spec.delta) if given is None else given
     cut = make_tokenizer(spec, config).describe_cut(mixture.prompts)
-    vectors, notes = {}, [*([] if cut is None else [cut]), *state_notes(subsets), *action_notes(spec, subsets)]
+    vectors, notes = {}, [*([] if cut is None else [cut]), *state_notes(spec, subsets), *action_notes(spec, subsets)]
     for name, extent in extents.items():
         vectors[name], changed = fitted(getattr(stats, name), extent, spec.normalization)
         notes += [f"{name}[{i}]: {text}" for i, text in changed]
@@ -90,7 +91,7 @@ def data_extents(config: VlaConfig, spec: InputSpec, subsets: Sequence[Subset]) 
     """
     for subset in subsets:
         table = subset.frames.table
-        check_widths(table.state.shape[-1], table.action.shape[-1], "the data")
+        check_widths(table.state.shape[-1], table.action.shape[-1], "the data", spec.robot)
     extents = {
         name: _extent(rows for subset in subsets for rows in _vectors(subset, name, config.horizon, spec.delta))
         for name in ("state", "actions")
@@ -130,8 +131,10 @@ def floors(stats: Statistics, extent: Extent) -> Float[np.ndarray, " D"]:
     return np.max([np.full_like(mean, FLOOR), FLOAT32 * np.abs(mean), _reach(extent, mean) / WIDENED], axis=0)
 
 
-def state_notes(subsets: list[Subset]) -> list[str]:
-    """Returns what is unusual about the states of datasets, for a robot of LIBERO's."""
+def state_notes(spec: InputSpec, subsets: list[Subset]) -> list[str]:
+    """Returns what is unusual about the states of datasets, for a robot of LIBERO's; nothing for another."""
+    if not spec.robot.is_libero:
+        return []
     lengths = _extent(
         np.linalg.norm(subset.frames.table.state[subset.index, 3:7], axis=-1, keepdims=True) for subset in subsets
     )
@@ -144,7 +147,9 @@ def state_notes(subsets: list[Subset]) -> list[str]:
 
 
 def action_notes(spec: InputSpec, subsets: list[Subset]) -> list[str]:
-    """Returns what is unusual about the actions of datasets, for a robot of LIBERO's."""
+    """Returns what is unusual about the actions of datasets, for a robot of LIBERO's; nothing for another."""
+    if not spec.robot.is_libero:
+        return []
     extent, notes = _extent(subset.frames.table.action[subset.index] for subset in subsets), []
     if has_other_gripper(extent.low[-1], extent.high[-1]):
         notes.append(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from rlgen.core.errors import UserError
-from rlgen.core.types import ROBOT_STATE_SIZE
+from rlgen.core.types import LIBERO, Robot
 from rlgen.data.resize import resize_with_pad
 from rlgen.vla.data.inputs import as_image, as_prompt, as_vector
 from rlgen.vla.data.normalize import (
@@ -162,12 +162,13 @@ class Resize:
 
 @dataclass(frozen=True)
 class Tokenize:
-    """A transform that encodes the prompt as ids, with the normalized state in it if `with_state`."""
+    """A transform that encodes the prompt as ids, with the normalized state, of `state_size`, in it if `with_state`."""
 
     name: ClassVar[str] = "tokenize"
     encode: Encode
     length: int
     with_state: bool = False
+    state_size: int = LIBERO.state
 
     def inputs(self, sample: Sample) -> Sample:
         """Replaces prompts by `tokens` and `token_mask`."""
@@ -185,7 +186,7 @@ class Tokenize:
 
     def describe_cut(self, prompts: Iterable[str]) -> str | None:
         """Returns a line about the prompts that are cut, or None, as `tokens.describe_cut`."""
-        state = np.zeros(ROBOT_STATE_SIZE) if self.with_state else None
+        state = np.zeros(self.state_size) if self.with_state else None
         return describe_cut(prompts, self.encode, self.length, state)
 
 
@@ -209,9 +210,10 @@ class Pad:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A sequence of transforms, applied in order to inputs and in reverse order to outputs."""
+    """A sequence of transforms, applied in order to inputs and in reverse order to outputs, and the robot's widths."""
 
     transforms: Sequence[Transform]
+    robot: Robot = LIBERO
 
     def inputs(self, sample: Sample) -> Sample:
         """Returns the robot's sample as the model reads it."""

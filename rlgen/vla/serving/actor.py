@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from rlgen.core.actions import binarize_gripper
 from rlgen.core.errors import UserError
-from rlgen.core.types import Observation
+from rlgen.core.types import LIBERO, Observation, Robot
 from rlgen.data.images import rotate_180
 from rlgen.libero.rendering.pool import RenderPool
 from rlgen.vla.data.spec import has_other_gripper
@@ -88,8 +88,10 @@ def check_for_environment(policy: VlaPolicy, name: str) -> None:
       name: of the model, for messages.
 
     Raises:
-      UserError: they are absolute poses, or their gripper goes from 0 to 1.
+      UserError: it is of another robot, they are absolute poses, or their gripper goes from 0 to 1.
     """
+    if not policy.spec.robot.is_libero:
+        raise other_robot(name, policy.spec.robot)
     if policy.spec.actions != "relative":
         raise UserError(f"{name} was trained on {policy.spec.actions} actions, the environment executes relative ones")
     for transform in policy.pipeline.transforms:
@@ -100,6 +102,11 @@ def check_for_environment(policy: VlaPolicy, name: str) -> None:
                     f"{name} was trained with a gripper from {stats.q01[-1]:g} to {stats.q99[-1]:g}; the environment's "
                     "goes from -1 (open) to 1 (close): convert the data and train again"
                 )
+
+
+def other_robot(name: str, robot: Robot) -> UserError:
+    """Returns the error for a policy, of this `name`, whose robot is not LIBERO's."""
+    return UserError(f"{name} is of another robot, with {robot}; LIBERO's has {LIBERO}: serve it to its own robot")
 
 
 def legal_actions(actions: Float[np.ndarray, "*B H 7"]) -> Float[np.ndarray, "*B H 7"]:

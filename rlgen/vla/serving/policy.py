@@ -8,6 +8,7 @@ actions = policy.act(prepared, policy.sample_noise([0]))  # [1, H, 7]
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from rlgen.core.errors import UserError
+from rlgen.core.types import LIBERO, Robot
 from rlgen.vla.checkpoints.model_folder import DESCRIPTION, find_model, find_stats, read_description, read_stats
 from rlgen.vla.checkpoints.weights import load_params
 from rlgen.vla.data.images import to_floats
@@ -58,7 +60,7 @@ class VlaPolicy:
         """
         return self.pipeline.inputs(sample)
 
-    def act(self, prepared: Sample, noise: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H 7"]:
+    def act(self, prepared: Sample, noise: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H D"]:
         """Samples actions for N prepared samples, from given noise, as the robot executes them.
 
         Raises:
@@ -70,7 +72,7 @@ class VlaPolicy:
             raise UserError(NOT_FINITE)
         return actions
 
-    def sample_actions(self, prepared: Sample, noise: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H 7"]:
+    def sample_actions(self, prepared: Sample, noise: Float[np.ndarray, "N H A"]) -> Float[np.ndarray, "N H D"]:
         """Samples actions that may not be finite, each by itself; arguments as of `act`."""
         count, out = len(noise), []
         for start in range(0, count, self.batch):
@@ -151,6 +153,19 @@ def open_policy(
     return VlaPolicy(config, params, make_pipeline(config, spec, stats), sampling_steps, batch, buckets, spec)
 
 
+def policy_metadata(folder: Path, horizon: int, robot: Robot = LIBERO) -> dict[str, Any]:
+    """Returns what every client gets of a policy: nothing of where this machine keeps it.
+
+    Args:
+      folder: of the policy; clients get its name and not its path.
+      horizon: actions in a chunk.
+      robot: that it acts on.
+    """
+    name = "libero" if robot.is_libero else "other"
+    widths = {} if robot.is_libero else {"state_size": robot.state, "action_size": robot.action}
+    return {"robot": name, "action_horizon": horizon, "policy": Path(folder).resolve().name, **widths}
+
+
 def call_sizes(policy: VlaPolicy) -> list[int]:
     """Returns the sizes of the model's calls, each of which is a program of its own."""
     return sorted({policy.call_size(count) for count in range(1, policy.batch + 1)})
@@ -164,7 +179,7 @@ def warm_up(policy: VlaPolicy, sizes: Sequence[int] | None = None) -> None:
       sizes: of the calls; all by default.
     """
     config = policy.config
-    side, state = 2 * [config.image_size], policy.pipeline.transforms[-1].state_size
+    side, state = 2 * [config.image_size], policy.pipeline.robot.state
     blank = {key: np.zeros((1, *side, 3), np.uint8) for key in ("observation/image", "observation/wrist_image")}
     sample = policy.prepare({**blank, "observation/state": np.zeros((1, state)), "prompt": [""]})
     for size in call_sizes(policy) if sizes is None else sizes:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -272,16 +271,6 @@ def stack(samples: Sequence[Sample]) -> Sample:
         else np.stack([sample[key] for sample in samples])
         for key, value in first.items()
     }
-
-
-def policy_metadata(folder: Path, horizon: int) -> dict[str, Any]:
-    """Returns what every client gets of a policy: nothing of where this machine keeps it.
-
-    Args:
-      folder: of the policy; clients get its name and not its path.
-      horizon: actions in a chunk.
-    """
-    return {"robot": "libero", "action_horizon": horizon, "policy": Path(folder).resolve().name}
 
 
 @contextmanager

@@ -26,6 +26,10 @@ FAR, WIDER = 3.0, 5.0
 """Statistics are of other data where means are `FAR` standard deviations apart, or one of these is `WIDER` times the
 other, in a third of all numbers."""
 STANDS_STILL = 1e-4
+OTHER_ROBOT = (
+    "the data are of another robot than LIBERO's, with {}: rules for LIBERO's gripper and ranges are left out, and "
+    "`rlgen eval` refuses the model"
+)
 FOLLOWS, SLACK = 0.95, 0.2
 """Relative actions that have this correlation with the position, and are this close to it (m), are positions."""
 
@@ -46,15 +50,15 @@ def check_inputs(
 
     Raises:
       UserError: metadata that say something else, a camera that is missing or shown twice, widths that are not the
-        robot's, or numbers of another unit or meaning.
+        model's robot's, or numbers of another unit or meaning.
     """
-    notes = []
+    notes = [] if spec.robot.is_libero else [OTHER_ROBOT.format(spec.robot)]
     for folder, subset in zip(folders, mixture.subsets, strict=True):
         table = subset.frames.table
-        check_widths(table.state.shape[-1], table.action.shape[-1], str(folder))
+        check_widths(table.state.shape[-1], table.action.shape[-1], str(folder), spec.robot)
         check_declarations(spec, read_declarations(Path(folder)), str(folder))
         notes += _check_cameras(subset, str(folder), mask_cameras)
-        _check_ranges(spec, subset, str(folder))
+        notes += _check_ranges(spec, subset, str(folder))
         _check_meaning(spec, subset, str(folder))
     return notes
 
@@ -114,16 +118,21 @@ def _check_cameras(subset: Subset, where: str, mask_cameras: bool) -> list[str]:
     return notes
 
 
-def _check_ranges(spec: InputSpec, subset: Subset, where: str) -> None:
-    table = subset.frames.table
+def _check_ranges(spec: InputSpec, subset: Subset, where: str) -> list[str]:
+    """Refuses large numbers of LIBERO's robot; returns notes about those of others, whose units nothing here reads."""
+    table, notes = subset.frames.table, []
     meant = "parts of the largest movement" if spec.actions == "relative" else "meters and radians"
     for name, rows, unit in (("state", table.state, "meters and radians"), ("actions", table.action, meant)):
         low, high = rows.min(0), rows.max(0)
         for i in np.flatnonzero(~(np.maximum(np.abs(low), np.abs(high)) <= LARGEST_NUMBER)):
-            raise UserError(
-                f"{where}: {name}[{i}] goes from {low[i]:g} to {high[i]:g}, expected {unit}, none above "
-                f"{LARGEST_NUMBER:g}; convert millimeters, degrees or ticks first"
-            )
+            found = f"{where}: {name}[{i}] goes from {low[i]:g} to {high[i]:g}"
+            if spec.robot.is_libero:
+                raise UserError(
+                    f"{found}, expected {unit}, none above {LARGEST_NUMBER:g}; convert millimeters, degrees or ticks "
+                    "first"
+                )
+            notes.append(f"{found}; the model learns this unit, and is to be served in it")
+    return notes
 
 
 def _check_meaning(spec: InputSpec, subset: Subset, where: str) -> None:
@@ -131,11 +140,13 @@ def _check_meaning(spec: InputSpec, subset: Subset, where: str) -> None:
     if spec.actions != "relative":
         return
     table = subset.frames.table
-    actions, state = table.action[subset.index, :3], table.state[subset.index, :3]
+    count = min(3, table.action.shape[-1], table.state.shape[-1])
+    actions, state = table.action[subset.index, :count], table.state[subset.index, :count]
     if np.quantile(np.abs(actions - state), 0.95) < SLACK and _correlation(actions, state) > FOLLOWS:
         raise UserError(
-            f"{where}: actions[0] to actions[2] are the position itself (within {np.abs(actions - state).max():.2g} of "
-            "state[0] to state[2]), not relative movements; pass --actions absolute if they are meant so"
+            f"{where}: actions[0] to actions[{count - 1}] are the position itself (within "
+            f"{np.abs(actions - state).max():.2g} of state[0] to state[{count - 1}]), not relative movements; "
+            "pass --actions absolute if they are meant so"
         )
 
 

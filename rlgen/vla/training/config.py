@@ -160,6 +160,8 @@ class FineTune(DeviceConfig):
     """Pixels along a side; by default the model's."""
     horizon: Chunk | None = None
     """Actions in a chunk; by default the model's."""
+    action_size: Annotated[int, Range(1, 1024)] | None = None
+    """Room for the numbers of a state or an action, for models trained from scratch; by default the model's."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of activations; by default the model's."""
     remat: Remat | None = None

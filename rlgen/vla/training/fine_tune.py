@@ -21,6 +21,8 @@ from rlgen.vla.data.spec import (
     HASHED_WORDS,
     InputSpec,
     check_dataset,
+    check_robot,
+    common_robot,
     default_normalization,
     make_pipeline,
     read_action_semantics,
@@ -128,6 +130,9 @@ def prepare(config: FineTune, log: Log) -> Prepared:
     model, spec = model_config(config), input_spec(config)
     mesh = make_mesh(config.fsdp)
     kept, held_out, hashes = read_data(config, model, spec)
+    robots = [subset.frames.robot for subset in kept.subsets]
+    spec = dataclasses.replace(spec, robot=common_robot(dict(zip(config.data, robots, strict=True))))
+    check_robot(model, spec, f"{config.data[0]}: ")
     for note in check_inputs(spec, config.data, kept, mask_cameras=config.mask_cameras):
         log(note)
     stats, notes = statistics_of(config, model, spec, kept, held_out)
@@ -159,7 +164,7 @@ def statistics_of(
       UserError: they are of other data.
     """
     options = {"horizon": model.horizon, "delta": spec.delta}
-    given = None if config.norm_stats is None else read_stats(Path(config.norm_stats))
+    given = None if config.norm_stats is None else read_stats(Path(config.norm_stats), spec.robot)
     if given is not None:
         advice = "leave out --norm-stats to compute them, or pass the data's own"
         check_statistics(given, kept, **options, where=str(config.norm_stats), advice=advice)
@@ -167,7 +172,7 @@ def statistics_of(
     first = Path(config.out) / STATS
     if config.overwrite or not first.is_file():
         return stats, notes
-    before, advice = read_stats(first), "begin anew in another --out with all of the data"
+    before, advice = read_stats(first, spec.robot), "begin anew in another --out with all of the data"
     check_statistics(before, kept, **options, where=f"{first}, which the run began with", advice=advice)
     return before, notes
 
@@ -201,7 +206,7 @@ def show(config: FineTune, prepared: Prepared, log: Log) -> None:
 def model_config(config: FineTune) -> VlaConfig:
     """Returns the model of a run: its preset, with the changes of the command line."""
     base = presets.with_cameras(presets.preset(config.model), config.cameras)
-    names = ("image_size", "horizon", "dtype")
+    names = ("image_size", "horizon", "dtype", "action_size")
     changes = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     large = config.model not in presets.SMALL
     try:
@@ -259,7 +264,7 @@ def read_data(config: FineTune, model: VlaConfig, spec: InputSpec) -> tuple[Mixt
     for index, name in enumerate(config.data):
         semantics = config.actions or read_action_semantics(Path(name))
         check_dataset(spec, semantics, name, double_delta=config.double_delta)
-        frames = open_frames(Path(name), size=model.image_size, split=config.split)
+        frames = open_frames(Path(name), size=model.image_size, split=config.split, any_robot=True)
         hashes.append(data_hash(Path(name), frames.table))
         subset, apart = hold_out(frames, config.hold_out, config.train.seed + index)
         kept.append(dataclasses.replace(subset, weight=float(config.mix[index])) if config.mix else subset)

@@ -22,11 +22,9 @@ from rlgen.vla.data.training_statistics import data_extents, floors
 from rlgen.vla.data.transforms import Tokenize
 from rlgen.vla.training.loop import Trainer, batch_inputs
 
-NUMBERS = {
-    "state": ("x", "y", "z", "turn x", "turn y", "turn z", "finger", "finger"),
-    "actions": ("x", "y", "z", "turn x", "turn y", "turn z", "gripper"),
-}
 EXAMPLES, SIDE, LINE, SPACE = 6, 224, 15, 6
+NARROWEST, WIDEST = 7, 30
+"""Characters of the names of numbers."""
 MARK = ("Software", "rlgen vla train --dry-run")
 
 
@@ -38,7 +36,7 @@ def describe_dataset(folder: str, split: str | None, subset: Subset) -> str:
       split: as of `open_dataset`.
       subset: of it, to train on.
     """
-    episode, table = open_dataset(Path(folder), split)[0], subset.frames.table
+    episode, table = open_dataset(Path(folder), split, any_robot=True)[0], subset.frames.table
     stored = {name: getattr(episode, name) for name in CAMERAS}
     sizes = [f"{name} {images.shape[2]} x {images.shape[1]}" for name, images in stored.items() if images is not None]
     count = len(np.unique(table.episode))
@@ -46,16 +44,16 @@ def describe_dataset(folder: str, split: str | None, subset: Subset) -> str:
 
 
 def describe_shapes(trainer: Trainer, batch: Batch) -> list[str]:
-    """Describes the arrays of a batch, and how much of the model's vectors the robot's fill.
+    """Describes the arrays of a batch, and how much of the model's vectors the robot's numbers fill.
 
     Args:
       trainer: of the training.
       batch: its first.
     """
-    config, train = trainer.config, trainer.train
-    state, actions = (len(NUMBERS[name]) for name in ("state", "actions"))
+    config, train, robot = trainer.config, trainer.train, trainer.pipeline.robot
     lines = [
-        f"widths: states of {state} and actions of {actions} numbers, in vectors of {config.action_size}, zeros behind",
+        f"widths: states of {robot.state} and actions of {robot.action} numbers, in vectors of {config.action_size}, "
+        "zeros behind",
         f"a batch of {train.batch}{'' if train.accumulate == 1 else f', in {train.accumulate} parts'}:",
     ]
     arrays = {f"image {name}": image for name, image in batch.images.items()}
@@ -81,27 +79,29 @@ def describe_normalization(
     extents = data_extents(trainer.config, spec, [*trainer.mixture.subsets, *(held_out.subsets if held_out else ())])
     words = {"zscore": ("mean", "deviation"), "quantile": ("1 %", "99 %")}[spec.normalization]
     lines = []
-    for vector, names in NUMBERS.items():
+    for vector, column in (("state", "state"), ("actions", "action")):
+        names = spec.robot.names(column)
+        width = min(WIDEST, max(NARROWEST, *map(len, names)))
         values, extent = getattr(stats, vector), extents[vector]
         low, high = (
             normalize(values, np.asarray(x, np.float32), spec.normalization) for x in (extent.low, extent.high)
         )
         pair = (values.mean, values.std) if spec.normalization == "zscore" else (values.q01, values.q99)
         least = floors(values, extent)
-        lines.append(
-            f"{vector + ':':9}{words[0]:>10}{words[1]:>11}{'floor':>9}   in the data             for the model"
-        )
+        head = f"{vector + ':':{width + 2}}{words[0]:>10}{words[1]:>11}{'floor':>9}"
+        lines.append(f"{head}   in the data             for the model")
         for i, name in enumerate(names):
             data = f"{extent.low[i]:.4g} to {extent.high[i]:.4g}"
             seen = f"{low[i]:.2f} to {high[i]:.2f}"
-            lines.append(f"  {name:7}{pair[0][i]:>10.4g}{pair[1][i]:>11.4g}{least[i]:>9.3g}   {data:<23} {seen}")
+            with_what = f"{pair[0][i]:>10.4g}{pair[1][i]:>11.4g}{least[i]:>9.3g}"
+            lines.append(f"  {name[:width]:{width}}{with_what}   {data:<23} {seen}")
     return lines
 
 
 def describe_prompts(trainer: Trainer) -> list[str]:
     """Describes the instructions: how many tokens they have, and each of those that are cut."""
     tokenize = next(each for each in trainer.pipeline.transforms if isinstance(each, Tokenize))
-    state = np.zeros(len(NUMBERS["state"])) if tokenize.with_state else None
+    state = np.zeros(tokenize.state_size) if tokenize.with_state else None
     counts = {prompt: len(prompt_ids(prompt, tokenize.encode, state)) for prompt in trainer.mixture.prompts}
     cut = {prompt: count for prompt, count in counts.items() if count > tokenize.length}
     head = f"prompts: {len(counts)} different ones of {min(counts.values())} to {max(counts.values())} tokens"
@@ -132,12 +132,12 @@ def write_sheet(path: Path, trainer: Trainer, batch: Batch) -> Path:
     images = {name: _to_bytes(np.asarray(image)) for name, image in inputs.images.items()}
     rows = trainer.mixture.select(trainer.train.batch, trainer.train.seed, 0)[trainer.options.rows][:count]
     prompts = trainer.mixture.read(rows, 1)["prompt"]
-    sizes = {name: len(names) for name, names in NUMBERS.items()}
+    robot = trainer.pipeline.robot
     texts = [
         (
             f"{prompts[row]!r}, {int(few.prompt_mask[row].sum())} tokens",
-            f"state {_numbers(np.asarray(inputs.state)[row, : sizes['state']])}",
-            f"first action {_numbers(few.actions[row, 0, : sizes['actions']])}",
+            f"state {_numbers(np.asarray(inputs.state)[row, : robot.state])}",
+            f"first action {_numbers(few.actions[row, 0, : robot.action])}",
         )
         for row in range(count)
     ]

@@ -148,6 +148,7 @@ def _resumed(config: FineTune, before: dict[str, Any], hashes: Sequence[str]) ->
     stored = {key: value for key, value in before.items() if key not in (HASHES, COSINE_STEPS)}
     stored["out"] = now["out"]  # wherever the folder is by now
     stored.setdefault(CAMERAS, now[CAMERAS])  # of before it was a setting, see `resolve_cameras`
+    stored.setdefault("action_size", None)  # likewise
     known = before.get(HASHES)
     known = known if isinstance(known, list) else None
     same_data = known is not None and known == list(hashes[: len(known)])

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from rlgen.core.files import write_json
+from rlgen.core.types import LIBERO, Robot
 from rlgen.data.loader import Mixture
 from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import Metrics
@@ -104,7 +105,7 @@ def train_model(
       UserError: data, weights or checkpoints that do not fit; a loss that is not finite; a disk that refuses.
     """
     mesh = make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
-    stats = stored_statistics(folder, stats)
+    stats = stored_statistics(folder, stats, spec.robot)
     trainer = Trainer(config, train, make_pipeline(config, spec, stats), mixture, mesh, workers)
 
     def write(place: Path, params: PyTree) -> None:
@@ -124,12 +125,18 @@ def train_model(
     return finished
 
 
-def stored_statistics(folder: Path, stats: NormStats) -> NormStats:
-    """Returns the statistics that a training began with, which are these where it begins now."""
+def stored_statistics(folder: Path, stats: NormStats, robot: Robot = LIBERO) -> NormStats:
+    """Returns the statistics that a training began with, which are these where it begins now.
+
+    Args:
+      folder: of the training.
+      stats: of its data.
+      robot: that they are of.
+    """
     is_stored = (folder / STATS).is_file()
     wait_for_all("statistics")
     if is_stored:
-        return read_stats(folder / STATS)
+        return read_stats(folder / STATS, robot)
     if is_first():
         write_json(folder / STATS, stats.to_json())
     # As the file gives it back, so that the model is served with exactly what it was trained with.
@@ -149,11 +156,11 @@ def describe_inputs(trainer: Trainer, batch: Batch) -> list[str]:
         mask = np.asarray(batch.image_mask[name])
         content = f"mean {images[mask].mean():.0f} of 255" if mask.any() else "masked: the data has no such camera"
         lines.append(f"camera {name}: {list(images.shape[1:])}, {content}")
-    size = trainer.pipeline.transforms[-1].state_size
-    state, actions = batch.state[:, :size], batch.actions[..., :7]
+    robot = trainer.pipeline.robot
+    state, actions = batch.state[:, : robot.state], batch.actions[..., : robot.action]
     where = "in the prompt" if config.state_in_prompt else "not read by the network"
     where = "a token of its own" if config.family == "pi0" else where
-    lines.append(f"state: {size} dimensions, normalized {state.min():.1f} to {state.max():.1f}, {where}")
+    lines.append(f"state: {robot.state} dimensions, normalized {state.min():.1f} to {state.max():.1f}, {where}")
     lines.append(f"actions: {list(actions.shape[1:])}, normalized {actions.min():.1f} to {actions.max():.1f}")
     rows = trainer.mixture.select(options.batch, options.seed, 0)[options.rows]
     prompt = trainer.mixture.read(rows[:1], config.horizon)["prompt"][0]

@@ -1,20 +1,21 @@
 """LeRobot datasets of others, 2.0 to 3.0: the same files, found by their own descriptions in `meta/`.
 
-Of the cameras one is the fixed one and one that at the hand, by their names; states and actions have the widths of
-LIBERO's robot.
+Of the cameras one is the fixed one and one that at the hand, by their names. How wide states and actions are, and what
+their numbers are called, is what `info.json` says.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.foreign.json_parts import LARGEST_INTEGER, JsonPart, open_json
+from rlgen.core.types import LIBERO, Robot
 from rlgen.data.episode import WIDTHS, DatasetEpisode, width_error
 from rlgen.data.formats.lerobot.meta import DATA_PATH, VIDEO_PATH
 from rlgen.data.formats.lerobot.table import LEROBOT, Footers, floats_of, images_of, read_rows, read_table
@@ -36,6 +37,7 @@ _COLUMNS = {
 }
 _CAMERAS = ("image", "wrist_image")
 _AT_HAND = re.compile(r"wrist|hand|gripper|image_?2$")
+_MOST_NUMBERS, _LONGEST_NAME = 1024, 200
 _KEY = re.compile(r"[\w.-]+")
 _VERSION = re.compile(r"v3\.\d+")
 
@@ -63,11 +65,13 @@ class LeRobotSchema:
       fps: frames a second.
       columns: of `WIDTHS`, their names in the dataset, for those that it has.
       cameras: of `image` and `wrist_image`, those that it has.
+      robot: widths and names of the columns.
     """
 
     fps: float
     columns: dict[str, str]
     cameras: dict[str, CameraColumn]
+    robot: Robot
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,11 @@ class ForeignLeRobotDataset(IndexedDataset):
     noun = "a LeRobot dataset"
     schema: LeRobotSchema = field(kw_only=True)
     placements: list[Placement] = field(kw_only=True)
+
+    @property
+    def robot(self) -> Robot:
+        """Returns the robot of `info.json`."""
+        return self.schema.robot
 
     def read_episode(self, index: int) -> DatasetEpisode:
         """Reads the rows of an episode, and finds its images."""
@@ -143,13 +152,18 @@ class ForeignLeRobotDataset(IndexedDataset):
         return VideoReader(self.schema.fps)
 
 
-def read_foreign_lerobot(directory: Path) -> ForeignLeRobotDataset:
+def read_foreign_lerobot(directory: Path, *, any_robot: bool = False) -> ForeignLeRobotDataset:
     """Opens a LeRobot 2.0, 2.1 or 3.0 dataset that others wrote.
 
+    Args:
+      directory: of the dataset.
+      any_robot: whether states and actions may have other widths than those of LIBERO's robot.
+
     Raises:
-      UserError: another version, cameras or widths that are not LIBERO's, or damaged descriptions.
+      UserError: another version, cameras or widths that are not LIBERO's, or descriptions that are damaged or
+        contradict each other.
     """
-    schema = read_schema(directory)
+    schema = read_schema(directory, any_robot=any_robot)
     entries, placements = [], []
     for entry, placement in _read_episodes(directory, schema):
         entries.append(entry)
@@ -158,8 +172,8 @@ def read_foreign_lerobot(directory: Path) -> ForeignLeRobotDataset:
     return ForeignLeRobotDataset(directory, entries, size, schema=schema, placements=placements)
 
 
-def read_schema(directory: Path) -> LeRobotSchema:
-    """Reads `info.json`.
+def read_schema(directory: Path, *, any_robot: bool = False) -> LeRobotSchema:
+    """Reads `info.json`; arguments as of `read_foreign_lerobot`.
 
     Raises:
       UserError: as of `read_foreign_lerobot`.
@@ -182,7 +196,9 @@ def read_schema(directory: Path) -> LeRobotSchema:
     if not 0 < fps <= 1000:
         raise info.member("fps").error("frames a second, from 1 to 1000")
     features = info.member("features").members()
-    return LeRobotSchema(fps, _find_columns(features, directory), _find_cameras(features, directory))
+    columns = _find_columns(features, directory)
+    robot = _find_robot({name: features[key] for name, key in columns.items()}, any_robot)
+    return LeRobotSchema(fps, columns, _find_cameras(features, directory), robot)
 
 
 def _find_columns(features: Mapping[str, JsonPart], directory: Path) -> dict[str, str]:
@@ -192,12 +208,52 @@ def _find_columns(features: Mapping[str, JsonPart], directory: Path) -> dict[str
         if key is None and name != "joint_state":
             raise UserError(f"{path}: features have no {' or '.join(keys)}; convert the dataset first")
         if key is not None:
-            shape = [part.plain_integer(1) for part in features[key].member("shape").elements(10)]
-            if shape != [WIDTHS[name]]:
-                found_width = shape[0] if len(shape) == 1 else None
-                raise width_error(f"{path}: {key}", found_width, WIDTHS[name])
             found[name] = key
     return found
+
+
+def _find_robot(columns: Mapping[str, JsonPart], any_robot: bool) -> Robot:
+    """Returns the widths of the columns and the names of their numbers."""
+    fields: dict[str, Any] = {}
+    for name, feature in columns.items():
+        where = f"{feature.file}: {feature.place.rpartition('features.')[2]}"
+        shape = [part.plain_integer(1, _MOST_NUMBERS) for part in feature.member("shape").elements(10)]
+        if len(shape) != 1:
+            raise UserError(f"{where} has shape {shape}, expected a vector; convert the dataset first")
+        [fields[name]] = shape
+        if shape != [WIDTHS[name]] and not any_robot:
+            raise width_error(where, shape[0], WIDTHS[name])
+        stored = feature.optional("names")
+        names = () if stored is None else tuple(_names(stored))
+        # One name for several numbers is that of the vector, as converters of public datasets have it.
+        if len(names) > 1 and len(names) != shape[0]:
+            raise UserError(f"{where} has {len(names)} names for {shape[0]} numbers; correct the file")
+        if len(names) == shape[0] and name != "joint_state":
+            fields[f"{name}_names"] = names
+    return replace(LIBERO, **fields)
+
+
+def _names(part: JsonPart, depth: int = 3) -> Iterator[str]:
+    """Yields the names of a vector's numbers: a list, lists by the name of a group, or positions by name."""
+    if depth == 0:
+        raise part.error("names, or lists of names by the name of a group")
+    if isinstance(part.value, str):
+        yield _printable(part.text(_LONGEST_NAME))
+    elif isinstance(part.value, list):
+        for element in part.elements(_MOST_NUMBERS):
+            yield from _names(element, depth - 1)
+    elif isinstance(part.value, dict):
+        members = part.members(_MOST_NUMBERS)
+        positions = {name: each.value for name, each in members.items()}
+        if members and all(type(position) is int for position in positions.values()):
+            yield from (_printable(name[:_LONGEST_NAME]) for name in sorted(positions, key=positions.__getitem__))
+        else:
+            for each in members.values():
+                yield from _names(each, depth - 1)
+
+
+def _printable(name: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in name)
 
 
 def _find_cameras(features: Mapping[str, JsonPart], directory: Path) -> dict[str, CameraColumn]:

@@ -1,10 +1,13 @@
-"""A reader of RLDS datasets in LIBERO's schema, ours or others', without TensorFlow and tensorflow_datasets."""
+"""A reader of RLDS datasets in LIBERO's schema, ours or others', without TensorFlow and tensorflow_datasets.
+
+The schema has a name for everything; states and actions may be wider or narrower where the reader is asked for that.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -14,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.core.errors import UserError, first_line
+from rlgen.core.types import LIBERO, Robot
 from rlgen.data.episode import WIDTHS, DatasetEpisode, checked, width_error
 from rlgen.data.formats.rlds.description import (
     FEATURES,
@@ -46,12 +50,14 @@ class RldsDataset(Sequence[DatasetEpisode]):
       split: name of the split.
       entries: of the index, for a dataset of this project; None for others', whose episodes of no steps are passed
         over.
+      robot: that its states and actions are of.
     """
 
     directory: Path
     description: RldsDescription
     split: str
     entries: list[IndexEntry] | None = None
+    robot: Robot = LIBERO
     _offsets: dict[Path, list[int]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -75,16 +81,36 @@ class RldsDataset(Sequence[DatasetEpisode]):
     def __getitem__(self, index: int) -> DatasetEpisode:
         if not 0 <= index < len(self):
             raise IndexError(f"episode {index} of {len(self)}")
-        record = index if self.entries is not None else self._with_steps[index]
         entry = None if self.entries is None else self.entries[index]
-        shard = bisect_right(self._ends, record)
-        path, length = self.files[shard], self.lengths[shard]
-        record -= self._ends[shard] - length
+        path, length, record = self._place(index)
         where = f"{path}: record {record}" + (f" (episode {entry.name})" if entry else "")
         episode = self._episode(self._record(path, length, record), where, index)
         if entry is not None:
             check_entry(episode, entry, where)
         return episode
+
+    def _place(self, index: int) -> tuple[Path, int, int]:
+        """Returns the file of an episode, the number of its records, and which of them it is."""
+        record = index if self.entries is not None else self._with_steps[index]
+        shard = bisect_right(self._ends, record)
+        length = self.lengths[shard]
+        return self.files[shard], length, record - self._ends[shard] + length
+
+    def first_widths(self) -> dict[str, int]:
+        """Returns the numbers a step of each column that is declared, as the first episode has them.
+
+        Raises:
+          UserError: it is damaged.
+        """
+        path, length, record = self._place(0)
+        where = f"{path}: record {record}"
+        features = _parse(self._record(path, length, record), where)
+        try:
+            steps = len(_values(features, INSTRUCTION)) or 1
+            declared = {name: key for name, key in COLUMNS.items() if key in self.description.features}
+            return {name: _floats(features, key, steps).shape[1] for name, key in declared.items()}
+        except ValueError as error:
+            raise _misfit(where, first_line(error)) from error
 
     @cached_property
     def _with_steps(self) -> list[int]:
@@ -121,7 +147,8 @@ class RldsDataset(Sequence[DatasetEpisode]):
             raise UserError(f"{where}: {error}") from error
         except ValueError as error:
             raise _misfit(where, first_line(error)) from error
-        return checked(episode, where if "(episode " in where else f"{where} (episode {episode.file_path})")
+        where = where if "(episode " in where else f"{where} (episode {episode.file_path})"
+        return checked(episode, where, self.robot)
 
     def _libero_episode(self, features: Mapping[str, Any], position: int) -> DatasetEpisode:
         """Converts a record; `ValueError` where it has not what it should have."""
@@ -153,12 +180,13 @@ class RldsDataset(Sequence[DatasetEpisode]):
         return EncodedFrames(data, image_size(data[0]) if size is None else size)
 
 
-def read_rlds(directory: Path, split: str | None = None) -> RldsDataset:
+def read_rlds(directory: Path, split: str | None = None, *, any_robot: bool = False) -> RldsDataset:
     """Opens a dataset in LIBERO's schema.
 
     Args:
       directory: `<name>/<version>/`, with `dataset_info.json`.
       split: name of the split; by default `train`, or the only one there is.
+      any_robot: whether states and actions may have other widths than those of LIBERO's robot.
 
     Raises:
       UserError: no readable dataset, no such split, another schema, or states and actions of other widths. Damaged
@@ -174,8 +202,13 @@ def read_rlds(directory: Path, split: str | None = None) -> RldsDataset:
         raise UserError(
             f"{directory}: no split {chosen!r}; it has {', '.join(names) or 'none'}, of which --split takes one"
         )
-    _check_schema(directory, description)
-    return RldsDataset(directory, description, chosen, _entries(directory, description))
+    widths = _declared_widths(directory, description, any_robot)
+    robot = replace(LIBERO, **{name: width for name, width in widths.items() if width is not None})
+    dataset = RldsDataset(directory, description, chosen, _entries(directory, description), robot)
+    if not any_robot or None not in widths.values() or not len(dataset):
+        return dataset
+    found = dataset.first_widths()
+    return replace(dataset, robot=replace(robot, **{name: found[name] for name, w in widths.items() if w is None}))
 
 
 def _entries(directory: Path, description: RldsDescription) -> list[IndexEntry] | None:
@@ -191,8 +224,8 @@ def _entries(directory: Path, description: RldsDescription) -> list[IndexEntry] 
     return entries
 
 
-def _check_schema(directory: Path, description: RldsDescription) -> None:
-    """Checks that a step has what is used of it, of LIBERO's widths."""
+def _declared_widths(directory: Path, description: RldsDescription, any_robot: bool) -> dict[str, int | None]:
+    """Returns the widths of the columns, None where they are left open, if a step has what is used of it."""
     features = description.features
     missing = [key for key in (COLUMNS["state"], COLUMNS["action"], INSTRUCTION) if key not in features]
     if not any(OBSERVATION + name in features for name in CAMERAS):
@@ -200,6 +233,7 @@ def _check_schema(directory: Path, description: RldsDescription) -> None:
     if missing:
         names = ", ".join(sorted(key.rpartition("/")[2] for key in missing))
         raise UserError(f"{directory}: steps have no {names}; expected a LIBERO dataset of this schema")
+    widths: dict[str, int | None] = {}
     for name, key in COLUMNS.items():
         feature = features.get(key)
         where = f"{directory / FEATURES}: {name}"
@@ -208,12 +242,15 @@ def _check_schema(directory: Path, description: RldsDescription) -> None:
         if feature.encoding or feature.kind not in ("Tensor", "Scalar"):
             stored = f"{feature.kind} {feature.encoding}".strip()
             raise UserError(f"{where} is stored as {stored}, expected a Tensor of plain numbers; convert the dataset")
-        if len(feature.shape) != 1 or feature.shape[0] not in (None, WIDTHS[name]):
-            found = feature.shape[0] if len(feature.shape) == 1 else list(feature.shape)
-            raise width_error(where, found, WIDTHS[name])
+        if len(feature.shape) != 1:
+            raise UserError(f"{where} has shape {list(feature.shape)}, expected a vector; convert the dataset first")
+        width = widths[name] = feature.shape[0]
+        if width is not None and width != WIDTHS[name] and not any_robot:
+            raise width_error(where, width, WIDTHS[name])
     for name in CAMERAS:
         if OBSERVATION + name in features:
             image_shape(features[OBSERVATION + name], f"{directory / FEATURES}: {name}")
+    return widths
 
 
 def _misfit(where: str, reason: str) -> UserError:
