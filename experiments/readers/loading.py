@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import READERS, WRITER, environment_of, export, make_environment
+from run import READERS, environment_of, export, make_environment
 from turns import BATCH, HORIZON, Side, script
 
 from rlgen.bench.timing import machine
@@ -62,7 +62,9 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.work.absolute()
     folders = export(work, arguments.placeholders)
-    python = make_environment(READERS[WRITER], work / "environments" / "lerobot--newest", arguments.find_links)
+    python = make_environment(
+        READERS["lerobot, newest"], work / "environments" / "lerobot--newest", arguments.find_links
+    )
     report: dict[str, Any] = {"machine": machine(), "meaning": MEANING}
     report["setup"] = {"batch": BATCH, "horizon": HORIZON, "warmup": 1, "repetitions": arguments.repetitions}
     for kind in KINDS:

@@ -217,11 +217,11 @@ def frames_from_episodes(
         joined = {name: join_frames(column) for name, column in present.items()}
         return MemoryFrames(table, **joined, size=size, robot=robot)
     decoded = {name: np.empty((len(table), height, width, 3), np.uint8) for name in present}
-    ends = np.cumsum([len(episode) for episode in episodes])
+    ends = np.cumsum([len(episode.action) for episode in episodes])
 
     def decode(index: int, name: str) -> None:
         episode, end = episodes[index], ends[index]
-        images, out = getattr(episode, name), decoded[name][end - len(episode) : end]
+        images, out = getattr(episode, name), decoded[name][end - len(episode.action) : end]
         try:
             for step in range(len(out)):  # one at a time, for they may be much larger than `size`
                 out[step] = _resized(images[step], size)

@@ -83,7 +83,7 @@ def _tiny(config: Config) -> Config:
         image_encoder=encoder,
     )
     # Fewest control steps: worlds on Warp's CPU device are slow.
-    ppo = replace(config.ppo, environments=2, chunks=2, epochs=1, batch=20, microbatch=10, action_steps=1)
+    ppo = replace(config.ppo, environments=2, chunks=2, epochs=1, batch=20, microbatch=10, action_steps=2)
     return replace(config, policy=policy, ppo=ppo)
 
 

@@ -128,7 +128,12 @@ def damage_at_random(target: Path, random: np.random.Generator) -> str:
     draw = random.random()
     if path.suffix in _STRUCTURED and draw < 0.8:
         kind = str(random.choice(JSON_KINDS))
-        path.write_text(damage_json(json.loads(path.read_text()), kind, random))
+        # JSON, or a line of JSON lines.
+        lines = path.read_text().splitlines(keepends=True) if path.suffix == ".jsonl" else [path.read_text()]
+        index = int(random.integers(len(lines))) if len(lines) > 1 else 0
+        end = "\n" if path.suffix == ".jsonl" else ""
+        lines[index] = damage_json(json.loads(lines[index]), kind, random) + end
+        path.write_text("".join(lines))
         return f"JSON: {kind}"
     if path.suffix in (".hdf5", ".h5") and draw < 0.6:
         with h5py.File(path, "r+") as file:
