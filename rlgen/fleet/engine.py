@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,22 +117,30 @@ class LocalEngine:
     def run(self, root: Path, jobs: Sequence[Job], on_change: Callable[[], None]) -> list[str]:
         """Runs jobs; however this ends, its processes have ended then. Arguments as of `Engine.run`."""
         waiting, running, endings = longest_first(jobs), dict[Job, subprocess.Popen[bytes]](), Endings(root)
-        changed = time.monotonic()
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.at_a_time:
-                    job = waiting.pop(0)
-                    running[job] = self._start(root, job)
-                ended = [job for job, process in running.items() if process.poll() is not None]
-                for job in ended:
-                    if endings.again(job, running.pop(job).returncode):
-                        waiting.append(job)
-                if ended or time.monotonic() - changed >= CHANGE:
-                    changed = time.monotonic()
-                    on_change()
-                time.sleep(POLL)
-        finally:
-            end_processes(list(running.values()))
+        changed, started = time.monotonic(), list[subprocess.Popen[bytes]]()
+
+        def start(job: Job) -> "subprocess.Popen[bytes]":
+            started.append(self._start(root, job))
+            return started[-1]
+
+        # Interruptions reach the main thread alone: this one loses no process between its start and the list.
+        with ThreadPoolExecutor(1) as starter:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < self.at_a_time:
+                        job = waiting.pop(0)
+                        running[job] = starter.submit(start, job).result()
+                    ended = [job for job, process in running.items() if process.poll() is not None]
+                    for job in ended:
+                        if endings.again(job, running.pop(job).returncode):
+                            waiting.append(job)
+                    if ended or time.monotonic() - changed >= CHANGE:
+                        changed = time.monotonic()
+                        on_change()
+                    time.sleep(POLL)
+            finally:
+                starter.submit(lambda: None).result()
+                end_processes([process for process in started if process.poll() is None])
         return endings.unfinished
 
     def _start(self, root: Path, job: Job) -> "subprocess.Popen[bytes]":

@@ -14,6 +14,7 @@ import pytest
 
 from rlgen.configs.presets import expert_presets
 from rlgen.core.errors import UserError
+from rlgen.fleet import engine as engine_module
 from rlgen.fleet import on_ray
 from rlgen.fleet.engine import MOST_ERRORS, MOST_STARTS, Endings, LocalEngine, end_processes, work_command
 from rlgen.fleet.job import AGAIN
@@ -143,6 +144,25 @@ def children() -> set[int]:
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
             found |= {int(folder.name)} if int(parent) == os.getpid() else set()
     return found
+
+
+def test_an_interruption_while_a_process_is_started_leaves_it_not_behind(tmp_path, monkeypatch):
+    start, made = engine_module.start_child, engine(tmp_path, 2, {}, seconds=60.0)
+
+    def interrupted(*arguments, **options):
+        process = start(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        return process
+
+    monkeypatch.setattr(engine_module, "start_child", interrupted)
+    before, handler = children(), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            made.run(tmp_path, JOBS, lambda: None)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert children() <= before
 
 
 def test_the_longest_jobs_begin():
