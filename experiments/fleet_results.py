@@ -1,4 +1,4 @@
-"""What is committed of a fleet: its plan and the ledgers of its tasks, without paths of the machine.
+"""Copies of a fleet to commit: its plan and the ledgers of its tasks, without paths of the machine.
 
 Command:  uv run python experiments/fleet_results.py FLEET NAME
 Cost:     none; the fleet itself takes about twenty core-minutes a task.

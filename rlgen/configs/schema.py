@@ -302,7 +302,7 @@ class PPOConfig(Settings):
     critic_warmup: Natural = 1
     """First iterations, in which only the critic learns."""
     warm_moments: bool = False
-    """In these the policy's Adam averages gradients, so that its first steps are not its largest ones."""
+    """In the critic's warm-up the policy's Adam averages gradients, so that its first steps are not its largest."""
     gamma: Fraction = 0.95
     """Discount of a chunk."""
     reward_gamma: Fraction | None = None

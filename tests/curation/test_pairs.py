@@ -1,4 +1,4 @@
-"""What datasets say of their episodes, which of two datasets are side by side, and what lists are filtered by."""
+"""Labels of episodes, pairs of episodes of two datasets, and the filters of their lists."""
 
 from dataclasses import replace
 

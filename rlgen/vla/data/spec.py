@@ -31,7 +31,7 @@ HASHED_WORDS = "words"
 PADDING = 1e-6
 """Statistics below this are of vectors that were padded with zeros; openpi's quantiles of zeros are some 1e-10."""
 ROBOT_FIELDS = ("state", "action", "state_names", "action_names")
-"""What is stored of a robot; joints are no input of a model."""
+"""Fields of a robot that are stored; joints are no input of a model."""
 LARGEST_SIZE, LARGEST_INPUT = 1 << 20, 4096
 """The largest sizes that the description of a model may have: any, and those that no parameter has."""
 
