@@ -14,11 +14,13 @@ import argparse
 import json
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 from rlgen.cli.main import main as rlgen
 from rlgen.core.files import read_json, write_json
-from rlgen.data.card import read_card
+from rlgen.data.card import CARD_JSON, read_card
+from rlgen.data.dataset import open_dataset
 from rlgen.training.metrics import read_metrics
 
 
@@ -45,12 +47,19 @@ def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:
     report = read_json(out / "evaluation" / "report.json")
     lines = read_metrics(out / "train" / "metrics.jsonl")
     return {
-        "data": {"/".join(Path(folder).parts[-3:]): read_card(Path(folder))["tasks"] for folder in folders},
+        "data": {"/".join(Path(folder).parts[-3:]): _tasks(Path(folder)) for folder in folders},
         "validation_loss": {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line},
         "success": {"all": report["all"], **report["tasks"]},
         "protocol": report["protocol"],
         "minutes_of_this_call": (time.monotonic() - begun) / 60,
     }
+
+
+def _tasks(folder: Path) -> dict[str, object]:
+    """Returns the tasks of a dataset by its card, or, of one that others wrote, its episodes by their prompts."""
+    if (folder / CARD_JSON).is_file():
+        return read_card(folder)["tasks"]
+    return dict(Counter(episode.language_instruction for episode in open_dataset(folder)))
 
 
 def main() -> None:

@@ -264,13 +264,9 @@ class BCConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.warmup >= self.optimizer_steps:
-            raise UserError(f"bc.warmup {self.warmup} of {self.optimizer_steps} optimizer steps: expected fewer")
-        if self.correction_rounds >= self.optimizer_steps:
-            raise UserError(
-                f"bc.correction-rounds {self.correction_rounds} in {self.optimizer_steps} optimizer steps: "
-                "expected fewer"
-            )
+        for name, value in (("warmup", self.warmup), ("correction-rounds", self.correction_rounds)):
+            if value >= self.optimizer_steps:
+                raise UserError(f"bc.{name} {value} of {self.optimizer_steps} optimizer steps: expected fewer")
 
 
 @dataclass(frozen=True)
@@ -362,6 +358,8 @@ class PPOConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.critic_warmup >= self.iterations:
+            raise UserError(f"ppo.critic-warmup {self.critic_warmup} of {self.iterations} iterations: expected fewer")
         low, high = self.advantage_quantiles or (0.0, 1.0)
         if not low < high:
             raise UserError(f"ppo.advantage-quantiles {low} {high}: expected two that rise")

@@ -102,6 +102,7 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
         (["quickstart", "--standins"], "--standins is now --placeholders"),
         (["quickstart", "--bc.steps", "7"], "--bc.steps is now --bc.optimizer-steps"),
         (["quickstart", "--bc.warmup", "9000"], "bc.warmup 9000"),
+        (["expert", "libero_goal/7", "--ppo.iterations", "4"], "ppo.critic-warmup 4 of 4 iterations"),
         (["run", "nostage"], "'nostage'"),
         (["run", "bc"], "holds no run"),
         (["run", "ppo"], "holds no run"),

@@ -222,7 +222,7 @@ def test_ppo_runs_in_the_chosen_world_and_evaluates_on_the_cpu(tmp_path, placeho
     monkeypatch.setattr(policy_module, "load_warp", lambda: None)
     monkeypatch.setattr(ppo, "measure", measure)
     config = replace(CONFIG, bc=replace(CONFIG.bc, stop_success=None, optimizer_steps=2))
-    config = replace(config, ppo=replace(CONFIG.ppo, world="warp", iterations=1))
+    config = replace(config, ppo=replace(CONFIG.ppo, world="warp", iterations=1, critic_warmup=0))
     context = start(tmp_path / "run", placeholder_scene, config)
     run(context, "bc", "ppo")
     assert chosen == [(placeholder_scene, 2, "warp", None)] and scored == [("train", "ppo")] * 2
@@ -283,7 +283,7 @@ def test_a_fault_costs_an_iteration_and_the_same_command_goes_on(tmp_path, place
 
 def test_ended_in_the_first_iteration_the_cloned_policy_is_scored_once(tmp_path, placeholder_scene, monkeypatch):
     scores(monkeypatch, [11, 12, 13])
-    config = replace(CONFIG, ppo=replace(CONFIG.ppo, target=None, iterations=1, evaluate_every=9))
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, target=None, iterations=1, critic_warmup=0, evaluate_every=9))
     context = start(tmp_path / "run", placeholder_scene, config)
     run(context, "bc")
 
