@@ -37,6 +37,7 @@ def run(name: str, folders: list[str], arguments: argparse.Namespace) -> dict:
     train = ["vla", "train", "--data", *folders, "--out", str(out / "train"), "--model", arguments.model]
     train += ["--train.steps", str(steps), "--train.batch", str(arguments.batch), "--hold-out", "0.1"]
     train += ["--image-size", str(arguments.image_size), "--log-every", "20", "--checkpoint-every", str(steps // 10)]
+    train += ["--actions", arguments.actions] if arguments.actions else []
     rlgen([*train, "--validate-every", str(steps // 10), "--workers", str(arguments.threads)])
     model = out / "train" / "model" / str(steps)
     assets = ["--assets", str(arguments.assets)] if arguments.assets else ["--placeholders"]
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--actions", help="what the actions are of datasets that do not say it: relative or absolute")
     parser.add_argument("--assets", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/vla_closed_loop"))
     parser.add_argument("--json", type=Path, required=True)
