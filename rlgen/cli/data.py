@@ -193,6 +193,8 @@ class MergeArguments(Settings):
     """One or several formats; hdf5 out of HDF5 exports alone, which have physics states."""
     weights: tuple[Positive, ...] = ()
     """Shares of the datasets in the episodes, such as 3 1; all episodes by default."""
+    episodes: Count | None = None
+    """Keep so many episodes of each task, those first in their datasets, in the shares of --weights."""
     smoothest: Count | None = None
     """Keep so many episodes of each task, those with the least jerk."""
     shortest: Count | None = None
@@ -218,16 +220,20 @@ def merge(argv: Sequence[str]) -> None:
     """Merges several datasets into one; images are taken over as they are."""
     arguments = parse(MergeArguments, argv, "rlgen data merge", merge.__doc__ or "")
     from rlgen.curation.merge import MergeOptions, merge_datasets
+    from rlgen.curation.selection import Selection
 
     shortest = arguments.shortest is not None
     options = MergeOptions(
         out=arguments.out,
         name=arguments.name,
         formats=arguments.format,
-        weights=arguments.weights,
-        keep=arguments.shortest if shortest else arguments.smoothest,
-        order="shortest" if shortest else "smoothest",
-        duplicates=arguments.keep_duplicates,
+        selection=Selection(
+            weights=arguments.weights,
+            episodes=arguments.episodes,
+            keep=arguments.shortest if shortest else arguments.smoothest,
+            order="shortest" if shortest else "smoothest",
+            duplicates=arguments.keep_duplicates,
+        ),
         version=arguments.version,
         shards=arguments.shards,
         workers=arguments.workers,

@@ -1,23 +1,19 @@
-"""Merging of several datasets into one: selection of episodes, and writing them with their images unchanged.
-
-The selection has three steps (`select`): remove duplicates, keep the best episodes of each task, and take episodes of
-each dataset in proportion to its weight.
-"""
+"""Merging of several datasets into one: the selected episodes of all are written with their images unchanged."""
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from rlgen.core.errors import UserError
 from rlgen.curation.card import MISSING, fixture_facts, quality_facts, reset_facts
 from rlgen.curation.merge_hdf5 import MergedDemos
+from rlgen.curation.selection import EpisodeSummary, Selection, select
 from rlgen.curation.validate import content_hash
 from rlgen.data.card import CARD_JSON, read_card, write_card
 from rlgen.data.dataset import FORMATS, VIDEO_FORMATS, encoded_format, open_dataset
@@ -28,7 +24,6 @@ from rlgen.data.metrics.smoothness import mean_squared_jerk
 from rlgen.data.shards import file_sha256, read_manifest
 from rlgen.data.writer import split_evenly, write_dataset
 
-Order = Literal["smoothest", "shortest"]
 OnProgress = Callable[[str, int, int], None]
 # Keys of cards: facts that are listed for each source, and facts that are listed once if all sources agree.
 _FACTS_OF_EACH = ("policy", "success_rate", "initial_states", "seeds", "replay")
@@ -43,10 +38,7 @@ class MergeOptions:
       out: folder for the result.
       name: of the result; by default that of the datasets, if they have the same.
       formats: some of `FORMATS` and `VIDEO_FORMATS`; HDF5 needs physics states, which only HDF5 exports have.
-      weights: relative number of episodes from each dataset; by default all episodes are taken.
-      keep: maximum number of episodes of each task; None keeps all.
-      order: which episodes of a task are kept.
-      duplicates: keep duplicates.
+      selection: of the episodes.
       version: three numbers.
       shards: number of files of the result.
       workers: number of threads.
@@ -57,10 +49,7 @@ class MergeOptions:
     out: Path
     name: str | None = None
     formats: tuple[str, ...] = ("rlds",)
-    weights: tuple[float, ...] = ()
-    keep: int | None = None
-    order: Order = "smoothest"
-    duplicates: bool = False
+    selection: Selection = field(default_factory=Selection)
     version: str = "1.0.0"
     shards: int = 8
     workers: int = 1
@@ -74,27 +63,6 @@ class MergeOptions:
             raise UserError(f"formats {', '.join(self.formats) or 'none'}: expected some of {', '.join(known)}")
 
 
-@dataclass(frozen=True)
-class EpisodeSummary:
-    """The properties of an episode that decide whether it is selected.
-
-    Attributes:
-      dataset: index of its dataset.
-      index: of the episode in its dataset.
-      task: its instruction.
-      steps: number of pairs of observation and action.
-      jerk: mean squared jerk of the end-effector path, m²/s⁶; NaN for fewer than four steps.
-      digest: SHA-256 of instruction, states and actions: equal in every format and at every image size.
-    """
-
-    dataset: int
-    index: int
-    task: str
-    steps: int
-    jerk: float
-    digest: str
-
-
 def merge_datasets(folders: Sequence[Path], options: MergeOptions, on_progress: OnProgress) -> list[Path]:
     """Writes one dataset of the selected episodes of several, in every format, and returns the folders.
 
@@ -106,12 +74,13 @@ def merge_datasets(folders: Sequence[Path], options: MergeOptions, on_progress: 
     Raises:
       UserError: datasets with different image sizes, a selection that makes no sense, or as `write_dataset`.
     """
-    if options.weights and len(options.weights) != len(folders):
-        raise UserError(f"{len(options.weights)} weights for {len(folders)} datasets: expected one for each")
+    weights = options.selection.weights
+    if weights and len(weights) != len(folders):
+        raise UserError(f"{len(weights)} weights for {len(folders)} datasets: expected one for each")
     datasets = [open_dataset(folder, options.split) for folder in folders]
     size, name = _common_size(folders, datasets), options.name or _common_name(folders)
     summaries = list(_read_summaries(folders, datasets, on_progress))
-    selected = select(summaries, options)
+    selected = select(summaries, options.selection)
     facts = _facts(folders, summaries, selected, options)
     states, fixtures, origins = (
         [read(folder, len(dataset)) for folder, dataset in zip(folders, datasets, strict=True)]
@@ -170,77 +139,6 @@ class SelectedEpisodes(Sequence[DatasetEpisode]):
         return self._datasets[one.dataset][one.index]
 
 
-def select(summaries: Sequence[EpisodeSummary], options: MergeOptions) -> list[EpisodeSummary]:
-    """Returns the selected episodes, in the order in which they are given."""
-    selected = list(summaries) if options.duplicates else without_duplicates(summaries)
-    if options.keep is not None:
-        selected = best_of_each_task(selected, options.keep, options.order)
-    return in_proportion(selected, options.weights) if options.weights else selected
-
-
-def without_duplicates(summaries: Sequence[EpisodeSummary]) -> list[EpisodeSummary]:
-    """Returns the first of all episodes with the same digest."""
-    first: dict[str, EpisodeSummary] = {}
-    for one in summaries:
-        first.setdefault(one.digest, one)
-    return list(first.values())
-
-
-def best_of_each_task(summaries: Sequence[EpisodeSummary], count: int, order: Order) -> list[EpisodeSummary]:
-    """Returns the best episodes of each task, in the order in which they are given.
-
-    Args:
-      summaries: of all episodes.
-      count: maximum number of episodes of a task.
-      order: `smoothest` prefers a small jerk, `shortest` few steps.
-
-    Raises:
-      UserError: `count` below 1.
-    """
-    if count < 1:
-        raise UserError(f"the {count} {order} episodes a task: expected 1 or more")
-    key: Callable[[EpisodeSummary], tuple] = _smoothness if order == "smoothest" else lambda one: (one.steps, one.jerk)
-    kept: set[tuple[int, int]] = set()
-    for task in dict.fromkeys(one.task for one in summaries):
-        ranked = sorted((one for one in summaries if one.task == task), key=key)
-        kept |= {(one.dataset, one.index) for one in ranked[:count]}
-    return [one for one in summaries if (one.dataset, one.index) in kept]
-
-
-def in_proportion(summaries: Sequence[EpisodeSummary], weights: Sequence[float]) -> list[EpisodeSummary]:
-    """Returns episodes of each dataset in proportion to its weight, as many as possible without repeating any.
-
-    From a dataset with more episodes than that, tasks take turns.
-
-    Raises:
-      UserError: weights that are not positive, or not one for each dataset that has episodes.
-    """
-    counts = [sum(one.dataset == dataset for one in summaries) for dataset in range(len(weights))]
-    if sum(counts) != len(summaries) or not all(math.isfinite(w) and w > 0 for w in weights) or 0 in counts:
-        raise UserError(f"weights {list(weights)} for datasets of {counts} episodes: expected a positive one for each")
-    per_weight = min(count / weight for count, weight in zip(counts, weights, strict=True))
-    kept: set[tuple[int, int]] = set()
-    for dataset, weight in enumerate(weights):
-        of_dataset = [one for one in summaries if one.dataset == dataset]
-        count = max(1, math.floor(per_weight * weight + 1e-9))
-        kept |= {(one.dataset, one.index) for one in _taking_turns(of_dataset)[:count]}
-    return [one for one in summaries if (one.dataset, one.index) in kept]
-
-
-def _smoothness(one: EpisodeSummary) -> tuple:
-    return (math.isnan(one.jerk), one.jerk, one.steps)
-
-
-def _taking_turns(summaries: Sequence[EpisodeSummary]) -> list[EpisodeSummary]:
-    """Returns the first episode of every task, then the second of every task, and so on."""
-    turn: dict[str, int] = {}
-    keyed = []
-    for one in summaries:
-        turn[one.task] = turn.get(one.task, -1) + 1
-        keyed.append((turn[one.task], one))
-    return [one for _, one in sorted(keyed, key=lambda pair: pair[0])]
-
-
 def _read_summaries(
     folders: Sequence[Path], datasets: Sequence[Sequence[DatasetEpisode]], on_progress: OnProgress
 ) -> Iterator[EpisodeSummary]:
@@ -287,17 +185,16 @@ def _facts(
         title: {
             "episodes": sum(one.dataset == index for one in summaries),
             "taken": sum(one.dataset == index for one in selected),
-            "weight": options.weights[index] if options.weights else None,
+            "weight": options.selection.weights[index] if options.selection.weights else None,
             "card": file_sha256(folders[index] / CARD_JSON) if cards[index] else None,
         }
         for index, title in enumerate(titles)
     }
-    selection = "all" if options.keep is None else f"the {options.keep} {options.order} of each task"
     return {
         **facts,
         "tasks": {task: dict(counts) for task, counts in tasks.items()},
         "merged_from": merged_from,
-        "selection": selection + (", duplicates kept" if options.duplicates else ", without duplicates"),
+        "selection": str(options.selection),
     }
 
 
