@@ -377,8 +377,8 @@ class CollectConfig(Settings):
 
     section: ClassVar[str] = "collect."
 
-    source: Literal["ppo", "clone"] = "ppo"
-    """Who acts: the trained policy, or the cloned one, from the same initial states and kept beside, as the control."""
+    source: Literal["ppo", "exploring", "clone"] = "ppo"
+    """Who acts: the trained policy, the same with PPO's noise, or the cloned one; all from the same initial states."""
     episodes: Count = 50
     """Successful episodes to keep."""
     max_trials: Count = 200

@@ -17,8 +17,8 @@ from rlgen.libero.tasks.suites import Task, find_task
 from rlgen.training.run import Run, is_run, open_run
 
 # Where a run keeps what it has collected, by `collect.source`; the actor that is stored in the episodes.
-COLLECTED = {"ppo": "collect/episodes", "clone": "collect/clone"}
-ACTORS = {"ppo": "ppo", "clone": "bc"}
+COLLECTED = {"ppo": "collect/episodes", "exploring": "collect/exploring", "clone": "collect/clone"}
+ACTORS = {"ppo": "ppo", "exploring": "exploring", "clone": "bc"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _of_run(run: Run) -> EpisodeFile:
     result, actor = collected(run), ACTORS[run.config.collect.source]
     policy: dict[str, Any] = {
         "actor": actor,
-        "checkpoint": _checkpoint(run, ("ppo", "bc") if actor == "ppo" else ("bc",)),
+        "checkpoint": _checkpoint(run, ("bc",) if actor == "bc" else ("ppo", "bc")),
     }
     policy["recorded"] = {"demonstrations": result["episodes"], "attempts": result["tried"], "seed": run.config.seed}
     if run.config.resets != "standard":

@@ -1,7 +1,8 @@
 """Stage `collect`: successful episodes of the finished expert, without exploration noise, as states and actions.
 
 `collect.source clone` collects those of the cloned policy that PPO began with, from the same initial states with the
-same seeds: the control that tells what PPO added. Both are kept.
+same seeds: the control that tells what PPO added. `collect.source exploring` collects the expert's with the noise of
+PPO's rollouts: less consistent data from the same expert. All are kept.
 """
 
 from typing import Any
@@ -29,12 +30,12 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     if work.folder.joinpath("done.json").is_file() and context.run.started("export"):
         repeat = context.run.repeat("export")
         work.progress.log(f"what was exported before stays; for a dataset of {config.source} run `{repeat}`")
-    policy, params = (ppo if config.source == "ppo" else bc).load_policy(context)
+    policy, params = (bc if config.source == "clone" else ppo).load_policy(context)
     episodes, tried = gather(
         context,
         work,
         context.run.folder / COLLECTED[config.source],
-        make_actor(context, policy, params),
+        make_actor(context, policy, params, explore=config.source == "exploring"),
         trials=config.max_trials,
         seed=context.seed("collect"),
         split=context.scene.training_split,

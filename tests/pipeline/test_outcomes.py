@@ -120,14 +120,17 @@ def test_every_end_of_training_leads_to_a_dataset(
     assert source.policy["checkpoint"] == f"ppo/checkpoints/{iterations}"
 
 
-def test_the_clones_episodes_are_collected_beside_the_experts(tmp_path, placeholder_scene, monkeypatch, successes):
+@pytest.mark.parametrize(("source", "name", "stage"), [("clone", "bc", "bc/"), ("exploring", "exploring", "ppo/")])
+def test_the_episodes_of_another_actor_are_collected_beside_the_experts(
+    tmp_path, placeholder_scene, monkeypatch, successes, source, name, stage
+):
     scores(monkeypatch, [NOT_REACHED, REACHED, 15, (20, 30.0)])
     acted = []
 
     def gather(context, work, folder, actor, *, trials, seed, source, wanted, **options):
         stored = EpisodeFolder(folder, wanted)
         if not stored.tried:
-            acted.append((source, seed))
+            acted.append((source, seed, actor._explore))
             stored.add(range(2), [replace(one, source=source) for one in successes])
         return stored.load(), stored.tried
 
@@ -136,32 +139,32 @@ def test_the_clones_episodes_are_collected_beside_the_experts(tmp_path, placehol
     context = start(tmp_path / "run", placeholder_scene, config)
     run(context, "bc", "ppo", "collect", "quality")
     assert list(context.run.result("quality")) == ["demonstrator", "ppo", "change"]
-    [source] = find_episode_files(context.run.folder)
-    assert source.policy["actor"] == "ppo" and source.policy["against_clone"]["length"]["difference"] == -20.0
+    [found] = find_episode_files(context.run.folder)
+    assert found.policy["actor"] == "ppo" and found.policy["against_clone"]["length"]["difference"] == -20.0
     expert = [path.read_bytes() for path in sorted((context.run.folder / "collect/episodes").iterdir())]
 
-    clone = replace(config, task=placeholder_scene.task.id, collect=replace(config.collect, source="clone"))
-    context.run = with_config(context.run, clone, print)
-    with pytest.raises(UserError, match="has no episodes of clone yet; run `rlgen run collect"):
+    other = replace(config, task=placeholder_scene.task.id, collect=replace(config.collect, source=source))
+    context.run = with_config(context.run, other, print)
+    with pytest.raises(UserError, match=f"has no episodes of {source} yet; run `rlgen run collect"):
         find_episode_files(context.run.folder)
     run(context, "collect")
     assert [path.read_bytes() for path in sorted((context.run.folder / "collect/episodes").iterdir())] == expert
-    assert acted == [("ppo", acted[0][1]), ("bc", acted[0][1])]
-    [source] = find_episode_files(context.run.folder)
-    assert [episode.source for _, episode in source.read()] == ["bc", "bc"]
-    assert source.policy["actor"] == "bc" and source.policy["checkpoint"].startswith("bc/")
-    assert "against_clone" not in source.policy
+    assert acted == [("ppo", acted[0][1], False), (name, acted[0][1], source == "exploring")]
+    [found] = find_episode_files(context.run.folder)
+    assert [episode.source for _, episode in found.read()] == [name, name]
+    assert found.policy["actor"] == name and found.policy["checkpoint"].startswith(stage)
+    assert "against_clone" not in found.policy
     context.run.clear("quality")
     run(context, "quality")
-    assert list(context.run.result("quality")) == ["demonstrator", "ppo", "bc", "change"]
+    assert list(context.run.result("quality")) == ["demonstrator", "ppo", name, "change"]
     check_contents(context.run.folder, RUN)
     # Back again: nothing is run, and nothing lost.
-    context.run = with_config(context.run, replace(clone, collect=config.collect), print)
+    context.run = with_config(context.run, replace(other, collect=config.collect), print)
     run(context, "collect")
     assert context.run.result("collect")["source"] == "ppo" and len(acted) == 2
     check_dataset(context, 2)
     with pytest.raises(UserError, match=r"collect\.episodes"):
-        check_config(context.run, replace(clone, collect=replace(clone.collect, episodes=3)))
+        check_config(context.run, replace(other, collect=replace(other.collect, episodes=3)))
 
 
 def test_the_control_needs_no_ppo(tmp_path, placeholder_scene, monkeypatch, successes):
