@@ -36,6 +36,8 @@ class RecordArguments(Settings):
     """Folder for the files, <suite>/<name>_demo.hdf5."""
     clean: bool = False
     """Straight and steady instead of human-like."""
+    styles: Count | None = None
+    """Number of human-like styles that episodes share; one for each by default."""
     seed: Seed = 0
     """Of styles and trials."""
     split: Literal["train", "heldout"] = "train"
@@ -56,6 +58,8 @@ class RecordArguments(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.clean and self.styles is not None:
+            raise UserError(f"--styles {self.styles} with --clean: give one of them")
         if self.resets == "wide" and self.split == "heldout":
             raise UserError("--resets wide --split heldout: the stored states are as they are; give one of them")
 
@@ -82,6 +86,7 @@ def record(argv: Sequence[str]) -> None:
         physics=arguments.physics,
         fixtures=arguments.fixtures,
         clean=arguments.clean,
+        styles=arguments.styles,
     )
     short = recorder.record(tasks, arguments.objects.find(), cache_folder(), overwrite=arguments.overwrite, log=log)
     if short:

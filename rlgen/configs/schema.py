@@ -1,13 +1,12 @@
 """Configurations of a run as frozen dataclasses: one class for each thing that can be chosen.
 
 Policies, losses and stages read these classes themselves; nothing copies their fields. The command line makes an option
-of every field, with the text below it as help. The resolved configuration is stored with the run (`to_json`) and read
-again (`from_json`). Imports nothing heavy, so that `--help` answers at once.
+of every field, with the text below it as help. The resolved configuration is stored with the run (`stored`). Imports
+nothing heavy, so that `--help` answers at once.
 """
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, ClassVar, Literal
 
 from rlgen.configs.ranges import (
     Batch,
@@ -28,8 +27,6 @@ from rlgen.configs.ranges import (
     Weight,
     Width,
     Workers,
-    is_one_of,
-    number_fields,
 )
 from rlgen.core.errors import UserError
 from rlgen.core.files import expanded
@@ -45,11 +42,15 @@ class DemosConfig(Settings):
     """Successful episodes to record, or to take from the file at most."""
     clean: bool = False
     """Straight and steady instead of human-like."""
+    styles: Count | None = None
+    """Number of human-like styles that episodes share; None draws one for each."""
     file: str | None = None
     """HDF5 file of demonstrations of the task, human or recorded by rlgen, in place of scripted ones."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.clean and self.styles is not None:
+            raise UserError(f"demos.styles {self.styles} with demos.clean: give one of them")
         if self.file is not None:
             # A run may be resumed from another folder.
             object.__setattr__(self, "file", str(expanded(self.file).absolute()))
@@ -461,37 +462,3 @@ class Config(Settings):
         renderer = self.policy.image_encoder.renderer
         if self.policy.has_images and self.ppo.world == "warp" and renderer != "warp":
             raise UserError(f"policy.image-encoder.renderer {renderer} with ppo.world warp: expected warp as well")
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """Returns the configuration as JSON."""
-    return dataclasses.asdict(config)
-
-
-def from_json(value: dict[str, Any]) -> Config:
-    """Returns the configuration that `to_json` of this version wrote; see `aliases.upgrade` for older ones.
-
-    Raises:
-      UserError: a key or value that this version does not know.
-    """
-    return _build(Config, value, "config")
-
-
-def _build(kind: type, value: dict[str, Any], name: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    if not isinstance(value, dict):
-        raise UserError(f"{name} is {type(value).__name__}, expected its settings by name")
-    unknown = sorted(set(value) - set(fields))
-    if unknown:
-        raise UserError(f"{name} has unknown keys {unknown}; it was written by another version")
-    hints, built = get_type_hints(kind), {}
-    for key, entry in value.items():
-        default = fields[key].default_factory
-        if isinstance(default, type) and dataclasses.is_dataclass(default):
-            built[key] = _build(default, entry, f"{name}.{key}")
-            continue
-        built[key] = tuple(entry) if isinstance(entry, list) else entry
-        # Numbers are checked by the class itself.
-        if key not in number_fields(kind) and not is_one_of(hints[key], entry):
-            raise UserError(f"{name}.{key} is {entry!r:.60}, which is none of its values")
-    return kind(**built)

@@ -38,6 +38,8 @@ SOURCE = "scripted"
 # The record of a folder of trials.
 JOB = "job.json"
 LOG_EVERY = 10  # trials between two lines of the log
+# Settings that records say where they are others than these.
+_UNSAID: dict[str, object] = {"fixtures": "fixed", "styles": None}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Job:
       physics: simulation mode, `exact` or `fast`.
       clean: straight and steady instead of human-like.
       fixtures: `fixed`, or `redraw` for a draw in every trial.
+      styles: as of `ScriptedExpert`.
     """
 
     bundle: Path
@@ -59,6 +62,7 @@ class Job:
     physics: Physics
     clean: bool
     fixtures: Fixtures = "fixed"
+    styles: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Recorder:
       count: demonstrations of each task.
       limit: most trials of each task.
       workers: processes.
-      split, seed, physics, clean, fixtures: as in `Job`.
+      split, seed, physics, clean, fixtures, styles: as in `Job`.
     """
 
     out: Path
@@ -108,6 +112,7 @@ class Recorder:
     physics: Physics
     clean: bool
     fixtures: Fixtures = "fixed"
+    styles: int | None = None
 
     def record(
         self,
@@ -142,7 +147,7 @@ class Recorder:
                 if not overwrite and self._is_recorded(task):
                     log(f"{task.id}: done before")
                     continue
-                job = Job(bundle, self.split, self.seed, self.physics, self.clean, self.fixtures)
+                job = Job(bundle, self.split, self.seed, self.physics, self.clean, self.fixtures, self.styles)
                 results = self._record_task(job, pool, log)
                 short += [task.id] if count_successes(results) < self.count else []
         return short
@@ -175,8 +180,8 @@ class Recorder:
         summary = _stored_summary(file, task)
         if summary is None or not file.is_file():
             return False
-        recorded = {"fixtures": "fixed", **summary}
-        for name, value in {"fixtures": "fixed", **_settings(self)}.items():
+        recorded = _UNSAID | summary
+        for name, value in (_UNSAID | _settings(self)).items():
             if recorded[name] != value:
                 was = f"was recorded with {name} {recorded[name]}, not {value}"
                 raise UserError(f"{file} {was}; pass --overwrite or choose another --out")
@@ -248,7 +253,7 @@ def run_trial(job: Job, folder: Path, index: int) -> TrialResult:
         if not result.success or episode_file.is_file():
             return result
     start = time.process_time()
-    expert = _expert(job.bundle, job.clean, job.split)
+    expert = _expert(job.bundle, job.clean, job.split, job.styles)
     scene = expert.scene
     trials = make_trials(1, len(scene.initial_states(job.split)), seed=job.seed, offset=index)
     options = {"split": job.split, "source": SOURCE, "width": 1, "physics": job.physics, "fixtures": job.fixtures}
@@ -307,9 +312,9 @@ def _episode_file(folder: Path, index: int) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _expert(bundle: Path, clean: bool, split: str) -> ScriptedExpert:
+def _expert(bundle: Path, clean: bool, split: str, styles: int | None) -> ScriptedExpert:
     """Returns the expert of the task that this process works on; tasks come one after the other."""
-    return ScriptedExpert(with_split(load_scene_bundle(bundle), split), clean=clean)
+    return ScriptedExpert(with_split(load_scene_bundle(bundle), split), clean=clean, styles=styles)
 
 
 def _settings(settings: Job | Recorder) -> dict[str, object]:
@@ -319,8 +324,9 @@ def _settings(settings: Job | Recorder) -> dict[str, object]:
 
 
 def _drawn(settings: Job | Recorder) -> dict[str, object]:
-    """Returns what records say of the fixtures: nothing where they are fixed, as before there was a choice."""
-    return {} if settings.fixtures == "fixed" else {"fixtures": settings.fixtures}
+    """Returns what records say of fixtures and styles: nothing of the defaults, as before there was a choice."""
+    drawn = {"fixtures": settings.fixtures, "styles": settings.styles}
+    return {name: value for name, value in drawn.items() if value != _UNSAID[name]}
 
 
 def _summary_file(file: Path) -> Path:

@@ -19,7 +19,8 @@ from typing import Any, Literal, get_args
 from rlgen.configs.aliases import upgrade
 from rlgen.configs.differences import differences
 from rlgen.configs.presets import fit_to
-from rlgen.configs.schema import Config, from_json, to_json
+from rlgen.configs.schema import Config
+from rlgen.configs.stored import from_json, to_json
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import read_json, write_json
 from rlgen.core.ownership import OutputKind, is_vacant, read_record

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from rlgen.configs.schema import to_json
+from rlgen.configs.stored import to_json
 from rlgen.core.errors import UserError
 from rlgen.core.foreign.json_parts import open_json
 from rlgen.core.ownership import check_file, has_keys, read_record

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlgen.configs.schema import BCConfig, Config, to_json
+from rlgen.configs.schema import BCConfig, Config
+from rlgen.configs.stored import to_json
 from rlgen.core.errors import UserError
 from rlgen.core.files import write_json
 from rlgen.core.ownership import has_keys, read_record
@@ -167,12 +168,12 @@ def _with_corrections(
     kept in the stage's folder, and a resumed stage reads it.
     """
     config, horizon = context.run.config, context.scene.task.horizon
-    folder = work.folder / "corrections" / str(number)
+    demos, folder = config.demos, work.folder / "corrections" / str(number)
     actor = make_actor(context, policy, one_copy(context.mesh, bc.policy_params(state)), explore=True)
     if context.devices.is_first:
         run_trials(
             context.scene,
-            Takeover(actor, ScriptedExpert(context.scene, clean=config.demos.clean, tries=TRIES)),
+            Takeover(actor, ScriptedExpert(context.scene, clean=demos.clean, styles=demos.styles, tries=TRIES)),
             config.bc.correction_episodes,
             EpisodeFolder(folder),
             seed=context.seed("bc-corrections", number),

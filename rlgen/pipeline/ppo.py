@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from rlgen.configs.schema import PPOConfig, to_json
+from rlgen.configs.schema import PPOConfig
+from rlgen.configs.stored import to_json
 from rlgen.core.errors import UserError
 from rlgen.data.metrics.score import ScoreSummary, change
 from rlgen.libero.envs.image_observer import ImageObserver

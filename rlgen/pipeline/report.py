@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlgen.configs.schema import to_json
+from rlgen.configs.stored import to_json
 from rlgen.core.files import read_json, write_json
 from rlgen.core.ownership import check_file, has_keys, read_record
 from rlgen.core.stats import SuccessRate

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlgen.configs.differences import differences
-from rlgen.configs.schema import Config, to_json
+from rlgen.configs.schema import Config
+from rlgen.configs.stored import to_json
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import OutputKind, check_contents, check_unneeded
 from rlgen.training.run import RECORD, Run, change_config, is_run_record

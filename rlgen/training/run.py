@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rlgen.configs.aliases import upgrade, upgrade_assets
-from rlgen.configs.schema import Config, from_json, to_json
+from rlgen.configs.schema import Config
+from rlgen.configs.stored import from_json, to_json
 from rlgen.core.errors import UserError, first_line
 from rlgen.core.files import read_json, write_json
 from rlgen.core.ownership import is_vacant, read_record, remove

@@ -103,6 +103,8 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
         (["quickstart", "--bc.steps", "7"], "--bc.steps is now --bc.optimizer-steps"),
         (["quickstart", "--bc.warmup", "9000"], "bc.warmup 9000"),
         (["expert", "libero_goal/7", "--ppo.iterations", "4"], "ppo.critic-warmup 4 of 4 iterations"),
+        (["expert", "libero_goal/7", "--demos.styles", "2"], "demos.styles 2 with demos.clean"),
+        (["demos", "record", "libero_goal/7", "--styles", "2", "--clean"], "--styles 2 with --clean"),
         (["run", "nostage"], "'nostage'"),
         (["run", "bc"], "holds no run"),
         (["run", "ppo"], "holds no run"),

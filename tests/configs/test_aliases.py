@@ -9,7 +9,8 @@ import pytest
 
 from rlgen.configs.aliases import _RENAMED_SINCE_1, upgrade
 from rlgen.configs.presets import expert_presets
-from rlgen.configs.schema import Config, from_json, to_json
+from rlgen.configs.schema import Config
+from rlgen.configs.stored import from_json, to_json
 from rlgen.core.errors import UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "0.1.0"

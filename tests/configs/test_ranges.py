@@ -19,7 +19,8 @@ from rlgen.configs.ranges import (
     number_fields,
     numbers_of,
 )
-from rlgen.configs.schema import Config, PPOConfig, from_json, to_json
+from rlgen.configs.schema import Config, PPOConfig
+from rlgen.configs.stored import from_json, to_json
 from rlgen.core.errors import UserError
 from rlgen.training.run import create_run, open_run
 from rlgen.vla.training.config import FineTune, TrainConfig

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from human_demos import MISSING_STEPS, add_tremor, write_human_demos
 
-from rlgen.configs.schema import Config, DemosConfig, from_json, to_json
+from rlgen.configs.schema import Config, DemosConfig
+from rlgen.configs.stored import from_json, to_json
 from rlgen.core.errors import UserError
 from rlgen.core.progress import Progress
 from rlgen.data.formats.hdf5.reader import read_demos

@@ -301,7 +301,7 @@ def test_ended_in_the_first_iteration_the_cloned_policy_is_scored_once(tmp_path,
 
 @pytest.mark.parametrize("name", sorted(expert_presets()))
 def test_presets_are_whole_and_fit_a_task(name):
-    from rlgen.configs.schema import from_json, to_json
+    from rlgen.configs.stored import from_json, to_json
 
     config = fit_to(expert_presets()[name], 220)
     assert from_json(json.loads(json.dumps(to_json(config)))) == config

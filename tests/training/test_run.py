@@ -4,7 +4,8 @@ import json
 import pytest
 
 from rlgen.configs.presets import run_presets
-from rlgen.configs.schema import BCConfig, Config, PPOConfig, from_json, to_json
+from rlgen.configs.schema import BCConfig, Config, PPOConfig
+from rlgen.configs.stored import from_json, to_json
 from rlgen.core.errors import UserError
 from rlgen.pipeline.stages import clear_from
 from rlgen.training.metrics import Metrics, read_metrics

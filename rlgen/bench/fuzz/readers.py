@@ -117,7 +117,7 @@ def read_recorded(path: Path) -> str:
 
 def read_run(folder: Path) -> str:
     """Returns a digest of a run's configuration and results."""
-    from rlgen.configs.schema import to_json
+    from rlgen.configs.stored import to_json
     from rlgen.training.run import open_run
 
     run = open_run(folder)

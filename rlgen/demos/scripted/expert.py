@@ -50,16 +50,17 @@ class ScriptedExpert:
       scene: the task's scene.
     """
 
-    def __init__(self, scene: Scene, *, clean: bool = False, tries: int | None = None):
+    def __init__(self, scene: Scene, *, clean: bool = False, styles: int | None = None, tries: int | None = None):
         """Prepares the planners.
 
         Args:
           scene: the task's scene.
           clean: straight and steady instead of human-like.
+          styles: number of human-like styles that episodes share, each by its seed; None draws one for each.
           tries: failed skills after which the hand waits for the end of the episode; None for any number.
         """
         self.scene = scene
-        self._clean, self._tries = clean, tries
+        self._clean, self._styles, self._tries = clean, styles, tries
         # Rows share the state and its planners, and take turns; rows with a draw of the fixtures have their own.
         self._shared = _Planners(scene)
         self._seeds: list[int] = []
@@ -95,10 +96,14 @@ class ScriptedExpert:
 
     def _start_row(self, seed: int, fixtures: FixturePoses | None) -> "_Row":
         random = np.random.default_rng(seed)
-        style = Style() if self._clean else draw_style(random)
+        style = Style() if self._clean else draw_style(self._style_source(seed, random))
         planners = self._shared if fixtures is None else _Planners(self.scene.placed(fixtures))
         context = SkillContext(planners.state, planners.kinematics, planners.mapper, planners.places, style, random)
         return _Row(planners.state, Controller(style, random), solve_task(context, self._tries))
+
+    def _style_source(self, seed: int, random: np.random.Generator) -> np.random.Generator:
+        """Returns what the style of an episode is drawn from: its own randomness, or that of a style that is shared."""
+        return random if self._styles is None else np.random.default_rng(seed % self._styles)
 
 
 class _Planners:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from rlgen.data.metrics.smoothness import noop_mask
+from rlgen.demos.scripted import expert
 from rlgen.demos.scripted.expert import ScriptedExpert, atom_order
+from rlgen.demos.scripted.motion import draw_style
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.envs.vector_env import VectorEnv
 
@@ -21,9 +23,9 @@ EPISODES = {
 
 
 def episodes(scene, count, *, clean, seed=0, width=2, physics="fast"):
-    expert, trials = ScriptedExpert(scene, clean=clean), make_trials(count, 50, seed=seed)
+    actor, trials = ScriptedExpert(scene, clean=clean), make_trials(count, 50, seed=seed)
     options = {"split": "heldout", "source": "scripted", "width": min(width, count), "physics": physics}
-    return [episode for wave in run_episodes(scene, expert, trials, **options) for episode in wave]
+    return [episode for wave in run_episodes(scene, actor, trials, **options) for episode in wave]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,16 @@ def test_clean_is_steady_and_human_like_is_not(scene_of, human_like):
     assert sum(noop_mask(e.actions).sum() for e in human) > sum(noop_mask(e.actions).sum() for e in clean)
     jerk = [np.mean([np.abs(np.diff(e.actions[:, :3], 2, axis=0)).mean() for e in kind]) for kind in (clean, human)]
     assert jerk[0] < jerk[1]
+
+
+@pytest.mark.parametrize(("styles", "different"), [(None, 10), (1, 1), (4, 4)])
+def test_episodes_share_as_many_styles_as_there_are_to_be(scene_of, monkeypatch, styles, different):
+    drawn, scene = [], scene_of("libero_object/6")
+    monkeypatch.setattr(expert, "draw_style", lambda random: drawn.append(draw_style(random)) or drawn[-1])
+    trials = make_trials(10, 50, seed=0)
+    options = {"split": "train", "source": "scripted", "width": 10, "physics": "fast", "horizon": 2}
+    [*_] = run_episodes(scene, ScriptedExpert(scene, styles=styles), trials, **options)
+    assert len(drawn) == 10 and len(set(drawn)) == different
 
 
 def test_without_the_no_ops_the_actions_still_succeed(scene_of):
