@@ -19,7 +19,7 @@ import numpy as np
 
 from rlgen.core.files import write_json
 from rlgen.curation.merge import MergeOptions, merge_datasets
-from rlgen.curation.selection import Selection
+from rlgen.curation.selection import SelectionRule
 from rlgen.data.dataset import ENCODED_FORMATS, VIDEO_FORMATS, open_dataset
 
 NUMBERS = ("state", "joint_state", "action")
@@ -59,7 +59,7 @@ def round_trips(dataset: Path, folder: Path) -> dict[str, Any]:
 
 def merged(dataset: Path, out: Path, target: str) -> Path:
     """Merges a dataset into another format, and returns the folder of the result."""
-    options = MergeOptions(out, formats=(target,), shards=1, selection=Selection(duplicates=True))
+    options = MergeOptions(out, formats=(target,), shards=1, selection=SelectionRule(duplicates=True))
     [made] = merge_datasets([dataset], options, lambda *_: None)
     return made
 

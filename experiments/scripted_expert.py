@@ -18,7 +18,7 @@ import numpy as np
 
 from rlgen.core.files import read_json, write_json
 from rlgen.core.process import cache_folder, worker_pool
-from rlgen.demos.record import Job, TrialResult, run_trials
+from rlgen.demos.trials import Job, TrialResult, run_trials
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.libero.scenes.bundles import build_scene_bundles
 from rlgen.libero.tasks.suites import Task, all_tasks, find_tasks

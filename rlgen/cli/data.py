@@ -220,14 +220,14 @@ def merge(argv: Sequence[str]) -> None:
     """Merges several datasets into one; images are taken over as they are."""
     arguments = parse(MergeArguments, argv, "rlgen data merge", merge.__doc__ or "")
     from rlgen.curation.merge import MergeOptions, merge_datasets
-    from rlgen.curation.selection import Selection
+    from rlgen.curation.selection import SelectionRule
 
     shortest = arguments.shortest is not None
     options = MergeOptions(
         out=arguments.out,
         name=arguments.name,
         formats=arguments.format,
-        selection=Selection(
+        selection=SelectionRule(
             weights=arguments.weights,
             episodes=arguments.episodes,
             keep=arguments.shortest if shortest else arguments.smoothest,

@@ -13,7 +13,7 @@ import numpy as np
 from rlgen.core.errors import UserError
 from rlgen.curation.card import MISSING, fixture_facts, quality_facts, reset_facts
 from rlgen.curation.merge_hdf5 import MergedDemos
-from rlgen.curation.selection import EpisodeSummary, Selection, select
+from rlgen.curation.selection import EpisodeSummary, SelectionRule, select
 from rlgen.curation.validate import content_hash
 from rlgen.data.card import CARD_JSON, read_card, write_card
 from rlgen.data.dataset import FORMATS, VIDEO_FORMATS, encoded_format, open_dataset
@@ -49,7 +49,7 @@ class MergeOptions:
     out: Path
     name: str | None = None
     formats: tuple[str, ...] = ("rlds",)
-    selection: Selection = field(default_factory=Selection)
+    selection: SelectionRule = field(default_factory=SelectionRule)
     version: str = "1.0.0"
     shards: int = 8
     workers: int = 1

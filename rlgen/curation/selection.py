@@ -15,7 +15,7 @@ Order = Literal["smoothest", "shortest"]
 
 
 @dataclass(frozen=True)
-class Selection:
+class SelectionRule:
     """The rule by which episodes of several datasets are selected.
 
     Attributes:
@@ -60,7 +60,7 @@ class EpisodeSummary:
     digest: str
 
 
-def select(summaries: Sequence[EpisodeSummary], selection: Selection) -> list[EpisodeSummary]:
+def select(summaries: Sequence[EpisodeSummary], selection: SelectionRule) -> list[EpisodeSummary]:
     """Returns the selected episodes, in the order in which they are given."""
     selected = list(summaries) if selection.duplicates else without_duplicates(summaries)
     if selection.keep is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from rlgen.core.errors import UserError
 from rlgen.core.process import worker_pool
 from rlgen.demos.imports.importer import import_for_run
-from rlgen.demos.record import (
+from rlgen.demos.trials import (
     Job,
     TrialResult,
     count_successes,

@@ -11,7 +11,7 @@ from rlgen.curation.card import note_missing_tasks
 from rlgen.curation.merge import MergeOptions, merge_datasets
 from rlgen.curation.selection import (
     EpisodeSummary,
-    Selection,
+    SelectionRule,
     best_of_each_task,
     in_proportion,
     of_each_task,
@@ -104,7 +104,7 @@ def test_weights_that_make_no_sense_are_rejected(weights):
 def test_every_task_has_the_same_number_of_episodes_in_the_shares_of_the_datasets(weights, count, taken):
     tasks = ("push", "pull")
     summaries = [summary(dataset, n, tasks[n % 2]) for dataset in (0, 1) for n in range(8)]
-    kept = select(summaries, Selection(weights=weights, episodes=count))
+    kept = select(summaries, SelectionRule(weights=weights, episodes=count))
     for task in tasks:
         of_task = [(one.dataset, one.index) for one in kept if one.task == task]
         assert tuple(sum(dataset == which for dataset, _ in of_task) for which in (0, 1)) == taken
@@ -117,12 +117,12 @@ def test_every_task_has_the_same_number_of_episodes_in_the_shares_of_the_dataset
 def test_too_few_episodes_of_a_task_are_named():
     summaries = [summary(0, n) for n in range(4)] + [summary(1, 0)]
     with pytest.raises(UserError, match="2 episodes of 'push' from dataset 2: it has 1"):
-        select(summaries, Selection(episodes=4))
+        select(summaries, SelectionRule(episodes=4))
 
 
 def test_duplicates_are_removed_before_the_best_are_taken_in_proportion():
     summaries = [summary(0, n, steps=10 + n) for n in range(4)] + [summary(1, 0, digest="0-0"), summary(1, 1, steps=99)]
-    options = Selection(keep=5, order="shortest", weights=(1, 1))
+    options = SelectionRule(keep=5, order="shortest", weights=(1, 1))
     assert [(one.dataset, one.index) for one in select(summaries, options)] == [(0, 0), (1, 1)]
 
 
@@ -172,7 +172,7 @@ def test_a_merge_keeps_what_sources_lack_and_which_resets_were_wide(tmp_path, tw
 
 
 def test_the_smoothest_are_those_with_the_least_jerk(tmp_path, two):
-    [folder] = merge_datasets(two, MergeOptions(tmp_path / "out", selection=Selection(keep=2)), quiet)
+    [folder] = merge_datasets(two, MergeOptions(tmp_path / "out", selection=SelectionRule(keep=2)), quiet)
     assert [one.file_path for one in open_dataset(folder)] == ["episode-0", "episode-2", "episode-4"]
     assert read_card(folder)["selection"] == "the 2 smoothest of each task, without duplicates"
 
@@ -180,7 +180,7 @@ def test_the_smoothest_are_those_with_the_least_jerk(tmp_path, two):
 def test_a_merge_can_be_merged_again(tmp_path, two):
     [once] = merge_datasets(two, MergeOptions(tmp_path / "one"), quiet)
     [again] = merge_datasets(
-        [once, two[1]], MergeOptions(tmp_path / "two", selection=Selection(duplicates=True)), quiet
+        [once, two[1]], MergeOptions(tmp_path / "two", selection=SelectionRule(duplicates=True)), quiet
     )
     assert len(open_dataset(again)) == 6 and verify_dataset(again) == []
 
@@ -197,7 +197,7 @@ def test_hdf5_exports_are_merged_as_hdf5_with_their_physics_states(tmp_path):
         exported = open_dataset(part)
         starts = [exported.read_demo(index).episode.initial_state for index in range(len(exported))]
         write_starts(part, starts)
-    options = MergeOptions(tmp_path / "out", formats=("hdf5", "rlds"), selection=Selection(duplicates=True, keep=3))
+    options = MergeOptions(tmp_path / "out", formats=("hdf5", "rlds"), selection=SelectionRule(duplicates=True, keep=3))
     folder, other = merge_datasets(parts, options, quiet)
     assert verify_dataset(folder) == [] and folder == tmp_path / "out/hdf5/libero_object"
     read, given = open_dataset(folder), open_dataset(parts[0])
@@ -223,4 +223,4 @@ def test_datasets_that_do_not_fit_together_are_one_line(tmp_path, two):
 
 def test_weights_are_counted_before_anything_is_read(tmp_path):
     with pytest.raises(UserError, match="2 weights for 1 datasets"):
-        merge_datasets([tmp_path / "nowhere"], MergeOptions(tmp_path, selection=Selection(weights=(1, 2))), print)
+        merge_datasets([tmp_path / "nowhere"], MergeOptions(tmp_path, selection=SelectionRule(weights=(1, 2))), print)

@@ -21,7 +21,7 @@ from rlgen.configs.presets import expert_presets
 from rlgen.configs.schema import DemosConfig, ExportConfig
 from rlgen.data.card import read_card
 from rlgen.data.dataset import open_dataset
-from rlgen.demos.record import Job, run_trial, write_recording
+from rlgen.demos.trials import Job, run_trial, write_recording
 from rlgen.fleet.assemble import assemble
 from rlgen.fleet.ledger import Ledger, read_ledger
 from rlgen.fleet.plan import make_plan, run_folder, store_plan, task_folder

@@ -13,7 +13,7 @@ from rlgen.core.errors import UserError
 from rlgen.curation.card import reset_facts
 from rlgen.data.episode import load_episode, save_episode
 from rlgen.demos.imports.rlds import episode_origin
-from rlgen.demos.record import Job, run_trial
+from rlgen.demos.trials import Job, run_trial
 from rlgen.libero.envs.environment import SETTLE_ACTION, Environment
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.envs.wide_resets import WideDraws, wide_states, with_resets, with_split

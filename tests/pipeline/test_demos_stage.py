@@ -11,7 +11,7 @@ from rlgen.configs.schema import Config, DemosConfig
 from rlgen.core.errors import UserError
 from rlgen.core.progress import Progress
 from rlgen.data.formats.hdf5.reader import read_demos, read_robot_states
-from rlgen.demos.record import Job, run_trial
+from rlgen.demos.trials import Job, run_trial
 from rlgen.libero.envs.observations import Observer
 from rlgen.libero.scenes.assets import find_assets
 from rlgen.pipeline import demos

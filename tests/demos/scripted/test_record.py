@@ -11,12 +11,11 @@ import pytest
 from rlgen.core.errors import UserError
 from rlgen.core.process import worker_pool
 from rlgen.data.formats.hdf5.reader import read_demos
-from rlgen.demos.record import (
+from rlgen.demos.record import Recorder, demonstration_file
+from rlgen.demos.trials import (
     Job,
-    Recorder,
     TrialResult,
     count_successes,
-    demonstration_file,
     run_trial,
     run_trials,
     write_recording,
