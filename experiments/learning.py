@@ -20,7 +20,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tables import instruction
+from vla_tables import instruction
 
 from rlgen.pipeline import bc, ppo
 
