@@ -11,4 +11,5 @@ def rate(value: dict) -> str:
 
 
 def spread(value: dict) -> str:
+    """Returns the range of a measurement, such as `1108-1473`."""
     return f"{value['low']:.0f}-{value['high']:.0f}"
