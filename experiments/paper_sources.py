@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlgen.core.files import read_json
 from rlgen.data.card import read_card
 from rlgen.data.dataset import dataset_folders
@@ -131,17 +133,15 @@ class Making:
         return [str(path) for path in found] or [str(folder / "DATASET")]
 
     def labels(self, source: str) -> dict[str, float]:
-        """Returns the labels of a source's card; of several datasets the mean, by episodes."""
-        found: dict[str, float] = {}
+        """Returns the labels of a source's card; of several datasets the mean, by episodes.
+
+        A label that a card does not have, such as the number of ways of few episodes, is left out.
+        """
         cards = [read_card(Path(folder))["quality"] for folder in self.datasets(source)]
-        episodes = sum(card["episodes"] for card in cards)
-        for card in cards:
-            for label, keys in LABELS.items():
-                value: Any = card
-                for key in keys:
-                    value = value[key]
-                found[label] = found.get(label, 0.0) + float(value) * card["episodes"] / episodes
-        return found
+        found = {label: [_figure(card, keys) for card in cards] for label, keys in LABELS.items()}
+        weights = [card["episodes"] for card in cards]
+        known = {label: values for label, values in found.items() if None not in values}
+        return {label: float(np.average(values, weights=weights)) for label, values in known.items()}
 
     def _folder(self, source: str) -> Path:
         return self.runs / f"data-{source}"
@@ -171,3 +171,10 @@ class Making:
         weights = [str(weight) for part, weight in parts.items() for _ in self.datasets(part)]
         shares = ["--weights", *weights, "--episodes", str(self.episodes), "--workers", str(self.workers)]
         return [["data", "merge", *folders, "--out", str(self._folder(source) / "datasets"), *shares]]
+
+
+def _figure(card: dict[str, Any], keys: tuple[str, ...]) -> float | None:
+    value: Any = card
+    for key in keys:
+        value = value[key]
+    return value

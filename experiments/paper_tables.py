@@ -102,7 +102,7 @@ def dial(lines: Sequence[dict[str, Any]], on: str = BENCHMARK) -> str:
     successes = [values.mean() for values in outcomes.values()]
     means = np.stack([list(resampled(values, seed)) for seed, values in enumerate(outcomes.values())], axis=1)
     rows = []
-    for label in next(iter(labels.values())):
+    for label in (label for label in labels[next(iter(outcomes))] if all(label in labels[one] for one in outcomes)):
         values = [labels[source][label] for source in outcomes]
         correlation = rank_correlation(values, successes)
         if np.isnan(correlation):

@@ -144,6 +144,18 @@ def test_a_mixture_is_made_once_of_what_is_made_before(tmp_path):
 
 
 @pytest.mark.unit
+def test_labels_are_means_of_cards_and_leave_out_what_a_card_does_not_know(tmp_path, monkeypatch):
+    chosen = plan(tmp_path, ("human",)).making
+    monkeypatch.setattr(SOURCES.Making, "datasets", lambda *_: ["/x/runs/ab/datasets/d/1", "/x/runs/abcd/datasets/d/1"])
+    known = {folder: card(Path(folder)) for folder in chosen.datasets("human")}
+    first, second = known.values()
+    first["quality"]["episodes"], second["quality"]["diversity"] = 12, {"distance": {"mean": 4.0}, "ways": None}
+    monkeypatch.setattr(SOURCES, "read_card", lambda folder: known[str(folder)])
+    labels = chosen.labels("human")
+    assert labels["length"] == labels["distance between paths"] == 2.5 and "ways" not in labels
+
+
+@pytest.mark.unit
 def test_experts_act_with_noise_and_are_left_as_they_were(tmp_path, monkeypatch):
     monkeypatch.setattr(SOURCES, "open_plan", lambda folder: folder)
     states = [SimpleNamespace(state="done", name="a"), SimpleNamespace(state="failed", name="b")]
@@ -164,14 +176,15 @@ def test_experts_act_with_noise_and_are_left_as_they_were(tmp_path, monkeypatch)
 def test_a_label_that_orders_sources_as_their_success_does_has_a_rank_correlation_of_one():
     lines = []
     for rank, source in enumerate("abcde"):
-        labels = {"length": -rank, "jerk": [3, 1, 4, 0, 2][rank], "ways": 1.0}
+        labels = {"length": -rank, "jerk": [3, 1, 4, 0, 2][rank], "no-ops": 1.0}
+        labels |= {"ways": 1.0} if source != "c" else {}
         lines.append({"run": "train", "source": source, "seed": 0, "labels": labels})
         marks = {"task": "1" * (40 * rank) + "0" * (40 * (4 - rank))}
         lines.append({"run": "evaluate", "source": source, "seed": 0, "on": "benchmark", "outcomes": marks})
     rows = TABLES.dial(lines).split("\n")[2:]
     assert rows[0] == "| length | -1.00 (-1.00 to -1.00) |"
     # Ranks 3 1 4 0 2 beside 0 1 2 3 4: 1 - 6 * 26 / (5 * 24).
-    assert rows[1].startswith("| jerk | -0.30 (") and rows[2] == "| ways | the same in all sources |"
+    assert rows[1].startswith("| jerk | -0.30 (") and rows[2:] == ["| no-ops | the same in all sources |"]
     assert "fewer than 4" in TABLES.dial(lines[:6])
 
 

@@ -33,6 +33,8 @@ _REPLAY_NOTES = {
 _MAX_RANGES = 20
 # Key of the tasks that a dataset was meant to hold and does not.
 MISSING = "missing_tasks"
+# Key of what the actions are: relative, as LIBERO's, or absolute. Trainings ask for it.
+SEMANTICS = "action_semantics"
 
 
 def source_facts(candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def origin_facts(assets: Mapping[str, str], options: RenderOptions) -> dict[str,
         "mujoco": mujoco.__version__,
         "assets": dict(assets),
         # LIBERO's actions are relative to the hand's position, not to its target.
-        "action_semantics": "relative",
+        SEMANTICS: "relative",
         "view": RENDERER_NOTES[options.renderer],
         "versions": package_versions(),
         "licence": LICENCE,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlgen.core.errors import UserError
-from rlgen.curation.card import MISSING, fixture_facts, quality_facts, reset_facts
+from rlgen.curation.card import MISSING, SEMANTICS, fixture_facts, quality_facts, reset_facts
 from rlgen.curation.merge_hdf5 import MergedDemos
 from rlgen.curation.selection import EpisodeSummary, SelectionRule, select
 from rlgen.curation.validate import content_hash
@@ -167,8 +167,7 @@ def _facts(
     cards = [read_card(folder) if (folder / CARD_JSON).is_file() else {} for folder in folders]
     titles = [f"{index + 1}: {_title(folder)}" for index, folder in enumerate(folders)]
 
-    def of_each(key: str) -> dict[str, Any]:
-        unknown = "not told"  # codespell:ignore
+    def of_each(key: str, unknown: str | None = "not told") -> dict[str, Any]:  # codespell:ignore
         return {title: card.get(key, unknown) for title, card in zip(titles, cards, strict=True)}
 
     tasks: dict[str, Counter] = {}
@@ -176,7 +175,7 @@ def _facts(
         tasks.setdefault(one.task, Counter()).update(episodes=1, steps=one.steps)
     facts: dict[str, Any] = {key: of_each(key) for key in _FACTS_OF_EACH}
     lacking = {title: card[MISSING] for title, card in zip(titles, cards, strict=True) if MISSING in card}
-    facts |= {MISSING: lacking} if lacking else {}
+    facts |= ({MISSING: lacking} if lacking else {}) | _semantics(of_each(SEMANTICS, None))
     for key in _COMMON_FACTS:
         values = of_each(key)
         same = all(value == values[titles[0]] for value in values.values())
@@ -196,6 +195,22 @@ def _facts(
         "merged_from": merged_from,
         "selection": str(options.selection),
     }
+
+
+def _semantics(of_each: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the actions of all sources are, for the card; nothing where one of them does not say it.
+
+    Args:
+      of_each: what the cards say, by source; None where one does not.
+
+    Raises:
+      UserError: actions of two kinds, which one dataset cannot have.
+    """
+    said = {title: value for title, value in of_each.items() if value is not None}
+    if len(set(map(str, said.values()))) > 1:
+        words = ", ".join(f"those of {title} are {value}" for title, value in said.items())
+        raise UserError(f"actions of two kinds: {words}; expected one kind in all datasets that are merged")
+    return {SEMANTICS: next(iter(said.values()))} if len(said) == len(of_each) else {}
 
 
 def _common_size(folders: Sequence[Path], datasets: Sequence[Sequence[DatasetEpisode]]) -> int:

@@ -1,5 +1,6 @@
 """Merging of datasets: which episodes are selected, and what the card of the result states."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -169,6 +170,30 @@ def test_a_merge_keeps_what_sources_lack_and_which_resets_were_wide(tmp_path, tw
     assert card["resets"].startswith("wide in 1 of 4 episodes") and verify_dataset(both) == []
     note_missing_tasks(lacking, {})
     assert {name: (lacking / name).read_bytes() for name in before} == before
+
+
+def test_a_merge_says_what_the_actions_are_where_all_sources_do(tmp_path, two):
+    two = [merged(tmp_path / name, [folder]) for name, folder in zip("cd", two, strict=True)]
+    for folder in two:
+        edit_card(folder, action_semantics="relative")
+    assert read_card(merged(tmp_path / "same", two))["action_semantics"] == "relative"
+    edit_card(two[1], action_semantics=None)
+    assert "action_semantics" not in read_card(merged(tmp_path / "untold", two))
+    edit_card(two[1], action_semantics="absolute")
+    with pytest.raises(UserError, match=r"actions of two kinds: those of 1: .* are relative, those of 2: .* absolute"):
+        merged(tmp_path / "two", two)
+    assert not (tmp_path / "two").exists()
+
+
+def edit_card(folder, **facts):
+    path = folder / "dataset_card.json"
+    card = json.loads(path.read_text()) | facts
+    path.write_text(json.dumps({key: value for key, value in card.items() if value is not None}))
+
+
+def merged(out, folders):
+    [folder] = merge_datasets(folders, MergeOptions(out), quiet)
+    return folder
 
 
 def test_the_smoothest_are_those_with_the_least_jerk(tmp_path, two):
