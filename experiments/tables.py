@@ -94,6 +94,7 @@ def all_tables() -> dict[str, str]:
         "ppo-ablations": ablations_table(),
         "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),
         "vla-success": vla_table("closed_loop"),
+        "vla-lerobot": vla_table("lerobot_loop"),
         "vla-training-speed": vla_speed_table(),
         "vla-dry-profile": dry_profile_table(),
         "vla-attack": attack_table(),
