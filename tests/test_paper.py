@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rlgen.data.card import read_card
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -201,14 +203,26 @@ def test_every_study_says_its_commands(study, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_smallest_row_is_run_by_the_command_line(tmp_path, monkeypatch):
-    options = ["--scale", "tiny", "--tasks", "libero_object/6", "--sources", "scripted", "--seeds", "0"]
+def test_the_smallest_rows_are_run_by_the_command_line(tmp_path, monkeypatch):
+    """A source of a fleet, and a mixture of it with another dataset, evaluated on wide resets as well."""
+    options = ["--scale", "tiny", "--tasks", "libero_object/6", "--seeds", "0"]
     paths = ["--runs", str(tmp_path / "runs"), "--ledger", str(tmp_path / "ledger.jsonl")]
     fleet = ["--fleet", "--export.shards", "1"]
-    monkeypatch.setattr(sys, "argv", ["paper.py", *options, *paths, *fleet])
-    PAPER.main()
-    lines = PAPER.read_metrics(tmp_path / "ledger.jsonl")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["paper.py", *words])
+        PAPER.main()
+        return PAPER.read_metrics(tmp_path / "ledger.jsonl")
+
+    monkeypatch.setattr(SOURCES, "read_card", read_card)
+    lines = run("dial", *options, "--sources", "styles1", *paths, *fleet)
     assert [line["run"] for line in lines] == ["fleet", "train", "evaluate"]
+    [other] = (tmp_path / "runs/tiny/data-styles1/datasets").glob("*/1.0.0")
+    given = ["--data", f"diffusion={other}"]
+    lines = run("table2", *options, "--sources", "half", *given, *paths, *fleet)[3:]
+    assert [line["run"] for line in lines][:5] == ["fleet", "merge", "train", "evaluate", "evaluate"]
+    assert [line["on"] for line in lines if line["run"] == "evaluate"] == ["benchmark", "wide"] * 2
     assert all(line["core_seconds"] > 1 for line in lines)
-    [marks] = lines[-1]["outcomes"].values()
-    assert marks in ("0", "1")
+    assert all(set(marks) <= {"0", "1"} for line in lines for marks in line.get("outcomes", {}).values())
+    [merged] = (tmp_path / "runs/tiny/data-half/datasets").glob("*/1.0.0")
+    assert [part["taken"] for part in read_card(merged)["merged_from"].values()] == [1, 1]
