@@ -202,6 +202,25 @@ def test_where_the_goal_is_a_place_on_the_table_only_what_goes_there_is_moved(pl
     assert [scene.object_names[index] for index in ObjectLayout(scene).movers] == ["plate_1"]
 
 
+def test_what_is_not_moved_may_be_as_near_as_the_benchmark_has_it(placeholder_assets, cache):
+    """The benchmark puts a book and a mug less than 2 cm apart in `libero_90/84`, whose goal moves neither."""
+    kernel.link_mujoco()
+    scene = load_scene("libero_goal/5", placeholder_assets, cache)
+    draws, layout, environment = WideDraws(scene), ObjectLayout(scene), Environment(scene, scene.model)
+    [state] = draws.draw_some(np.array([0]))
+    plate, bowl, bottle = (
+        scene.object_names.index(f"{name}_1") for name in ("plate", "akita_black_bowl", "wine_bottle")
+    )
+
+    def beside(mover: int, other: int) -> str:
+        near, (address, target) = state.copy(), (1 + layout.addresses[index] for index in (mover, other))
+        near[address : address + 2] = near[target : target + 2] + 0.01
+        return draws.problem(environment, near, 0) or ""
+
+    assert "too near" not in beside(bowl, bottle)
+    assert "too near" in beside(plate, bottle)
+
+
 def test_what_is_wrong_with_a_state_is_found(placeholder_assets, cache):
     kernel.link_mujoco()
     scene = load_scene("libero_goal/0", placeholder_assets, cache)

@@ -79,6 +79,11 @@ class ObjectLayout:
         base = model.body_rootid[scene.robot.hand_body]
         self._base = model.body_pos[base][:2]
 
+    @property
+    def moved(self) -> list[int]:
+        """The movers and what they carry."""
+        return [index for index in range(len(self.carriers)) if self._root(index) in self.movers]
+
     def draw(
         self, random: np.random.Generator, state: Float[np.ndarray, " D"], scale: float
     ) -> Float[np.ndarray, " D"] | None:
@@ -96,7 +101,7 @@ class ObjectLayout:
         places, surface = standard, self._surface(state)
         heights = [surface.height(place, extent) for place, extent in zip(places, extents, strict=True)]
         shift = random.uniform(-1.0, 1.0, 2) * np.array(SHIFT) * scale
-        placed = [index for index in range(len(places)) if self._root(index) not in self.movers]
+        placed = [index for index in range(len(places)) if index not in self.moved]
         for mover in self.movers:
             stack = [index for index in range(len(places)) if self._root(index) == mover]
             for _ in range(TRIES):
