@@ -1,5 +1,6 @@
 """The tables of fleets, from the plans and ledgers in `results/fleet`; `tables.py` puts them where they are shown."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def _change(row: FleetRow, figure: str) -> str:
         return MISSING
     value, low, high = (f"{'+' if end > 0 else ''}{number(end)}" for end in row.changes[figure])
     return f"{value} ({low} to {high})"
+
+
+def together_table() -> str:
+    """Returns the costs of experts that were trained alone and in one program, and how far their numbers are apart."""
+    report = json.loads((FLEETS / "together.json").read_text())
+    names = {"alone": f"{len(report['tasks'])} runs, one after the other", "together": "one program"}
+    rows = ["| | PPO, core-seconds | most memory of a process, GB |", "| --- | --- | --- |"]
+    for name, title in names.items():
+        costs = report[name]
+        rows.append(f"| {title} | {costs['core_seconds']:.0f} | {costs['peak_bytes'] / 1e9:.2f} |")
+    apart = " and ".join(f"{report['largest'][name]:.2g} of a {name}" for name in ("parameter", "metric"))
+    return "\n".join([*rows, "", f"Largest difference: {apart}."])
 
 
 def fleet_estimate(name: str) -> str:

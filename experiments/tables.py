@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dataset_tables import dataset_table, exported_table, trips_table, video_loading_table
 from device_tables import device_table
-from fleet_tables import fleet_estimate, fleet_table, fleet_tasks
+from fleet_tables import fleet_estimate, fleet_table, fleet_tasks, together_table
 from learning_tables import (
     ablations_table,
     curves_table,
@@ -90,6 +90,7 @@ def all_tables() -> dict[str, str]:
         "fleet": fleet_table("diffusion"),
         "fleet-tasks": fleet_tasks("diffusion"),
         "fleet-estimate": fleet_estimate("diffusion"),
+        "fleet-together": together_table(),
         "ppo-settings": settings_table(),
         "ppo-ablations": ablations_table(),
         "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),
