@@ -131,7 +131,7 @@ class Ours:
             cache=(1 << 30) if kind.endswith("cached") else 0,
         )
         workers = os.cpu_count() or 1
-        return Loader(frames, LoaderOptions(setup["batch"], setup["horizon"], workers=workers, ahead=4))
+        return Loader(frames, LoaderOptions(setup["batch"], setup["horizon"], workers=workers))
 
     def _write(self, format: Format, folder: Path) -> None:
         setup = self._setup

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Int, UInt8
 
 AnyArray = Array | np.ndarray
 """An array that JAX computes with: its own arrays, or NumPy's, as chains, normalizers and loaded parameters are."""
@@ -61,3 +61,53 @@ class _Lease:
 
     def __del__(self) -> None:
         self._free.append(self._block)
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep blocks of up to 31 MB when they are freed; elsewhere it does nothing.
+
+    It gives blocks of more than some size back to the system at once, and takes the size of the largest block that was
+    freed for that size. Images, which libraries allocate one by one, would be in new pages every time.
+    """
+    np.empty(31 << 20, np.uint8)
+
+
+class Scratch:
+    """Arrays that a thread computes with for a moment, and has again when it asks for the same ones."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[Any, np.ndarray] = {}
+
+    def empty(self, shape: tuple[int, ...], kind: type[np.generic], name: str = "") -> np.ndarray:
+        """Returns an array with values that happen to be there.
+
+        Args:
+          shape: of the array.
+          kind: of its values.
+          name: tells arrays of the same shape and kind apart that are needed at the same time.
+        """
+        key = shape, kind, name
+        if key not in self._arrays:
+            self._arrays[key] = np.empty(shape, kind)
+        return self._arrays[key]
+
+
+def copy_rows(
+    source: UInt8[np.ndarray, "F h w 3"],
+    index: Int[np.ndarray, " n"],
+    rows: Int[np.ndarray, " n"],
+    out: UInt8[np.ndarray, "B h w 3"],
+) -> None:
+    """Copies images `index` of `source` into rows of `out`, each once and without the interpreter's lock.
+
+    Args:
+      source: images.
+      index: of those to copy.
+      rows: of `out`, as many and each once; where they are all, they must be in order.
+      out: is filled.
+    """
+    if len(rows) == len(out):
+        np.take(source, index, axis=0, out=out, mode="wrap")  # "raise", the default, writes to a copy first
+        return
+    for row, image in zip(rows.tolist(), index.tolist(), strict=True):
+        out[row] = source[image]

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from rlgen.core.arrays import ReusedMemory
+from rlgen.core.arrays import ReusedMemory, Scratch, copy_rows
 from rlgen.core.errors import UserError
 from rlgen.core.types import LIBERO, Robot
 from rlgen.data.dataset import open_dataset
@@ -25,7 +25,7 @@ from rlgen.data.episode import DatasetEpisode
 from rlgen.data.formats.array_record.format import ArrayRecordDataset, read_array_record
 from rlgen.data.formats.array_record.record_file import RecordFile
 from rlgen.data.formats.array_record.steps import StepParser
-from rlgen.data.images import FrameSequence, ImageCache, copy_rows, decode_image, join_frames
+from rlgen.data.images import FrameSequence, ImageCache, decode_image, join_frames
 from rlgen.data.index import IndexEntry
 from rlgen.data.resize import Kernel, resize_image, resize_with_pad
 
@@ -175,11 +175,14 @@ class MemoryFrames:
         return {name: self._take(getattr(self, name), frames) for name in self.cameras}
 
     def _take(self, stored: np.ndarray | FrameSequence, frames: np.ndarray) -> np.ndarray:
+        size = stored.shape[1:3] if self.size is None or isinstance(stored, np.ndarray) else (self.size, self.size)
+        out = self.memory.empty((len(frames), *size, 3))
         if isinstance(stored, np.ndarray):
-            out = self.memory.empty((len(frames), *stored.shape[1:]))
             copy_rows(stored, frames, np.arange(len(frames)), out)
-            return out
-        return np.stack([_resized(stored[int(frame)], self.size) for frame in frames])
+        else:
+            for row in np.argsort(frames).tolist():  # in a video's order, so that neighbors are decoded once
+                out[row] = _resized(stored[int(frames[row])], self.size)
+        return out
 
 
 def frames_from_episodes(
@@ -295,15 +298,12 @@ class RecordFrames:
     def images(self, frames: Int[np.ndarray, " B"]) -> dict[str, UInt8[np.ndarray, "B h w 3"]]:
         """Returns `image` and `wrist_image` of some frames; each image is copied no more than once."""
         out = [self._memory.empty((len(frames), self.size, self.size, 3)) for _ in CAMERAS]
-        frames = np.asarray(frames)
-        cached = self._cache.has(frames)
-        rows = np.flatnonzero(cached)
-        self._cache.read(frames[rows], rows, out)
-        for row in np.flatnonzero(~cached).tolist():
-            self._decode(int(frames[row]), *(images[row] for images in out))
+        frames, scratch = np.asarray(frames), Scratch()
+        for row in self._cache.read(frames, out).tolist():
+            self._decode(int(frames[row]), scratch, *(images[row] for images in out))
         return dict(zip(CAMERAS, out, strict=True))
 
-    def _decode(self, frame: int, *out: UInt8[np.ndarray, "h w 3"]) -> None:
+    def _decode(self, frame: int, scratch: Scratch, *out: UInt8[np.ndarray, "h w 3"]) -> None:
         """Writes the images of a frame to `out`, and to the cache."""
         records = self._records
         entry, file = records.entries[self.table.episode[frame]], self._files[records.file[frame]]
@@ -312,12 +312,12 @@ class RecordFrames:
         stored = (self._stored_size, self._stored_size)
         step = frame - int(self.table.end[frame]) + entry.steps
         images = self._parser.images(record, entry.name, step, where)
+        decoded = scratch.empty((*stored, 3), np.uint8)
         try:
-            decoded = [decode_image(data, stored) for data in images]
+            for data, target in zip(images, out, strict=True):
+                resize_image(decode_image(data, stored, decoded), self.size, self.kernel, target, scratch)
         except UserError as error:
             raise UserError(f"{where}: step {step}: {error}") from error
-        for image, target in zip(decoded, out, strict=True):
-            resize_image(image, self.size, self.kernel, target)
         self._cache.put(frame, out)
 
 

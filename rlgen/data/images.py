@@ -18,8 +18,10 @@ from typing import Any, Protocol, overload
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+import simplejpeg
+from jaxtyping import Int, UInt8
 
+from rlgen.core.arrays import copy_rows
 from rlgen.core.errors import UserError
 
 JPEG_QUALITY = 95  # the default of TensorFlow's encoder
@@ -134,13 +136,29 @@ class EncodedFrames:
         return images if dtype is None else images.astype(dtype, copy=False)
 
 
-def decode_image(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def decode_image(
+    data: bytes, size: tuple[int, int], out: UInt8[np.ndarray, "h w 3"] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes one image, whose size is read from its header and compared before anything is decoded.
+
+    Args:
+      data: a JPEG or PNG.
+      size: height and width that it must have.
+      out: contiguous memory of that size for the result, which is not always used; by default it is new.
 
     Raises:
       UserError: it cannot be decoded, or its height and width are not `size`.
     """
     _check_size(image_size(data), size)
+    out = np.empty((*size, 3), np.uint8) if out is None else out
+    # OpenCV knows more, but is slower: it turns images as the camera was held, and shows what a damaged one still has.
+    if data[:3] == _JPEG and b"Exif" not in data[: data.find(b"\xff\xda")]:
+        try:
+            image = simplejpeg.decode_jpeg(data, buffer=out)
+            _check_size(image.shape[:2], size)
+            return image
+        except ValueError:
+            pass
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
@@ -296,25 +314,23 @@ class ImageCache:
         self._images = [np.empty((self._rows, size, size, 3), np.uint8) for _ in range(cameras)]
         self._filled = np.zeros(frames, bool)
 
-    def has(self, frames: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
-        """Returns which frames are cached."""
-        return self._filled[frames]
-
     def read(
-        self,
-        frames: Int[np.ndarray, " n"],
-        rows: Int[np.ndarray, " n"],
-        out: Sequence[UInt8[np.ndarray, "B h w 3"]],
-    ) -> None:
-        """Copies images.
+        self, frames: Int[np.ndarray, " B"], out: Sequence[UInt8[np.ndarray, "B h w 3"]]
+    ) -> Int[np.ndarray, " missing"]:
+        """Copies the images of those frames that are cached.
 
         Args:
-          frames: that are cached.
-          rows: of the arrays, one for each frame.
-          out: one array for each camera.
+          frames: of the dataset.
+          out: an array for each camera, with a row for each frame.
+
+        Returns:
+          The rows of the other frames.
         """
+        cached = self._filled[frames]
+        rows = np.flatnonzero(cached)
         for images, target in zip(self._images, out, strict=True):
-            copy_rows(images, frames, rows, target)
+            copy_rows(images, frames[rows], rows, target)
+        return np.flatnonzero(~cached)
 
     def put(self, frame: int, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> None:
         """Stores the images of a frame, if it is one of those that fit."""
@@ -322,24 +338,3 @@ class ImageCache:
             for camera, image in zip(self._images, images, strict=True):
                 camera[frame] = image
             self._filled[frame] = True  # only now may another thread read them
-
-
-def copy_rows(
-    source: UInt8[np.ndarray, "F h w 3"],
-    index: Int[np.ndarray, " n"],
-    rows: Int[np.ndarray, " n"],
-    out: UInt8[np.ndarray, "B h w 3"],
-) -> None:
-    """Copies images `index` of `source` into rows of `out`, each once and without the interpreter's lock.
-
-    Args:
-      source: images.
-      index: of those to copy.
-      rows: of `out`, as many and each once; where they are all, they must be in order.
-      out: is filled.
-    """
-    if len(rows) == len(out):
-        np.take(source, index, axis=0, out=out, mode="wrap")  # "raise", the default, writes to a copy first
-        return
-    for row, image in zip(rows.tolist(), index.tolist(), strict=True):
-        out[row] = source[image]

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-from rlgen.core.arrays import ReusedMemory
+from rlgen.core.arrays import ReusedMemory, keep_freed_memory
 from rlgen.core.errors import UserError
 from rlgen.data.frames import FrameBatch, FrameSource, read_frames
 from rlgen.data.resize import limit_opencv_threads
@@ -100,6 +100,7 @@ class Loader(Generic[BatchT]):
         self._threads: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[BatchT]] = deque()
         limit_opencv_threads()
+        keep_freed_memory()
 
     def __iter__(self) -> Iterator[BatchT]:
         return self
@@ -229,15 +230,13 @@ class Mixture:
         """
         slots = np.arange(step * batch, (step + 1) * batch)
         pattern = self.pattern(seed)
-        owner = pattern[slots % PERIOD]
-        rows: list[tuple[int, int]] = [(0, 0)] * batch
+        owner, frames = pattern[slots % PERIOD], np.empty(batch, int)
         for index, subset in enumerate(self.subsets):
             mine = np.flatnonzero(owner == index)
-            before = np.r_[0, np.cumsum(pattern == index)]
+            before = np.concatenate([[0], np.cumsum(pattern == index)])
             positions = slots[mine] // PERIOD * before[-1] + before[slots[mine] % PERIOD]
-            for row, frame in zip(mine, _permuted(positions, len(subset), seed, index), strict=True):
-                rows[row] = (index, int(subset.index[frame]))
-        return rows
+            frames[mine] = subset.index[_permuted(positions, len(subset), seed, index)]
+        return list(zip(owner.tolist(), frames.tolist(), strict=True))
 
     def pattern(self, seed: int) -> Int[np.ndarray, " 1000"]:
         """Returns the index of the subset that each slot of a period belongs to."""
@@ -256,12 +255,12 @@ class Mixture:
 
     def read(self, rows: Sequence[tuple[int, int]], horizon: int) -> FrameBatch:
         """Reads the frames that `select` returned, in their order, with chunks of `horizon` actions."""
-        owner = np.array([index for index, _ in rows])
+        owner, frames = np.array(rows).T
         parts, order = [], []
         for index, subset in enumerate(self.subsets):
             mine = np.flatnonzero(owner == index)
             if len(mine):
-                parts.append(read_frames(subset.frames, np.array([rows[row][1] for row in mine]), horizon))
+                parts.append(read_frames(subset.frames, frames[mine], horizon))
                 order.append(mine)
         if len(parts) == 1:
             return parts[0]
@@ -326,10 +325,10 @@ def hold_out(source: FrameSource, fraction: float, seed: int) -> tuple[Subset, S
 
 def _permuted(positions: Int[np.ndarray, " n"], size: int, seed: int, subset: int) -> Int[np.ndarray, " n"]:
     """Returns the frames at some positions of a sequence of permutations of `size` frames, one for each epoch."""
-    out = np.empty_like(positions)
-    for epoch in np.unique(positions // size):
-        key = (seed, 0, int(epoch)) if subset == 0 else (seed, 0, int(epoch), subset)
-        here = positions // size == epoch
+    epochs, out = positions // size, np.empty_like(positions)
+    for epoch in dict.fromkeys(epochs.tolist()):
+        key = (seed, 0, epoch) if subset == 0 else (seed, 0, epoch, subset)
+        here = epochs == epoch
         out[here] = _permutation(key, size)[positions[here] % size]
     return out
 

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from rlgen.core.compiled import compiled
+from rlgen.core.arrays import Scratch
+from rlgen.core.compiled import compiled, wide_vectors
 
 Kernel = Literal["linear", "lanczos3", "pillow"]
 Size = int | tuple[int, int]
@@ -32,6 +33,7 @@ def resize_image(
     size: Size,
     kernel: Kernel = "linear",
     out: UInt8[np.ndarray, "h_out w_out 3"] | None = None,
+    scratch: Scratch | None = None,
 ) -> UInt8[np.ndarray, "h_out w_out 3"]:
     """Returns the image at another size; another aspect ratio is stretched.
 
@@ -39,7 +41,8 @@ def resize_image(
       image: of any size.
       size: of the result.
       kernel: see the module.
-      out: array for the result; by default a new one, or `image` itself if it has this size already.
+      out: contiguous array for the result; by default a new one, or `image` itself if it has this size already.
+      scratch: memory of what is in between; by default it is new.
     """
     (height, width), (rows, columns) = image.shape[:2], height_and_width(size)
     if (height, width) == (rows, columns):
@@ -48,14 +51,20 @@ def resize_image(
     if kernel == "pillow":
         resized = _by_pillow(image, rows, columns)
         return _copied(resized, np.empty((rows, columns, 3), np.uint8) if out is None else out)
-    lower = np.empty((rows, width * 3), np.uint16)
-    _blend_rows(image.reshape(height, -1), *_taps(height, rows, kernel), _SCALE, _OFFSET + 0.5, 65535, lower)
-    # Columns are blended as rows of the transposed image: neighbors in memory then have the same weights.
-    transposed = cv2.transpose(lower.reshape(rows, width, 3))
-    small = np.empty((columns, rows * 3), np.uint8)
+    scratch = scratch or Scratch()
+    lower = scratch.empty((rows, width * 3), np.uint16)
+    taps = _taps(height, rows, kernel)
+    _blend_rows(image.reshape(height, -1), *taps, _SCALE, _OFFSET + 0.5, 65535, lower)
+    # Columns are blended as rows of the transposed image: neighbors in memory then have the same weights. Each color
+    # has columns of its own, for numbers are transposed much faster than pixels.
+    across = cv2.transpose(lower, scratch.empty((width * 3, rows), np.uint16, "across"))
+    small = scratch.empty((columns * 3, rows), np.uint8)
     taps = _taps(width, columns, kernel)
-    _blend_rows(transposed.reshape(width, -1), *taps, 1 / _SCALE, 0.5 - _OFFSET / _SCALE, 255, small)
-    return cv2.transpose(small.reshape(columns, rows, 3), out)
+    offset = 0.5 - _OFFSET / _SCALE
+    _blend_rows(across.reshape(width, -1), *taps, 1 / _SCALE, offset, 255, small.reshape(columns, -1))
+    out = np.empty((rows, columns, 3), np.uint8) if out is None else out
+    cv2.transpose(small, out.reshape(rows, -1, copy=False))
+    return out
 
 
 def resize_with_pad(images: UInt8[np.ndarray, "*B h w 3"], size: Size) -> UInt8[np.ndarray, "*B h_out w_out 3"]:
@@ -98,16 +107,17 @@ def _by_pillow(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UI
     if image.shape[0] > image.shape[1] or height * image.shape[1] < width * image.shape[0]:
         # Of upright images, and where rows shrink more than columns, Pillow 13 may begin with the rows.
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    image = np.ascontiguousarray(image)
-    if image.shape[1] != width:
-        image = cv2.transpose(_shrunk_rows(cv2.transpose(image), width))
-    return image if image.shape[0] == height else _shrunk_rows(image, height)
+    rows, columns = image.shape[:2]
+    lines = np.ascontiguousarray(image).reshape(rows, -1)
+    if columns != width:
+        across = _shrunk_rows(cv2.transpose(lines).reshape(columns, -1), width)
+        lines = cv2.transpose(across.reshape(-1, rows))
+    return (lines if rows == height else _shrunk_rows(lines, height)).reshape(height, width, 3)
 
 
-def _shrunk_rows(image: UInt8[np.ndarray, "h w 3"], rows: int) -> UInt8[np.ndarray, "rows w 3"]:
-    height, width = image.shape[:2]
-    out = np.empty((rows, width, 3), np.uint8)
-    _blend_bytes(image.reshape(height, -1), *_pillow_taps(height, rows), out.reshape(rows, -1))
+def _shrunk_rows(lines: UInt8[np.ndarray, "h n"], rows: int) -> UInt8[np.ndarray, "rows n"]:
+    out = np.empty((rows, lines.shape[1]), np.uint8)
+    _blend_bytes(lines, *_pillow_taps(len(lines), rows), out)
     return out
 
 
@@ -166,76 +176,121 @@ def _lanczos3(distance: Float[np.ndarray, "new taps"]) -> Float[np.ndarray, "new
 _FAST = {"contract", "nnan", "ninf", "nsz"}
 
 
+_use_wide_vectors = wide_vectors()
+
+
 @compiled(fastmath=_FAST)
 def _blend_rows(source, first, weights, scale, offset, highest, out):
     """Computes each row of `out` as `offset + scale * sum of weights * neighboring rows of source`, in [0, highest]."""
+    _use_wide_vectors()
     taps, width = weights.shape[1], source.shape[1]
-    line, known = np.empty(width, np.float32), 0
-    floats = np.empty((taps, width), np.float32)  # of the rows that are looked at; row i is at i % taps
+    # Behind the last weight are zeros, as many as are taken beyond it; they meet rows of other numbers.
+    scaled = np.zeros((len(first), taps + 6), np.float32)
+    scaled[:, :taps] = weights * scale
+    kept = 1
+    while kept < taps:
+        kept *= 2
+    floats = np.zeros((kept, width), np.float32)  # of the rows that are looked at; row i is at i % kept
+    line, known = np.full(width, np.float32(offset), np.float32), 0
     for row in range(len(first)):
         start = first[row]
         while known < start + taps:
-            _convert(source[known], floats[known % taps])
+            _convert(source, known, floats)
             known += 1
-        line[:] = np.float32(offset)
         tap = 0
-        while tap + 3 <= taps:  # in threes, so that the line is loaded and stored less often
-            _add_three(line, weights[row, tap : tap + 3], scale, floats, start + tap)
-            tap += 3
-        while tap < taps:
-            _add(line, np.float32(weights[row, tap] * scale), floats[(start + tap) % taps])
-            tap += 1
-        _clip(line, np.float32(highest), out[row])
+        if taps > 7:
+            line[:] = np.float32(offset)
+        while taps - tap > 7:
+            _add_seven(scaled, row, tap, floats, start, line)
+            tap += 7
+        if taps - tap > 3:
+            _end_seven(scaled, row, tap, floats, start, line, np.int32(highest), out)
+        else:
+            _end_three(scaled, row, tap, floats, start, line, np.int32(highest), out)
+
+
+# Below, rows are named by their index: views of them, which are counted, would take a good part of the time.
 
 
 @compiled()
-def _convert(row, line):
-    for index in range(len(line)):
-        line[index] = np.float32(row[index])
+def _convert(source, row, floats):
+    _use_wide_vectors()
+    target = row & (len(floats) - 1)
+    for index in range(source.shape[1]):
+        floats[target, index] = np.float32(source[row, index])
+
+
+@compiled()
+def _tap(weights, row, tap, floats, start):
+    """Returns a weight, and the index of the row that it is of."""
+    return weights[row, tap], (start + tap) & (len(floats) - 1)
 
 
 @compiled(fastmath=_FAST)
-def _add(line, weight, row):
+def _add_seven(weights, row, tap, floats, start, line):
+    _use_wide_vectors()
     for index in range(len(line)):
-        line[index] += weight * row[index]
+        line[index] = _sum_of_seven(weights, row, tap, floats, start, line, index)
 
 
 @compiled(fastmath=_FAST)
-def _add_three(line, weights, scale, floats, start):
-    taps = len(floats)
-    a, b, c = np.float32(weights[0] * scale), np.float32(weights[1] * scale), np.float32(weights[2] * scale)
-    first, second, third = floats[start % taps], floats[(start + 1) % taps], floats[(start + 2) % taps]
+def _end_seven(weights, row, tap, floats, start, line, highest, out):
+    _use_wide_vectors()
     for index in range(len(line)):
-        line[index] = ((line[index] + a * first[index]) + b * second[index]) + c * third[index]
+        value = _sum_of_seven(weights, row, tap, floats, start, line, index)
+        out[row, index] = min(max(np.int32(value), np.int32(0)), highest)
 
 
 @compiled(fastmath=_FAST)
-def _clip(line, highest, row):
+def _end_three(weights, row, tap, floats, start, line, highest, out):
+    _use_wide_vectors()
     for index in range(len(line)):
-        row[index] = np.int32(min(max(line[index], np.float32(0)), highest))
+        value = _sum_of_three(weights, row, tap, floats, start, line, index)
+        out[row, index] = min(max(np.int32(value), np.int32(0)), highest)
+
+
+@compiled(fastmath=_FAST)
+def _sum_of_three(weights, row, tap, floats, start, line, index):
+    a, i = _tap(weights, row, tap, floats, start)
+    b, j = _tap(weights, row, tap + 1, floats, start)
+    c, k = _tap(weights, row, tap + 2, floats, start)
+    return ((line[index] + a * floats[i, index]) + b * floats[j, index]) + c * floats[k, index]
+
+
+@compiled(fastmath=_FAST)
+def _sum_of_seven(weights, row, tap, floats, start, line, index):
+    a, i = _tap(weights, row, tap + 3, floats, start)
+    b, j = _tap(weights, row, tap + 4, floats, start)
+    c, k = _tap(weights, row, tap + 5, floats, start)
+    d, n = _tap(weights, row, tap + 6, floats, start)
+    three = _sum_of_three(weights, row, tap, floats, start, line, index)
+    return (((three + a * floats[i, index]) + b * floats[j, index]) + c * floats[k, index]) + d * floats[n, index]
 
 
 @compiled()
 def _blend_bytes(source, first, weights, out):
     """Computes each row of `out` as the sum of integer weights * neighboring rows of `source`, rounded."""
+    _use_wide_vectors()
     line = np.empty(source.shape[1], np.int32)
     for row in range(len(first)):
         line[:] = np.int32(1 << (_PRECISION - 1))
         for tap in range(weights.shape[1]):
-            _add_bytes(line, weights[row, tap], source[first[row] + tap])
-        _store_bytes(line, out[row])
+            _add_bytes(line, weights[row, tap], source, first[row] + tap)
+        _store_bytes(line, out, row)
 
 
 @compiled()
-def _add_bytes(line, weight, row):
+def _add_bytes(line, weight, source, row):
+    _use_wide_vectors()
     for index in range(len(line)):
-        line[index] = np.int32(line[index] + np.int32(weight * np.int32(row[index])))
+        line[index] = np.int32(line[index] + np.int32(weight * np.int32(source[row, index])))
 
 
 @compiled()
-def _store_bytes(line, row):
+def _store_bytes(line, out, row):
+    _use_wide_vectors()
     for index in range(len(line)):
-        row[index] = min(max(line[index] >> _PRECISION, 0), 255)
+        out[row, index] = min(max(line[index] >> _PRECISION, 0), 255)
 
 
 def limit_opencv_threads() -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from rlgen.core import arrays
-from rlgen.core.arrays import ReusedMemory
+from rlgen.core.arrays import ReusedMemory, Scratch, copy_rows
 
 
 def address(array: np.ndarray) -> int:
@@ -64,3 +64,23 @@ def test_threads_never_share_an_array():
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(work, range(8)))
+
+
+def test_scratch_is_the_same_array_only_where_nothing_else_needs_it():
+    scratch = Scratch()
+    first = scratch.empty((2, 3), np.uint16)
+    assert scratch.empty((2, 3), np.uint16) is first
+    others = [scratch.empty((2, 3), np.uint16, "b"), scratch.empty((3, 2), np.uint16), scratch.empty((2, 3), np.uint8)]
+    assert [array.shape for array in others] == [(2, 3), (3, 2), (2, 3)] and others[2].dtype == np.uint8
+    assert not any(np.shares_memory(first, array) for array in others)
+
+
+def test_rows_are_copied_to_all_rows_or_to_some():
+    source, index = np.arange(40, dtype=np.uint8).reshape(10, 2, 2), np.array([7, 0, 7])
+    out = np.zeros((3, 2, 2), np.uint8)
+    copy_rows(source, index, np.arange(3), out)
+    np.testing.assert_array_equal(out, source[index])
+    more = np.full((5, 2, 2), 99, np.uint8)
+    copy_rows(source, index, np.array([4, 0, 2]), more)
+    np.testing.assert_array_equal(more[[4, 0, 2]], source[index])
+    assert (more[[1, 3]] == 99).all()

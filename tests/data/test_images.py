@@ -1,11 +1,14 @@
 """Images: their orientation, what encoding them loses, and unreadable ones."""
 
+import io
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from rlgen.core.errors import UserError
-from rlgen.data.images import EncodedFrames, encode_frames, encode_image, flip_vertical, rotate_180
+from rlgen.data.images import EncodedFrames, decode_image, encode_frames, encode_image, flip_vertical, rotate_180
 
 
 def _smooth(count: int, size: int = 32) -> np.ndarray:
@@ -45,6 +48,35 @@ def test_the_bytes_are_a_common_jpeg(tmp_path):
 def test_encoded_images_pass_through_unchanged():
     frames = encode_frames(_smooth(2))
     assert encode_frames(frames) is frames
+
+
+def _turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # held upside down
+    return exif
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"subsampling": "4:4:4"}, {"subsampling": "4:2:2"}, {"progressive": True}, {"optimize": True},
+    {"mode": "L"}, {"mode": "CMYK"}, {"exif": _turned()}, {"format": "PNG"}, {"cut": 0.6},
+], ids=str)  # fmt: skip
+def test_decoded_images_are_the_same_as_opencvs(options):
+    """Whatever the JPEG, an image is what it was before another library decoded most of them, also of damaged ones."""
+    options = {"format": "JPEG", "quality": 90, **options}
+    noise = np.random.default_rng(0).integers(0, 40, (32, 32, 3), np.uint8)
+    image, file = Image.fromarray(_smooth(1)[0] // 2 + noise).convert(options.pop("mode", "RGB")), io.BytesIO()
+    kept = options.pop("cut", 1)
+    image.save(file, **options)
+    data = file.getvalue()[: int(kept * file.tell())]
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    memory = np.full((3, 32, 32, 3), 7, np.uint8)
+    if expected is None:
+        with pytest.raises(UserError, match="cannot be decoded"):
+            decode_image(data, (32, 32), memory[1])
+        return
+    np.testing.assert_array_equal(decode_image(data, (32, 32), memory[1]), expected)
+    np.testing.assert_array_equal(decode_image(data, (32, 32)), expected)
+    assert (memory[[0, 2]] == 7).all()
 
 
 @pytest.mark.parametrize("data", [b"", b"no image"])
