@@ -27,8 +27,9 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "readers.json"
 TASK, EPISODES, SIZE = "libero_object/6", 3, 256
-FORMATS = ("hdf5", "rlds", "array_record", "lerobot", "lerobot_av1", "lerobot_h264", "lerobot_v21")
-LEROBOT = FORMATS[3:6]
+LEROBOT = ("lerobot", "lerobot_av1", "lerobot_h264")
+LEROBOT_V21 = ("lerobot_v21", "lerobot_v21_av1", "lerobot_v21_h264")
+FORMATS = ("hdf5", "rlds", "array_record", *LEROBOT, *LEROBOT_V21)
 OPENPI_LEROBOT = "lerobot @ git+https://github.com/huggingface/lerobot@0cf864870cf29f4738d3ade893e6fd13fbd7cdb5"
 ONE_TORCH = ("torch==2.11.0", "torchvision==0.26.0")
 
@@ -80,14 +81,14 @@ READERS = {
         "read_lerobot_v21.py",
         "3.11",
         ("lerobot==0.3.3", "huggingface-hub<1"),
-        ("lerobot_v21",),
+        LEROBOT_V21,
         overrides=(*ONE_TORCH, "torchcodec==0.11.1"),
     ),
     "lerobot of openpi (pinned commit)": Reader(
         "read_lerobot_v21.py",
         "3.11",
         (OPENPI_LEROBOT, "datasets==3.6.0", "huggingface-hub<1", "pyarrow<21", "numpy<2"),
-        ("lerobot_v21",),
+        LEROBOT_V21,
         overrides=(*ONE_TORCH, "torchcodec==0.11.1"),
     ),
     "ray.data.read_lerobot": Reader("read_ray.py", "3.12", ("ray[data]", "lerobot[dataset]"), LEROBOT),

@@ -16,7 +16,8 @@ from rlgen.core.process import cache_folder
 if TYPE_CHECKING:
     from rlgen.libero.scenes.assets import AssetSource
 
-Format = Literal["rlds", "array_record", "lerobot", "lerobot_v21", "lerobot_av1", "lerobot_h264", "hdf5"]
+LeRobot = Literal["lerobot", "lerobot_av1", "lerobot_h264", "lerobot_v21", "lerobot_v21_av1", "lerobot_v21_h264"]
+Format = Literal["rlds", "array_record", LeRobot, "hdf5"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ExportArguments(Settings):
     version: str = "1.0.0"
     """Of the datasets."""
     shards: Shards = 8
-    """Files of a dataset; HDF5 has one for each task, lerobot_v21 one for each episode."""
+    """Files of a dataset; HDF5 has one for each task, LeRobot 2.1 one for each episode."""
     replay: Literal["drop", "label", "off"] = "drop"
     """Leave out episodes whose replay fails, keep them and list them on the card, or do not replay."""
     keep_noops: bool = False
@@ -49,7 +50,7 @@ class ExportArguments(Settings):
 
 
 def export(argv: Sequence[str]) -> None:
-    """Exports recorded episodes as RLDS, array_record, LeRobot 3.0 (images, AV1, H.264) or HDF5, one for each suite.
+    """Exports recorded episodes as RLDS, array_record, LeRobot 3.0 or 2.1 (images, videos) or HDF5, one for each suite.
 
     Actions are replayed in exact physics first. A killed export resumes with the same command.
     """
@@ -353,7 +354,6 @@ def quality(argv: Sequence[str]) -> None:
     from rlgen.libero.scenes.bundles import load_scene
 
     check_names(arguments.out, COMPARISON)
-
     assets_of = replay_assets(arguments.objects)
     load = lru_cache(maxsize=8)(lambda task, assets: load_scene(task, assets, cache_folder()))
     sources = []

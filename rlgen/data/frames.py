@@ -97,7 +97,7 @@ def open_frames(
 ) -> FrameSource:
     """Opens a dataset of any format.
 
-    An array_record dataset and large videos stay on the disk; all else is read into memory.
+    An array_record dataset, large videos and large HDF5 files of others stay on the disk; all else is read at once.
 
     Args:
       folder: of the dataset, `<name>/<version>`.

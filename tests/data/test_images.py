@@ -59,7 +59,7 @@ def _turned() -> Image.Exif:
 @pytest.mark.parametrize("options", [
     {}, {"subsampling": "4:4:4"}, {"subsampling": "4:2:2"}, {"progressive": True}, {"optimize": True},
     {"mode": "L"}, {"mode": "CMYK"}, {"exif": _turned()}, {"format": "PNG"}, {"cut": 0.6},
-], ids=str)  # fmt: skip
+], ids=lambda options: "-".join(options) or "plain")  # fmt: skip
 def test_decoded_images_are_the_same_as_opencvs(options):
     """Whatever the JPEG, an image is what it was before another library decoded most of them, also of damaged ones."""
     options = {"format": "JPEG", "quality": 90, **options}

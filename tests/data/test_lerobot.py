@@ -48,8 +48,13 @@ def datasets(tmp_path_factory, episodes):
     return {kind: write(folder, episodes, kind) for kind in (*VIDEO_FORMATS, "lerobot")}
 
 
-@pytest.fixture(params=VIDEO_FORMATS)
+@pytest.fixture(params=[kind for kind in VIDEO_FORMATS if "v21" not in kind])
 def video(request, datasets):
+    return datasets[request.param]
+
+
+@pytest.fixture(params=VIDEO_FORMATS)
+def any_video(request, datasets):
     return datasets[request.param]
 
 
@@ -58,9 +63,9 @@ def copy_of(tmp_path):
     return lambda folder: shutil.copytree(folder, tmp_path / "copy")
 
 
-def test_a_video_has_what_the_table_had(video, datasets, episodes):
-    read, tables = open_dataset(video), open_dataset(datasets["lerobot"])
-    assert dataset_format(video) in VIDEO_FORMATS and len(read) == len(LENGTHS)
+def test_a_video_has_what_the_table_had(any_video, datasets, episodes):
+    read, tables = open_dataset(any_video), open_dataset(datasets["lerobot"])
+    assert dataset_format(any_video) in VIDEO_FORMATS and len(read) == len(LENGTHS)
     for got, table, given in zip(read, tables, episodes, strict=True):
         for name in ("state", "joint_state", "action"):
             np.testing.assert_array_equal(getattr(got, name), getattr(given, name))
@@ -149,17 +154,17 @@ def test_videos_that_are_damaged_or_missing_are_one_line(video, copy_of, episode
     assert open_dataset(folder)[3 if episode < 3 else 0].image.shape[1:] == (SIZE, SIZE, 3)
 
 
-def test_training_reads_the_same_frames_from_memory_and_from_the_file(video, episodes):
+def test_training_reads_the_same_frames_from_memory_and_from_the_file(any_video, episodes):
     batches = {}
     for limit in (DECODED_BYTES, 0):
-        source = frames_from_episodes(list(open_dataset(video)), size=32, most=limit)
+        source = frames_from_episodes(list(open_dataset(any_video)), size=32, most=limit)
         loader = Loader(source, LoaderOptions(batch=4, horizon=3, steps=5, workers=2))
         batches[limit] = list(loader)
         assert isinstance(source.image, np.ndarray) == bool(limit)
     for one, two in zip(*batches.values(), strict=True):
         for name in ("image", "wrist_image", "state", "action_chunks"):
             np.testing.assert_array_equal(one[name], two[name])
-    batch = read_frames(open_frames(video), np.array([22, 0, 13]), 1)
+    batch = read_frames(open_frames(any_video), np.array([22, 0, 13]), 1)
     for row, (episode, step) in enumerate(((3, 3), (0, 0), (2, 0))):
         assert psnr(batch["image"][row], episodes[episode].image[step]) > 33
 

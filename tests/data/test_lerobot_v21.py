@@ -12,7 +12,7 @@ from moving_images import moving_images, psnr
 
 from rlgen.core.errors import UserError
 from rlgen.data.card import verify_files
-from rlgen.data.dataset import dataset_format, encoded_format, open_dataset
+from rlgen.data.dataset import VIDEO_FORMATS, dataset_format, encoded_format, open_dataset
 from rlgen.data.formats.lerobot.v21 import LeRobotV21Format
 from rlgen.data.formats.lerobot.video import H264, encode_video
 from rlgen.data.index import read_index
@@ -99,6 +99,58 @@ def test_statistics_of_an_episode_have_the_shapes_that_lerobot_asserts(dataset, 
         assert statistics["frame_index"]["max"] == [len(episode) - 1]
         shown = np.asarray(episode.image)[np.linspace(0, len(episode) - 1, 4).astype(int)] / 255
         np.testing.assert_allclose(np.ravel(statistics["image"]["mean"]), shown.mean((0, 1, 2)), atol=0.01)
+
+
+@pytest.fixture(scope="module", params=[kind for kind in VIDEO_FORMATS if "v21" in kind])
+def video(request, tmp_path_factory, episodes):
+    return write(tmp_path_factory.mktemp("video"), episodes, request.param)
+
+
+def test_every_episode_has_a_video_of_each_camera_where_lerobot_looks_for_it(video, dataset, episodes):
+    av = pytest.importorskip("av")
+    info, tables = (json.loads((folder / "meta/info.json").read_text()) for folder in (video, dataset))
+    assert (info["total_videos"], tables["total_videos"], tables["video_path"]) == (2 * len(LENGTHS), 0, None)
+    for index, episode in enumerate(episodes):
+        place = {"episode_chunk": index // info["chunks_size"], "episode_index": index}
+        table = parquet.read_table(video / info["data_path"].format(**place))
+        assert set(info["features"]) - set(table.column_names) == {"image", "wrist_image"}
+        assert "Image" not in table.schema.metadata[b"huggingface"].decode()
+        for key in ("image", "wrist_image"):
+            with av.open(str(video / info["video_path"].format(video_key=key, **place))) as container:
+                times = [frame.time for frame in container.decode(video=0)]
+            # lerobot looks for a frame by the time of its row.
+            np.testing.assert_allclose(times, table["timestamp"].to_numpy(), atol=1e-6)
+            assert len(times) == len(episode)
+    for key in ("image", "wrist_image"):
+        feature = info["features"][key]
+        said = feature.pop("info")
+        assert feature == {**tables["features"][key], "dtype": "video"}
+        assert (said["video.height"], said["video.width"], said["video.fps"]) == (SIZE, SIZE, info["fps"])
+        assert dataset_format(video) == f"lerobot_v21_{said['video.codec']}"
+
+
+def test_statistics_of_videos_are_nearly_those_of_the_images(video, dataset):
+    pairs = zip(*(lines(folder / "meta/episodes_stats.jsonl") for folder in (video, dataset)), strict=True)
+    for one, other in pairs:
+        for key in ("image", "wrist_image"):
+            given, expected = (line["stats"].pop(key) for line in (one, other))
+            assert given["count"] == [4] and np.shape(given["std"]) == (3, 1, 1)
+            np.testing.assert_allclose(given["mean"], expected["mean"], atol=0.02)
+        assert one == other
+
+
+def test_a_video_that_is_damaged_or_missing_is_named(video, tmp_path):
+    copy = shutil.copytree(video, tmp_path / "copy")
+    path = copy / "videos/chunk-000/wrist_image/episode_000002.mp4"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"wrist_image/episode_000002\.mp4: not the video that export\.json lists"):
+        open_dataset(copy)[2]
+    path.unlink()
+    with pytest.raises(UserError, match=r"wrist_image/episode_000002\.mp4: no such video; fetch or export"):
+        open_dataset(copy)[2]
+    assert len(np.asarray(open_dataset(copy)[3].wrist_image)) == LENGTHS[3]
 
 
 @pytest.mark.unit

@@ -18,7 +18,15 @@ from rlgen.data import shards, writer
 from rlgen.data.dataset import open_dataset
 
 # Number of random moments; most of them in the format that is used most.
-MOMENTS = {"rlds": 20, "array_record": 5, "lerobot": 5, "lerobot_v21": 5, "lerobot_h264": 5, "hdf5": 5}
+MOMENTS = {
+    "rlds": 20,
+    "array_record": 5,
+    "lerobot": 5,
+    "lerobot_v21": 5,
+    "lerobot_h264": 5,
+    "hdf5": 5,
+    "lerobot_v21_h264": 3,
+}
 PROGRAM = Path(__file__).parents[1] / "export_of_noise.py"
 
 

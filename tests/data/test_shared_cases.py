@@ -7,6 +7,8 @@ import pytest
 from dataset_doors import DOORS, THROUGH, refusal
 from shared import shared_dir
 
+from rlgen.data.dataset import open_dataset
+
 # What the line says; None for what is read.
 CASES = {
     "02-rlds-act8": "action has 8 numbers a step, expected 7",
@@ -51,6 +53,8 @@ TRAINED = {
     "02-rlds-act14": "a model of action_size 8 has no room for actions of 14 numbers",
     "02-rlds-state9": "a model of action_size 8 has no room for states of 9 numbers",
 }
+# Files of people, which training opens where they are named, with their episodes.
+HDF5 = {"06-hdf5/libero_object": 2, "06-hdf5/holes.hdf5": 4, "06-hdf5/robomimic_low_dim.hdf5": 2}
 NOT_MERGED = ("05-rlds-nojoint", "05-rlds-nowrist")
 
 
@@ -76,3 +80,9 @@ def test_a_case_is_read_or_is_one_line_in_every_command(capsys, cases, tmp_path,
         else:
             line = refusal(capsys, door, folder, out)
             assert message in line and str(folder) in line
+
+
+@pytest.mark.parametrize("name", HDF5)
+def test_hdf5_of_people_is_trained_on_as_it_is(cases, tmp_path, name):
+    assert len(open_dataset(cases / name)) == HDF5[name]
+    THROUGH["train"](cases / name, tmp_path / "run")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
+from foreign_hdf5 import two_arms, write_act
 from foreign_rlds import PROMPT, Foreign
 from vla.toy import CONFIG, SIDE, dot_episodes, settings
 
@@ -34,6 +35,14 @@ from rlgen.vla.training.fine_tune import fine_tune
 WIDE = dataclasses.replace(CONFIG, action_size=16)
 JOINTS = tuple(f"{side}_joint_{i}" for side in ("left", "right") for i in range(7))
 ARMS = Robot(9, 14, action_names=JOINTS)
+SENSORS = [f"eef_pos {a}" for a in "xyz"] + [f"eef_quat {a}" for a in "xyzw"] + [f"gripper_qpos {i}" for i in (0, 1)]
+POSE = ("x", "y", "z", "turn x", "turn y", "turn z", "gripper")
+TWO_ARMS = Robot(
+    18,
+    14,
+    state_names=tuple(f"robot{i}_{name}" for i in (0, 1) for name in SENSORS),
+    action_names=tuple(f"robot{i} {name}" for i in (0, 1) for name in POSE),
+)
 SPEC = InputSpec(actions="absolute", robot=ARMS)
 
 
@@ -231,11 +240,13 @@ DATA = {
     "RLDS, actions of 14": (lambda folder: Foreign(action=14).write(folder), Robot(8, 14)),
     "RLDS, states of 9": (lambda folder: Foreign(state=9).write(folder), Robot(9, 7)),
     "LeRobot, 14": (lerobot_of_arms, Robot(14, 14, state_names=JOINTS, action_names=JOINTS)),
+    "HDF5 of robomimic": (lambda folder: two_arms(folder / "image.hdf5"), TWO_ARMS),
+    "HDF5 of ACT": (write_act, Robot(14, 14)),
 }
 
 
 def run_of(folder, out, robot, **changes):
-    actions = {"actions": "absolute" if robot.action_names else "relative"}
+    actions = {"actions": "absolute" if robot.state == 14 else "relative"}
     return settings([folder], out, **actions, action_size=max(8, robot.state, robot.action), **changes)
 
 
@@ -263,6 +274,21 @@ def test_a_dry_run_prints_widths_and_names(tmp_path):
     with pytest.raises(UserError, match=r"parquet: record 0 .*: action has 14 numbers a step, expected 12, as"):
         fine_tune(run_of(folder, tmp_path / "run", robot), lines.append)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in DATA if "HDF5" in name])
+def test_a_dry_run_of_hdf5_says_what_is_read(tmp_path, name):
+    (make, robot), lines = DATA[name], []
+    folder = make(tmp_path / "data")
+    assert fine_tune(run_of(folder, tmp_path / "run", robot, dry_run=True), lines.append) is None
+    text = "\n".join(lines)
+    assert f"states of {robot.state} and actions of {robot.action} numbers, in vectors of" in text
+    assert all(text.count(f"  {name} ") == 1 for name in robot.state_names + robot.action_names)
+    wrong = {18: "absolute", 14: "relative"}[robot.state]
+    with pytest.raises(UserError, match=rf"{folder}.*: its actions are .* by {folder}.* \("):
+        fine_tune(dataclasses.replace(run_of(folder, tmp_path / "run", robot), actions=wrong), lines.append)
+    with pytest.raises(UserError, match=f"^{folder} does not say what its actions are .* pass --actions relative"):
+        fine_tune(dataclasses.replace(run_of(folder, tmp_path / "run", robot), actions=None), lines.append)
 
 
 def check_served(model, robot):

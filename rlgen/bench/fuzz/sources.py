@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from rlgen.configs.schema import Config
@@ -111,6 +112,23 @@ def make_demos(folder: Path) -> Path:
     return path
 
 
+def make_foreign_hdf5(folder: Path) -> Path:
+    """Writes demonstrations with images in LIBERO's layout, without what this project alone writes."""
+    demos = [make_demo(index) for index in range(sum(LENGTHS))]
+    episodes, robots, images = ([getattr(demo, name) for demo in demos] for name in ("episode", "robot", "images"))
+    path = folder / "theirs" / "push_demo.hdf5"
+    path.parent.mkdir(parents=True)
+    write_demos(path, episodes, robots, _INFO, images)
+    with h5py.File(path, "r+") as file:
+
+        def strip(_: str, part: h5py.Group | h5py.Dataset) -> None:
+            for key in [key for key in part.attrs if key.startswith("rlgen")]:
+                del part.attrs[key]
+
+        file.visititems(strip)
+    return path.parent
+
+
 # Each kind of data: the kind of its doors, whether its contents have hashes, and how it is made.
 SOURCES: dict[str, tuple[str, bool, Callable[[Path], Path]]] = {
     "RLDS": ("dataset", True, lambda folder: make_dataset(folder, "rlds")),
@@ -119,9 +137,11 @@ SOURCES: dict[str, tuple[str, bool, Callable[[Path], Path]]] = {
     "LeRobot": ("dataset", True, lambda folder: make_dataset(folder, "lerobot")),
     "LeRobot 2.1": ("dataset", True, lambda folder: make_dataset(folder, "lerobot_v21")),
     "LeRobot with videos": ("dataset", True, lambda folder: make_dataset(folder, "lerobot_h264")),
+    "LeRobot 2.1 with videos": ("dataset", True, lambda folder: make_dataset(folder, "lerobot_v21_h264")),
     "LeRobot of others": ("foreign", False, lambda folder: make_foreign_lerobot(folder, "lerobot_h264")),
     "LeRobot 2.1 of others": ("foreign", False, lambda folder: make_foreign_lerobot(folder, "lerobot_v21")),
     "HDF5": ("dataset", True, lambda folder: make_dataset(folder, "hdf5")),
+    "HDF5 of others": ("foreign", False, make_foreign_hdf5),
     "HDF5 of demonstrations": ("demos", True, make_demos),
     "episode (NPZ)": ("episode", False, make_episode),
     "run (JSON)": ("run", False, make_run),

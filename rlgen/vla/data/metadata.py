@@ -1,11 +1,10 @@
 """The meaning of states and actions by a dataset's own files, and whether a model may be trained on that.
 
 meta/info.json      of LeRobot: a name for each number, such as `x` or `shoulder_pan.pos`
-*.hdf5              of robosuite: the controller that executed the actions, in `env_args`
+*.hdf5              of robosuite: the controller that executed the actions, in `env_args`; of ACT: its layout
 dataset_card.json   ours: `action_semantics`
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from typing import Any, Literal
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import read_record
 from rlgen.data.card import CARD_JSON
+from rlgen.data.formats.hdf5.foreign import SUFFIXES
+from rlgen.data.formats.hdf5.robosuite import read_environment
+from rlgen.data.formats.hdf5.schema import has_act_layout
 from rlgen.vla.data.spec import InputSpec, Semantics
 
 Kind = Literal["joints", "pose"]
@@ -53,7 +55,7 @@ class Declaration:
 
 def read_declarations(folder: Path) -> list[Declaration]:
     """Returns what the files of a dataset say of its states and actions; what cannot be understood says nothing."""
-    return [*_of_card(folder), *_of_names(folder), *_of_controller(folder)]
+    return [*_of_card(folder), *_of_names(folder), *_of_hdf5(folder)]
 
 
 def check_declarations(spec: InputSpec, declarations: Sequence[Declaration], where: str) -> None:
@@ -131,22 +133,25 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _of_controller(folder: Path) -> Iterator[Declaration]:
-    """Yields what robosuite's controller makes of actions, by the first file that names one."""
-    path = next((path for pattern in ("*.hdf5", "*.h5") for path in sorted(folder.rglob(pattern))), None)
+def _of_hdf5(folder: Path) -> Iterator[Declaration]:
+    """Yields what the actions of the first HDF5 file are, by its controllers or its layout."""
+    found = (
+        [folder] if folder.is_file() else (path for suffix in SUFFIXES for path in sorted(folder.rglob(f"*{suffix}")))
+    )
+    path = next(iter(found), None)
     if path is None:
         return
     import h5py
 
     try:
         with h5py.File(path) as file:
-            stored = json.loads(file["data"].attrs["env_args"])["env_kwargs"]["controller_configs"]
-        kind = stored["type"]
-    except (OSError, LookupError, TypeError, ValueError, RecursionError, AttributeError):
+            is_act = has_act_layout(file)
+            controllers = () if is_act else read_environment(file["data"].attrs).controllers
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError):
         return
-    if not isinstance(kind, str):
-        return
-    words = f"{path} (controller {kind[:40]})"
-    relative = stored.get("control_delta")
-    semantics = None if not isinstance(relative, bool) else "relative" if relative else "absolute"
-    yield Declaration("actions", words, "joints" if kind.startswith("JOINT") else "pose", semantics)
+    if is_act:
+        yield Declaration("actions", f"{path} (ACT's layout)", "joints")
+    for controller in controllers[:1]:
+        words, relative = f"{path} (controller {controller.kind[:40]})", controller.relative
+        semantics = None if relative is None else "relative" if relative else "absolute"
+        yield Declaration("actions", words, "joints" if controller.kind.startswith("JOINT") else "pose", semantics)

@@ -228,7 +228,7 @@ def read_action_semantics(folder: Path) -> Any:
     Raises:
       UserError: there is no such folder, or the card cannot be read.
     """
-    if not Path(folder).is_dir():
+    if not Path(folder).exists():  # HDF5 files are named one by one
         raise UserError(f"{folder}: no such folder; expected a dataset such as <suite>_no_noops/1.0.0")
     path = Path(folder) / CARD_JSON
     if not path.is_file():

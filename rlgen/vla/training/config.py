@@ -131,7 +131,7 @@ class FineTune(DeviceConfig):
     """The settings of a fine-tuning of a flow VLA on exported datasets."""
 
     data: tuple[str, ...] = ()
-    """Folders of datasets, `<name>/<version>`."""
+    """Folders of datasets, `<name>/<version>`, or HDF5 files."""
     split: str | None = None
     """Of RLDS datasets of others; train by default, or the only one there is."""
     out: str = "runs/vla"

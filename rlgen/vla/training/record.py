@@ -43,13 +43,14 @@ def data_hash(folder: Path, table: FrameTable) -> str:
     """Returns a hash of a dataset wherever it lies: of its numbers and prompts, and of the sizes of its image files.
 
     Args:
-      folder: of the dataset.
+      folder: of the dataset, or its only file.
       table: the numbers of all its frames.
     """
     total = hashlib.sha256()
     for array in (table.state, table.action, table.episode, table.prompt):
         total.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    files = {path for pattern in _IMAGE_FILES for path in folder.rglob(pattern) if path.is_file()}
+    inside = {path for pattern in _IMAGE_FILES for path in folder.rglob(pattern) if path.is_file()}
+    files = {folder} if folder.is_file() else inside
     sizes = sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in files)
     total.update(repr((table.prompts, sizes)).encode())
     return total.hexdigest()

@@ -183,17 +183,31 @@ def array(group: h5py.Group, key: str, path: Path) -> np.ndarray:
     Raises:
       UserError: there is none, it does not hold numbers, or it is damaged.
     """
+    dataset = stored(group, key, path)
+    with named_damage(path, dataset.name):
+        return dataset[()]
+
+
+def stored(group: h5py.Group, key: str, path: Path, largest: int = LARGEST) -> h5py.Dataset:
+    """Returns a dataset of numbers, which are not read; errors are those of `array`.
+
+    Args:
+      group: that the dataset is in.
+      key: name of the dataset.
+      path: of the file, for messages.
+      largest: bytes that it may have.
+    """
     dataset = _linked(group, key, path)
     if not isinstance(dataset, h5py.Dataset):
         raise UserError(f"{path}: {group.name}: no dataset '{key}'; {_EXPECTED}")
     with named_damage(path, dataset.name):
         if dataset.dtype.kind not in "fiu" or dataset.shape in ((), None):
             raise UserError(f"{path}: {dataset.name}: {dataset.dtype} {dataset.shape}, expected an array of numbers")
-        if dataset.nbytes > LARGEST or is_bomb(dataset.nbytes, dataset.id.get_storage_size()):
+        if dataset.nbytes > largest or is_bomb(dataset.nbytes, dataset.id.get_storage_size()):
             raise UserError(f"{path}: {dataset.name}: claims {dataset.nbytes} bytes, damaged; fetch it again")
         if dataset.external or dataset.is_virtual:
             raise UserError(f"{path}: {dataset.name}: its numbers are in another file; copy them into this one")
-        return dataset[()]
+        return dataset
 
 
 def attribute(group: h5py.Group, key: str, path: Path) -> str:

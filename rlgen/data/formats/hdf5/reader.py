@@ -78,7 +78,7 @@ def iterate_demos(
     path = Path(path)
     with opened(path) as file:
         data = child(file, "data", path)
-        task, prompt = _task(data, path)
+        task, prompt = task_and_prompt(data, path)
         present = set(_demo_names(data, path))
         names = _expected_names(data, present)
         if only is not None:
@@ -131,7 +131,7 @@ def read_demo(path: Path, name: str) -> tuple[Episode, RobotState, DemoImages]:
     """
     with opened(Path(path)) as file:
         data = child(file, "data", path)
-        task, prompt = _task(data, path)
+        task, prompt = task_and_prompt(data, path)
         with named_damage(path, f"/data/{name}"):
             if name not in data:
                 raise UserError(f"{path}: /data/{name}: missing; fetch the file again")
@@ -258,8 +258,15 @@ def _read_robot(group: h5py.Group, path: Path) -> RobotState:
     return RobotState(**parts)
 
 
-def _task(data: h5py.Group, path: Path) -> tuple[str, str]:
-    """Returns task and prompt.
+def expected_demos(data: h5py.Group, path: Path) -> Iterator[tuple[str, h5py.Group]]:
+    """Yields name and group of each demonstration; `UserError` for one that is missing."""
+    present = set(_demo_names(data, path))
+    for name in _expected_names(data, present):
+        yield name, _demo(data, name, present, path)
+
+
+def task_and_prompt(data: h5py.Group, path: Path) -> tuple[str, str]:
+    """Returns task and prompt; `UserError` where nothing says them.
 
     They are what this project stored, or follow from the name of the BDDL file, of robosuite's environment, or of the
     file itself: regenerated files have no attributes.

@@ -17,6 +17,7 @@ from rlgen.core.errors import UserError, first_line
 from rlgen.core.foreign.json_parts import LARGEST_INTEGER, JsonPart, open_json
 from rlgen.core.types import LIBERO, Robot
 from rlgen.data.episode import WIDTHS, DatasetEpisode, width_error
+from rlgen.data.formats.cameras import CAMERAS, choose_cameras
 from rlgen.data.formats.lerobot.meta import DATA_PATH, VIDEO_PATH
 from rlgen.data.formats.lerobot.table import LEROBOT, Footers, floats_of, images_of, read_rows, read_table
 from rlgen.data.formats.lerobot.v2_episodes import is_version_2, read_episodes
@@ -35,8 +36,6 @@ _COLUMNS = {
     "joint_state": ("joint_state", "observation.joint_state"),
     "action": ("action", "actions"),
 }
-_CAMERAS = ("image", "wrist_image")
-_AT_HAND = re.compile(r"wrist|hand|gripper|image_?2$")
 _MOST_NUMBERS, _LONGEST_NAME = 1024, 200
 _KEY = re.compile(r"[\w.-]+")
 _VERSION = re.compile(r"v3\.\d+")
@@ -130,7 +129,7 @@ class ForeignLeRobotDataset(IndexedDataset):
         except (OSError, pyarrow.ArrowException, LookupError, TypeError, ValueError) as error:
             raise damaged_record(path, entry.record, entry.name, first_line(error)) from error
         return DatasetEpisode(
-            **{**dict.fromkeys(_CAMERAS), **images},
+            **{**dict.fromkeys(CAMERAS), **images},
             **{**dict.fromkeys(WIDTHS), **columns},
             language_instruction=entry.prompt,
             file_path=entry.name,
@@ -268,15 +267,7 @@ def _find_cameras(features: Mapping[str, JsonPart], directory: Path) -> dict[str
             raise UserError(
                 f"{directory / LEROBOT_INFO}: a camera named {key[:100]!r}; expected letters, digits and dots"
             )
-    at_hand = {key: camera for key, camera in cameras.items() if _AT_HAND.search(key.lower())}
-    fixed = {key: camera for key, camera in cameras.items() if key not in at_hand}
-    if len(fixed) > 1 or len(at_hand) > 1 or not cameras:
-        raise UserError(
-            f"{directory}: cameras {', '.join(cameras) or 'none'}; expected one that is fixed and one at the hand, "
-            "whose name has `wrist`, `hand`, `gripper` or `image2` in it: leave the others out"
-        )
-    chosen = zip(_CAMERAS, (fixed, at_hand), strict=True)
-    return {name: camera for name, found in chosen for camera in found.values()}
+    return {name: cameras[key] for name, key in choose_cameras(cameras, str(directory)).items()}
 
 
 def _image_size(feature: JsonPart) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlgen.core.errors import UserError, first_line
 from rlgen.data.episode import DatasetEpisode
@@ -23,7 +23,7 @@ from rlgen.data.formats.lerobot.table import (
     text_of,
 )
 from rlgen.data.formats.lerobot.video import AV1, FPS, H264
-from rlgen.data.formats.lerobot.video_frames import VideoReader
+from rlgen.data.formats.lerobot.video_frames import VideoFrames, VideoReader
 from rlgen.data.images import EncodedFrames
 from rlgen.data.index import IndexedDataset, damaged_record
 from rlgen.data.shards import MANIFEST, Shard, file_sha256, open_manifest
@@ -53,21 +53,36 @@ class LeRobotVideoDataset(LeRobotDataset):
     """Episodes of a LeRobot dataset with videos that this project wrote; images are decoded when they are asked for.
 
     A video is compared with its hash before the first image of it is decoded: most damage to it would only be seen.
+
+    Attributes:
+      fps: images a second of the videos (of the class).
     """
 
+    fps: ClassVar[int] = FPS
+
     def read_episode(self, index: int) -> DatasetEpisode:
-        """Reads the row group of an episode, and finds its part of the videos."""
-        entry, episode = self.entries[index], super().read_episode(index)
-        table, first = self.directory / entry.file, self._first_steps[index]
-        videos = videos_of(self._reader, table, first, len(episode), self.size)
+        """Reads the rows of an episode, and finds its images in the videos."""
+        episode = super().read_episode(index)
+        videos = self.videos(index, len(episode))
         for video in videos.values():
             self._check(video.path)
         image, wrist_image = (videos[camera] for camera in IMAGES)
         return replace(episode, image=image, wrist_image=wrist_image)
 
+    def videos(self, index: int, steps: int) -> dict[str, VideoFrames]:
+        """Returns the images of an episode, by their column.
+
+        Args:
+          index: of the episode.
+          steps: their number.
+        """
+        table = self.directory / self.entries[index].file
+        return videos_of(self.reader, table, self._first_steps[index], steps, self.size)
+
     @cached_property
-    def _reader(self) -> VideoReader:
-        return VideoReader(FPS)
+    def reader(self) -> VideoReader:
+        """Returns the decoder of its videos."""
+        return VideoReader(self.fps)
 
     @cached_property
     def _first_steps(self) -> list[int]:

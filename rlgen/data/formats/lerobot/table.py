@@ -14,7 +14,7 @@ from rlgen.core.actions import ACTION_SIZE
 from rlgen.core.foreign.archives import is_bomb
 from rlgen.core.types import ARM_JOINTS, ROBOT_STATE_SIZE
 from rlgen.data.episode import DatasetEpisode
-from rlgen.data.formats.lerobot.video import VideoCodec, video_info
+from rlgen.data.formats.lerobot.video import FPS, VideoCodec, video_info
 from rlgen.data.images import EncodedFrames
 from rlgen.data.metrics.smoothness import CONTROL_STEP
 
@@ -41,16 +41,17 @@ _NAMES = {
 }
 
 
-def features(size: int, codec: VideoCodec | None = None) -> dict[str, Any]:
+def features(size: int, codec: VideoCodec | None = None, fps: int = FPS) -> dict[str, Any]:
     """Returns the description of the columns in `info.json`.
 
     Args:
       size: width and height of the images, pixels.
       codec: of the videos; None where the images are in the table.
+      fps: images a second of the videos.
     """
     image: dict[str, Any] = {"dtype": "image", "shape": [size, size, 3], "names": ["height", "width", "channel"]}
     if codec is not None:
-        image |= {"dtype": "video", "info": video_info(size, codec)}
+        image |= {"dtype": "video", "info": video_info(size, codec, fps)}
     vectors = {
         name: {"dtype": "float32", "shape": [width], "names": {"motors": _NAMES[name]}}
         for name, width in VECTORS.items()

@@ -82,12 +82,15 @@ class EncodedVideo:
     frames: int
 
 
-def encode_video(images: UInt8[np.ndarray, "T h w 3"] | FrameSequence, codec: VideoCodec) -> EncodedVideo:
+def encode_video(
+    images: UInt8[np.ndarray, "T h w 3"] | FrameSequence, codec: VideoCodec, fps: int = FPS
+) -> EncodedVideo:
     """Encodes the images of one camera in an episode. Equal images give equal bytes.
 
     Args:
-      images: in the order in which they are shown, `FPS` a second.
+      images: in the order in which they are shown.
       codec: the encoder.
+      fps: images a second.
 
     Raises:
       UserError: PyAV is not installed, or the codec does not take images of this size.
@@ -101,7 +104,7 @@ def encode_video(images: UInt8[np.ndarray, "T h w 3"] | FrameSequence, codec: Vi
         )
     out = io.BytesIO()
     with av.open(out, "w", format="mp4", options=_MUXER) as container:
-        stream = container.add_stream(codec.encoder, FPS, options=codec.options)
+        stream = container.add_stream(codec.encoder, fps, options=codec.options)
         stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
         context = stream.codec_context
         context.thread_count = 1
@@ -115,7 +118,7 @@ def encode_video(images: UInt8[np.ndarray, "T h w 3"] | FrameSequence, codec: Vi
 
 
 class VideoJoiner:
-    """A writer of the videos of several episodes, one after the other, to one MP4 file."""
+    """A writer of the videos of several episodes, of `FPS` images a second, one after the other to one MP4 file."""
 
     def __init__(self, container: av.container.OutputContainer):
         """Takes the open file."""
@@ -144,19 +147,20 @@ def joined_videos(file: BinaryIO) -> Iterator[VideoJoiner]:
         yield VideoJoiner(container)
 
 
-def video_info(size: int, codec: VideoCodec) -> dict[str, Any]:
+def video_info(size: int, codec: VideoCodec, fps: int = FPS) -> dict[str, Any]:
     """Returns the block `info` of a video in LeRobot's `info.json`.
 
     Args:
       size: width and height, pixels.
       codec: of the videos.
+      fps: images a second.
     """
     return {
         "video.height": size,
         "video.width": size,
         "video.codec": codec.name,
         "video.pix_fmt": PIXEL_FORMAT,
-        "video.fps": FPS,
+        "video.fps": fps,
         "video.channels": 3,
         "video.is_depth_map": False,
         "has_audio": False,
