@@ -3,7 +3,8 @@
 An episode repeats: take the first atom of the goal that does not hold, plan a skill for it and perform it. Skills are
 generators that yield a target of the hand per control step (`skills`); a controller turns the targets into actions
 (`motion`). To read on: `pick_place` and `joints` are the skills, `plans` chooses a grasp (`grasps`) and a place
-(`places`) for an object on height maps of the scene (`height_maps`), and `kinematics` says what the arm can reach.
+(`places`) with a way to it (`entries`) for an object on height maps of the scene (`height_maps`), `kinematics` says
+what the arm can reach, and `containers` what must close in the end.
 """
 
 from collections.abc import Generator
@@ -14,9 +15,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.types import FixturePoses, Observation
+from rlgen.demos.scripted.containers import closes, fixture_of, joint_position, open_end
+from rlgen.demos.scripted.entries import RUB, fits_closed
 from rlgen.demos.scripted.geometry import SceneState, joint_at, subtree
 from rlgen.demos.scripted.height_maps import HeightMapper
-from rlgen.demos.scripted.joints import finish_with_joint, joint_position, move_joint
+from rlgen.demos.scripted.joints import finish_with_joint, move_joint
 from rlgen.demos.scripted.kinematics import Kinematics
 from rlgen.demos.scripted.motion import FULLY_OPEN, Controller, Move, Style, draw_style
 from rlgen.demos.scripted.pick_place import finish_with_object, pick_and_place
@@ -164,7 +167,7 @@ def _take_over(context: SkillContext, order: list[int]) -> Skill:
             joint = joint_at(model, goal.joints[atom][0])
             targets = {joint: _joint_target(context, atom, joint)}
         else:
-            targets = {joint: _open_end(model, joint) for joint in _closed_joints(context, atom)}
+            targets = {joint: open_end(model, joint) for joint in _closed_joints(context, atom)}
         for joint, target in targets.items():
             if (yield from finish_with_joint(context, joint, target)):
                 return True
@@ -177,7 +180,7 @@ def atom_order(scene: Scene) -> list[int]:
     Drawers and doors that are in the way are closed first. A carrier is put before what it carries, and a container is
     closed after it was filled.
     """
-    goal, model = scene.goal, scene.model
+    goal = scene.goal
     placed = [atom for atom in range(len(goal.kinds)) if goal.kinds[atom] != JOINT]
     carriers = {int(goal.bodies[atom]): atom for atom in placed}
 
@@ -185,17 +188,14 @@ def atom_order(scene: Scene) -> list[int]:
         below = carriers.get(int(goal.targets[atom])) if goal.kinds[atom] == STACKED else None
         return 0 if below is None else 1 + depth(below)
 
-    filled = {
-        int(model.body_rootid[model.site_bodyid[goal.targets[atom]]]) for atom in placed if goal.kinds[atom] != STACKED
-    }
+    filled = {fixture_of(scene, atom) for atom in placed if goal.kinds[atom] != STACKED}
 
     def rank(atom: int) -> tuple[int, int]:
         if goal.kinds[atom] != JOINT:
             return 2, depth(atom)
-        joint = joint_at(model, goal.joints[atom][0])
-        closes = abs(goal.thresholds[atom]) < 0.5 * abs(_open_end(model, joint)) and goal.every[atom]
-        last = closes and int(model.body_rootid[goal.bodies[atom]]) in filled
-        return (3 if last else 0 if closes else 1), 0
+        if not closes(scene, atom):
+            return 1, 0
+        return (3 if fixture_of(scene, atom) in filled else 0), 0
 
     return sorted(range(len(goal.kinds)), key=rank)
 
@@ -206,6 +206,8 @@ def _try_atom(context: SkillContext, atom: int, rejected: Rejected) -> Skill:
     yield from _wait_for_rest(context, int(goal.bodies[atom]))
     if goal.kinds[atom] == JOINT:
         joint = joint_at(context.state.model, goal.joints[atom][0])
+        if (yield from _clear_way(context, atom, joint, rejected)):
+            return True
         target = _joint_target(context, atom, joint)
         tried = rejected.setdefault(("joint", joint), [])
         return (yield from move_joint(context, joint, target, lambda: context.state.atom_holds(atom), tried))
@@ -221,13 +223,32 @@ def _try_atom(context: SkillContext, atom: int, rejected: Rejected) -> Skill:
     return False
 
 
+def _clear_way(context: SkillContext, atom: int, joint: int, rejected: Rejected) -> Skill:
+    """Picks up, once, what keeps a drawer from being closed that was pushed in vain, and puts it in again."""
+    scene = context.state.scene
+    if not closes(scene, atom) or not rejected.get(("joint", joint)):
+        return False
+    for other in np.flatnonzero(scene.goal.kinds == CONTAIN):
+        body, tried = int(scene.goal.bodies[other]), rejected.setdefault(("again", int(other)), [])
+        if tried or fixture_of(scene, other) != fixture_of(scene, atom) or not context.state.atom_holds(other):
+            continue
+        yield from _wait_for_rest(context, body)
+        if fits_closed(context, int(other), joint, context.state.body_pose(body), touch=RUB):
+            continue
+        plan = next(find_plans(context, int(other), tried), None)
+        tried.append(np.full(6, np.inf))
+        if plan is not None:
+            return (yield from pick_and_place(context, int(other), plan, tried))
+    return False
+
+
 def _open_joint(context: SkillContext, joint: int, tried: list[np.ndarray]) -> Skill:
     """Opens a drawer or door as wide as it goes."""
-    start, target = joint_position(context, joint), _open_end(context.state.model, joint)
+    start, target = joint_position(context.state, joint), open_end(context.state.model, joint)
     wide, sign = start + OPEN_ENOUGH * (target - start), np.sign(target - start)
 
     def is_open() -> bool:
-        return bool(sign * (joint_position(context, joint) - wide) > 0)
+        return bool(sign * (joint_position(context.state, joint) - wide) > 0)
 
     return (yield from move_joint(context, joint, target, is_open, tried))
 
@@ -265,7 +286,7 @@ def _closed_joints(context: SkillContext, atom: int) -> list[int]:
         joint
         for joint in joints
         if mujoco.mjtJoint(model.jnt_type[joint]) in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
-        and abs(joint_position(context, joint)) < WIDE_OPEN * abs(_open_end(model, joint))
+        and abs(joint_position(context.state, joint)) < WIDE_OPEN * abs(open_end(model, joint))
     ]
 
 
@@ -277,9 +298,3 @@ def _ancestor_joints(model: mujoco.MjModel, body: int) -> list[int]:
         found += list(range(first, first + int(model.body_jntnum[body]))) if first >= 0 else []
         body = int(model.body_parentid[body])
     return found
-
-
-def _open_end(model: mujoco.MjModel, joint: int) -> float:
-    """Returns the end of a joint's range that is further from zero, its closed position."""
-    low, high = model.jnt_range[joint]
-    return float(low if abs(low) > abs(high) else high)

@@ -48,6 +48,11 @@ class Pose:
         turn = Rotation.from_rotvec(angle * np.asarray(axis)).as_matrix()
         return Pose(point + turn @ (self.position - point), turn @ self.rotation)
 
+    def towards(self, other: "Pose", fraction: float) -> "Pose":
+        """Returns the pose at a fraction of the straight way and the shortest turn to another pose."""
+        turn = Rotation.from_rotvec(fraction * rotation_between(self.rotation, other.rotation)).as_matrix()
+        return Pose(self.position + fraction * (other.position - self.position), turn @ self.rotation)
+
     @property
     def flipped(self) -> "Pose":
         """The pose after half a turn about its z axis, which is the same to two fingers."""

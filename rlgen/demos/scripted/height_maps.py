@@ -135,6 +135,13 @@ def turned_map(height_map: HeightMap, angle: float) -> HeightMap:
     )
 
 
+def slimmed(height_map: HeightMap) -> HeightMap:
+    """Returns a map of which every cell has the least height of it and its neighbors: what it shows is smaller."""
+    height = np.pad(height_map.height, 1, constant_values=-np.inf)
+    least = np.lib.stride_tricks.sliding_window_view(height, (3, 3)).min(axis=(2, 3))
+    return HeightMap(height_map.frame, height_map.cell, least, height_map.body)
+
+
 def downward_frame(position: Float[np.ndarray, "3"]) -> Pose:
     """Returns a frame whose z axis points down and whose x axis is the world's."""
     return Pose(np.asarray(position, float), np.diag([1.0, -1.0, -1.0]))

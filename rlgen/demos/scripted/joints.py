@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import mujoco
 import numpy as np
 from jaxtyping import Bool, Float
 
+from rlgen.demos.scripted.containers import carried, joint_axis, joint_position, slides
 from rlgen.demos.scripted.geometry import Pose, between_fingers, subtree
 from rlgen.demos.scripted.grasp_search import TIP
 from rlgen.demos.scripted.grasps import WIDEST, find_grasps
@@ -31,6 +31,8 @@ HANDLE_DEPTH, HANDLE_TIP = 0.03, 0.008
 APPROACH = 0.07
 # Distance by which the hand's target leads the part along its path, metres: the part's damping holds the hand back.
 LEAD = 0.05
+# Distance by which the fingers go on past where they would hold a handle, metres.
+DEEPER = 0.01
 # Angles of the approach below the horizontal.
 TILTS = tuple(np.deg2rad(angle) for angle in (90.0, 65.0, 50.0, 35.0, 20.0, 0.0))
 # Distances between the fingers before they close on a handle, metres.
@@ -87,6 +89,11 @@ class HandContact:
         """True where closed fingers push the part, False where the hand holds it."""
         return self.opening == CLOSED
 
+    @property
+    def beside(self) -> Pose:
+        """The pose before the part, at the height of the contact, from which closed fingers come straight to it."""
+        return self.hand.moved(self.approach * [1.0, 1.0, 0.0])
+
 
 def move_joint(
     context: SkillContext, joint: int, target: float, done: Callable[[], bool], rejected: list[np.ndarray]
@@ -108,17 +115,21 @@ def move_joint(
     yield from pause(context, contact.opening)
     before = contact.hand.moved(contact.approach)
     yield from travel(context, before, contact.opening)
-    yield from move_to(context, before, contact.opening, near=0.010, turned=0.10, steps=30)
+    yield from move_to(context, before, contact.opening, near=0.015, turned=0.10, steps=30)
     yield from pause(context, contact.opening)
-    yield from move_to(context, contact.hand, contact.opening, near=0.008, turned=0.10, steps=35, speed=0.6)
+    if contact.pushes:
+        yield from move_to(context, contact.beside, contact.opening, near=0.02, turned=0.10, steps=30)
+    # Handles are slippery: the hand goes on past the contact until it is nearly there, or the palm touches.
+    deep = contact.hand if contact.pushes else contact.hand.moved(DEEPER * contact.hand.rotation[:, 2])
+    yield from move_to(context, deep, contact.opening, near=0.006, turned=0.10, steps=35, speed=0.6, straight=True)
     if not contact.pushes and not (yield from close_fingers(context)):
         rejected.append(contact.hand.position)
         yield from _leave(context, contact)
         return False
-    start = joint_position(context, joint)
+    start = joint_position(context.state, joint)
     yield from _drag(context, part, contact, done)
     yield from _leave(context, contact)
-    if abs(joint_position(context, joint) - start) < MIN_PROGRESS * abs(target - start):
+    if abs(joint_position(context.state, joint) - start) < MIN_PROGRESS * abs(target - start):
         rejected.append(contact.hand.position)
         return False
     return True
@@ -138,31 +149,26 @@ def finish_with_joint(context: SkillContext, joint: int, target: float) -> Skill
         return False
     contact = HandContact(hand, -APPROACH * hand.rotation[:, 2], WIDEST)
     contact = _best_turn(context, part, contact, context.state.arm_joints)[1]
-    start = joint_position(context, joint)
+    start = joint_position(context.state, joint)
     enough = start + NEAR_TARGET * (target - start)
 
     def done() -> bool:
-        return bool(np.sign(target - start) * (joint_position(context, joint) - enough) >= 0)
+        return bool(np.sign(target - start) * (joint_position(context.state, joint) - enough) >= 0)
 
     yield from _drag(context, part, contact, done)
     yield from _leave(context, contact)
     return done()
 
 
-def joint_position(context: SkillContext, joint: int) -> float:
-    """Returns the position of a joint, metres or radians."""
-    return float(context.state.data.qpos[context.state.model.jnt_qposadr[joint]])
-
-
 def _drag(context: SkillContext, part: MovingPart, contact: HandContact, done: Callable[[], bool]) -> Skill:
     """Moves the hand along the part's path, with a lead, until done or the part stops."""
-    start, hand = joint_position(context, part.joint), context.state.hand
-    axis, anchor = _axis(context, part.joint)
+    start, hand = joint_position(context.state, part.joint), context.state.hand
+    axis, anchor = joint_axis(context.state, part.joint)
     sign = np.sign(part.target - start)
-    radius = 1.0 if _slides(context, part.joint) else max(_axis_distance(hand.position, anchor, axis), 0.06)
+    radius = 1.0 if slides(context.state.model, part.joint) else max(_axis_distance(hand.position, anchor, axis), 0.06)
     best, stalled = start, 0
     while not done() and stalled < STALL_STEPS:
-        now = joint_position(context, part.joint)
+        now = joint_position(context.state, part.joint)
         if sign * (now - best) > MIN_STEP:
             best, stalled = now, 0
         stalled += 1
@@ -172,25 +178,17 @@ def _drag(context: SkillContext, part: MovingPart, contact: HandContact, done: C
 
 
 def _leave(context: SkillContext, contact: HandContact) -> Skill:
-    """Lets go and moves the hand back along its approach, then up."""
+    """Lets go and moves the hand back along its approach, and up from where it was pushing."""
     if not contact.pushes:
         yield from open_fingers(context)
     back = contact.approach / np.linalg.norm(contact.approach) * 0.08
     hand = context.state.hand
     opening = CLOSED if contact.pushes else FULLY_OPEN
     yield from move_to(context, hand.moved(back), opening, near=0.02, turned=ANY_TURN, steps=25)
-    up = hand.moved(back + np.array([0, 0, 0.08]))
-    yield from move_to(context, up, FULLY_OPEN, near=0.03, turned=ANY_TURN, steps=25)
+    if contact.pushes:
+        up = hand.moved(back + np.array([0, 0, 0.08]))
+        yield from move_to(context, up, FULLY_OPEN, near=0.03, turned=ANY_TURN, steps=25)
     return True
-
-
-def _slides(context: SkillContext, joint: int) -> bool:
-    return context.state.model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE
-
-
-def _axis(context: SkillContext, joint: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns direction and a point of a joint's axis, in the world."""
-    return context.state.data.xaxis[joint].copy(), context.state.data.xanchor[joint].copy()
 
 
 def _axis_distance(point: np.ndarray, anchor: np.ndarray, axis: np.ndarray) -> float:
@@ -199,20 +197,19 @@ def _axis_distance(point: np.ndarray, anchor: np.ndarray, axis: np.ndarray) -> f
 
 def _carried_pose(context: SkillContext, joint: int, hand: Pose, change: float, turn_fraction: float) -> Pose:
     """Returns a pose after a change of a joint that carries it along and turns it by a fraction of its own turn."""
-    axis, anchor = _axis(context, joint)
-    if _slides(context, joint):
-        return hand.moved(axis * change)
-    carried = hand.turned(anchor, axis, change)
-    return carried.turned(carried.position, axis, (turn_fraction - 1.0) * change)
+    moved = carried(context.state, joint, hand, change)
+    if slides(context.state.model, joint):
+        return moved
+    return moved.turned(moved.position, joint_axis(context.state, joint)[0], (turn_fraction - 1.0) * change)
 
 
 def _contacts(context: SkillContext, part: MovingPart, rejected: list[np.ndarray]) -> Iterator[HandContact]:
     """Yields contacts that the arm reaches and can follow: to the part's target first, then as far as possible."""
-    axis, anchor = _axis(context, part.joint)
-    start, middle = joint_position(context, part.joint), _middle(context, part)
+    axis, anchor = joint_axis(context.state, part.joint)
+    start, middle = joint_position(context.state, part.joint), _middle(context, part)
     opens = abs(part.target) > abs(start) and abs(start) < 0.1 * abs(part.target)
     partial: list[tuple[float, HandContact]] = []
-    knob = not _slides(context, part.joint) and _axis_distance(middle, anchor, axis) < KNOB
+    knob = not slides(context.state.model, part.joint) and _axis_distance(middle, anchor, axis) < KNOB
     pushes = () if knob or opens else _pushes(context, part)
     for contact in (*pushes, *_grips(context, part, knob)):
         if any(np.linalg.norm(contact.hand.position - other) < 0.012 for other in rejected):
@@ -220,6 +217,10 @@ def _contacts(context: SkillContext, part: MovingPart, rejected: list[np.ndarray
         joints = context.kinematics.solve_free(
             contact.hand.moved(contact.approach), opening=contact.opening, allowed=part.bodies
         )
+        if joints is not None and contact.pushes:
+            joints = context.kinematics.solve_free(
+                contact.beside, opening=contact.opening, start=joints, allowed=part.bodies
+            )
         if joints is None:
             continue
         joints = context.kinematics.solve_free(
@@ -249,8 +250,8 @@ def _best_turn(
 
 def _reachable_fraction(context: SkillContext, part: MovingPart, contact: HandContact, joints: np.ndarray) -> float:
     """Returns the fraction of the part's way that the arm can follow."""
-    start, reached = joint_position(context, part.joint), 0.0
-    for fraction in (0.33, 0.67, 1.0):
+    start, reached = joint_position(context.state, part.joint), 0.0
+    for fraction in (0.2, 0.4, 0.6, 0.8, 1.0):
         change = fraction * (part.target - start)
         hand = _carried_pose(context, part.joint, contact.hand, change, contact.turn_fraction)
         moved = (part.joint, start + change)
@@ -269,9 +270,9 @@ def _middle(context: SkillContext, part: MovingPart) -> np.ndarray:
 
 def _direction(context: SkillContext, part: MovingPart, point: np.ndarray) -> np.ndarray:
     """Returns the direction in which a point of the part moves towards the target."""
-    axis, anchor = _axis(context, part.joint)
-    sign = np.sign(part.target - joint_position(context, part.joint))
-    direction = axis if _slides(context, part.joint) else np.cross(axis, point - anchor)
+    axis, anchor = joint_axis(context.state, part.joint)
+    sign = np.sign(part.target - joint_position(context.state, part.joint))
+    direction = axis if slides(context.state.model, part.joint) else np.cross(axis, point - anchor)
     return sign * direction / max(float(np.linalg.norm(direction)), 1e-9)
 
 
@@ -285,7 +286,7 @@ def _map_part(context: SkillContext, part: MovingPart, along: np.ndarray) -> tup
 def _grips(context: SkillContext, part: MovingPart, knob: bool) -> Iterator[HandContact]:
     """Yields grasps of the handle, which sticks out most, or of the knob from above, cheapest first."""
     direction = _direction(context, part, _middle(context, part))
-    outwards = direction if abs(part.target) > abs(joint_position(context, part.joint)) else -direction
+    outwards = direction if abs(part.target) > abs(joint_position(context.state, part.joint)) else -direction
     if knob:
         handle, tilts = _middle(context, part), TILTS[:1]
     else:
@@ -325,9 +326,9 @@ def _pushes(context: SkillContext, part: MovingPart) -> Iterator[HandContact]:
     if not mask.any():
         return
     points = cell_points(face, mask)
-    axis, anchor = _axis(context, part.joint)
+    axis, anchor = joint_axis(context.state, part.joint)
     center = points.mean(axis=0)
-    if _slides(context, part.joint):
+    if slides(context.state.model, part.joint):
         costs = np.linalg.norm((points - center)[:, :2], axis=1)
     else:
         distances = np.linalg.norm(np.cross(points - anchor, axis), axis=1)

@@ -13,11 +13,13 @@ CLOSED, FULLY_OPEN = 0.0, 0.08
 # An action of 1 moves the controller's goal by this much; the arm follows about half of it within a control step.
 METERS_PER_ACTION = 0.05
 RADIANS_PER_ACTION = 0.5
-# Fraction of the remaining turn that an action asks for, and the largest rotation action.
-TURN_GAIN, MAX_TURN = 0.6, 0.9
-# A load pulls the hand down. The remaining error is integrated slowly, near the target only: gain per control step,
-# distance from the target, largest correction, metres.
-LOAD_GAIN, LOAD_DISTANCE, MAX_LOAD = 0.15, 0.02, 0.015
+# Fraction of the remaining turn that an action asks for, and the largest rotation action: beyond it the motors are at
+# their limits, which makes the turn no faster and takes the hand off its path.
+TURN_GAIN, MAX_TURN = 1.0, 0.8
+# A load pulls the hand down. The remaining error is integrated slowly, near the target only, and where the hand has
+# nearly come to rest: what is left of its way is no error. Gain per control step, distance from the target, motion in a
+# control step, largest correction, metres.
+LOAD_GAIN, LOAD_DISTANCE, STILL, MAX_LOAD = 0.15, 0.02, 0.003, 0.015
 # The gripper's internal command runs from -1 (open) to 1 (closed), by this much in a control step.
 GRIPPER_STEP = 0.25
 # Tremor of positions and rotations relative to the style's.
@@ -43,7 +45,7 @@ class Style:
       close_steps: least steps that the fingers are given to close.
     """
 
-    speed: float = 0.95
+    speed: float = 1.0
     gain: float = 1.0
     tremor: float = 0.0
     pause_probability: float = 0.0
@@ -106,6 +108,7 @@ class Controller:
     def __init__(self, style: Style, random: np.random.Generator):
         self._style, self._random = style, random
         self._noise, self._load = np.zeros(6), np.zeros(3)
+        self._before: np.ndarray | None = None
         self._gripper = OPEN
 
     def action(self, move: Move, hand: Pose) -> Float[np.ndarray, "7"]:
@@ -119,7 +122,9 @@ class Controller:
         if move.hand is None:
             return np.append(np.zeros(6), gripper)
         style, error = self._style, move.hand.position - hand.position
-        if np.linalg.norm(error) < LOAD_DISTANCE:
+        still = self._before is not None and np.linalg.norm(hand.position - self._before) < STILL
+        self._before = hand.position
+        if still and np.linalg.norm(error) < LOAD_DISTANCE:
             self._load = np.clip(self._load + LOAD_GAIN * error, -MAX_LOAD, MAX_LOAD)
         shift = style.gain * (error + self._load) / METERS_PER_ACTION
         largest, limit = float(np.abs(shift).max()), style.speed * move.speed

@@ -22,10 +22,16 @@ from rlgen.demos.scripted.skills import (
 )
 from rlgen.libero.scenes.goals import JOINT
 
+# Distance that a hand with a load comes forward in a control step when it lowers the load or moves it in, metres.
+SLOWEST = 0.004
+# Distance by which the palm follows an object that is let go in a tight place, metres.
+PRESS = 0.03
 # Height by which an object is lifted to test the grasp, and above its place from which it is lowered, metres.
 LIFT, ABOVE = 0.06, 0.06
 # Most that the hand may move in the object's frame during the lift, metres: an object that hangs by its rim turns.
 MAX_SLIP = 0.03
+# Distance by which the fingers go on past a grasp, metres: rims are slanted and slip out.
+DEEPER = 0.004
 # Distance from the grasp at which the hand was blocked, metres.
 BLOCKED = 0.015
 # Control steps that carrying takes without hurry.
@@ -84,7 +90,8 @@ def pick(context: SkillContext, body: int, grasp: Grasp) -> Skill:
     yield from travel(context, before, FULLY_OPEN)
     yield from move_to(context, before, FULLY_OPEN, near=0.008, turned=0.06, steps=40)
     yield from pause(context, FULLY_OPEN)
-    yield from move_to(context, hand, FULLY_OPEN, near=0.006, turned=0.06, steps=30, speed=0.6)
+    deep = hand.moved(DEEPER * hand.rotation[:, 2])
+    yield from move_to(context, deep, FULLY_OPEN, near=0.003, turned=0.06, steps=30, speed=0.6, straight=True)
     blocked = np.linalg.norm(context.state.hand.position - hand.position) > BLOCKED
     if blocked or not (yield from close_fingers(context)):
         yield from _give_up(context)
@@ -108,8 +115,9 @@ def place(context: SkillContext, body: int, plan: Plan) -> Skill:
       plan: the place, and how the object gets there.
     """
     context.hurried |= context.state.steps_left < CARRY_STEPS
-    at = plan.release_pose.moved(draw_offset(context.random, context.style.place_error))
-    above = at.moved(plan.entry if plan.from_side else np.array([0, 0, ABOVE]))
+    error = 0.0 if plan.tight else context.style.place_error
+    at = plan.release_pose.moved(draw_offset(context.random, error))
+    above = at.moved(plan.entry if plan.from_side else ABOVE / plan.entry[2] * plan.entry)
     held = _held_object(context, body)
     yield from travel(context, above @ held.grip.inverse, CLOSED, held=held)
     yield from pause(context, CLOSED)
@@ -125,12 +133,17 @@ def place(context: SkillContext, body: int, plan: Plan) -> Skill:
         yield from move_to(context, higher, CLOSED, near=0.01, turned=0.2, steps=15, speed=LOADED_SPEED)
     yield from move_to(context, before, CLOSED, near=0.015, turned=0.2, steps=20, speed=LOADED_SPEED)
     held = _held_object(context, body)
-    yield from move_to(context, at @ held.grip.inverse, CLOSED, near=0.006, turned=0.3, steps=30, speed=0.6)
+    target = at @ held.grip.inverse
+    steps = 20 + int(np.linalg.norm(target.position - context.state.hand.position) / SLOWEST)
+    yield from move_to(context, target, CLOSED, near=0.006, turned=0.3, steps=steps, speed=0.6, straight=True)
     if not _still_holds(context, held):
         return False
     yield from pause(context, CLOSED)
     yield from open_fingers(context)
     hand = context.state.hand
+    if plan.tight:
+        # Its side in the hand gets stuck between the walls: the palm pushes it in.
+        yield from move_to(context, hand.moved(PRESS * hand.rotation[:, 2]), FULLY_OPEN, near=0.004, steps=20)
     back = 0.6 * plan.entry if plan.from_side else -0.10 * hand.rotation[:, 2]
     yield from move_to(context, hand.moved(back), FULLY_OPEN, near=0.02, turned=ANY_TURN, steps=30)
     return True

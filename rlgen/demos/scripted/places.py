@@ -1,7 +1,7 @@
 """Places for an object, at which an atom of the goal holds: poses of its body at rest, best first."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import mujoco
 import numpy as np
@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from rlgen.core.compiled import compiled
 from rlgen.demos.scripted.geometry import Pose, SceneState, set_body_pose
-from rlgen.demos.scripted.height_maps import HeightMapper, downward_frame, turned_map
+from rlgen.demos.scripted.height_maps import HeightMapper, downward_frame, slimmed, turned_map
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import STACKED
 
@@ -22,8 +22,8 @@ UNDERSIDE, UNDERSIDE_HEIGHT = 0.15, 30.0
 OPEN_SKY = 0.5
 # Turns about the vertical, radians.
 TURNS = tuple(np.deg2rad(angle) for angle in (0, *(sign * step for step in range(15, 91, 15) for sign in (1, -1))))
-# Most places to choose from.
-MAX_PLACES = 120
+# Most steps from the middle of a region to its edge.
+MOST_STEPS = 15
 # Distance from the middle of a region that several objects share, in half extents.
 SHARED_DISTANCE = 0.75
 # Distance from a place at which its atom must still hold, because nothing is put down exactly, metres.
@@ -38,7 +38,7 @@ class Place:
 
     Attributes:
       body: pose of the object's body, in the world.
-      cost: of the distance from the region's middle, the turn and poor support.
+      cost: of the distance from the region's middle, the turn, poor support and height.
     """
 
     body: Pose
@@ -53,13 +53,17 @@ class PlaceFinder:
         self._data = mujoco.MjData(state.model)
         self._arrays = kernel_arrays.make_data_arrays(state.model, self._data)
 
-    def find(self, atom: int, rotation: Float[np.ndarray, "3 3"], *, roofed: bool) -> list[Place]:
-        """Returns places for the object of an atom, the cheapest first.
+    def find(
+        self, atom: int, rotation: Float[np.ndarray, "3 3"], *, roofed: bool, slim: bool = False
+    ) -> Iterator[Place]:
+        """Yields places for the object of an atom, the cheapest first.
 
         Args:
           atom: index in the goal; `In` or `On`.
           rotation: the object's current orientation, before it is turned about the vertical.
           roofed: whether the region has a roof, as a shelf: it is mapped from its middle downwards.
+          slim: whether to take the object for a cell smaller on all sides: maps are too coarse to show that it fits
+            between walls that it all but touches. Such places need another look.
         """
         goal = self._state.scene.goal
         body = int(goal.bodies[atom])
@@ -72,22 +76,25 @@ class PlaceFinder:
         up = Pose(np.array([0.0, 0.0, UNDERSIDE_HEIGHT]), np.eye(3))
         put = (body, Pose(up.position, rotation))
         under = self._mapper.map(up, (UNDERSIDE, UNDERSIDE), above=0.4, cell=CELL, put=put)
+        under = slimmed(under) if slim else under
         floor = np.where(np.isfinite(ground.height), center[2] + ground.height, -np.inf)[:, ::-1]
         middle = [(extent - 1) // 2 for extent in floor.shape]
-        found = []
-        for turn in TURNS:
-            lower = turned_map(under, -turn).height
-            turned = Rotation.from_rotvec([0, 0, turn]).as_matrix() @ rotation
-            for offset in _offsets(half):
-                row, column = (round(step / CELL) for step in offset)
-                height, lean = rest(floor, lower, row + middle[0], column + middle[1])
-                if np.isfinite(height):
-                    distance = float(np.linalg.norm(offset / np.maximum(half[:2], 0.02)))
-                    distance = abs(distance - SHARED_DISTANCE) if shared else distance
-                    pose = Pose(np.array([*(center[:2] + offset), height]), turned)
-                    found.append(Place(pose, 0.5 * distance + 0.3 * abs(turn) + 15 * CELL * lean))
-        found.sort(key=lambda place: place.cost)
-        return list(islice((place for place in found if self._meets_atom(atom, body, place.body)), MAX_PLACES))
+        steps = _steps(half)
+        rows, columns = (np.rint(step / CELL).astype(int) + center for step, center in zip(steps, middle, strict=True))
+        distances = np.hypot(*np.meshgrid(*(steps[k] / max(half[k], 0.02) for k in (0, 1)), indexing="ij"))
+        distances = np.abs(distances - SHARED_DISTANCE) if shared else distances
+        heights, leans = np.empty((2, len(TURNS), *distances.shape))
+        for turn, *rests in zip(TURNS, heights, leans, strict=True):
+            rest_at(floor, turned_map(under, -turn).height, rows, columns, *rests)
+        turns = np.abs(TURNS)[:, None, None]
+        costs = 0.5 * distances + 0.3 * turns + 15 * (CELL * leans + heights)
+        order = np.argsort(costs, axis=None, kind="stable")[: np.isfinite(costs).sum()]
+        for turn, row, column in zip(*np.unravel_index(order, costs.shape), strict=True):
+            offset = np.array([steps[0][row], steps[1][column]])
+            turned = Rotation.from_rotvec([0, 0, TURNS[turn]]).as_matrix() @ rotation
+            pose = Pose(np.array([*(center[:2] + offset), heights[turn, row, column]]), turned)
+            if self._meets_atom(atom, body, pose):
+                yield Place(pose, float(costs[turn, row, column]))
 
     def _region(self, atom: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the middle of an atom's region and its half extents along the world's axes, metres."""
@@ -110,10 +117,10 @@ class PlaceFinder:
         return True
 
 
-def _offsets(half: np.ndarray, count: int = 3) -> list[np.ndarray]:
-    """Returns a grid of horizontal offsets over a region, metres."""
-    steps = np.arange(-count, count + 1) / (count + 1)
-    return [np.array([x, y]) for x in steps * half[0] for y in steps * half[1]]
+def _steps(half: np.ndarray) -> list[np.ndarray]:
+    """Returns offsets from a region's middle along both axes, within the region, as many as make sense, metres."""
+    counts = [min(int(extent / CELL), MOST_STEPS) for extent in half[:2]]
+    return [extent * np.arange(-count, count + 1) / (count + 1) for extent, count in zip(half, counts, strict=False)]
 
 
 @compiled()
@@ -147,3 +154,11 @@ def rest(floor, lower, row, column):
                     bearing, bearing_row, bearing_column = bearing + 1, bearing_row + i, bearing_column + j
     row_offset = bearing_row / bearing - middle_row / cells
     return height, np.hypot(row_offset, bearing_column / bearing - middle_column / cells)
+
+
+@compiled()
+def rest_at(floor, lower, rows, columns, heights, leans):
+    """Writes what `rest` returns for every row and column, into `heights` and `leans`, `Float[rows columns]`."""
+    for i in range(len(rows)):
+        for j in range(len(columns)):
+            heights[i, j], leans[i, j] = rest(floor, lower, rows[i], columns[j])

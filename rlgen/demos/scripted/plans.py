@@ -6,14 +6,14 @@ from itertools import zip_longest
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
-from rlgen.demos.scripted.geometry import Pose, subtree
+from rlgen.demos.scripted.entries import RUB, SIDES, SIDEWAYS, Entries, entry_line, find_entries
+from rlgen.demos.scripted.geometry import Pose, rotation_between, subtree
 from rlgen.demos.scripted.grasps import WIDEST, Grasp, find_grasps
 from rlgen.demos.scripted.height_maps import cells_of, frame_along
-from rlgen.demos.scripted.kinematics import HeldObject
-from rlgen.demos.scripted.places import Place
+from rlgen.demos.scripted.kinematics import TOUCH, HeldObject
 from rlgen.demos.scripted.skills import SkillContext
-from rlgen.libero.scenes.goals import CONTAIN
 
 MAP_REACH, MAP_CELL = 0.16, 0.003
 # Distances from an object at which its maps start, from above and beside, metres; tilts of the latter, radians.
@@ -24,18 +24,33 @@ LEAN = 0.7
 # Distance before a grasp from which the hand moves straight, and distances at which it must be free, metres.
 APPROACH = 0.08
 DESCENT = (0.16, APPROACH, 0.04, 0.0)
+# Where the arm must move well: fractions of the way from the current pose to before the grasp, with the largest turn on
+# it, radians, and distances from the place, metres.
+WAY, EASY_TURN, EASY_WITHIN = (0.3, 0.6), 2.2, 0.1
+# Distance of a release from the place from which another plan is better, metres, and how many such plans are looked at.
+FAR_DROP, MAX_DROPS = 0.07, 10
+# Height of objects that may be laid down, in terms of their least horizontal extent.
+TALL = 1.3
 TURNS = np.arange(-6, 6) * np.pi / 12
-# Heights above the place at which an object may be released, onto something and into a container, metres.
-RELEASES, DROPS = (0.006, 0.015, 0.03), (0.006, 0.02, 0.04, 0.07, 0.10, 0.14)
-# Offsets from which an object comes to its place, metres: from above, or under a roof from a side.
-UPWARDS = np.array([0.0, 0.0, 0.17])
-SIDEWAYS = tuple(0.26 * np.array([np.cos(angle), np.sin(angle), 0.0]) for angle in np.arange(4) * np.pi / 2)
-# Height above the floor at which an object comes in from a side, metres.
-CARRIED_ABOVE = 0.01
-# Offsets from its place at which an object must fit too, metres.
-BESIDE = ((0.006, 0.0), (-0.006, 0.0), (0.0, 0.006), (0.0, -0.006))
-# Most grasps, places, and pairs of them.
-MAX_GRASPS, MAX_PLACES, MAX_PAIRS = 30, 12, 200
+# Most grasps, and pairs of a grasp and a place.
+MAX_GRASPS, MAX_PAIRS = 30, 200
+
+
+@dataclass(frozen=True)
+class Care:
+    """Distances that a plan keeps from what it could get stuck at.
+
+    Attributes:
+      easy: whether the arm must stay where it moves well, from its current pose on.
+      opening: between open fingers that must have room, metres; a hand deviates from its path by millimetres.
+    """
+
+    easy: bool
+    opening: float
+
+
+# From the careful to the daring.
+CARES = (Care(True, WIDEST + 0.012), Care(False, WIDEST))
 
 
 @dataclass(frozen=True)
@@ -47,22 +62,25 @@ class Plan:
       place: the object's pose at rest, in the world.
       entry: offset from which the object comes to its place on a straight line, metres.
       release: distance from the place on that line at which the fingers open, metres.
+      tight: whether the object all but touches walls in its place.
     """
 
     grasp: Grasp
     place: Pose
     entry: np.ndarray
     release: float
+    tight: bool = False
 
     @property
     def from_side(self) -> bool:
         """True where the object comes from a side, False where it comes from above."""
-        return self.entry is not UPWARDS
+        return self.entry[2] == 0
 
     @property
     def release_pose(self) -> Pose:
         """The object's pose when the fingers open."""
-        return self.place.moved(self.release * self.entry / np.linalg.norm(self.entry))
+        _, direction, lift = entry_line(self.entry)
+        return self.place.moved(self.release * direction + lift)
 
 
 def find_plans(context: SkillContext, atom: int, rejected: list[np.ndarray]) -> Iterator[Plan]:
@@ -74,17 +92,36 @@ def find_plans(context: SkillContext, atom: int, rejected: list[np.ndarray]) -> 
       rejected: signatures of grasps that failed before.
     """
     body = int(context.state.scene.goal.bodies[atom])
-    entries, releases, roofed = _find_entries(context, atom, context.state.body_pose(body).rotation)
-    if not entries:
-        return
+    rotation = context.state.body_pose(body).rotation
+    entries = find_entries(context, atom, rotation)
     grasps = _grasps(context, body, rejected, [_frame_above(context, body)])
-    if roofed:
+    if entries.roofed:
         # A hand from above would collide with the roof.
         from_sides = _grasps(context, body, rejected, _side_frames(context, body))
         grasps = [grasp for pair in zip_longest(from_sides, grasps) for grasp in pair if grasp is not None]
-    yield from _feasible_pairs(context, body, grasps, entries, releases)
-    for frame in _leaning_frames(context, body):
-        yield from _feasible_pairs(context, body, _grasps(context, body, rejected, [frame]), entries, releases)
+    yield from _plans(context, body, grasps, entries)
+    if entries.pairs:
+        leaning = _grasps(context, body, rejected, _leaning_frames(context, body))
+        yield from _plans(context, body, leaning, entries)
+    if _is_tall(context, body):
+        # What stands upright may find room, and leave room for the hand, lying on a side.
+        for laid in (Rotation.from_rotvec(np.pi / 2 * side).as_matrix() @ rotation for side in SIDES):
+            yield from _plans(context, body, grasps, find_entries(context, atom, laid))
+
+
+def _plans(context: SkillContext, body: int, grasps: Sequence[Grasp], entries: Entries) -> Iterator[Plan]:
+    """Yields plans of some grasps and places: the careful ones first, but last those that drop the object far."""
+    drops: list[Plan] = []
+    for care in CARES:
+        enough = len(drops) + MAX_DROPS
+        for plan in _feasible_pairs(context, body, grasps, entries, care):
+            if plan.release <= FAR_DROP:
+                yield plan
+            else:
+                drops.append(plan)
+            if len(drops) == enough:
+                break
+    yield from drops
 
 
 def find_carries(context: SkillContext, atom: int, rotation: Float[np.ndarray, "3 3"]) -> Iterator[Plan]:
@@ -100,50 +137,36 @@ def find_carries(context: SkillContext, atom: int, rotation: Float[np.ndarray, "
     body = int(context.state.scene.goal.bodies[atom])
     held = HeldObject(body, context.state.hand.inverse @ context.state.body_pose(body))
     grasp = Grasp(context.state.hand, 0.0)
-    entries, releases, _ = _find_entries(context, atom, rotation)
-    for place, entry in entries:
-        release = _release_distance(context, held, place, entry, releases)
+    entries = find_entries(context, atom, rotation)
+    for place, entry in entries.pairs:
+        release = _release_distance(context, held, place, entry, entries, easy=False)
         if release is not None:
-            yield Plan(grasp, place, entry, release)
-    if entries:
-        yield Plan(grasp, *entries[0], max(releases))
-
-
-def _find_entries(
-    context: SkillContext, atom: int, rotation: Float[np.ndarray, "3 3"]
-) -> tuple[list[tuple[Pose, np.ndarray]], tuple[float, ...], bool]:
-    """Returns places with their entries, heights of release, and whether the places are under a roof."""
-    body = int(context.state.scene.goal.bodies[atom])
-    inside = context.state.scene.goal.kinds[atom] == CONTAIN
-    releases = DROPS if inside else RELEASES
-    entries = _entries(context, body, context.places.find(atom, rotation, roofed=False), (UPWARDS,), releases)
-    if entries or not inside:
-        return entries, releases, False
-    places = context.places.find(atom, rotation, roofed=True)
-    return _entries(context, body, places, SIDEWAYS, RELEASES), RELEASES, True
+            yield Plan(grasp, place, entry, release, entries.tight)
+    if entries.pairs:
+        yield Plan(grasp, *entries.pairs[0], max(entries.releases))
 
 
 def _feasible_pairs(
     context: SkillContext,
     body: int,
     grasps: Sequence[Grasp],
-    entries: list[tuple[Pose, np.ndarray]],
-    releases: tuple[float, ...],
+    entries: Entries,
+    care: Care,
 ) -> Iterator[Plan]:
     """Yields plans of the grasps and the places with their entries that go together."""
     pairs = 0
     for grasp in _both_orientations(context, grasps):
-        if not _can_pick(context, grasp):
+        if not _can_pick(context, grasp, care):
             continue
         held = HeldObject(body, grasp.hand.inverse @ context.state.body_pose(body))
-        for place, entry in entries:
+        for place, entry in entries.pairs:
             # The hand must not come in wrist first.
-            if grasp.hand.rotation[:, 2] @ entry > 0.3 * np.linalg.norm(entry) and entry is not UPWARDS:
+            if grasp.hand.rotation[:, 2] @ entry > 0.3 * np.linalg.norm(entry) and entry[2] == 0:
                 continue
             pairs += 1
-            release = _release_distance(context, held, place, entry, releases)
+            release = _release_distance(context, held, place, entry, entries, care.easy)
             if release is not None:
-                yield Plan(grasp, place, entry, release)
+                yield Plan(grasp, place, entry, release, entries.tight)
         if pairs > MAX_PAIRS:
             return
 
@@ -155,7 +178,7 @@ def _grasps(context: SkillContext, body: int, rejected: list[np.ndarray], frames
     """
     bodies = subtree(context.state.model, body)
     center = context.state.data.subtree_com[body].copy()
-    initial = context.state.scene.control.initial_orientation[:, 0]
+    initial = context.state.scene.control.initial_orientation
     kept = []
     for frame in frames:
         above = ABOVE if frame.rotation[2, 2] < -0.99 else BESIDE_HAND
@@ -163,11 +186,28 @@ def _grasps(context: SkillContext, body: int, rejected: list[np.ndarray], frames
         for grasp in find_grasps(height_map, cells_of(height_map, bodies), center, TURNS):
             signature = grasp_signature(context, body, grasp)
             if all(np.linalg.norm(signature - other) > 0.015 for other in rejected):
-                turn = np.arccos(min(abs(float(grasp.hand.rotation[:, 0] @ initial)), 1.0))
+                hands = (grasp.hand, grasp.hand.flipped)
+                turn = min(_angle(initial, hand.rotation) for hand in hands)
                 scale = context.style.grasp_choice
                 noise = context.random.exponential(scale) if scale else 0.0
-                kept.append(Grasp(grasp.hand, grasp.cost + 0.5 * float(turn) + float(noise)))
+                kept.append(Grasp(grasp.hand, grasp.cost + 0.5 * turn + float(noise)))
     return sorted(kept, key=lambda grasp: grasp.cost)[:MAX_GRASPS]
+
+
+def _is_tall(context: SkillContext, body: int) -> bool:
+    """Returns whether an object is at least `TALL` times as high as it is deep in one direction."""
+    model, data = context.state.model, context.state.data
+    geoms = np.flatnonzero(model.geom_bodyid == body)
+    rotations = data.geom_xmat[geoms].reshape(-1, 3, 3)
+    middles = data.geom_xpos[geoms] + np.einsum("gij,gj->gi", rotations, model.geom_aabb[geoms, :3])
+    halves = np.einsum("gij,gj->gi", np.abs(rotations), model.geom_aabb[geoms, 3:])
+    extent = (middles + halves).max(axis=0) - (middles - halves).min(axis=0)
+    return bool(extent[2] > TALL * extent[:2].min())
+
+
+def _angle(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the angle between two orientations, radians."""
+    return float(np.linalg.norm(rotation_between(first, second)))
 
 
 def _frame_above(context: SkillContext, body: int) -> Pose:
@@ -200,8 +240,8 @@ def _both_orientations(context: SkillContext, grasps: Sequence[Grasp]) -> Iterat
     """Yields each grasp with both orientations of the hand, first the one nearer to the current one."""
     for grasp in grasps:
         hands = (grasp.hand, grasp.hand.flipped)
-        current = context.state.hand.rotation[:, 0]
-        for hand in sorted(hands, key=lambda hand: -float(hand.rotation[:, 0] @ current)):
+        current = context.state.hand.rotation
+        for hand in sorted(hands, key=lambda hand: _angle(current, hand.rotation)):
             yield Grasp(hand, grasp.cost)
 
 
@@ -221,70 +261,45 @@ def grasp_signature(context: SkillContext, body: int, grasp: Grasp) -> np.ndarra
     return np.concatenate([local.position, 0.03 * np.abs(closing)])
 
 
-def _can_pick(context: SkillContext, grasp: Grasp) -> bool:
+def _can_pick(context: SkillContext, grasp: Grasp, care: Care) -> bool:
     """Returns whether the open hand reaches a grasp without collisions."""
+    current, before = context.state.hand, grasp.hand.moved(-APPROACH * grasp.hand.rotation[:, 2])
+    if care.easy and _angle(current.rotation, before.rotation) > EASY_TURN:
+        return False
     joints = None
+    for fraction in WAY if care.easy else ():
+        joints = context.kinematics.solve(current.towards(before, fraction), joints, easy=True)
+        if joints is None:
+            return False
     for back in DESCENT:
-        before = grasp.hand.moved(-back * grasp.hand.rotation[:, 2])
-        joints = context.kinematics.solve_free(before, opening=WIDEST, start=joints)
+        hand = grasp.hand.moved(-back * grasp.hand.rotation[:, 2])
+        easy = care.easy and back <= APPROACH
+        joints = context.kinematics.solve_free(hand, opening=care.opening, start=joints, easy=easy)
         if joints is None:
             return False
     return True
 
 
 def _release_distance(
-    context: SkillContext, held: HeldObject, place: Pose, entry: np.ndarray, releases: tuple[float, ...]
+    context: SkillContext,
+    held: HeldObject,
+    place: Pose,
+    entry: np.ndarray,
+    entries: Entries,
+    easy: bool,
 ) -> float | None:
     """Returns the distance from a place at which the fingers open: as near as hand and load come without collisions.
 
     None where they do not come near enough.
     """
-    length, direction, lift = _entry_line(entry)
+    length, direction, lift = entry_line(entry)
+    releases, touch = entries.releases, RUB if entries.tight else TOUCH
     joints, nearest = None, None
     for distance in (*np.linspace(length, max(releases) + 0.02, 3), *sorted(releases, reverse=True)):
         hand = place.moved(distance * direction + lift) @ held.grip.inverse
-        joints = context.kinematics.solve_free(hand, opening=0.04, held=held, start=joints)
+        near = easy and float(distance) <= EASY_WITHIN
+        joints = context.kinematics.solve_free(hand, opening=0.04, held=held, start=joints, easy=near, touch=touch)
         if joints is None:
             break
         nearest = float(distance)
     return nearest if nearest in releases else None
-
-
-def _entries(
-    context: SkillContext,
-    body: int,
-    places: list[Place],
-    offsets: Sequence[np.ndarray],
-    releases: tuple[float, ...],
-) -> list[tuple[Pose, np.ndarray]]:
-    """Returns the best places, not all next to each other, with the entries along which the object itself fits."""
-    entries: list[tuple[Pose, np.ndarray]] = []
-    kept: list[Pose] = []
-    for place in places:
-        if all(_is_apart(place.body, other) for other in kept):
-            found = [entry for entry in offsets if _fits_along(context, body, place.body, entry, releases[0])]
-            entries += [(place.body, entry) for entry in found]
-            kept += [place.body] if found else []
-        if len(kept) == MAX_PLACES:
-            break
-    return entries
-
-
-def _is_apart(place: Pose, other: Pose) -> bool:
-    distance = place.position[:2] - other.position[:2]
-    return bool(np.linalg.norm(distance) > 0.02 or np.linalg.norm(place.rotation - other.rotation) > 0.3)
-
-
-def _fits_along(context: SkillContext, body: int, place: Pose, entry: np.ndarray, end: float) -> bool:
-    """Returns whether an object overlaps nothing along an entry, to `end` metres before its place, and beside it."""
-    length, direction, lift = _entry_line(entry)
-    # Boards are thin: the steps are small.
-    path = [place.moved(step * direction + lift) for step in np.arange(end, length, 0.008)]
-    beside = [path[1].moved(np.array([x, y, 0.004])) for x, y in BESIDE]
-    return all(context.kinematics.object_fits(body, pose) for pose in (*beside, *path))
-
-
-def _entry_line(entry: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Returns length and direction of an entry, and the offset by which an object is carried above its floor."""
-    length = float(np.linalg.norm(entry))
-    return length, entry / length, np.zeros(3) if entry is UPWARDS else np.array([0, 0, CARRIED_ABOVE])

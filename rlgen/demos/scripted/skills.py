@@ -4,11 +4,12 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from rlgen.demos.scripted.geometry import Pose, SceneState, rotation_between
 from rlgen.demos.scripted.height_maps import HeightMapper
 from rlgen.demos.scripted.kinematics import HeldObject, Kinematics
-from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, Move, Style, draw_pause
+from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, METERS_PER_ACTION, Move, Style, draw_pause
 from rlgen.demos.scripted.places import PlaceFinder
 
 # A skill yields a move per control step, while `SkillContext.state` is kept up to date, and returns its success.
@@ -64,6 +65,7 @@ def move_to(
     turned: float = 0.15,
     steps: int = 70,
     speed: float = 1.0,
+    straight: bool = False,
 ) -> Skill:
     """Moves the hand straight to a pose; fails where it does not arrive in time or no longer gets nearer.
 
@@ -75,22 +77,35 @@ def move_to(
       turned: largest rotation at which it has, radians.
       steps: most control steps.
       speed: relative to the style's speed.
+      straight: whether to come back to the straight line from the current position wherever the hand gets off it, as a
+        moving arm does by up to two centimetres, instead of heading for the target from there.
     """
     # In a hurry the hand is as fast as it can be, in any style.
     speed = speed / context.style.speed if context.hurried else speed
-    nearest, stalled = np.inf, 0
+    nearest, stalled, start = np.inf, 0, context.state.hand.position
+    ahead = METERS_PER_ACTION * speed * context.style.speed / context.style.gain
     for _ in range(steps):
         hand = context.state.hand
         distance = float(np.linalg.norm(target.position - hand.position))
         angle = float(np.linalg.norm(rotation_between(hand.rotation, target.rotation)))
         if distance < near and angle < turned:
             return True
-        left = distance + METERS_PER_RADIAN * min(angle, 1.0)
+        left = distance + METERS_PER_RADIAN * angle
         nearest, stalled = (left, 0) if left < nearest - MIN_PROGRESS else (nearest, stalled + 1)
         if stalled >= STALL_STEPS:
             return False
-        yield Move(target, opening, speed)
+        goal = on_line(start, target.position, hand.position, ahead) if straight else target.position
+        yield Move(Pose(goal, target.rotation), opening, speed)
     return False
+
+
+def on_line(
+    start: Float[np.ndarray, "3"], end: Float[np.ndarray, "3"], position: Float[np.ndarray, "3"], ahead: float
+) -> Float[np.ndarray, "3"]:
+    """Returns the point of a line `ahead` metres further than the one nearest to a position, at most its end."""
+    length = float(np.linalg.norm(end - start))
+    way = float((position - start) @ (end - start)) / max(length, 1e-9) + ahead
+    return end if way >= length else start + way / length * (end - start)
 
 
 def wait(steps: int, opening: float) -> Skill:
@@ -149,7 +164,9 @@ def travel(
     heights = _path_heights(context, target, held)
     start = context.state.hand.position
     if start[2] < heights[0] - 0.03:
-        up = Pose(np.array([*start[:2], heights[0]]), context.state.hand.rotation)
+        # An empty hand turns on its way up already: turning takes long.
+        rotation = context.state.hand.rotation if held is not None else target.rotation
+        up = Pose(np.array([*start[:2], heights[0]]), rotation)
         yield from move_to(context, up, opening, near=0.03, turned=ANY_TURN, speed=speed)
     path, arc = (target.position - start)[:2], _arc(context)
     aside = arc * np.array([-path[1], path[0]]) / max(float(np.linalg.norm(path)), 1e-6)

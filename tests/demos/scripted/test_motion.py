@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rlgen.demos.scripted.geometry import Pose
-from rlgen.demos.scripted.motion import FULLY_OPEN, GRIPPER_STEP, Controller, Move, Style, draw_style
+from rlgen.demos.scripted.motion import FULLY_OPEN, GRIPPER_STEP, MAX_TURN, Controller, Move, Style, draw_style
+from rlgen.demos.scripted.skills import on_line
 
 HAND = Pose(np.array([0.1, 0.2, 1.0]), np.diag([1.0, -1.0, -1.0]))
 
@@ -33,10 +34,30 @@ def test_a_turn_is_about_the_axis_between_the_orientations():
     np.testing.assert_allclose(action[[0, 1, 2, 3, 4]], 0.0, atol=1e-12)
 
 
+def test_a_large_turn_is_no_faster_than_the_motors_allow():
+    for angle in (1.0, 2.0, 3.0):
+        target = HAND.turned(HAND.position, np.array([0.6, 0.0, 0.8]), angle)
+        assert np.linalg.norm(controller().action(Move(target, FULLY_OPEN), HAND)[3:6]) == pytest.approx(MAX_TURN)
+
+
 def test_a_constant_pull_at_the_hand_is_corrected():
     still = controller()
     first, *_, last = (still.action(Move(HAND.moved(np.array([0, 0, 0.005])), FULLY_OPEN), HAND)[2] for _ in range(10))
     assert last > 1.5 * first
+
+
+def test_what_is_left_of_the_way_is_no_pull():
+    moving = controller()
+    for left in (0.016, 0.012, 0.008, 0.004):
+        moving.action(Move(HAND, FULLY_OPEN), HAND.moved(np.array([left, 0, 0])))
+    np.testing.assert_allclose(moving.action(Move(HAND, FULLY_OPEN), HAND)[:3], 0.0, atol=1e-12)
+
+
+def test_a_line_is_followed_from_where_the_hand_is_beside_it():
+    start, end = np.zeros(3), np.array([0.0, 0.0, 0.1])
+    np.testing.assert_allclose(on_line(start, end, np.array([0.02, 0.0, 0.04]), 0.03), [0.0, 0.0, 0.07])
+    np.testing.assert_allclose(on_line(start, end, np.array([0.0, 0.01, 0.09]), 0.03), end)
+    np.testing.assert_allclose(on_line(end, end, start, 0.03), end)
 
 
 def test_every_action_is_one_the_environment_takes():

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from rlgen.demos.scripted.geometry import Pose, robot_bodies, set_body_pose, subtree
-from rlgen.demos.scripted.height_maps import HeightMapper, cells_of, downward_frame, frame_along, turned_map
+from rlgen.demos.scripted.height_maps import (
+    HeightMap,
+    HeightMapper,
+    cells_of,
+    downward_frame,
+    frame_along,
+    slimmed,
+    turned_map,
+)
 from rlgen.demos.scripted.kinematics import HeldObject, Kinematics
-from rlgen.demos.scripted.places import PlaceFinder, rest
+from rlgen.demos.scripted.places import PlaceFinder, rest, rest_at
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import contacts_hold
 
@@ -69,6 +77,28 @@ def test_an_object_rests_on_the_highest_support_and_leans_away_from_it():
     assert rest(floor, lower, 4, 1)[0] == 0.02
 
 
+def test_rests_of_a_grid_are_those_of_its_cells():
+    random = np.random.default_rng(0)
+    floor, lower = random.normal(0, 0.01, (15, 15)), np.full((5, 5), -np.inf)
+    lower[1:4] = random.normal(0, 0.01, (3, 5))
+    rows, columns = np.array([1, 7, 13]), np.array([2, 6])
+    heights, leans = np.empty((2, 3, 2))
+    rest_at(floor, lower, rows, columns, heights, leans)
+    for i, j in np.ndindex(3, 2):
+        assert (heights[i, j], leans[i, j]) == rest(floor, lower, rows[i], columns[j])
+
+
+def test_a_slim_map_shows_one_cell_less_on_all_sides():
+    height = np.full((9, 8), -np.inf)
+    height[2:7, 1:7] = 0.03
+    height[4, 4] = 0.01
+    shown = np.full((9, 8), -np.inf)
+    shown[3:6, 2:6] = 0.01
+    shown[3:6, 2] = 0.03
+    slim = slimmed(HeightMap(downward_frame(np.zeros(3)), 0.005, height, np.zeros((9, 8), int)))
+    np.testing.assert_array_equal(slim.height, shown)
+
+
 @pytest.mark.parametrize("column", [0, 8])
 def test_beyond_the_map_nothing_carries_an_object(column):
     assert rest(np.zeros((9, 9)), np.zeros((3, 3)), 4, column) == (np.inf, np.inf)
@@ -105,6 +135,19 @@ def test_inverse_kinematics_reaches_the_poses_it_solves(state_of):
     assert kinematics.solve(Pose(np.array([1.5, 0.0, 0.3]), DOWN)) is None
 
 
+def test_an_arm_that_moves_well_is_not_stretched(state_of):
+    state = state_of("libero_object/6")
+    kinematics, height = Kinematics(state), state.hand.position[2]
+    ahead = [Pose(np.array([x, 0.0, height]), DOWN) for x in np.arange(0.0, 0.5, 0.04)]
+    reached = [kinematics.solve(hand) for hand in ahead]
+    easy = [kinematics.solve(hand, easy=True) is not None for hand in ahead]
+    count, furthest = sum(easy), sum(joints is not None for joints in reached)
+    # The hand gets some way further than to where the arm moves well.
+    assert all(easy[:count]) and 0 < count < furthest < len(ahead)
+    elbows = [joints[3] for joints in reached[:furthest]]
+    np.testing.assert_array_equal(np.argsort(elbows), np.arange(furthest))
+
+
 def test_a_hand_in_the_table_or_in_an_object_collides_and_above_it_does_not(state_of):
     state = state_of("libero_object/6")
     kinematics, body = Kinematics(state), int(state.scene.goal.bodies[0])
@@ -132,6 +175,7 @@ def test_an_object_put_in_its_place_stays_and_meets_the_goal(state_of, task):
     state = state_of(task)
     body = int(state.scene.goal.bodies[0])
     places = PlaceFinder(state, HeightMapper(state)).find(0, state.body_pose(body).rotation, roofed=False)
+    places = list(places)
     assert places
     data = mujoco.MjData(state.model)
     data.qpos[:] = state.data.qpos
@@ -150,4 +194,5 @@ def test_an_object_put_in_its_place_stays_and_meets_the_goal(state_of, task):
 def test_a_closed_drawer_is_no_place(state_of):
     state = state_of("libero_goal/3")
     body = int(state.scene.goal.bodies[0])
-    assert not PlaceFinder(state, HeightMapper(state)).find(0, state.body_pose(body).rotation, roofed=False)
+    places = PlaceFinder(state, HeightMapper(state)).find(0, state.body_pose(body).rotation, roofed=False)
+    assert next(places, None) is None

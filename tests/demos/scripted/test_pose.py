@@ -37,3 +37,12 @@ def test_a_flipped_hand_points_the_same_way_and_closes_the_same_way():
     np.testing.assert_array_equal(A.flipped.rotation[:, 2], A.rotation[:, 2])
     np.testing.assert_array_equal(A.flipped.rotation[:, 0], -A.rotation[:, 0])
     assert np.linalg.det(A.flipped.rotation) > 0
+
+
+def test_towards_goes_straight_and_turns_the_shorter_way():
+    start = Pose(np.array([1.0, 0.0, 2.0]), np.eye(3))
+    end = start.turned(start.position, np.array([0.0, 0.6, 0.8]), 2.0).moved(np.array([0.4, -0.2, 0.0]))
+    middle = start.towards(end, 0.5)
+    np.testing.assert_allclose(middle.position, [1.2, -0.1, 2.0])
+    np.testing.assert_allclose(middle.rotation, Rotation.from_rotvec([0.0, 0.6, 0.8]).as_matrix(), atol=1e-12)
+    np.testing.assert_allclose(start.towards(end, 1.0).rotation, end.rotation, atol=1e-12)
