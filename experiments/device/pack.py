@@ -47,7 +47,19 @@ PACKAGES = (
     *("fsspec", "glfw", "google-crc32c", "googleapis-common-protos", "h5py", "humanize", "importlib-resources", "jax"),
     *("jaxlib", "jaxtyping", "llvmlite", "markdown-it-py", "mdurl", "ml-dtypes", "msgpack", "mujoco", "mujoco-mjx"),
     *("numba", "numpy", "opencv-python-headless", "opt-einsum", "optax", "orbax-checkpoint", "pillow", "protobuf"),
-    *("psutil", "pygments", "pyopengl", "pyyaml", "rich", "scipy", "simplejson", "tensorstore", "toolz", "treescope"),
+    *(
+        "psutil",
+        "pygments",
+        "pyopengl",
+        "pyyaml",
+        "rich",
+        "scipy",
+        "simplejpeg",
+        "simplejson",
+        "tensorstore",
+        "toolz",
+        "treescope",
+    ),
     *("trimesh", "typeguard", "typing-extensions", "tyro", "uvloop", "wadler-lindig", "warp-lang", "zipp"),
 )
 # A machine with jax for GPUs has these.

@@ -58,7 +58,7 @@ def test_jobs_that_have_ended_are_not_run_again(tmp_path, capsys):
 
 
 REFUSED = {
-    ("--ppo.iterations", "3"): "config.ppo.iterations (30 -> 3)",
+    ("--ppo.iterations", "5"): "config.ppo.iterations (30 -> 5)",
     ("--source", "gaussian"): "config.policy.algorithm (diffusion -> gaussian)",
     ("--ppo.chunks", "9"): "fit_chunks (True -> False)",
     ("--together", "2"): "together (1 -> 2)",

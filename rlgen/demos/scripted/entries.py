@@ -7,8 +7,7 @@ from itertools import islice
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.demos.scripted.containers import closing_joints, pose_while_closing
-from rlgen.demos.scripted.geometry import Pose
+from rlgen.demos.scripted.geometry import Pose, closing_joints, pose_while_closing
 from rlgen.demos.scripted.kinematics import TOUCH
 from rlgen.demos.scripted.places import Place
 from rlgen.demos.scripted.skills import SkillContext

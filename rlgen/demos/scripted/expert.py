@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.types import FixturePoses, Observation
-from rlgen.demos.scripted.containers import closes, fixture_of, joint_position, open_end
 from rlgen.demos.scripted.entries import RUB, fits_closed
-from rlgen.demos.scripted.geometry import SceneState, joint_at, subtree
+from rlgen.demos.scripted.geometry import SceneState, closes, fixture_of, joint_at, joint_position, open_end, subtree
 from rlgen.demos.scripted.height_maps import HeightMapper
 from rlgen.demos.scripted.joints import finish_with_joint, move_joint
 from rlgen.demos.scripted.kinematics import Kinematics

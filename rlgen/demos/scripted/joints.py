@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rlgen.demos.scripted.containers import carried, joint_axis, joint_position, slides
-from rlgen.demos.scripted.geometry import Pose, between_fingers, subtree
-from rlgen.demos.scripted.grasp_search import TIP
-from rlgen.demos.scripted.grasps import WIDEST, find_grasps
+from rlgen.demos.scripted.geometry import Pose, between_fingers, carried, joint_axis, joint_position, slides, subtree
+from rlgen.demos.scripted.grasps import TIP, WIDEST, find_grasps
 from rlgen.demos.scripted.height_maps import HeightMap, cell_points, cells_of, frame_along
 from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, Move
 from rlgen.demos.scripted.skills import (

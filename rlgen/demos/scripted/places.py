@@ -158,7 +158,16 @@ def rest(floor, lower, row, column):
 
 @compiled()
 def rest_at(floor, lower, rows, columns, heights, leans):
-    """Writes what `rest` returns for every row and column, into `heights` and `leans`, `Float[rows columns]`."""
+    """Writes what `rest` returns for every row and column.
+
+    Args:
+      floor: as of `rest`.
+      lower: as of `rest`.
+      rows: `Int[rows]`, of the middle.
+      columns: `Int[columns]`, likewise.
+      heights: `Float[rows columns]`, is filled.
+      leans: likewise.
+    """
     for i in range(len(rows)):
         for j in range(len(columns)):
             heights[i, j], leans[i, j] = rest(floor, lower, rows[i], columns[j])

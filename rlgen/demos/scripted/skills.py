@@ -102,7 +102,14 @@ def move_to(
 def on_line(
     start: Float[np.ndarray, "3"], end: Float[np.ndarray, "3"], position: Float[np.ndarray, "3"], ahead: float
 ) -> Float[np.ndarray, "3"]:
-    """Returns the point of a line `ahead` metres further than the one nearest to a position, at most its end."""
+    """Returns the point of a line that is some way further than the one nearest to a position, at most its end.
+
+    Args:
+      start: of the line, metres.
+      end: of the line.
+      position: that is near it.
+      ahead: how much further, metres.
+    """
     length = float(np.linalg.norm(end - start))
     way = float((position - start) @ (end - start)) / max(length, 1e-9) + ahead
     return end if way >= length else start + way / length * (end - start)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from rlgen.demos.scripted.grasp_search import TIP
-from rlgen.demos.scripted.grasps import WIDEST, find_grasps
+from rlgen.demos.scripted.grasps import TIP, WIDEST, find_grasps
 from rlgen.demos.scripted.height_maps import HeightMap, downward_frame
 
 CELL, HALF = 0.003, 50
