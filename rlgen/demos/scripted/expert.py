@@ -4,7 +4,7 @@ An episode repeats: take the first atom of the goal that does not hold, plan a s
 generators that yield a target of the hand per control step (`skills`); a controller turns the targets into actions
 (`motion`). To read on: `pick_place` and `joints` are the skills, `plans` chooses a grasp (`grasps`) and a place
 (`places`) with a way to it (`entries`) for an object on height maps of the scene (`height_maps`), `kinematics` says
-what the arm can reach, and `containers` what must close in the end.
+what the arm can reach, and `geometry` where everything is, and what must close in the end.
 """
 
 from collections.abc import Generator

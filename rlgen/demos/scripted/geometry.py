@@ -1,4 +1,4 @@
-"""Poses, and the physics state of a scene as poses of its hand, objects and joints."""
+"""Poses, the physics state of a scene as poses of its hand, objects and joints, and which containers must close."""
 
 from dataclasses import dataclass
 
