@@ -1,4 +1,4 @@
-"""Where the data of the paper's tables come from: a fleet, its experts with noise, or a mixture of other sources.
+"""The sources of data of the paper's tables: a fleet, its experts with noise, or a mixture of other sources.
 
 Every source has as many successful episodes of each task, exported in the same way. `paper.py` trains on them.
 """
@@ -23,7 +23,7 @@ Step = tuple[dict[str, Any], Callable[[], list[Command]]]
 
 @dataclass(frozen=True)
 class Source:
-    """How the data of a source are made.
+    """The making of a source's data.
 
     Attributes:
       fleet: options of its `rlgen fleet`; none where it needs other sources.

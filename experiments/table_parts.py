@@ -1,4 +1,4 @@
-"""What several tables share: where results lie, rates and ranges as text."""
+"""Parts that several tables share: the folder of results, rates and ranges as text."""
 
 from pathlib import Path
 
