@@ -2,15 +2,16 @@
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import h5py
 import numpy as np
 from jaxtyping import UInt8
 
 from rlgen.data.formats.hdf5.layout import named_damage
+from rlgen.data.formats.image_range import ImageRange
 from rlgen.data.images import rotate_180
 
 _OPEN_FILES = 16
@@ -46,7 +47,7 @@ class ImageReader:
 
 
 @dataclass(frozen=True)
-class StoredImages:
+class StoredImages(ImageRange):
     """T images of one camera in an episode; an index reads one of them, `np.asarray` all.
 
     Attributes:
@@ -67,25 +68,9 @@ class StoredImages:
     size: tuple[int, int]
     turned: bool
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Returns `(T, h, w, 3)`."""
-        return (self.count, *self.size, 3)
-
-    def __len__(self) -> int:
-        return self.count
-
-    @overload
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
-    @overload
-    def __getitem__(self, index: slice) -> "StoredImages": ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            chosen = range(self.count)[index]
-            if chosen.step != 1:
-                raise IndexError(f"every {chosen.step}th image: expected a slice without a step")
-            return replace(self, first=self.first + chosen.start, count=len(chosen))
-        return self._read(self.first + range(self.count)[index])
+    def read_image(self, step: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Reads the image of a step, from zero."""
+        return self._read(self.first + step)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> UInt8[np.ndarray, "T h w 3"]:
         if copy is False:

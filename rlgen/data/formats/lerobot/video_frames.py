@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from rlgen.core.errors import UserError, first_line
+from rlgen.data.formats.image_range import ImageRange
 from rlgen.data.formats.lerobot.video import import_av
 from rlgen.data.images import LARGEST_SIDE
 
@@ -143,7 +144,7 @@ class _Decoder:
 
 
 @dataclass(frozen=True)
-class VideoFrames:
+class VideoFrames(ImageRange):
     """T images of one camera in an episode, in a file that may have those of other episodes as well.
 
     An index decodes one of them, `np.asarray` all.
@@ -162,25 +163,8 @@ class VideoFrames:
     count: int
     size: tuple[int, int]
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Returns `(T, h, w, 3)`."""
-        return (self.count, *self.size, 3)
-
-    def __len__(self) -> int:
-        return self.count
-
-    @overload
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
-    @overload
-    def __getitem__(self, index: slice) -> VideoFrames: ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            chosen = range(self.count)[index]
-            if chosen.step != 1:
-                raise IndexError(f"every {chosen.step}th image of a video: expected a slice without a step")
-            return replace(self, first=self.first + chosen.start, count=len(chosen))
-        step = range(self.count)[index]
+    def read_image(self, step: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Decodes the image of a step, from zero; `UserError` names it."""
         try:
             return self.reader.read(self.path, self.first + step, self.size)
         except UserError as error:
