@@ -55,8 +55,8 @@ def upgrade(value: dict[str, Any], format: int) -> dict[str, Any]:
       value: the configuration as JSON, which is not changed.
       format: the `format` of the run that it is stored with; 2 is this version's.
     """
-    # Runs that do not say so were evaluated with the fixtures where they stood in training.
-    value = {**value, "evaluate": {"fixtures": "fixed", **value.get("evaluate", {})}}
+    # Runs that do not say so were trained, and evaluated, with the fixtures where they stand in the scene bundle.
+    value = {"fixtures": "fixed", **value, "evaluate": {"fixtures": "fixed", **value.get("evaluate", {})}}
     if format >= 2:
         return _without_zeros(value)
     flat = {_RENAMED_SINCE_1.get(path, path): entry for path, entry in _flatten(value).items()}

@@ -157,6 +157,7 @@ def _compact() -> Config:
     """
     return Config(
         workers=16,
+        fixtures="fixed",
         demos=DemosConfig(episodes=50),
         policy=PolicyConfig(
             observation="images",

@@ -440,6 +440,8 @@ class Config(Settings):
     """Root of all randomness."""
     resets: Literal["standard", "wide"] = "standard"
     """Of demonstrations, PPO and collection: from the task's regions, or with objects and robot moved further."""
+    fixtures: Literal["fixed", "redraw"] = "redraw"
+    """Of demonstrations, training, collection: cabinets, stoves and racks anew, as in the benchmark, or in place."""
     workers: Workers = 2
     """Threads that step environments and render images; processes that record demonstrations."""
     wandb: str | None = None
@@ -459,6 +461,8 @@ class Config(Settings):
             raise UserError(
                 f"ppo.action-steps {self.ppo.action_steps} of a chunk of {self.policy.horizon}: expected no more"
             )
+        if self.ppo.world == "warp" and self.fixtures != "fixed":
+            raise UserError(f"fixtures {self.fixtures} with ppo.world warp: expected fixed, worlds there share a model")
         renderer = self.policy.image_encoder.renderer
         if self.policy.has_images and self.ppo.world == "warp" and renderer != "warp":
             raise UserError(f"policy.image-encoder.renderer {renderer} with ppo.world warp: expected warp as well")

@@ -183,6 +183,7 @@ def _with_corrections(
             width=min(WIDTH, config.bc.correction_episodes),
             threads=config.workers,
             physics="fast",
+            fixtures=context.scene.training_fixtures,
             horizon=takeover_horizon(horizon),
             on_chunk=lambda active: work.progress.update(advance=0, note=f"corrections, {active} unfinished"),
             on_wave=work.clock.save,
@@ -255,8 +256,9 @@ def _check_finite(values: dict[str, float], step: int, context: Context) -> None
 
 def _success(context: Context, policy: AnyPolicy, state: bc.BCState, **options: Any) -> SuccessRate:
     """Measures success from training reset states (options of `measure`); the stored initial states stay held out."""
-    params, split = bc.policy_params(state), context.scene.training_split
-    return measure(context, policy, params, split=split, source="bc", **options).summary().rate
+    params, scene = bc.policy_params(state), context.scene
+    of_training = {"split": scene.training_split, "fixtures": scene.training_fixtures}
+    return measure(context, policy, params, source="bc", **of_training, **options).summary().rate
 
 
 def _blank_state(policy: AnyPolicy, config: Config) -> bc.BCState:

@@ -41,6 +41,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
         split=context.scene.training_split,
         source=ACTORS[config.source],
         wanted=config.episodes,
+        fixtures=context.scene.training_fixtures,
     )
     if not episodes:
         raise _nothing(context, tried)

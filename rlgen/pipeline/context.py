@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -69,9 +69,10 @@ class Context:
 
     @cached_property
     def scene(self) -> Scene:
-        """The task's scene with the run's resets, built on first use."""
+        """The task's scene with the run's resets and fixtures, built on first use."""
         config = self.run.config
-        return with_resets(load_scene(config.task, self.assets, self.cache), config.resets)
+        scene = with_resets(load_scene(config.task, self.assets, self.cache), config.resets)
+        return replace(scene, training_fixtures=config.fixtures)
 
     @property
     def assets(self) -> AssetSource:

@@ -30,11 +30,12 @@ def run(context: Context, work: Work) -> dict[str, Any]:
 
 
 def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
-    """Records as `rlgen demos record TASK --seed SEED` does: from training reset states, in `exact` physics."""
+    """Records as `rlgen demos record TASK --seed SEED` does, with the run's fixtures: from training reset states."""
     work.progress.log("loading the task and compiling the control step (up to 30 s the first time)")
     scene, config, folder = context.scene, context.run.config, work.folder / "trials"
     demos = config.demos
-    job = Job(scene.folder, scene.training_split, config.seed, "exact", demos.clean, styles=demos.styles)
+    fixtures = scene.training_fixtures
+    job = Job(scene.folder, scene.training_split, config.seed, "exact", demos.clean, fixtures, demos.styles)
     results: list[TrialResult] = []
     with worker_pool(config.workers) as pool:
         for result in run_trials(

@@ -164,6 +164,7 @@ def _test(
         seed=context.seed("ppo-test", iteration),
         source="ppo",
         offset=number * config.evaluate_episodes if config.evaluate_split == "train" else 0,
+        fixtures=context.scene.training_fixtures,
         on_chunk=on_chunk,
     )
     return score.summary()

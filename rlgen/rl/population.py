@@ -30,7 +30,7 @@ from rlgen.rl.numerics import check_finite, check_update
 from rlgen.rl.ppo import Expert, Iterated, finish, run_update
 from rlgen.rl.rollout import PARTS, EnvironmentGroup, Rollout, join_groups, transition
 from rlgen.rl.samples import Samples, prepare
-from rlgen.rl.sampling import RolloutFunctions, draw_reset_states, sample_and_value, value
+from rlgen.rl.sampling import RolloutFunctions, draw_fixtures, draw_reset_states, sample_and_value, value
 from rlgen.rl.train_state import PPOState, policy_params
 from rlgen.training.sharding import first_devices, make_mesh, map_rows, rows_here, shard_batch
 
@@ -173,9 +173,9 @@ class _Lane:
         """Draws all reset states, resets every environment, and returns what they observe."""
         expert, count = self.expert, self.group.env.num_envs
         generator = np.random.default_rng((expert.seed, int(expert.state.iteration)))
-        states = self.group.env.scenes[0].training_states
-        self.draws = draw_reset_states(states, generator, expert.config.chunks + 1, np.arange(count), count)
-        return self.group.start(self.draws[0])
+        scene, here = self.group.env.scenes[0], np.arange(count)
+        self.draws = draw_reset_states(scene.training_states, generator, expert.config.chunks + 1, here, count)
+        return self.group.start(self.draws[0], draw_fixtures(scene, generator, here, count))
 
     def guard(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Returns what a call returns; None where it fails, or something has failed before."""

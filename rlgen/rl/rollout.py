@@ -19,29 +19,19 @@ from jaxtyping import Bool, Float, Int
 
 from rlgen.configs.schema import PPOConfig
 from rlgen.core.arrays import AnyArray
-from rlgen.core.types import Observation
+from rlgen.core.types import FixturePoses, Observation
 from rlgen.libero.envs.image_observer import ImageObserver, Observe
 from rlgen.libero.envs.vector_env import ChunkResult
 from rlgen.policies.base import Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.numerics import check_finite
-from rlgen.rl.sampling import RolloutFunctions, draw_reset_states, rollout_functions
+from rlgen.rl.sampling import ResettableScene, RolloutFunctions, draw_fixtures, draw_reset_states, rollout_functions
 from rlgen.rl.train_state import PPOState
 from rlgen.training.processes import exchange
 from rlgen.training.sharding import row_indices
 
 # What the seconds of a rollout are spent on.
 PARTS = ("environment", "rendering", "sampler")
-
-
-@runtime_checkable
-class ResettableScene(Protocol):
-    """A scene with reset states for training; `libero.scenes.scene.Scene` is one."""
-
-    @property
-    def training_states(self) -> Float[np.ndarray, "M D"]:
-        """The reset states."""
-        ...
 
 
 @runtime_checkable
@@ -58,8 +48,10 @@ class RolloutEnv(Protocol):
         """The scene of each environment."""
         ...
 
-    def reset(self, initial_states: Float[np.ndarray, "N D"], /) -> Observation:
-        """Starts an episode in every environment."""
+    def reset(
+        self, initial_states: Float[np.ndarray, "N D"], fixtures: Sequence[FixturePoses | None] | None = None, /
+    ) -> Observation:
+        """Starts an episode in every environment, with its fixtures where they are to stand."""
         ...
 
     def step(
@@ -201,9 +193,10 @@ def run_chunks(
     count = env.num_envs if mesh is None else config.environments
     here = environments_here(config, count, mesh)
     draws = draw_reset_states(env.scenes[0].training_states, generator, config.chunks + 1, here, count)
+    fixtures = draw_fixtures(env.scenes[0], generator, here, count)
     groups = _split(env, observe, config)
     with ThreadPoolExecutor(len(groups)) as threads:
-        turns = [_turns(group, functions, config, draws, threads) for group in groups]
+        turns = [_turns(group, functions, config, draws, fixtures[group.rows], threads) for group in groups]
         waiting = [next(turn) for turn in turns]
         for chunk in range(config.chunks + 1):
             # While one group's turn is taken here, threads step and render the others.
@@ -271,10 +264,12 @@ class EnvironmentGroup:
         yield
         self.seconds[name] += time.perf_counter() - start
 
-    def start(self, initial_states: Float[np.ndarray, "n D"]) -> PolicyObservation:
-        """Resets every environment, and returns what they observe."""
+    def start(
+        self, initial_states: Float[np.ndarray, "n D"], fixtures: Sequence[FixturePoses | None]
+    ) -> PolicyObservation:
+        """Resets every environment with its fixtures, which stay for the rollout, and returns what they observe."""
         with self.clock("environment"):
-            raw = self.env.reset(initial_states)
+            raw = self.env.reset(initial_states, fixtures)
         with self.clock("rendering"):
             return self.observe(raw)
 
@@ -306,10 +301,11 @@ def _turns(
     functions: RolloutFunctions,
     config: PPOConfig,
     draws: Sequence[Float[np.ndarray, "N D"]],
+    fixtures: Sequence[FixturePoses | None],
     threads: ThreadPoolExecutor,
 ) -> Generator[Any, Any, None]:
     """Takes a group through a rollout; yields what a thread is at, and is sent its result."""
-    observation = yield threads.submit(group.start, draws[0][group.rows])
+    observation = yield threads.submit(group.start, draws[0][group.rows], fixtures)
     for chunk in range(config.chunks):
         with group.clock("sampler"):
             call = group.index * config.chunks + chunk

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,26 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rlgen.configs.schema import PPOConfig
+from rlgen.core.types import FixturePoses
 from rlgen.policies.base import Features, Params, Policy, PolicyObservation, PolicySample
 from rlgen.policies.critic import Critic
 from rlgen.rl.train_state import PPOState, policy_params
 from rlgen.training.sharding import cut_rows, map_rows, rows_here, shard_batch
+
+
+@runtime_checkable
+class ResettableScene(Protocol):
+    """A scene with what training starts episodes from; `libero.scenes.scene.Scene` is one."""
+
+    @property
+    def training_states(self) -> Float[np.ndarray, "M D"]:
+        """The reset states."""
+        ...
+
+    def draw_training_fixtures(self, seed: int, /) -> FixturePoses | None:
+        """Returns where fixtures stand; None where they stand as the scene has them."""
+        ...
+
 
 # Observations encoded at a time where nothing is differentiated; more only need more memory.
 ENCODED_AT_ONCE = 128
@@ -139,3 +155,17 @@ def draw_reset_states(
       count: N, of all environments.
     """
     return [states[generator.integers(0, len(states), count)[here]] for _ in range(times)]
+
+
+def draw_fixtures(
+    scene: ResettableScene, generator: np.random.Generator, here: Int[np.ndarray, " n"], count: int
+) -> list[FixturePoses | None]:
+    """Draws where the fixtures of every environment stand.
+
+    Args:
+      scene: that all environments have.
+      generator: of the seeds of the draws.
+      here: which of all environments these are.
+      count: N, of all environments.
+    """
+    return [scene.draw_training_fixtures(int(seed)) for seed in generator.integers(0, 2**32, count)[here]]

@@ -81,7 +81,7 @@ class HostEnv:
         self.scenes = (PointScene(np.asarray(world.training_states, np.float64)),) * world.worlds
         self._step = jax.jit(world.step)
 
-    def reset(self, states):
+    def reset(self, states, fixtures=None):
         self._state, seen = self.world.reset(jnp.asarray(states, jnp.float32))
         return self._observation(seen)
 

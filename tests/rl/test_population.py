@@ -71,10 +71,10 @@ class FallingEnv(PointEnv):
         super().__init__(ENVIRONMENTS)
         self._where, self._calls = where, 0
 
-    def reset(self, states):
+    def reset(self, states, fixtures=None):
         if self._where == "reset":
             raise OSError(28, "No space left on device")
-        return super().reset(states)
+        return super().reset(states, fixtures)
 
     def step(self, chunks, *, reset_states=None):
         self._calls += 1

@@ -1,5 +1,6 @@
 """A small world with the interface of a vector environment, for tests of the loop around it."""
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ class PointScene:
 
     training_states: np.ndarray
 
+    def draw_training_fixtures(self, seed: int) -> None:
+        """Returns no poses: there are no fixtures."""
+
 
 class PointEnv:
     """A point on a line; the action's first number moves it; beyond 1 the goal is reached.
@@ -31,7 +35,7 @@ class PointEnv:
         self.num_envs, self._horizon = count, horizon
         self._state, self._steps = np.zeros((count, SIZE)), np.zeros(count, int)
 
-    def reset(self, states: np.ndarray) -> Observation:
+    def reset(self, states: np.ndarray, fixtures: Sequence[None] | None = None) -> Observation:
         self._state, self._steps = np.array(states), np.zeros(self.num_envs, int)
         return self._observe()
 

@@ -193,8 +193,7 @@ class VectorEnv:
         """
         for row, poses in zip(rows, [None] * len(rows) if fixtures is None else fixtures, strict=True):
             self._place(int(row), poses)
-        list(self._threads.map(self._reset_one, rows, initial_states))
-        return self._observe()
+        return self._restart(rows, initial_states)
 
     def step(
         self,
@@ -207,8 +206,8 @@ class VectorEnv:
 
         Args:
           chunks: actions in [-1, 1]; the controller clips what lies outside.
-          reset_states: initial states for the environments whose episodes end in this chunk. Without them such
-            environments stay where they ended, and must be reset or left inactive.
+          reset_states: initial states for the environments whose episodes end in this chunk; their fixtures stay.
+            Without them such environments stay where they ended, and must be reset or left inactive.
           active: environments to step; all by default.
 
         Raises:
@@ -224,7 +223,7 @@ class VectorEnv:
         ended = np.flatnonzero(terminated | truncated)
         if reset_states is not None and len(ended):
             check_states(reset_states, self.num_envs, self._state_size)
-            observation = self.reset_rows(ended, reset_states[ended])
+            observation = self._restart(ended, reset_states[ended])
         reward = terminated.astype(np.float64)
         return ChunkResult(observation, final, reward, terminated, truncated, failed, control_steps, states)
 
@@ -299,6 +298,11 @@ class VectorEnv:
             return
         parts = shared if fixtures is None else _make_parts(shared.scene.placed(fixtures), self._physics)
         self._parts[index], self._environments[index] = parts, Environment(parts.scene, parts.model)
+
+    def _restart(self, rows: Int[np.ndarray, " M"], initial_states: Float[np.ndarray, "M D"]) -> Observation:
+        """Starts an episode in some environments with the fixtures where they are; returns what all observe."""
+        list(self._threads.map(self._reset_one, rows, initial_states))
+        return self._observe()
 
     def _reset_one(self, index: int, state: np.ndarray) -> None:
         environment = self._environments[index]

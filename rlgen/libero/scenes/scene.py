@@ -128,6 +128,7 @@ class Scene:
       fixtures: where the fixtures stand, if elsewhere than in the bundle.
       bundled: the scene as it was loaded, if the fixtures were moved.
       resets: how far training states are drawn from the BDDL regions, see `rlgen.libero.envs.wide_resets`.
+      training_fixtures: whether fixtures stand as in the bundle in training, or are drawn.
     """
 
     task: Task
@@ -146,6 +147,7 @@ class Scene:
     fixtures: FixturePoses | None = None
     bundled: "Scene | None" = None
     resets: Resets = "standard"
+    training_fixtures: Fixtures = "fixed"
 
     @property
     def training_split(self) -> str:
@@ -194,6 +196,10 @@ class Scene:
         if fixtures not in ("fixed", "redraw"):
             raise UserError(f"unknown fixtures {fixtures!r}, expected 'fixed' or 'redraw'")
         return draw_fixtures(self._samplers(), seed) if fixtures == "redraw" else None
+
+    def draw_training_fixtures(self, seed: int) -> FixturePoses | None:
+        """Returns where the fixtures stand in an episode of training; arguments and errors as of `draw_fixtures`."""
+        return self.draw_fixtures(self.training_fixtures, seed)
 
     def placed(self, fixtures: FixturePoses | None) -> "Scene":
         """Returns the scene with its fixtures elsewhere, with a model of its own; this one's for None.
