@@ -113,6 +113,7 @@ def clone_and_score(task: str, config: Config, assets: AssetSource, folder: Path
             offset=FIRST,
             threads=1,
             physics="fast",
+            fixtures=context.scene.training_fixtures,
         )
         scores[kind] = make_score(rows).summary().to_json()
     result = context.run.result("bc")

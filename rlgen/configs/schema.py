@@ -462,7 +462,10 @@ class Config(Settings):
                 f"ppo.action-steps {self.ppo.action_steps} of a chunk of {self.policy.horizon}: expected no more"
             )
         if self.ppo.world == "warp" and self.fixtures != "fixed":
-            raise UserError(f"fixtures {self.fixtures} with ppo.world warp: expected fixed, worlds there share a model")
+            raise UserError(
+                f"fixtures {self.fixtures} with ppo.world warp: expected fixed, as worlds there share a model; "
+                "add --fixtures fixed"
+            )
         renderer = self.policy.image_encoder.renderer
         if self.policy.has_images and self.ppo.world == "warp" and renderer != "warp":
             raise UserError(f"policy.image-encoder.renderer {renderer} with ppo.world warp: expected warp as well")

@@ -53,11 +53,13 @@ def test_what_is_upgraded_is_stored_and_read_again(name):
     assert upgrade(to_json(config), 2) == to_json(config)
 
 
-def test_runs_of_before_there_was_a_choice_are_evaluated_with_fixed_fixtures():
+def test_runs_of_before_there_was_a_choice_have_fixed_fixtures():
     value = to_json(Config())
-    assert value["evaluate"].pop("fixtures") == "redraw"
-    assert from_json(upgrade(value, 2)).evaluate.fixtures == "fixed"
-    assert from_json(upgrade(stored("state"), 1)).evaluate.fixtures == "fixed"
+    assert value.pop("fixtures") == value["evaluate"].pop("fixtures") == "redraw"
+    for old in (from_json(upgrade(value, 2)), from_json(upgrade(stored("state"), 1))):
+        assert old.fixtures == old.evaluate.fixtures == "fixed"
+    value["fixtures"] = "redraw"
+    assert from_json(upgrade(value, 2)).fixtures == "redraw"
 
 
 def test_no_old_setting_is_forgotten():

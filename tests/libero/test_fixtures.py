@@ -140,6 +140,17 @@ def test_objects_rest_on_fixtures_where_these_stand_now(scene, far, physics):
     assert observation.fixtures[1] is None and observation.fixtures[0] is not None
 
 
+def test_the_next_episode_of_a_rollout_has_the_fixtures_where_they_are(scene, far):
+    states = scene.training_states[:2]
+    env = VectorEnv([scene] * 2, physics="fast", horizon=4)
+    start = env.reset(states, [far, None])
+    result = env.step(np.tile(STILL, (2, 4, 1)), reset_states=states)
+    assert result.truncated.all()
+    np.testing.assert_array_equal(result.observation.vector, start.vector)
+    np.testing.assert_array_equal(result.observation.fixtures[0], far)
+    assert result.observation.fixtures[1] is None
+
+
 def test_an_environment_without_a_draw_is_as_before_it_had_one(scene, far):
     env, fresh = VectorEnv([scene], physics="fast"), VectorEnv([scene], physics="fast")
     moved = env.reset(scene.stored_states[:1], [far])

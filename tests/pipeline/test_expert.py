@@ -222,7 +222,7 @@ def test_ppo_runs_in_the_chosen_world_and_evaluates_on_the_cpu(tmp_path, placeho
     monkeypatch.setattr(policy_module, "load_warp", lambda: None)
     monkeypatch.setattr(ppo, "measure", measure)
     config = replace(CONFIG, bc=replace(CONFIG.bc, stop_success=None, optimizer_steps=2))
-    config = replace(config, ppo=replace(CONFIG.ppo, world="warp", iterations=1, critic_warmup=0))
+    config = replace(config, fixtures="fixed", ppo=replace(CONFIG.ppo, world="warp", iterations=1, critic_warmup=0))
     context = start(tmp_path / "run", placeholder_scene, config)
     run(context, "bc", "ppo")
     assert chosen == [(placeholder_scene, 2, "warp", None)] and scored == [("train", "ppo")] * 2
@@ -233,7 +233,7 @@ def test_ppo_runs_in_the_chosen_world_and_evaluates_on_the_cpu(tmp_path, placeho
 
 @pytest.mark.skipif(why_absent() is None, reason="MuJoCo Warp is installed")
 def test_a_world_that_is_not_installed_is_named_before_cloning(tmp_path, placeholder_scene):
-    config = replace(CONFIG, ppo=replace(CONFIG.ppo, world="warp"))
+    config = replace(CONFIG, fixtures="fixed", ppo=replace(CONFIG.ppo, world="warp"))
     context = start(tmp_path / "run", placeholder_scene, config)
     with pytest.raises(UserError, match=r"^MuJoCo Warp cannot be used: .*`pip install") as raised:
         run(context, "bc")
@@ -242,7 +242,7 @@ def test_a_world_that_is_not_installed_is_named_before_cloning(tmp_path, placeho
 
 def test_a_world_on_one_accelerator_is_not_divided(placeholder_scene, monkeypatch):
     monkeypatch.setattr(policy_module, "load_warp", lambda: None)
-    config = replace(CONFIG, ppo=replace(CONFIG.ppo, world="warp"))
+    config = replace(CONFIG, fixtures="fixed", ppo=replace(CONFIG.ppo, world="warp"))
     policy = policy_module.make_policy(config, placeholder_scene)
     with pytest.raises(UserError, match=r"^ppo\.world warp on 8 devices: expected 1"):
         policy_module.check_devices(policy, config, Mock(spec=Mesh, size=8))

@@ -190,7 +190,11 @@ def test_what_is_not_finite_is_named():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"ppo": PPOConfig(world="warp"), "policy": IMAGES.config}, r"renderer fast with ppo\.world warp"),
+        (
+            {"ppo": PPOConfig(world="warp"), "policy": IMAGES.config, "fixtures": "fixed"},
+            r"renderer fast with ppo\.world warp",
+        ),
+        ({"ppo": PPOConfig(world="warp")}, r"fixtures redraw with ppo\.world warp: expected fixed"),
         ({"ppo": {"world": "warp", "groups": 2}}, r"ppo\.groups 2 with ppo\.world warp: expected 1"),
         ({"ppo": {"world": "gpu"}}, r"ppo\.world 'gpu': expected 'cpu' or 'warp'"),
     ],

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rl.worlds import SIZE, PointEnv
+from rl.worlds import SIZE, PointEnv, PointScene
 
 from rlgen.configs.schema import CriticConfig, DiffusionConfig, GaussianConfig, PolicyConfig, PPOConfig
 from rlgen.core.errors import UserError
@@ -149,6 +149,32 @@ def test_groups_take_turns_whatever_the_time_that_each_takes():
     ended = first.transitions.terminated | first.transitions.truncated
     following = first.transitions.value[1:][~ended[:-1]]
     np.testing.assert_array_equal(first.transitions.next_value[:-1][~ended[:-1]], following)
+
+
+def test_fixtures_of_an_environment_follow_from_its_number_and_the_iteration_alone():
+    """And what else is drawn does not depend on them."""
+    given: list[list[int]] = []
+
+    class Drawn(PointScene):
+        def draw_training_fixtures(self, seed):
+            return np.full((1, 7), float(seed))
+
+    class DrawnEnv(PointEnv):
+        def reset(self, states, fixtures=None):
+            given.append([int(poses[0, 0]) for poses in fixtures])
+            return super().reset(states, fixtures)
+
+    def collected(groups: int, iteration: int):
+        env = DrawnEnv(ENVIRONMENTS)
+        env.scenes = tuple(Drawn(scene.training_states) for scene in env.scenes)
+        config = dataclasses.replace(CONFIG, groups=groups)
+        state = dataclasses.replace(make_state(), iteration=jnp.int32(iteration))
+        return collect(DIFFUSION, CRITIC, config, state, env, observe_vector, 5).transitions
+
+    first = collected(1, 0)
+    assert_same(first, rollout_of(make_state()).transitions)
+    collected(2, 0), collected(1, 1)
+    assert given[0] == given[1] + given[2] and len({*given[0], *given[3]}) == 2 * ENVIRONMENTS
 
 
 def test_one_group_steps_while_the_other_is_sampled():

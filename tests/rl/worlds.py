@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlgen.core.types import Observation, RobotState
+from rlgen.core.types import FixturePoses, Observation, RobotState
 from rlgen.libero.envs.vector_env import ChunkResult
 
 SIZE = 3
@@ -18,7 +18,7 @@ class PointScene:
 
     training_states: np.ndarray
 
-    def draw_training_fixtures(self, seed: int) -> None:
+    def draw_training_fixtures(self, seed: int) -> FixturePoses | None:
         """Returns no poses: there are no fixtures."""
 
 
@@ -35,7 +35,7 @@ class PointEnv:
         self.num_envs, self._horizon = count, horizon
         self._state, self._steps = np.zeros((count, SIZE)), np.zeros(count, int)
 
-    def reset(self, states: np.ndarray, fixtures: Sequence[None] | None = None) -> Observation:
+    def reset(self, states: np.ndarray, fixtures: Sequence[FixturePoses | None] | None = None) -> Observation:
         self._state, self._steps = np.array(states), np.zeros(self.num_envs, int)
         return self._observe()
 
