@@ -87,6 +87,8 @@ def _state() -> Config:
         ),
         ppo=PPOConfig(
             iterations=30,
+            environments=20,
+            batch=875,
             critic_warmup=4,
             warm_moments=True,
             gamma=0.97,
