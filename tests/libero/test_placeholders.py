@@ -13,6 +13,7 @@ from shared import shared_dir
 
 from rlgen.libero.placeholders import tree
 from rlgen.libero.placeholders.tree import write_placeholders
+from rlgen.libero.scenes import build_reset_states
 from rlgen.libero.scenes.build import official_environment, prepare
 from rlgen.libero.scenes.build_reset_states import sample_reset_states
 from rlgen.libero.tasks.initial_states import read_initial_states
@@ -138,6 +139,36 @@ def check_reset_states(env, states):
     columns = 1 + free[:, None] + np.arange(3)
     # The fixtures of the stored states stood a centimetre or two elsewhere.
     np.testing.assert_allclose(np.median(sampled, 0)[columns], np.median(states, 0)[columns], atol=0.03)
+
+
+def test_objects_that_would_throw_each_other_apart_are_drawn_again(benchmark, placeholders, monkeypatch):
+    env = benchmark(find_task("libero_object/1"), placeholders)
+    apart = sample_reset_states(env, 1, seed=0)[0]
+    first, second = (env.env.objects_dict[name] for name in ("alphabet_soup_1", "tomato_sauce_1"))
+    address = env.sim.model.get_joint_qpos_addr(second.joints[-1])[0]
+    onto = env.sim.data.get_joint_qpos(first.joints[-1])[:3]
+    near, nearer = apart.copy(), apart.copy()
+    for state, offset in ((near, 0.03), (nearer, 0.0)):
+        state[1 + address : 4 + address] = onto + np.array([offset, 0.0, 0.0])
+
+    def sampled(*draws):
+        def draw(env, fixtures):
+            state = draws[min(len(seen), len(draws) - 1)]
+            seen.append(state)
+            env.sim.data.qpos[:] = state[1 : 1 + env.sim.model.nq]
+            return state
+
+        seen = []
+        monkeypatch.setattr(build_reset_states, "_sample_one", draw)
+        return sample_reset_states(env, 1, seed=0)[0], len(seen)
+
+    found, draws = sampled(nearer, near, apart)
+    assert draws == 3
+    np.testing.assert_array_equal(found, apart)
+    # Where every draw has an overlap the least is better than none.
+    found, draws = sampled(nearer, near, nearer)
+    assert draws == build_reset_states.MAX_DRAWS
+    np.testing.assert_array_equal(found, near)
 
 
 @pytest.mark.parametrize("name", SCENES)

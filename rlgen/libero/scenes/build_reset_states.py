@@ -14,6 +14,11 @@ from rlgen.core.errors import UserError
 
 # robosuite's `initialization_noise="default"`, with which the stored states were sampled.
 JOINT_NOISE = 0.02
+# Metres that two objects may overlap by. Settling throws those apart that overlap by more, up to metres away; of the
+# 150 stored states of the three tasks in which the samplers do that (every tenth draw) none overlaps by more.
+MAX_OVERLAP = 0.0075
+# Draws for a state, of which the one with the least overlap is taken if all have more.
+MAX_DRAWS = 20
 # Root body -> position and quaternion (w, x, y, z).
 Poses = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -69,9 +74,30 @@ def sample_reset_states(env: Any, count: int, seed: int) -> Float[np.ndarray, "R
     # fixtures' sampled positions.
     _set_fixtures(env, _poses_as_loaded(env, fixtures))
     try:
-        return np.stack([_sample_one(env, fixtures) for _ in range(count)])
+        return np.stack([_sample_apart(env, fixtures) for _ in range(count)])
     finally:
         _set_fixtures(env, fixtures)
+
+
+def _sample_apart(env: Any, fixtures: Poses) -> Float[np.ndarray, " D"]:
+    """Draws until no two objects overlap by more than `MAX_OVERLAP`."""
+    drawn = []
+    while len(drawn) < MAX_DRAWS and (not drawn or drawn[-1][0] > MAX_OVERLAP):
+        state = _sample_one(env, fixtures)
+        drawn.append((_overlap(env), state))
+    return min(drawn, key=lambda pair: pair[0])[1]
+
+
+def _overlap(env: Any) -> float:
+    """Returns how far two movable objects overlap in the present state, metres; 0 where none do."""
+    model, data = env.sim.model._model, env.sim.data._data
+    mujoco.mj_fwdPosition(model, data)
+    objects = [
+        mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, one.root_body) for one in env.env.objects_dict.values()
+    ]
+    roots = model.body_rootid[model.geom_bodyid[data.contact.geom]]
+    between = np.isin(roots, objects).all(axis=1) & (roots[:, 0] != roots[:, 1])
+    return float(-data.contact.dist[between].min(initial=0.0))
 
 
 def _sample_one(env: Any, fixtures: Poses) -> Float[np.ndarray, " D"]:

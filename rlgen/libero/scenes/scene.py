@@ -67,8 +67,9 @@ def _store(model: mujoco.MjModel, file: Path) -> None:
         os.replace(temporary, file)
 
 
-# Bundles of format 6 do not say how fixtures are drawn, and are read for what needs no draw.
-SCENE_BUNDLE_FORMAT, READABLE_FORMATS = 7, (6, 7)
+# Bundles of format 6 do not say how fixtures are drawn, and are read for what needs no draw; in some of format 7
+# objects of training reset states overlap.
+SCENE_BUNDLE_FORMAT, READABLE_FORMATS = 8, (6, 7, 8)
 
 
 @dataclass(frozen=True)
