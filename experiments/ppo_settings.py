@@ -1,6 +1,6 @@
 """PPO from one clone with other settings: what its evaluations said, with the settings of each run.
 
-Command:  uv run python experiments/ppo_settings.py RUN...
+Command:  uv run python experiments/ppo_settings.py RUN... [--out JSON]
 Cost:     none; each run is `rlgen run ppo --run RUN` on a copy of a run with demonstrations and a clone, half a minute
           of a core an iteration.
 Expected: what was tried while the preset `state` was chosen, failures too. Evaluations from training placements; the
@@ -12,11 +12,13 @@ import json
 from pathlib import Path
 
 from rlgen.core.files import read_json, write_json
+from rlgen.libero.tasks.suites import find_task
 
-RESULT = Path(__file__).resolve().parent / "results" / "fleet" / "ppo_settings.json"
+RESULTS = Path(__file__).resolve().parent / "results" / "fleet"
+RESULT, SIZE_RESULT = RESULTS / "ppo_settings.json", RESULTS / "ppo_size.json"
 SETTINGS = (
     *("batch", "actor_learning_rate", "gamma", "gae_lambda", "clip", "critic_warmup", "warm_moments"),
-    *("steadiness_weight", "jerk_cost"),
+    *("steadiness_weight", "jerk_cost", "environments"),
 )
 HEAD = (
     "gamma | lambda | rate | batch | clip | critic first | warm | noise | steadiness"
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     runs = [measured(run) for run in arguments.runs]
-    write_json(arguments.out, {"task": read_json(arguments.runs[0] / "run.json")["config"]["task"], "runs": runs})
+    write_json(arguments.out, {"runs": runs})
 
 
 def measured(run: Path) -> dict:
@@ -41,9 +43,11 @@ def measured(run: Path) -> dict:
     settings = {name: config["ppo"][name] for name in SETTINGS if name in config["ppo"]}
     settings["sigma_min_sample"] = config["policy"]["diffusion"]["sigma_min_sample"]
     kept = [line for line in lines if "test" in line or line is lines[-1]]
+    shown = ("step", "success", "test", "control_steps", "seconds_total")
     return {
+        "task": config["task"],
         "settings": settings,
-        "iterations": [{name: line.get(name) for name in ("step", "success", "test")} for line in kept],
+        "iterations": [{name: line[name] for name in shown if name in line} for line in kept],
     }
 
 
@@ -52,7 +56,7 @@ def settings_table() -> str:
     report = json.loads(RESULT.read_text())
     lines = [f"| {HEAD} |", f"| {' | '.join(['---'] * (HEAD.count('|') + 1))} |"]
     for run in report["runs"]:
-        chosen, tested = run["settings"], [row for row in run["iterations"] if row["test"]][-1]
+        chosen, tested = run["settings"], [row for row in run["iterations"] if row.get("test")][-1]
         steady = chosen.get("steadiness_weight") or (f"reward {chosen['jerk_cost']}" if chosen.get("jerk_cost") else 0)
         lines.append(
             f"| {chosen['gamma']} | {chosen['gae_lambda']} | {chosen['actor_learning_rate']:.0e} | {chosen['batch']} "
@@ -64,6 +68,22 @@ def settings_table() -> str:
     return "\n".join(
         [*lines, "", f"The clone: {before['length']:.1f} control steps, jerk {before['mean_squared_jerk']:.0f}."]
     )
+
+
+def size_table() -> str:
+    """Returns a row for each evaluation of runs that differ in environments and batch."""
+    names = "task | environments | batch | iteration | success | length | jerk | control steps so far"
+    lines = [f"| {names} |", f"| {' | '.join(['---'] * (names.count('|') + 1))} |"]
+    for run in json.loads(SIZE_RESULT.read_text())["runs"]:
+        task, chosen = find_task(run["task"]), run["settings"]
+        for row in (row for row in run["iterations"] if row.get("test")):
+            test = row["test"]
+            lines.append(
+                f"| {task.suite}/{task.index} | {chosen['environments']} | {chosen['batch']} | {row['step']} "
+                f"| {test['successes']}/{test['trials']} | {test['length']:.1f} | {test['mean_squared_jerk']:.0f} "
+                f"| {row['control_steps']:,} |"
+            )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from learning_tables import (
     sampler_table,
     update_table,
 )
-from ppo_settings import settings_table
+from ppo_settings import settings_table, size_table
 from table_parts import RESULTS, rate
 from vla_tables import attack_table, dry_profile_table, vla_speed_table, vla_table
 from world_tables import (
@@ -92,6 +92,7 @@ def all_tables() -> dict[str, str]:
         "fleet-estimate": fleet_estimate("diffusion"),
         "fleet-together": together_table(),
         "ppo-settings": settings_table(),
+        "ppo-size": size_table(),
         "ppo-ablations": ablations_table(),
         "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),
         "vla-success": vla_table("closed_loop"),
