@@ -1,4 +1,4 @@
-"""The sources of data of the paper's tables: a fleet, its experts with noise, or a mixture of other sources.
+"""The sources of data of the paper's tables: a fleet, its clones or its experts with noise, or a mixture of others.
 
 Every source has as many successful episodes of each task, exported in the same way. `paper.py` trains on them.
 """
@@ -27,18 +27,18 @@ class Source:
 
     Attributes:
       fleet: options of its `rlgen fleet`; none where it needs other sources.
-      noisy: the source whose experts act again, with the noise of their rollouts.
+      again: the source whose runs collect again, and from whom, as `collect.source` names it.
       parts: weights of the sources of a mixture.
     """
 
     fleet: tuple[str, ...] = ()
-    noisy: str | None = None
+    again: tuple[str, str] | None = None
     parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the sources that are made before."""
-        return (self.noisy,) if self.noisy else tuple(self.parts)
+        return self.again[:1] if self.again else tuple(self.parts)
 
 
 def _expert(seed: int) -> Source:
@@ -51,7 +51,8 @@ def _scripted(styles: int) -> Source:
 
 SOURCES = {
     "scripted": Source(("--source", "scripted")),
-    "clone": Source(("--source", "clone")),
+    # Those that the experts began as.
+    "clone": Source(again=("diffusion", "clone")),
     "gaussian": Source(("--source", "gaussian")),
     "diffusion": Source(("--source", "diffusion")),
     # Half of the episodes of each, and a quarter: data of many patterns beside data of one.
@@ -65,7 +66,7 @@ SOURCES = {
     "expert3": _expert(3),
     "two-experts": Source(parts={"diffusion": 1, "expert1": 1}),
     "four-experts": Source(parts={"diffusion": 1, "expert1": 1, "expert2": 1, "expert3": 1}),
-    "noise": Source(noisy="diffusion"),
+    "noise": Source(again=("diffusion", "exploring")),
     # Scripted episodes in one manner, two and four instead of one each.
     **{f"styles{count}": _scripted(count) for count in (1, 2, 4)},
 }
@@ -118,7 +119,7 @@ class Making:
         made = SOURCES[source]
         for needed in made.needs:
             yield from self.steps(needed)
-        name = "fleet" if made.fleet else "collect" if made.noisy else "merge"
+        name = "fleet" if made.fleet else "collect" if made.again else "merge"
         commands = {"fleet": self._fleet, "collect": self._collect, "merge": self._merge}[name]
         yield {"run": name, "source": source}, lambda: commands(source)
 
@@ -152,8 +153,9 @@ class Making:
         return [["fleet", *self.tasks, *out, *size, *self.assets, *self.fleet]]
 
     def _collect(self, source: str) -> list[Command]:
-        """Returns the commands that let a fleet's experts act with noise, export it, and choose as before."""
-        fleet = self._folder(SOURCES[source].noisy or "")
+        """Returns the commands that let others of a fleet's policies act, export it, and choose as before."""
+        of, actor = SOURCES[source].again or ("", "")
+        fleet = self._folder(of)
         runs = ["RUN"]
         if fleet.is_dir():
             plan = open_plan(fleet)
@@ -163,7 +165,7 @@ class Making:
         def collect(who: str) -> list[Command]:
             return [["run", "collect", "--run", run, "--collect.source", who] for run in runs]
 
-        return [*collect("exploring"), ["data", "export", *runs, *out, *self.assets], *collect("ppo")]
+        return [*collect(actor), ["data", "export", *runs, *out, *self.assets], *collect("ppo")]
 
     def _merge(self, source: str) -> list[Command]:
         parts = SOURCES[source].parts

@@ -30,7 +30,7 @@ SOURCES, TABLES = sys.modules["paper_sources"], sys.modules["paper_tables"]
 DATASET = "libero_object_no_noops/1.0.0"
 TASKS = ("libero_object/a", "libero_object/b")
 # Of each source and seed the trials that succeed, of three in each task.
-SUCCESSES = {("scripted", 0): [0], ("scripted", 1): [0, 1], ("clone", 0): [0, 1], ("clone", 1): [0, 1, 2]}
+SUCCESSES = {("scripted", 0): [0], ("scripted", 1): [0, 1], ("gaussian", 0): [0, 1], ("gaussian", 1): [0, 1, 2]}
 
 
 def card(folder):
@@ -47,7 +47,7 @@ def cards(monkeypatch):
     monkeypatch.setattr(SOURCES, "read_card", card)
 
 
-def plan(tmp_path, sources=("scripted", "clone"), data=(), evaluations=(("benchmark", "heldout"),)):
+def plan(tmp_path, sources=("scripted", "gaussian"), data=(), evaluations=(("benchmark", "heldout"),)):
     scale, tasks = PAPER.SCALES["small"], ("libero_object",)
     size = (scale.image_size, scale.episodes)
     making = PAPER.Making(tasks, tmp_path / "runs", *size, ("--placeholders",), 2, dict(data))
@@ -106,7 +106,7 @@ def test_the_table_has_successes_and_paired_differences(tmp_path):
     ledger = tmp_path / "ledger.jsonl"
     PAPER.run_missing(plan(tmp_path), ledger, Rlgen(), lambda line: None)
     rows = TABLES.table(PAPER.read_metrics(ledger)).split("\n")[2:]
-    assert [row.split(" | ")[0] for row in rows] == ["| scripted", "| clone"]
+    assert [row.split(" | ")[0] for row in rows] == ["| scripted", "| gaussian"]
     assert rows[0].split(" | ")[1:4] == ["benchmark", "2", "12"] and rows[0].split(" | ")[4].startswith("50.0 (")
     # In every seed one trial of three more succeeds.
     assert rows[1].split(" | ")[5].startswith("33.3 (") and rows[0].split(" | ")[5] == ""
@@ -158,18 +158,19 @@ def test_labels_are_means_of_cards_and_leave_out_what_a_card_does_not_know(tmp_p
 
 
 @pytest.mark.unit
-def test_experts_act_with_noise_and_are_left_as_they_were(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("source", "actor"), [("noise", "exploring"), ("clone", "clone")])
+def test_others_act_in_runs_of_experts_which_are_left_as_they_were(source, actor, tmp_path, monkeypatch):
     monkeypatch.setattr(SOURCES, "open_plan", lambda folder: folder)
     states = [SimpleNamespace(state="done", name="a"), SimpleNamespace(state="failed", name="b")]
     monkeypatch.setattr(SOURCES, "read_states", lambda folder, plan: states)
     monkeypatch.setattr(SOURCES, "episodes_path", lambda folder, plan, one: folder / one.name)
-    chosen = plan(tmp_path, ("noise",))
+    chosen = plan(tmp_path, (source,))
     (tmp_path / "runs" / "data-diffusion").mkdir(parents=True)
-    [fleet, noise, *_] = PAPER.steps_of(chosen)
-    assert fleet[0] == {"run": "fleet", "source": "diffusion"} and noise[0] == {"run": "collect", "source": "noise"}
-    first, export, last = noise[1]()
+    [fleet, again, *_] = PAPER.steps_of(chosen)
+    assert fleet[0] == {"run": "fleet", "source": "diffusion"} and again[0] == {"run": "collect", "source": source}
+    first, export, last = again[1]()
     run = str(tmp_path / "runs" / "data-diffusion" / "a")
-    assert (value(first, "--run"), value(first, "--collect.source")) == (run, "exploring")
+    assert (value(first, "--run"), value(first, "--collect.source")) == (run, actor)
     assert export[:3] == ["data", "export", run]
     assert (value(last, "--run"), value(last, "--collect.source")) == (run, "ppo")
 
