@@ -20,7 +20,14 @@ from rlgen.configs.schema import (
 
 def run_presets() -> dict[str, Config]:
     """Returns the presets of `rlgen quickstart` and `rlgen run`: `quickstart`, and `smoke` to try everything."""
-    return {"quickstart": Config(), "smoke": _smoke()}
+    return {"quickstart": _quickstart(), "smoke": _smoke()}
+
+
+def _quickstart() -> Config:
+    """Returns the preset `state` with fewer iterations, since one evaluation at the end is enough, and a small VLA."""
+    state = _state()
+    ppo = replace(state.ppo, iterations=20, score_episodes=0)
+    return replace(state, ppo=ppo, vla=VlaStageConfig(optimizer_steps=1500))
 
 
 def _smoke() -> Config:
@@ -94,7 +101,7 @@ def _state() -> Config:
             gamma=0.97,
             clip=0.03,
             clip_base=0.003,
-            steadiness_weight=0.02,
+            steadiness_weight=0.05,
             action_steps=4,
             evaluate_every=10,
             **{**_GOAL, "min_iterations": 20},

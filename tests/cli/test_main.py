@@ -101,7 +101,7 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
         (["quickstart", "--resume", "--overwrite"], "give one of them"),
         (["quickstart", "--standins"], "--standins is now --placeholders"),
         (["quickstart", "--bc.steps", "7"], "--bc.steps is now --bc.optimizer-steps"),
-        (["quickstart", "--bc.warmup", "9000"], "bc.warmup 9000"),
+        (["quickstart", "--bc.warmup", "19000"], "bc.warmup 19000"),
         (["expert", "libero_goal/7", "--ppo.iterations", "4"], "ppo.critic-warmup 4 of 4 iterations"),
         (["expert", "libero_goal/7", "--demos.styles", "2"], "demos.styles 2 with demos.clean"),
         (["demos", "record", "libero_goal/7", "--styles", "2", "--clean"], "--styles 2 with --clean"),
