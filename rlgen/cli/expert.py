@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 
 from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, check_known_preset, given, parse, wants_help
-from rlgen.cli.run import run_stages_of
+from rlgen.cli.run import fitted, run_stages_of
 from rlgen.configs.devices import RunDevices
-from rlgen.configs.presets import expert_presets, fit_to
+from rlgen.configs.presets import expert_presets
 from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
 
@@ -58,14 +58,10 @@ def expert(argv: Sequence[str]) -> None:
             # The folder follows from the options, so that its stored configuration is known only now.
             stored = dataclasses.replace(default, config=_stored(folder))
             config = parse(ExpertArguments, argv, "rlgen expert", "", stored).config
-    if not is_run(folder) or arguments.overwrite:
-        config = config if given(argv, "--ppo.chunks") is not None else fit_to(config, task.horizon)
-    elif arguments.preset is not None and given(argv, "--ppo.chunks") is None:
-        config = fit_to(config, task.horizon)
     run = run_stages_of(
         folder,
         EXPERT_STAGES,
-        config,
+        fitted(config, argv, folder, anew=arguments.overwrite),
         arguments.objects,
         may_create=True,
         anew=arguments.overwrite,

@@ -12,7 +12,7 @@ import tyro
 
 from rlgen.cli.common import AssetGroup, AssetOptions, DeviceGroup, Inline, check_known_preset, given, parse, wants_help
 from rlgen.configs.devices import ONE_DEVICE, RunDevices
-from rlgen.configs.presets import run_presets
+from rlgen.configs.presets import fit_to, run_presets
 from rlgen.configs.schema import Config
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import clear_output, only_writer
@@ -53,7 +53,7 @@ def run(argv: Sequence[str]) -> None:
     run_stages_of(
         arguments.run,
         (arguments.stage,),
-        arguments.config,
+        fitted(arguments.config, argv, arguments.run),
         arguments.objects,
         may_create=arguments.stage == next(iter(STAGES)),
         repeat_from=arguments.stage if arguments.overwrite else None,
@@ -84,6 +84,24 @@ def stored_or_preset(argv: Sequence[str], default_run: Path, *, anew: bool = Fal
     if preset is None and not anew and is_run(folder):
         return open_run(folder).config
     return presets[preset or "quickstart"]
+
+
+def fitted(config: Config, argv: Sequence[str], folder: Path, *, anew: bool = False) -> Config:
+    """Returns a preset with an episode's chunks an iteration; a stored configuration, and `--ppo.chunks`, stay.
+
+    Args:
+      config: what the words say.
+      argv: the words.
+      folder: of the run.
+      anew: a run that is there is replaced.
+    """
+    from rlgen.libero.tasks.suites import find_task
+    from rlgen.training.run import is_run
+
+    is_stored = is_run(folder) and not anew and given(argv, "--preset") is None
+    if is_stored or given(argv, "--ppo.chunks") is not None:
+        return config
+    return fit_to(config, find_task(config.task).horizon)
 
 
 @dataclass(frozen=True)
@@ -126,7 +144,7 @@ def quickstart(argv: Sequence[str]) -> None:
     run = run_stages_of(
         arguments.run,
         tuple(STAGES),
-        arguments.config,
+        fitted(arguments.config, argv, arguments.run, anew=arguments.overwrite),
         arguments.objects,
         may_create=True,
         anew=arguments.overwrite,
