@@ -71,18 +71,20 @@ def settings_table() -> str:
 
 
 def size_table() -> str:
-    """Returns a row for each evaluation of runs that differ in environments and batch."""
-    names = "task | environments | batch | iteration | success | length | jerk | control steps so far"
+    """Returns a row for each of the runs that differ in environments, batch and steadiness: its first and last scores."""
+    names = "task | environments | batch | steadiness | iterations | control steps | success | length | jerk"
     lines = [f"| {names} |", f"| {' | '.join(['---'] * (names.count('|') + 1))} |"]
     for run in json.loads(SIZE_RESULT.read_text())["runs"]:
         task, chosen = find_task(run["task"]), run["settings"]
-        for row in (row for row in run["iterations"] if row.get("test")):
-            test = row["test"]
-            lines.append(
-                f"| {task.suite}/{task.index} | {chosen['environments']} | {chosen['batch']} | {row['step']} "
-                f"| {test['successes']}/{test['trials']} | {test['length']:.1f} | {test['mean_squared_jerk']:.0f} "
-                f"| {row['control_steps']:,} |"
-            )
+        first, *_, last = (row for row in run["iterations"] if row.get("test"))
+        before, after = first["test"], last["test"]
+        lines.append(
+            f"| {task.suite}/{task.index} | {chosen['environments']} | {chosen['batch']} "
+            f"| {chosen['steadiness_weight']} | {last['step']} | {last['control_steps']:,} "
+            f"| {before['successes']} → {after['successes']} of {after['trials']} "
+            f"| {before['length']:.1f} → {after['length']:.1f} "
+            f"| {before['mean_squared_jerk']:.0f} → {after['mean_squared_jerk']:.0f} |"
+        )
     return "\n".join(lines)
 
 

@@ -14,6 +14,8 @@ from docstring_parser import parse_from_object
 
 from rlgen.cli.common import parse
 from rlgen.cli.main import COMMANDS, RENAMED, main
+from rlgen.cli.run import fitted
+from rlgen.configs.presets import run_presets
 from rlgen.configs.schema import Config, DemosConfig
 from rlgen.pipeline.stages import STAGES, with_config
 from rlgen.training.run import create_run, open_run
@@ -188,6 +190,18 @@ def test_a_change_that_no_stage_has_read_is_said_and_stored(capsys, run):
     assert with_config(run, later, said.append).config == later
     assert said == [f"changed in {run.folder}: ppo.iterations (26 -> 7)"]
     assert open_run(run.folder).config == later
+
+
+def test_a_preset_has_an_episodes_chunks_and_a_stored_run_its_own(run, tmp_path):
+    config = dataclasses.replace(run_presets()["quickstart"], task="libero_goal/7")
+    new, there = tmp_path / "new", run.folder
+
+    def chunks(folder, *words, **options):
+        return fitted(config, words, folder, **options).ppo.chunks
+
+    # 300 control steps, of which a chunk has four.
+    assert chunks(new) == chunks(there, anew=True) == chunks(there, "--preset", "quickstart") == 75
+    assert chunks(there) == chunks(new, "--ppo.chunks", "35") == chunks(new, "--ppo.chunks=35") == 35
 
 
 def test_what_goes_on_is_said_to_people_and_the_report_is_the_output(capsys, run, monkeypatch):
