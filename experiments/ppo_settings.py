@@ -71,7 +71,7 @@ def settings_table() -> str:
 
 
 def size_table() -> str:
-    """Returns a row for each of the runs that differ in environments, batch and steadiness: its first and last scores."""
+    """Returns a row for each run with other environments, batch or steadiness: its first and last scores."""
     names = "task | environments | batch | steadiness | iterations | control steps | success | length | jerk"
     lines = [f"| {names} |", f"| {' | '.join(['---'] * (names.count('|') + 1))} |"]
     for run in json.loads(SIZE_RESULT.read_text())["runs"]:
