@@ -3,8 +3,8 @@
 Command:  uv run python experiments/ppo_settings.py RUN... [--out JSON]
 Cost:     none; each run is `rlgen run ppo --run RUN` on a copy of a run with demonstrations and a clone, half a minute
           of a core an iteration.
-Expected: what was tried while the preset `state` was chosen, failures too. Evaluations from training placements; the
-          stored initial states were not looked at.
+Expected: what was tried while the preset `state` was chosen, failures too. Evaluations from training placements, and
+          where the run came to its end the scores from the stored initial states.
 """
 
 import argparse
@@ -44,9 +44,11 @@ def measured(run: Path) -> dict:
     settings["sigma_min_sample"] = config["policy"]["diffusion"]["sigma_min_sample"]
     kept = [line for line in lines if "test" in line or line is lines[-1]]
     shown = ("step", "success", "test", "control_steps", "seconds_total")
+    end = run / "ppo" / "done.json"
     return {
         "task": config["task"],
         "settings": settings,
+        **({"stored_states": read_json(end)["heldout"]} if end.exists() else {}),
         "iterations": [{name: line[name] for name in shown if name in line} for line in kept],
     }
 
@@ -70,9 +72,14 @@ def settings_table() -> str:
     )
 
 
+def _stored(scores: dict) -> str:
+    successes = " → ".join(str(scores[actor]["successes"]) for actor in ("bc", "ppo"))
+    return f"{successes} of {scores['ppo']['trials']}"
+
+
 def size_table() -> str:
     """Returns a row for each run with other environments, batch or steadiness: its first and last scores."""
-    names = "task | environments | batch | steadiness | iterations | control steps | success | length | jerk"
+    names = "task | environments | batch | steadiness | control steps | success | length | jerk | stored states"
     lines = [f"| {names} |", f"| {' | '.join(['---'] * (names.count('|') + 1))} |"]
     for run in json.loads(SIZE_RESULT.read_text())["runs"]:
         task, chosen = find_task(run["task"]), run["settings"]
@@ -80,10 +87,11 @@ def size_table() -> str:
         before, after = first["test"], last["test"]
         lines.append(
             f"| {task.suite}/{task.index} | {chosen['environments']} | {chosen['batch']} "
-            f"| {chosen['steadiness_weight']} | {last['step']} | {last['control_steps']:,} "
+            f"| {chosen['steadiness_weight']} | {last['control_steps']:,} "
             f"| {before['successes']} → {after['successes']} of {after['trials']} "
             f"| {before['length']:.1f} → {after['length']:.1f} "
-            f"| {before['mean_squared_jerk']:.0f} → {after['mean_squared_jerk']:.0f} |"
+            f"| {before['mean_squared_jerk']:.0f} → {after['mean_squared_jerk']:.0f} "
+            f"| {_stored(run['stored_states'])} |"
         )
     return "\n".join(lines)
 

@@ -62,8 +62,10 @@ def main() -> None:
 def all_tables() -> dict[str, str]:
     """Returns every table by the name of its markers."""
     return {
-        "quickstart": quickstart_table(),
-        "data-quality": quality_table(),
+        "quickstart": quickstart_table("quickstart"),
+        "data-quality": quality_table("quickstart"),
+        "quickstart-few": quickstart_table("quickstart_few"),
+        "data-quality-few": quality_table("quickstart_few"),
         "expert-survey": expert_table(),
         "expert-failures": expert_failures(),
         "wide-resets": wide_resets_table(),
@@ -112,26 +114,26 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
     return text
 
 
-def summaries() -> dict[str, dict]:
-    """Returns the summary of every committed quickstart by its name."""
-    files = sorted((RESULTS / "quickstart").glob("*.json"))
+def summaries(folder: str) -> dict[str, dict]:
+    """Returns the summary of every committed run of a folder by its name."""
+    files = sorted((RESULTS / folder).glob("*.json"))
     return {file.stem: json.loads(file.read_text()) for file in files}
 
 
-def quickstart_table() -> str:
+def quickstart_table(folder: str) -> str:
     """Returns the success of each actor on the stored initial states."""
     rows = [f"| run | {' | '.join(ACTORS.values())} |", "| --- |" + " --- |" * 4]
-    for name, summary in summaries().items():
+    for name, summary in summaries(folder).items():
         cells = [rate(summary[actor]) for actor in ACTORS]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
-def quality_table() -> str:
+def quality_table(folder: str) -> str:
     """Returns the quality of demonstrations and of collected episodes, side by side."""
     rows = ["| run | source | no-ops | length | mean squared jerk, m²/s⁶ | std of the y action |"]
     rows.append("| --- | --- | --- | --- | --- | --- |")
-    for name, summary in summaries().items():
+    for name, summary in summaries(folder).items():
         for source, value in summary["quality"].items():
             jerk, spread = value["mean_squared_jerk"]["mean"], value["action_spread"][1]
             length = value["length"]["mean"]

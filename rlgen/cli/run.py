@@ -34,7 +34,7 @@ class RunArguments:
     run: Path = DEFAULT_RUN
     """Directory of the run; `demos` starts one that is not there."""
     preset: str | None = None
-    """Configuration to start from: quickstart, or smoke, which tries everything in minutes."""
+    """Configuration to start from: quickstart, few (three demonstrations), or smoke, to try everything in minutes."""
     overwrite: bool = False
     """Repeat the stage; the results of those after it are removed."""
     objects: AssetGroup = field(default_factory=AssetOptions)
@@ -111,7 +111,7 @@ class QuickstartArguments:
     run: Path = DEFAULT_RUN
     """Directory of the run."""
     preset: str | None = None
-    """Configuration to start from: quickstart (the default), or smoke, which tries everything in minutes."""
+    """quickstart (the default); few, after three demonstrations; or smoke, which tries everything in minutes."""
     resume: bool = False
     """Go on with a run that is finished."""
     overwrite: bool = False

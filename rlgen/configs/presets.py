@@ -19,8 +19,12 @@ from rlgen.configs.schema import (
 
 
 def run_presets() -> dict[str, Config]:
-    """Returns the presets of `rlgen quickstart` and `rlgen run`: `quickstart`, and `smoke` to try everything."""
-    return {"quickstart": _quickstart(), "smoke": _smoke()}
+    """Returns the presets of `rlgen quickstart` and `rlgen run`.
+
+    `quickstart` is the recipe of experts; `few` leaves more to PPO, after three human-like demonstrations cloned;
+    `smoke` tries everything.
+    """
+    return {"quickstart": _quickstart(), "few": Config(), "smoke": _smoke()}
 
 
 def _quickstart() -> Config:

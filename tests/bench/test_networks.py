@@ -17,14 +17,15 @@ from rlgen.rl.ppo import minibatch_loss, run_update, select
 from rlgen.rl.samples import Samples
 from rlgen.rl.train_state import init_state
 
-# `smoke` and `tiny` have the networks of `quickstart`.
+# `quickstart` has the networks of `state`, `smoke` and `tiny` those of `few`.
 PRESETS = {**run_presets(), **expert_presets()}
 CHUNKS, EXPERTS = 4, 2
 ALGORITHMS = ("diffusion", "gaussian")
 
 
 def test_other_presets_have_the_networks_of_these():
-    assert PRESETS["smoke"].policy == PRESETS["tiny"].policy == PRESETS["quickstart"].policy
+    assert PRESETS["quickstart"].policy == PRESETS["state"].policy
+    assert PRESETS["smoke"].policy == PRESETS["tiny"].policy == PRESETS["few"].policy
 
 
 def shapes(policy, *lead: int):
@@ -44,9 +45,7 @@ def shapes(policy, *lead: int):
 
 
 # In both algorithms, whatever the preset's own.
-NETWORKS = [
-    (name, algorithm) for name in ("quickstart", "state", "narrow", "vision", "compact") for algorithm in ALGORITHMS
-]
+NETWORKS = [(name, algorithm) for name in ("few", "state", "narrow", "vision", "compact") for algorithm in ALGORITHMS]
 
 
 @pytest.fixture(params=less(NETWORKS, [n for n in NETWORKS if n[1] == "gaussian" and n[0] != "state"]), ids="-".join)

@@ -97,7 +97,7 @@ def test_an_old_command_is_answered_with_the_new_one(capsys, old):
     [
         (["nonsense"], "unknown command 'nonsense'"),
         (["quickstart", "--task", "pick_up_the_buter"], "nearest are"),
-        (["quickstart", "--preset", "huge"], "expected one of quickstart, smoke"),
+        (["quickstart", "--preset", "huge"], "expected one of quickstart, few, smoke"),
         (["quickstart", "--assets", "/nowhere/at/all"], "/nowhere/at/all"),
         (["quickstart", "--assets", "x", "--placeholders"], "give one of them"),
         (["quickstart", "--resume", "--overwrite"], "give one of them"),

@@ -111,7 +111,7 @@ def test_what_is_not_in_the_fleet_is_estimated_by_what_has_ended(root, tmp_path)
         "  on NVIDIA H200 and 16 cores, environments on its cores",
     ]
     assert "1.22 (" in lines[1] and lines[2].startswith("  on 64 cores: 0.306 (")
-    plan_steps = 40 * -(-300 // 8) * 8 * 10
+    plan_steps = 20 * -(-300 // 4) * 4 * 10
     assert find_tasks("libero_goal/7")[0].horizon == 300
     # The task that was given up had no PPO.
     hours = 8 * ((plan_steps / 8000 + 500 / 16) + 1100 / 16) / 2 / 3600

@@ -64,10 +64,14 @@ def iterations(
 
 
 def _placed(config: Config, world: TrainingWorld, environments: int) -> Config:
-    """Returns a configuration whose environments are elsewhere, and whose policy learns from the first iteration on."""
+    """Returns a configuration whose environments are elsewhere, and whose policy learns from the first iteration on.
+
+    More environments have larger minibatches, not more of them.
+    """
     encoder = replace(config.policy.image_encoder, renderer="warp" if world == "warp" else "fast")
-    ppo = replace(config.ppo, world=world, environments=environments, critic_warmup=0)
-    return replace(config, policy=replace(config.policy, image_encoder=encoder), ppo=ppo)
+    batch = config.ppo.batch * environments // config.ppo.environments
+    ppo = replace(config.ppo, world=world, environments=environments, batch=batch, critic_warmup=0)
+    return replace(config, fixtures="fixed", policy=replace(config.policy, image_encoder=encoder), ppo=ppo)
 
 
 def _tiny(config: Config) -> Config:
