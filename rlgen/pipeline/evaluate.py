@@ -28,9 +28,10 @@ def actors(config: Config) -> tuple[str, ...]:
 
 
 def make_actor(context: Context, name: str) -> Actor:
-    """Returns an actor of the run by its name, one of `ACTORS`."""
+    """Returns an actor of the run by its name, one of `ACTORS`; the scripted expert as it demonstrated."""
+    demos = context.run.config.demos
     makers: dict[str, Callable[[], Actor]] = {
-        "demonstrator": lambda: ScriptedExpert(context.scene),
+        "demonstrator": lambda: ScriptedExpert(context.scene, clean=demos.clean, styles=demos.styles),
         "bc": lambda: make_policy_actor(context, *bc.load_policy(context)),
         "ppo": lambda: make_policy_actor(context, *ppo.load_policy(context)),
         "vla": lambda: vla_train.load_actor(context),

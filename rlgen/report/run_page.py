@@ -196,12 +196,18 @@ def render_report(data: ReportData, path: Path) -> None:
     """
     template = page_environment().get_template("report.html.j2")
     seconds = [stage.seconds for stage in data.stages if stage.seconds is not None]
-    page = template.render(data=data, verdict=verdict(data.rates), total=sum(seconds), longest=max(seconds, default=0))
+    clock = {"total": sum(seconds), "longest": max(seconds, default=0)}
+    page = template.render(data=data, verdict=verdict(data.rates, data.changes), **clock)
     write_bytes(Path(path), page.encode())
 
 
-def verdict(rates: Mapping[str, SuccessRate | None]) -> str:
-    """Returns a sentence on PPO, its difference from BC, and the VLA; empty if neither PPO nor BC was run."""
+def verdict(rates: Mapping[str, SuccessRate | None], changed: Sequence[Change] = ()) -> str:
+    """Returns sentences on PPO, its difference from BC, and the VLA; empty if neither PPO nor BC was run.
+
+    Args:
+      rates: success of each actor.
+      changed: what PPO changed; of length and jerk what differs from 0 is said.
+    """
     start, end = rates.get("bc"), rates.get("ppo")
     if end is None:
         return f"BC reached the goal in {_of_trials(start)}; PPO was not run." if start is not None else ""
@@ -209,15 +215,29 @@ def verdict(rates: Mapping[str, SuccessRate | None]) -> str:
         return f"PPO reached the goal in {_of_trials(end)}; BC was not run."
     difference = newcombe(end, start)
     points = round(100 * (end.rate - start.rate))
-    relation = "above" if points >= 0 else "below"
+    relation = f"{abs(points)} points {'above' if points > 0 else 'below'}" if points else "the same as"
     sentence = (
-        f"PPO reached the goal in {_of_trials(end)}. That is {abs(points)} points {relation} BC, where it started "
+        f"PPO reached the goal in {_of_trials(end)}. That is {relation} BC, where it started "
         f"(95 % interval of the difference {100 * difference.low:+.0f} to {100 * difference.high:+.0f})."
+        f"{_finer(changed)}"
     )
     student = rates.get("vla")
     if student is None:
         return sentence
     return f"{sentence} The VLA trained on its data reached it in {student.successes} of {student.trials}."
+
+
+def _finer(changed: Sequence[Change]) -> str:
+    """Returns a sentence on length and jerk where PPO changed them; empty where it is not known that it did."""
+    words = {_CHANGES["length"]: ("shorter", "longer"), _CHANGES["mean_squared_jerk"]: ("less jerky", "jerkier")}
+    known = [
+        one for one in changed if one.name in words and one.before and one.difference.low * one.difference.high > 0
+    ]
+    said = [
+        f"{abs(round(100 * one.difference.value / one.before))} % {words[one.name][one.difference.value > 0]}"
+        for one in known
+    ]
+    return f" Where both do, its episodes are {' and '.join(said)}." if said else ""
 
 
 def _of_trials(rate: SuccessRate) -> str:

@@ -203,6 +203,17 @@ def test_the_verdict_follows_the_rates():
     assert verdict({}) == ""
 
 
+def test_the_verdict_says_what_else_changed_where_it_is_known_to_have():
+    value = {"before": 115.0, "after": 105.0, "difference": -10.0, "low": -11.0, "high": -9.0, "trials": 50}
+    jerk = {"before": 126.0, "after": 67.0, "difference": -59.0, "low": -70.0, "high": -48.0, "trials": 50}
+    rates = {"bc": SuccessRate(50, 50), "ppo": SuccessRate(50, 50)}
+    text = verdict(rates, changes({"length": value, "mean_squared_jerk": jerk, "noops": value}))
+    assert "the same as BC" in text and text.endswith("its episodes are 9 % shorter and 47 % less jerky.")
+    text = verdict(rates, changes({"length": {**value, "difference": 10.0, "low": 9.0, "high": 11.0}}))
+    assert text.endswith("its episodes are 9 % longer.")
+    assert "episodes are" not in verdict(rates, changes({"length": {**value, "high": 1.0}}))
+
+
 def test_a_failure_leaves_the_old_page(tmp_path):
     data = full(tmp_path)
     before = rendered(data, tmp_path)
