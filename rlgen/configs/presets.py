@@ -28,7 +28,7 @@ def run_presets() -> dict[str, Config]:
 
 
 def _quickstart() -> Config:
-    """Returns the preset `state` with fewer iterations, since one evaluation at the end is enough, and a small VLA."""
+    """Returns the preset `state` with fewer iterations, scored by the stage `evaluate` alone, then a small VLA."""
     state = _state()
     ppo = replace(state.ppo, iterations=20, score_episodes=0)
     return replace(state, ppo=ppo, vla=VlaStageConfig(optimizer_steps=1500))
