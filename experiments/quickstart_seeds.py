@@ -1,7 +1,7 @@
 """The quickstart with several seeds, with the benchmark's own assets and with placeholder assets.
 
 Command:  uv run python experiments/quickstart_seeds.py --assets DIR [--preset few] [--seeds 0 1 2] [--out runs/seeds]
-Cost:     about 12 minutes a run on 2 cores, five quarters of an hour for all six.
+Cost:     about 10 minutes a run on 2 cores, an hour for all six.
 Expected: BC and PPO at 95 % and more of the stored initial states, the VLA at 80 %; RL data shorter than the clone's
           and with less jerk. Preset `few`: BC between 20 and 80 %, PPO at least 20 points above it, RL data without
           no-ops and with less jerk than the human-like demonstrations.

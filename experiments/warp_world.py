@@ -1,4 +1,4 @@
-"""How close the world on a GPU is to the CPU's: figures of the slow tests of `tests/libero/warp`.
+"""Distances of the world on a GPU from the CPU's: figures of the slow tests of `tests/libero/warp`.
 
 Command:  uv run python experiments/warp_world.py [--json FILE] [PYTEST ARGUMENTS ...]
           e.g. `tests/libero/warp/test_controller.py -k libero_goal`; motion needs MuJoCo Warp.
