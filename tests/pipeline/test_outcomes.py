@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from pipeline.test_expert import CONFIG as EXPERT
 from pipeline.test_expert import run, scores, start
 
 from rlgen.cli.main import main
-from rlgen.configs.schema import CollectConfig, ExportConfig
+from rlgen.configs.schema import CollectConfig, Config, DemosConfig, ExportConfig
 from rlgen.core.errors import UserError
 from rlgen.core.ownership import check_contents
 from rlgen.core.stats import SuccessRate
@@ -23,7 +24,7 @@ from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.evaluation.loop import EpisodeFolder
 from rlgen.libero.envs.replay import replay
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
-from rlgen.pipeline import bc, collect, ppo
+from rlgen.pipeline import bc, collect, evaluate, ppo
 from rlgen.pipeline.context import Context
 from rlgen.pipeline.export import dataset_folder
 from rlgen.pipeline.stages import RUN, check_config, with_config
@@ -331,3 +332,10 @@ def test_a_stage_that_failed_at_once_has_not_started(tmp_path, placeholder_scene
     with pytest.raises(UserError, match=r"absent\.hdf5"):
         run(context, "demos")
     assert not context.run.started("demos")
+
+
+def test_the_scripted_expert_is_evaluated_as_it_demonstrated(monkeypatch):
+    monkeypatch.setattr(evaluate, "ScriptedExpert", lambda scene, **options: options)
+    for demos in (DemosConfig(clean=True), DemosConfig(styles=2)):
+        context = SimpleNamespace(scene=None, run=SimpleNamespace(config=Config(demos=demos)))
+        assert evaluate.make_actor(context, "demonstrator") == {"clean": demos.clean, "styles": demos.styles}
