@@ -152,14 +152,14 @@ def write(path: Path, value: dict) -> None:
 
 def draw(folder: Path) -> None:
     """Draws success without noise over control steps, a panel for each task."""
-    from rlgen.report.plots import SuccessCurve, comparison
+    from rlgen.report.plots import ScoreCurve, comparison
     from rlgen.report.style import save
     from rlgen.training.metrics import read_metrics
 
-    panels: dict[str, dict[str, list[SuccessCurve]]] = {}
+    panels: dict[str, dict[str, list[ScoreCurve]]] = {}
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
-        curve = SuccessCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
+        curve = ScoreCurve.from_metrics(read_metrics(file.with_suffix(".jsonl")))
         title = textwrap.fill(instruction(result["task"]), 30)
         panels.setdefault(title, {}).setdefault(result["algorithm"], []).append(curve)
     save(comparison(panels), folder / "learning.png")

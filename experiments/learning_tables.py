@@ -105,10 +105,10 @@ def learning_table(folder: str) -> str:
     return "\n".join(rows)
 
 
-def ablations_table() -> str:
-    """Returns the same for every variant of every ablation."""
+def broken_off_table() -> str:
+    """Returns the same for every variant of the ablations of clones that were broken off."""
     rows = [f"| ablation | variant | {SEEDS_HEAD} |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    found = learned("ablations")
+    found = learned("ablations/broken_off")
     for name, variant in dict.fromkeys((run["ablation"], run["variant"]) for run in found):
         runs = [run for run in found if (run["ablation"], run["variant"]) == (name, variant)]
         rows.append(f"| {name} | {variant} | {seeds(runs)} |")

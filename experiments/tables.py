@@ -15,11 +15,12 @@ import json
 import re
 from pathlib import Path
 
+from ablations import ablation_table
 from dataset_tables import dataset_table, exported_table, trips_table, video_loading_table
 from device_tables import device_table
 from fleet_tables import fleet_estimate, fleet_table, fleet_tasks, together_table
 from learning_tables import (
-    ablations_table,
+    broken_off_table,
     curves_table,
     expert_failures,
     expert_table,
@@ -95,8 +96,9 @@ def all_tables() -> dict[str, str]:
         "fleet-together": together_table(),
         "ppo-settings": settings_table(),
         "ppo-size": size_table(),
-        "ppo-ablations": ablations_table(),
-        "ppo-ablation-curves": curves_table("ablations", ("ablation", "variant")),
+        "ppo-ablations": ablation_table(),
+        "ppo-broken-off": broken_off_table(),
+        "ppo-broken-off-curves": curves_table("ablations/broken_off", ("ablation", "variant")),
         "vla-success": vla_table("closed_loop"),
         "vla-lerobot": vla_table("lerobot_loop"),
         "vla-training-speed": vla_speed_table(),

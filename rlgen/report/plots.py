@@ -1,6 +1,6 @@
 """Figures of training and evaluation: success rates, PPO's learning curve, losses, and variants compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from rlgen.core.stats import SuccessRate
 from rlgen.core.text import percent
+from rlgen.data.metrics.score import ScoreSummary
 from rlgen.report.style import FAINT, INK, Plot, appearance, new_figure, percentages, plain_numbers, report_style
 
 
@@ -187,31 +188,44 @@ MARKERS = ("o", "s", "^", "D")
 ACROSS = 3
 
 
+# What a score has, by its label.
+FIGURES: Mapping[str, Callable[[ScoreSummary], float | None]] = {
+    "success without noise": lambda score: score.rate.rate,
+    "control steps of a success": lambda score: score.length,
+    "mean squared jerk, m²/s⁶": lambda score: score.mean_squared_jerk,
+}
+SUCCESS = next(iter(FIGURES))
+
+
 @dataclass(frozen=True)
-class SuccessCurve:
-    """Success of one training's policy without noise.
+class ScoreCurve:
+    """Scores of one training's policy without noise.
 
     Attributes:
       control_steps: control steps of all environments together, at each evaluation.
-      rates: success rates of the evaluations.
+      scores: of the evaluations.
     """
 
     control_steps: Int[np.ndarray, " V"]
-    rates: Sequence[SuccessRate]
+    scores: Sequence[ScoreSummary]
 
     @classmethod
-    def from_metrics(cls, lines: Sequence[Mapping]) -> "SuccessCurve":
+    def from_metrics(cls, lines: Sequence[Mapping]) -> "ScoreCurve":
         """Takes the evaluations from the lines of a run's metrics."""
         evaluated = [line for line in lines if "test" in line]
         steps = np.array([line["control_steps"] for line in evaluated])
-        return cls(steps, [SuccessRate.from_json(line["test"]) for line in evaluated])
+        return cls(steps, [ScoreSummary.from_json(line["test"]) for line in evaluated])
 
 
-def comparison(panels: Mapping[str, Mapping[str, Sequence[SuccessCurve]]]) -> Plot:
-    """Plots a panel for each comparison, with each variant's seeds as thin lines and their mean as a thick one.
+Panels = Mapping[str, Mapping[str, Sequence[ScoreCurve]]]
+"""By title, the curves of all seeds by variant."""
+
+
+def comparison(panels: Panels) -> Plot:
+    """Plots success, a panel for each comparison: each variant's seeds as thin lines and their mean as a thick one.
 
     Args:
-      panels: by title, the curves of all seeds by variant; at least one panel. They come `ACROSS` in a row.
+      panels: at least one. They come `ACROSS` in a row.
     """
     with report_style():
         columns = min(ACROSS, len(panels))
@@ -221,41 +235,79 @@ def comparison(panels: Mapping[str, Mapping[str, Sequence[SuccessCurve]]]) -> Pl
         for axes in panel_axes[len(panels) :]:
             axes.remove()
         for axes, (title, variants) in zip(panel_axes, panels.items(), strict=False):
-            for index, (name, curves) in enumerate(variants.items()):
-                color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-                for curve in curves:
-                    axes.plot(curve.control_steps, _rates(curve), color=color, alpha=0.35, linewidth=1)
-                steps, mean = mean_curve(curves)
-                axes.plot(steps, mean, color=color, marker=marker, markersize=4, label=name)
+            _variants_panel(axes, variants, SUCCESS)
             axes.set_title(title)
-            axes.set_ylim(0, 1.03)
-            percentages(axes.yaxis)
-            plain_numbers(axes.xaxis)
             axes.set_xlabel("control steps")
             axes.legend(loc="lower right")
         for row in rows:
-            row[0].set_ylabel("success without noise")
+            row[0].set_ylabel(SUCCESS)
     return Plot(figure, _table(panels))
 
 
-def mean_curve(curves: Sequence[SuccessCurve]) -> tuple[Float[np.ndarray, " V"], Float[np.ndarray, " V"]]:
-    """Returns the mean over seeds of control steps and success, up to the last evaluation that all have."""
-    length = min(len(curve.rates) for curve in curves)
+def progress(panels: Panels) -> Plot:
+    """Plots a column for each comparison: success, length and jerk of successes, as `comparison` plots success.
+
+    Args:
+      panels: at least one.
+    """
+    with report_style():
+        figure, rows = new_figure(2.4 * len(FIGURES), len(FIGURES), len(panels), sharex="col", sharey="row")
+        for name, row in zip(FIGURES, rows, strict=True):
+            row[0].set_ylabel(name)
+            for axes, variants in zip(row, panels.values(), strict=True):
+                _variants_panel(axes, variants, name)
+        for axes, title in zip(rows[0], panels, strict=True):
+            axes.set_title(title)
+            axes.legend(loc="lower right")
+        for axes in rows[-1]:
+            axes.set_xlabel("control steps")
+    return Plot(figure, _table(panels))
+
+
+def _variants_panel(axes: Axes, variants: Mapping[str, Sequence[ScoreCurve]], name: str) -> None:
+    for index, (variant, curves) in enumerate(variants.items()):
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        for curve in curves:
+            axes.plot(curve.control_steps, _values(curve, name), color=color, alpha=0.35, linewidth=1)
+        steps, mean = mean_curve(curves, name)
+        axes.plot(steps, mean, color=color, marker=marker, markersize=4, label=variant)
+    if name == SUCCESS:
+        axes.set_ylim(0, 1.03)
+        percentages(axes.yaxis)
+    else:
+        plain_numbers(axes.yaxis)
+    plain_numbers(axes.xaxis)
+
+
+def mean_curve(
+    curves: Sequence[ScoreCurve], name: str = SUCCESS
+) -> tuple[Float[np.ndarray, " V"], Float[np.ndarray, " V"]]:
+    """Returns the mean over seeds of control steps and a figure, up to the last evaluation that all have.
+
+    Args:
+      curves: of the seeds, at least one.
+      name: of the figure, as in `FIGURES`; where no episode succeeded it is NaN.
+    """
+    length = min(len(curve.scores) for curve in curves)
     steps = np.mean([curve.control_steps[:length] for curve in curves], axis=0)
-    return steps, np.mean([_rates(curve)[:length] for curve in curves], axis=0)
+    return steps, np.mean([_values(curve, name)[:length] for curve in curves], axis=0)
 
 
-def _rates(curve: SuccessCurve) -> Float[np.ndarray, " V"]:
-    return np.array([rate.rate for rate in curve.rates])
+def _values(curve: ScoreCurve, name: str) -> Float[np.ndarray, " V"]:
+    return np.array([FIGURES[name](score) for score in curve.scores], dtype=np.float64)
 
 
-def _table(panels: Mapping[str, Mapping[str, Sequence[SuccessCurve]]]) -> dict[str, list]:
-    names = ("panel", "variant", "run", "control_steps", "successes", "trials", "low", "high")
+def _table(panels: Panels) -> dict[str, list]:
+    names = ("panel", "variant", "run", "control_steps", "successes", "trials", "low", "high", "length", "jerk")
     rows = [
-        (panel, variant, seed, int(step), rate.successes, rate.trials, rate.low, rate.high)
+        (panel, variant, seed, int(step), *_counts(score.rate), score.length, score.mean_squared_jerk)
         for panel, variants in panels.items()
         for variant, curves in variants.items()
         for seed, curve in enumerate(curves)
-        for step, rate in zip(curve.control_steps, curve.rates, strict=True)
+        for step, score in zip(curve.control_steps, curve.scores, strict=True)
     ]
     return {name: [row[column] for row in rows] for column, name in enumerate(names)}
+
+
+def _counts(rate: SuccessRate) -> tuple[int, int, float, float]:
+    return rate.successes, rate.trials, rate.low, rate.high
