@@ -1,6 +1,6 @@
 """The ledger behind the paper's table: what is run, what is not run again, and the numbers that come of it."""
 
-import importlib.util
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -15,17 +15,15 @@ from rlgen.data.card import read_card
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def load_paper():
+def load(name):
     sys.path.insert(0, str(ROOT / "experiments"))
-    spec = importlib.util.spec_from_file_location("paper", ROOT / "experiments" / "paper.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["paper"] = module
-    spec.loader.exec_module(module)
-    sys.path.pop(0)
-    return module
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
 
 
-PAPER = load_paper()
+PAPER = load("paper")
 SOURCES, TABLES = sys.modules["paper_sources"], sys.modules["paper_tables"]
 DATASET = "libero_object_no_noops/1.0.0"
 TASKS = ("libero_object/a", "libero_object/b")
@@ -227,3 +225,12 @@ def test_the_smallest_rows_are_run_by_the_command_line(tmp_path, monkeypatch):
     assert all(set(marks) <= {"0", "1"} for line in lines for marks in line.get("outcomes", {}).values())
     [merged] = (tmp_path / "runs/tiny/data-half/datasets").glob("*/1.0.0")
     assert [part["taken"] for part in read_card(merged)["merged_from"].values()] == [1, 1]
+    words = ["--sources", "styles1", "half", "--scale", "tiny", "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", ["paper_figures.py", *words, "--out", str(tmp_path / "kept")])
+    load("paper_figures").main()
+    kept = json.loads((tmp_path / "kept" / "quality.json").read_text())
+    assert {name: value["episodes"] for name, value in kept.items()} == {"styles1": 2, "half": 2}
+    assert kept["half"]["action_spread"] == pytest.approx(read_card(merged)["quality"]["action_spread"])
+    assert {path.name for path in (tmp_path / "kept").glob("figure*")} == {
+        f"figure{number}.{ending}" for number in (6, 7) for ending in ("png", "csv")
+    }
