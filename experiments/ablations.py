@@ -20,7 +20,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,7 @@ ABLATIONS = {
     "network": Ablation("MLP", "U-Net", Variant("bc", ("--policy.network", "unet"))),
 }
 RECIPE = "recipe"
+Pair = tuple[dict[str, Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ def draw(out: Path) -> None:
         save(progress(panels), out / "ablations.png")
 
 
-def pairs_of(lines: list[dict[str, Any]], name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def pairs_of(lines: list[dict[str, Any]], name: str) -> list[Pair]:
     """Returns the recipe's line and the variant's of each task and seed that have both.
 
     Args:
@@ -277,7 +278,7 @@ def ablation_table() -> str:
             continue
         recipe, other = ([pair[side] for pair in pairs] for side in (0, 1))
         rows.append(f"| {name} | {ablation.recipe} | {len(pairs)} | {' | '.join([*_changes(recipe), *[''] * 4])} |")
-        cells = [*_changes(other), *(_beside(recipe, other, figure) for figure in FIGURES.values()), _cost(other)]
+        cells = [*_changes(other), *(_beside(pairs, figure) for figure in FIGURES), _cost(other)]
         rows.append(f"| {name} | {ablation.other} | {len(pairs)} | {' | '.join(cells)} |")
     return "\n".join(rows) if len(rows) > 2 else "None has been run on this recipe yet."
 
@@ -292,14 +293,30 @@ def _values(lines: list[dict[str, Any]], figure: Callable[[dict], float | None])
     return np.array([[figure(line[actor]) for line in lines] for actor in ("clone", "expert")], dtype=np.float64)
 
 
-def _beside(recipe: list[dict], other: list[dict], figure: Callable[[dict], float | None]) -> str:
-    """Returns how much more the variant's experts have than the recipe's: mean and Student's interval over pairs."""
-    apart = _values(other, figure)[1] - _values(recipe, figure)[1]
-    mean, count = float(np.mean(apart)), len(apart)
-    if count < 2:
-        return f"{mean:+.1f}"
-    reach = float(student.ppf(0.975, count - 1) * np.std(apart, ddof=1) / np.sqrt(count))
-    return f"{mean:+.1f} ({mean - reach:+.1f} to {mean + reach:+.1f})"
+def apart(pairs: Sequence[Pair], name: str) -> list[float]:
+    """Returns how much more of a figure the variant's expert has than the recipe's, of each pair.
+
+    Args:
+      pairs: lines of the recipe and of the variant.
+      name: of the figure, as in `FIGURES`.
+    """
+    recipe, other = (_values([pair[side] for pair in pairs], FIGURES[name])[1] for side in (0, 1))
+    return (other - recipe).tolist()
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the mean of at least two values with its 95 % interval by Student's t."""
+    mean, count = float(np.mean(values)), len(values)
+    reach = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    return mean, mean - reach, mean + reach
+
+
+def _beside(pairs: Sequence[Pair], name: str) -> str:
+    values = apart(pairs, name)
+    if len(values) < 2:
+        return f"{values[0]:+.1f}"
+    mean, low, high = student_interval(values)
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _cost(lines: list[dict[str, Any]]) -> str:

@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 
 from ablations import ablation_table
+from claims import claims_table
 from dataset_tables import dataset_table, exported_table, trips_table, video_loading_table
 from device_tables import device_table
 from fleet_tables import fleet_estimate, fleet_table, fleet_tasks, together_table
@@ -29,6 +30,7 @@ from learning_tables import (
     sampler_table,
     update_table,
 )
+from paper_cost import cost_table
 from ppo_settings import settings_table, size_table
 from table_parts import RESULTS, rate
 from vla_tables import attack_table, dry_profile_table, vla_speed_table, vla_table
@@ -63,6 +65,8 @@ def main() -> None:
 def all_tables() -> dict[str, str]:
     """Returns every table by the name of its markers."""
     return {
+        "claims": claims_table(),
+        "paper-cost": cost_table(),
         "quickstart": quickstart_table("quickstart"),
         "data-quality": quality_table("quickstart"),
         "quickstart-few": quickstart_table("quickstart_few"),
