@@ -18,6 +18,9 @@ SUITES = (
     " | with noise | core-min"
 )
 CHANGED = {"length": "length by", "jerk": "jerk by"}
+SOURCES = ("diffusion", "gaussian")
+# Of fleets whose names end in them.
+FURTHER_SEEDS = (1, 2)
 # The bar of success on the stored initial states.
 BAR = 0.95
 
@@ -46,6 +49,34 @@ def fleet_tasks(name: str) -> str:
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     body = [f"| {' | '.join([*cells(row), *(_change(row, figure) for figure in CHANGED)])} |" for row in rows]
     return "\n".join([*lines, *body, *([""] if reasons else []), *reasons])
+
+
+def seeds_table() -> str:
+    """Returns clone and expert of every seed, by task and source, of the tasks that were run from several seeds."""
+    head = "task | source | seeds | clone | expert | length | jerk | core-min"
+    lines = [f"| {head} |", f"| {' | '.join(['---'] * (head.count('|') + 1))} |"]
+    found: dict[tuple[str, str], list[FleetRow]] = {}
+    for source in SOURCES:
+        for name in (source, *(f"{source}-{seed}" for seed in FURTHER_SEEDS)):
+            for row in rows_of(name) if (FLEETS / name).is_dir() else []:
+                if row.state == "done" and row.before.success and row.after.success:
+                    found.setdefault((row.task, source), []).append(row)
+    several = {task for (task, _), rows in found.items() if len(rows) > 1}
+    for (task, source), rows in sorted(found.items()):
+        if task in several:
+            lines.append(f"| {task} | {source} | {len(rows)} | {' | '.join(_seeds(rows))} |")
+    return "\n".join(lines) if len(lines) > 2 else "No task has been run from a second seed yet."
+
+
+def _seeds(rows: Sequence[FleetRow]) -> list[str]:
+    def both(figure: Callable) -> str:
+        pairs = [(figure(row.before), figure(row.after)) for row in rows]
+        return ", ".join(f"{number(before)} → {number(after)}" for before, after in pairs)
+
+    sides = ([row.before.success for row in rows], [row.after.success for row in rows])
+    scores = [", ".join(f"{rate.successes}/{rate.trials}" for rate in side if rate) for side in sides]
+    costs = ", ".join(number(row.core_seconds / 60) for row in rows)
+    return [*scores, both(lambda actor: actor.length), both(lambda actor: actor.jerk), costs]
 
 
 def _change(row: FleetRow, figure: str) -> str:

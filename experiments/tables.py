@@ -19,7 +19,7 @@ from ablations import ablation_table
 from claims import claims_table
 from dataset_tables import dataset_table, exported_table, trips_table, video_loading_table
 from device_tables import device_table
-from fleet_tables import fleet_estimate, fleet_table, fleet_tasks, together_table
+from fleet_tables import fleet_estimate, fleet_table, fleet_tasks, seeds_table, together_table
 from learning_tables import (
     broken_off_table,
     curves_table,
@@ -96,6 +96,7 @@ def all_tables() -> dict[str, str]:
         "ppo-gaussian-coarse": learning_table("learning/gaussian-coarse"),
         "fleet": fleet_table("diffusion"),
         "fleet-tasks": fleet_tasks("diffusion"),
+        "fleet-seeds": seeds_table(),
         "fleet-estimate": fleet_estimate("diffusion"),
         "fleet-together": together_table(),
         "ppo-settings": settings_table(),
