@@ -9,6 +9,7 @@ Expected: success of each source with its interval, and differences between sour
 
 `table1`: the scripted expert's human-like demonstrations, clones without PPO, experts by Gaussian and by diffusion
 PPO, all by `rlgen fleet`; people's demonstrations by `--data human=FOLDER`, a dataset that `rlgen data export` made.
+Half as many scripted episodes again are recorded as are used: some do not succeed without their no-ops.
 `table2`: mixtures of equal size and data of wide resets, evaluated on the stored initial states, on wide ones and on
 tasks that were not trained on (`--others`). `dial`: one expert, several, and one that explores; scripted episodes in
 one manner and more: which figure of a dataset's card ranks them as their VLAs' success does.

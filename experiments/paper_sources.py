@@ -3,6 +3,7 @@
 Every source has as many successful episodes of each task, exported in the same way. `paper.py` trains on them.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,15 @@ class Source:
     Attributes:
       fleet: options of its `rlgen fleet`; none where it needs other sources.
       again: the source whose runs collect again, and from whom, as `collect.source` names it.
-      parts: weights of the sources of a mixture.
+      parts: weights of the sources of a mixture; of a single source its first episodes are taken.
+      spare: how many more episodes its fleet records than are wanted, as a fraction: some that pause do not succeed
+        again once their no-ops are dropped, and are not exported.
     """
 
     fleet: tuple[str, ...] = ()
     again: tuple[str, str] | None = None
     parts: dict[str, float] = field(default_factory=dict)
+    spare: float = 0.0
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -45,12 +49,17 @@ def _expert(seed: int) -> Source:
     return Source(("--source", "diffusion", "--seed", str(seed)))
 
 
-def _scripted(styles: int) -> Source:
-    return Source(("--source", "scripted", "--demos.no-clean", "--demos.styles", str(styles)))
+def _scripted(*options: str) -> Source:
+    return Source(("--source", "scripted", *options), spare=0.5)
+
+
+def _styles(count: int) -> tuple[str, ...]:
+    return ("--demos.no-clean", "--demos.styles", str(count))
 
 
 SOURCES = {
-    "scripted": Source(("--source", "scripted")),
+    "recorded": _scripted(),
+    "scripted": Source(parts={"recorded": 1}),
     # Those that the experts began as.
     "clone": Source(again=("diffusion", "clone")),
     "gaussian": Source(("--source", "gaussian")),
@@ -68,7 +77,8 @@ SOURCES = {
     "four-experts": Source(parts={"diffusion": 1, "expert1": 1, "expert2": 1, "expert3": 1}),
     "noise": Source(again=("diffusion", "exploring")),
     # Scripted episodes in one manner, two and four instead of one each.
-    **{f"styles{count}": _scripted(count) for count in (1, 2, 4)},
+    **{f"recorded{count}": _scripted(*_styles(count)) for count in (1, 2, 4)},
+    **{f"styles{count}": Source(parts={f"recorded{count}": 1}) for count in (1, 2, 4)},
 }
 STUDIES = {
     "table1": ("scripted", "clone", "gaussian", "diffusion"),
@@ -149,7 +159,8 @@ class Making:
 
     def _fleet(self, source: str) -> list[Command]:
         out = ["--out", str(self._folder(source)), *SOURCES[source].fleet, "--jobs", str(self.workers)]
-        size = ["--export.image-size", str(self.image_size), "--collect.episodes", str(self.episodes)]
+        episodes = math.ceil((1 + SOURCES[source].spare) * self.episodes)
+        size = ["--export.image-size", str(self.image_size), "--collect.episodes", str(episodes)]
         return [["fleet", *self.tasks, *out, *size, *self.assets, *self.fleet]]
 
     def _collect(self, source: str) -> list[Command]:

@@ -85,11 +85,11 @@ def test_what_the_ledger_has_is_not_run_again(tmp_path):
     ledger, rlgen = tmp_path / "ledger.jsonl", Rlgen(fail_at=4)
     with pytest.raises(RuntimeError):
         PAPER.run_missing(plan(tmp_path), ledger, rlgen, lambda line: None)
-    assert [words[0] for words in rlgen.commands] == ["fleet", "vla", "eval", "vla"]
+    assert [words[0] for words in rlgen.commands] == ["fleet", "data", "vla", "eval"]
     assert len(PAPER.read_metrics(ledger)) == 4
     PAPER.run_missing(plan(tmp_path), ledger, rlgen, lambda line: None)
-    assert len(rlgen.commands) == 10 and len({tuple(words) for words in rlgen.commands}) == 10
-    train = rlgen.commands[1]
+    assert len(rlgen.commands) == 11 and len({tuple(words) for words in rlgen.commands}) == 11
+    train = rlgen.commands[2]
     assert value(train, "--data").endswith(f"data-scripted/datasets/{DATASET}")
     # Trainings differ in data and seed alone.
     words = [command for command in rlgen.commands if command[0] == "vla"]
@@ -135,9 +135,11 @@ def test_a_mixture_is_made_once_of_what_is_made_before(tmp_path):
     chosen = plan(tmp_path, ("scripted", "half", "quarter"), {"diffusion": "data/rl/1.0.0"}, [("wide", "wide")])
     rlgen = Rlgen()
     PAPER.run_missing(replace(chosen, seeds=()), tmp_path / "ledger.jsonl", rlgen, lambda line: None)
-    assert [words[0] for words in rlgen.commands] == ["fleet", "data", "data"]
+    assert [words[0] for words in rlgen.commands] == ["fleet", "data", "data", "data"]
     scripted = str(tmp_path / "runs" / "data-scripted" / "datasets" / DATASET)
-    merge = rlgen.commands[2]
+    fleet, first, _, merge = rlgen.commands
+    # Some that are recorded are not exported.
+    assert value(fleet, "--collect.episodes") == "75" and value(first, "--episodes") == "50"
     assert merge[2:4] == [scripted, "data/rl/1.0.0"] and value(merge, "--episodes") == "50"
     assert merge[merge.index("--weights") + 1 :][:2] == ["1", "3"]
     assert value(chosen.evaluate_command("half", 0, "wide"), "--split") == "wide"
@@ -215,11 +217,11 @@ def test_the_smallest_rows_are_run_by_the_command_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(SOURCES, "read_card", read_card)
     lines = run("dial", *options, "--sources", "styles1", *paths, *fleet)
-    assert [line["run"] for line in lines] == ["fleet", "train", "evaluate"]
+    assert [line["run"] for line in lines] == ["fleet", "merge", "train", "evaluate"]
     [other] = (tmp_path / "runs/tiny/data-styles1/datasets").glob("*/1.0.0")
     given = ["--data", f"diffusion={other}"]
-    lines = run("table2", *options, "--sources", "half", *given, *paths, *fleet)[3:]
-    assert [line["run"] for line in lines][:5] == ["fleet", "merge", "train", "evaluate", "evaluate"]
+    lines = run("table2", *options, "--sources", "half", *given, *paths, *fleet)[4:]
+    assert [line["run"] for line in lines][:6] == ["fleet", "merge", "merge", "train", "evaluate", "evaluate"]
     assert [line["on"] for line in lines if line["run"] == "evaluate"] == ["benchmark", "wide"] * 2
     assert all(line["core_seconds"] > 1 for line in lines)
     assert all(set(marks) <= {"0", "1"} for line in lines for marks in line.get("outcomes", {}).values())
