@@ -227,6 +227,26 @@ def test_gymnasium_redraws_at_every_reset(scene):
     env.close()
 
 
+def test_what_lies_in_a_fixture_is_spread_in_training_as_in_the_stored_states(placeholder_assets, cache):
+    scene = load_scene("libero_spatial/4", placeholder_assets, cache)
+    address = int(scene.model.jnt_qposadr[scene.model.body_jntadr[scene.object_bodies]][0])
+    assert scene.object_names[0] == "akita_black_bowl_1"
+    stored, drawn, bundled = (
+        states[:, 1 + address : 3 + address]
+        for states in (scene.stored_states, scene.training_states, scene.bundled_states)
+    )
+    # In the drawer, and the cabinet is drawn with it; where it stands in the bundle alone is two thirds as wide at most.
+    np.testing.assert_allclose(drawn.std(axis=0), stored.std(axis=0), rtol=0.25)
+    assert (bundled.std(axis=0) < 0.67 * stored.std(axis=0)).all()
+    assert (stored > drawn.min(axis=0) - 0.003).all() and (stored < drawn.max(axis=0) + 0.003).all()
+    # All else is the same draw.
+    same = np.ones(scene.training_states.shape[1], bool)
+    for body in scene.object_bodies[:2]:
+        start = 1 + int(scene.model.jnt_qposadr[scene.model.body_jntadr[body]])
+        same[start : start + 7] = False
+    np.testing.assert_array_equal(scene.training_states[:, same], scene.bundled_states[:, same])
+
+
 def test_a_bundle_of_the_format_before_opens_and_cannot_redraw(scene, tmp_path):
     folder = shutil.copytree(scene.folder, tmp_path / "old")
     description = json.loads((folder / "scene.json").read_text())

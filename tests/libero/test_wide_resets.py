@@ -118,6 +118,7 @@ def few_states(placeholder_scene, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "few"
     shutil.copytree(placeholder_scene.folder, folder, ignore=shutil.ignore_patterns("settled-*", "wide-*"))
     np.save(folder / "placements.npy", placeholder_scene.training_states[:2])
+    np.save(folder / "bundled_placements.npy", placeholder_scene.bundled_states[:2])
     return folder
 
 

@@ -67,7 +67,7 @@ def wide_states(scene: Scene) -> Float[np.ndarray, "R D"]:
         return np.load(file, allow_pickle=False)
     kernel.link_mujoco()
     drawer, workers = WideDraws(scene), os.cpu_count() or 1
-    parts = np.array_split(np.arange(len(scene.training_states)), workers)
+    parts = np.array_split(np.arange(len(scene.bundled_states)), workers)
     with ThreadPoolExecutor(workers) as threads:
         states = np.concatenate([part for part in threads.map(drawer.draw_some, parts) if len(part)])
     if os.access(scene.folder, os.W_OK):
@@ -108,7 +108,7 @@ class WideDraws:
         Raises:
           UserError: no draw was valid.
         """
-        random, standard = np.random.default_rng((SEED, index)), self._scene.training_states[index]
+        random, standard = np.random.default_rng((SEED, index)), self._scene.bundled_states[index]
         for tried in range(DRAWS):
             scale = float(np.interp(tried, (FULL, DRAWS - 1), (1.0, LEAST)))
             state = layout.draw(random, standard, scale)
@@ -144,7 +144,7 @@ class WideDraws:
           state: time, qpos, qvel, not settled.
           index: of the training reset state that it was drawn from.
         """
-        scene, standard, moving = self._scene, self._scene.training_states[index], np.empty((len(REST), len(state)))
+        scene, standard, moving = self._scene, self._scene.bundled_states[index], np.empty((len(REST), len(state)))
         touching = self._touching(state)
         if touching:
             return touching

@@ -11,6 +11,7 @@ A scene bundle is a folder of
   scene.json: names and constants that the MJCF does not have.
   stored.npy: the benchmark's 50 stored initial states.
   placements.npy: training reset states, sampled from the BDDL regions, so that the stored states can be held out.
+  bundled_placements.npy: the same draws with the bundle's fixtures, from which wide resets are drawn.
 """
 
 import argparse
@@ -159,7 +160,9 @@ def _write_bundle(
     if stored.shape[1] != 1 + model.nq + model.nv:
         raise UserError(f"stored states have {stored.shape[1]} numbers, the model {1 + model.nq + model.nv}")
     np.save(out / "stored.npy", stored)
-    np.save(out / "placements.npy", sample_reset_states(env, training_states, seed))
+    drawn, with_bundled_fixtures = sample_reset_states(env, training_states, seed)
+    np.save(out / "placements.npy", drawn)
+    np.save(out / "bundled_placements.npy", with_bundled_fixtures)
     physics_model(out)
 
 

@@ -21,6 +21,8 @@ MAX_OVERLAP = 0.0075
 MAX_DRAWS = 20
 # Root body -> position and quaternion (w, x, y, z).
 Poses = dict[str, tuple[np.ndarray, np.ndarray]]
+# A state, and the same draw with the fixtures where they stood before.
+Pair = tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]
 
 
 def fixture_poses(env: Any) -> Poses:
@@ -60,13 +62,18 @@ def fixture_samplers(env: Any) -> list[dict[str, Any]]:
     return described
 
 
-def sample_reset_states(env: Any, count: int, seed: int) -> Float[np.ndarray, "R D"]:
-    """Samples initial states (time, qpos, qvel) as a reset does, not settled; the fixtures keep their poses.
+def sample_reset_states(env: Any, count: int, seed: int) -> tuple[Float[np.ndarray, "R D"], Float[np.ndarray, "R D"]]:
+    """Samples initial states (time, qpos, qvel) as resets do, not settled.
+
+    At each reset the benchmark draws the fixtures as well, and puts by them what stands on them or lies in them.
 
     Args:
       env: the benchmark's `ControlEnv` after a reset.
       count: number of states.
       seed: of the samplers, which use NumPy's global generator.
+
+    Returns:
+      The states, and the same draws as they would be if the fixtures had kept their poses.
     """
     np.random.seed(seed)
     fixtures = fixture_poses(env)
@@ -74,18 +81,22 @@ def sample_reset_states(env: Any, count: int, seed: int) -> Float[np.ndarray, "R
     # fixtures' sampled positions.
     _set_fixtures(env, _poses_as_loaded(env, fixtures))
     try:
-        return np.stack([_sample_apart(env, fixtures) for _ in range(count)])
+        drawn, kept = zip(*(_sample_apart(env, fixtures) for _ in range(count)), strict=True)
     finally:
         _set_fixtures(env, fixtures)
+    return np.stack(drawn), np.stack(kept)
 
 
-def _sample_apart(env: Any, fixtures: Poses) -> Float[np.ndarray, " D"]:
+def _sample_apart(env: Any, fixtures: Poses) -> Pair:
     """Draws until no two objects overlap by more than `MAX_OVERLAP`."""
-    drawn = []
+    drawn: list[tuple[float, Pair]] = []
     while len(drawn) < MAX_DRAWS and (not drawn or drawn[-1][0] > MAX_OVERLAP):
-        state = _sample_one(env, fixtures)
-        drawn.append((_overlap(env), state))
-    return min(drawn, key=lambda pair: pair[0])[1]
+        before = np.random.get_state()
+        kept = _sample_one(env, fixtures)
+        np.random.set_state(before)
+        state = _sample_one(env, {})
+        drawn.append((_overlap(env), (state, kept)))
+    return min(drawn, key=lambda one: one[0])[1]
 
 
 def _overlap(env: Any) -> float:
@@ -101,6 +112,7 @@ def _overlap(env: Any) -> float:
 
 
 def _sample_one(env: Any, fixtures: Poses) -> Float[np.ndarray, " D"]:
+    """Samples one state; fixtures that are given stand there instead of where they are drawn."""
     problem, sim, robot = env.env, env.sim, env.robots[0]
     sim.reset()
     noise = np.random.randn(len(robot.robot_model.init_qpos)) * JOINT_NOISE

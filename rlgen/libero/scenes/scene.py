@@ -68,8 +68,8 @@ def _store(model: mujoco.MjModel, file: Path) -> None:
 
 
 # Bundles of format 6 do not say how fixtures are drawn, and are read for what needs no draw; in some of format 7
-# objects of training reset states overlap.
-SCENE_BUNDLE_FORMAT, READABLE_FORMATS = 8, (6, 7, 8)
+# objects of training reset states overlap; in those of up to 8 what stands on fixtures stands as on the bundle's.
+SCENE_BUNDLE_FORMAT, READABLE_FORMATS = 9, (6, 7, 8, 9)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ class Scene:
       object_names: names of the movable objects, in the benchmark's order.
       object_bodies: their bodies.
       stored_states: the benchmark's initial states (time, qpos, qvel), not settled; held out from training.
-      training_states: initial states sampled from the BDDL regions for training, not settled.
+      training_states: initial states sampled from the BDDL regions for training, not settled. As in the stored ones,
+        what stands on a fixture or lies in it was put where a draw of the fixture stood, not the bundle's.
+      bundled_states: the same draws with what stands on fixtures put by the bundle's: wide draws begin there.
       fixture_samplers: of the fixtures, in the benchmark's order; None if the bundle is too old to have them.
       fixtures: where the fixtures stand, if elsewhere than in the bundle.
       bundled: the scene as it was loaded, if the fixtures were moved.
@@ -144,6 +146,7 @@ class Scene:
     object_bodies: Int[np.ndarray, " objects"]
     stored_states: Float[np.ndarray, "S D"]
     training_states: Float[np.ndarray, "R D"]
+    bundled_states: Float[np.ndarray, "R D"]
     fixture_samplers: tuple[FixtureSampler, ...] | None
     fixtures: FixturePoses | None = None
     bundled: "Scene | None" = None
@@ -257,7 +260,7 @@ def load_scene_bundle(folder: Path) -> Scene:
     if description.get("format") not in READABLE_FORMATS:
         found = description.get("format")
         raise UserError(f"{folder} has scene bundle format {found}, expected {SCENE_BUNDLE_FORMAT}; build it again")
-    samplers = description.get("fixtures")
+    samplers, drawn, bundled = description.get("fixtures"), folder / "placements.npy", folder / "bundled_placements.npy"
     model = physics_model(folder)
     robot = _robot_index(model, description["robot"])
     return Scene(
@@ -272,7 +275,8 @@ def load_scene_bundle(folder: Path) -> Scene:
         object_names=tuple(entry["name"] for entry in description["objects"]),
         object_bodies=np.array([model.body(entry["body"]).id for entry in description["objects"]], np.int32),
         stored_states=np.load(folder / "stored.npy", allow_pickle=False),
-        training_states=np.load(folder / "placements.npy", allow_pickle=False),
+        training_states=np.load(drawn, allow_pickle=False),
+        bundled_states=np.load(bundled if bundled.exists() else drawn, allow_pickle=False),
         fixture_samplers=None if samplers is None else tuple(FixtureSampler.from_json(one) for one in samplers),
     )
 

@@ -58,7 +58,7 @@ class ObjectLayout:
     """The objects of a scene, and the rules of its wide draws.
 
     Attributes:
-      scene: with its standard training states.
+      scene: the scene.
       addresses: of each object's position in qpos.
       carriers: the object that each object stands on or lies in, `ARENA` or `FIXTURE`.
       movers: objects that are moved, with what they carry.
@@ -91,7 +91,7 @@ class ObjectLayout:
 
         Args:
           random: generator.
-          state: a training reset state (time, qpos, qvel), whose layout is moved.
+          state: one of `Scene.bundled_states` (time, qpos, qvel), whose layout is moved.
           scale: of the ranges, in 0..1; at 0 nothing moves.
 
         Returns:
@@ -185,7 +185,7 @@ class ObjectLayout:
     @cached_property
     def _standard(self) -> Float[np.ndarray, "R objects 3"]:
         """The objects' positions in all standard draws."""
-        return np.stack([self.places(state) for state in self.scene.training_states])
+        return np.stack([self.places(state) for state in self.scene.bundled_states])
 
     @cached_property
     def _agreed(self) -> tuple[Int[np.ndarray, " agreed"], Bool[np.ndarray, " agreed"]]:
