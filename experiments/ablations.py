@@ -9,8 +9,8 @@ Expected: as the paper says, that five steps of DDIM are no worse than DDPM's 10
           environments and the U-Net do better.
 
 Every run starts from what a run of a fleet has, which is the variant that the others are compared with: its clone where
-PPO alone differs, else its demonstrations. A line of the ledger for each run has success from the stored initial states
-before and after PPO, and what PPO changed of length and jerk; what it has is not run again.
+PPO alone differs, else its demonstrations. A line of the ledger for each run has the scores of clone and expert from
+the stored initial states, and those of PPO's evaluations; what it has is not run again.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,8 +172,9 @@ def run_missing(
         (start, name) for start in starts for name in (RECIPE, *names) if (name, start.task, start.seed) not in done
     ]
     with ThreadPoolExecutor(jobs) as pool, open(ledger, "a") as file:
-        results = [(start, name, pool.submit(one, start, name)) for start, name in todo]
-        for start, name, result in results:
+        runs_of = {pool.submit(one, start, name): (start, name) for start, name in todo}
+        for result in as_completed(runs_of):
+            start, name = runs_of[result]
             line = {"run": name, "task": start.task, "seed": start.seed, **result.result()}
             file.write(json.dumps(line) + "\n")
             file.flush()

@@ -107,8 +107,9 @@ def test_a_variant_starts_from_what_it_shares_and_is_not_run_again(starts, tmp_p
         ablations.run_missing(starts, ["schedule", "network"], tmp_path / "runs", ledger, 1, execute)
     assert [words[1] for words in commands] == ["ppo", "bc", "ppo"] * 2
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    assert [line["run"] for line in lines] == ["recipe", "schedule", "network"] * 2
-    assert [line.get("core_seconds") for line in lines[:3]] == [None, 30.0, 60.0]
+    seconds = {(line["run"], line["seed"]): line.get("core_seconds") for line in lines}
+    expected = {"recipe": None, "schedule": 30.0, "network": 60.0}
+    assert seconds == {(name, seed): cost for name, cost in expected.items() for seed in (0, 1)} and len(lines) == 6
     copies = {name: tmp_path / "runs" / f"{name}-libero_goal-2-1" for name in ("schedule", "network")}
     assert (copies["schedule"] / "bc" / "mark").exists() and not (copies["network"] / "bc").exists()
     assert (copies["network"] / "demos" / "mark").read_text() == "demos"

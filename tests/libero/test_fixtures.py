@@ -235,7 +235,7 @@ def test_what_lies_in_a_fixture_is_spread_in_training_as_in_the_stored_states(pl
         states[:, 1 + address : 3 + address]
         for states in (scene.stored_states, scene.training_states, scene.bundled_states)
     )
-    # In the drawer, and the cabinet is drawn with it; where it stands in the bundle alone is two thirds as wide at most.
+    # In the drawer, and the cabinet is drawn with it; with the bundle's cabinet it is two thirds as wide at most.
     np.testing.assert_allclose(drawn.std(axis=0), stored.std(axis=0), rtol=0.25)
     assert (bundled.std(axis=0) < 0.67 * stored.std(axis=0)).all()
     assert (stored > drawn.min(axis=0) - 0.003).all() and (stored < drawn.max(axis=0) + 0.003).all()
