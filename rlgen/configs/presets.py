@@ -30,7 +30,7 @@ def run_presets() -> dict[str, Config]:
 def _quickstart() -> Config:
     """Returns the preset `state` with fewer iterations, scored by the stage `evaluate` alone, then a small VLA."""
     state = _state()
-    ppo = replace(state.ppo, iterations=20, score_episodes=0)
+    ppo = replace(state.ppo, iterations=20, rounds=1, score_episodes=0)
     return replace(state, ppo=ppo, vla=VlaStageConfig(optimizer_steps=1500))
 
 
@@ -98,6 +98,7 @@ def _state() -> Config:
         ),
         ppo=PPOConfig(
             iterations=30,
+            rounds=3,
             environments=20,
             batch=875,
             critic_warmup=4,

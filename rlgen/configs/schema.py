@@ -277,7 +277,9 @@ class PPOConfig(Settings):
     section: ClassVar[str] = "ppo."
 
     iterations: Count = 26
-    """Rounds of collection and update."""
+    """Of collection and update; the learning rates fall over so many."""
+    rounds: Count = 1
+    """As many iterations follow, up to so often, while the last evaluation misses the target; rates begin anew."""
     world: Literal["cpu", "warp"] = "cpu"
     """Environments on threads, or on an accelerator (MuJoCo Warp), where a whole iteration is one program."""
     environments: Environments = 40

@@ -57,7 +57,7 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
             checkpoints.save(0, state, _metadata(context))
         iteration = int(state.iteration)
         metrics = _metrics(context, work, iteration) if is_first else None
-        work.progress.total = config.iterations
+        work.progress.total = _round_end(config, iteration)
         work.progress.update(advance=iteration)
         what = "sampler and update (about 30 s" if config.world == "cpu" else "kernels and iteration (minutes"
         work.progress.log(f"compiling {what}, in the first iterations)")
@@ -70,6 +70,7 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
                 )
         note = "first iteration"
         while (ended := _why_ended(config, tests, iteration)) is None:
+            work.progress.total = _round_end(config, iteration)
             on_chunk = _on_chunk(work, note, config.chunks)
             try:
                 state, values = yield Expert(policy, critic, config, state, env, context.seed("ppo"), on_chunk, observe)
@@ -77,7 +78,7 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
                 raise _user_error(error, iteration, context) from None
             iteration, test = int(state.iteration), {}
             note = _note(values)
-            if iteration % config.evaluate_every == 0 or iteration == config.iterations:
+            if 0 in (iteration % config.evaluate_every, iteration % config.iterations):
                 tests[iteration] = _test(
                     context, policy, policy_params(state), iteration, _on_chunk(work, "evaluation")
                 )
@@ -173,6 +174,11 @@ def _test(
 def _why_ended(config: PPOConfig, tests: dict[int, ScoreSummary], iteration: int) -> End | None:
     """Returns why training ends here; where this iteration was not evaluated, only the last one ends it."""
     return why_ended(config, list(tests.values()) if iteration in tests else [], iteration)
+
+
+def _round_end(config: PPOConfig, iteration: int) -> int:
+    """Returns the last iteration of the round that goes on after an iteration."""
+    return (iteration // config.iterations + 1) * config.iterations
 
 
 def _exploration(work: Work) -> dict[str, float] | None:

@@ -20,8 +20,12 @@ def why_ended(config: PPOConfig, tests: Sequence[ScoreSummary], iteration: int) 
       tests: evaluations so far.
       iteration: iterations done, after which the last of `tests` was made, or none.
     """
-    if iteration >= config.iterations:
-        return "iterations"
+    if iteration and iteration % config.iterations == 0:
+        # The end of a round; only what misses a target gets another one.
+        missed = config.target is not None and bool(tests) and not reached(config, tests[-1])
+        if iteration >= config.rounds * config.iterations or not missed:
+            return "iterations"
+        return None
     if not tests or not reached(config, tests[-1]) or iteration < config.min_iterations:
         return None
     if config.plateau == 0:

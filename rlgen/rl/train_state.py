@@ -1,11 +1,13 @@
 """The state of a PPO training: parameters, optimizers, and the scale of rewards."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax.typing import ArrayLike
@@ -112,13 +114,28 @@ def critic_optimizer(config: PPOConfig, policy: Policy) -> optax.GradientTransfo
 
 
 def _optimizer(config: PPOConfig, policy: Policy, peak: float, iterations: int) -> optax.GradientTransformation:
-    """Returns AdamW behind a clip of the global norm; the schedule counts the minibatches of `iterations`."""
+    """Returns AdamW behind a clip of the global norm.
+
+    Args:
+      config: of the training.
+      policy: the policy.
+      peak: learning rate.
+      iterations: of the first round in which minibatches are counted; of the others they are in all.
+    """
     minibatches, _, _ = minibatch_shape(config, policy, config.environments * config.chunks)
-    steps = max(1, iterations) * config.epochs * minibatches
-    rate = optax.constant_schedule(peak) if config.schedule == "constant" else cosine(peak, 0.1 * peak, steps)
+    rounds = (max(1, iterations), *(config.iterations,) * (config.rounds - 1))
+    rate = _rate(config, peak, [count * config.epochs * minibatches for count in rounds])
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm), optax.adamw(rate, weight_decay=config.weight_decay)
     )
+
+
+def _rate(config: PPOConfig, peak: float, steps: Sequence[int]) -> optax.Schedule:
+    """Returns the learning rate over some rounds of optimizer steps; each begins anew."""
+    if config.schedule == "constant":
+        return optax.constant_schedule(peak)
+    falls = [cosine(peak, 0.1 * peak, count) for count in steps]
+    return falls[0] if len(falls) == 1 else optax.join_schedules(falls, np.cumsum(steps[:-1]).tolist())
 
 
 def minibatch_shape(config: PPOConfig, policy: Policy, chunks: int) -> tuple[int, int, int]:

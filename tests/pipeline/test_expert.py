@@ -188,6 +188,20 @@ def test_with_a_plateau_a_good_clone_is_polished_and_scored_at_the_end(tmp_path,
     assert lines[0]["test"]["mean_squared_jerk"] == 9.0
 
 
+def test_what_misses_the_target_has_another_round_and_ends_with_the_one_that_reaches_it(
+    tmp_path, placeholder_scene, monkeypatch
+):
+    scores(monkeypatch, [11, 10, 12, 20])
+    changed = {"iterations": 2, "rounds": 3, "evaluate_every": 2, "plateau": 0, "min_iterations": 2}
+    context = start(tmp_path / "run", placeholder_scene, replace(CONFIG, ppo=replace(CONFIG.ppo, **changed)))
+    run(context, "bc", "ppo")
+    result = context.run.result("ppo")
+    assert (result["iterations"], result["ended"], result["last"]["successes"]) == (4, "iterations", 20)
+    tests = {line["step"]: line["test"]["successes"] for line in read_metrics(tmp_path / "run/ppo/metrics.jsonl")
+             if "test" in line}  # fmt: skip
+    assert tests == {0: 10, 2: 12, 4: 20}
+
+
 def test_evaluations_that_decide_are_of_training_placements_and_fresh(tmp_path, placeholder_scene, monkeypatch):
     asked = []
 

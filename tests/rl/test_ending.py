@@ -60,3 +60,18 @@ def test_without_a_target_only_the_cap_ends_it():
     config = replace(CONFIG, target=None)
     assert why_ended(config, evaluations(50.0, 50.0, 50.0, 50.0), 99) is None
     assert why_ended(config, [], 100) == "iterations"
+
+
+def test_what_misses_the_target_at_the_end_of_a_round_gets_another_one():
+    config = replace(CONFIG, rounds=3)
+    missed, reached = evaluations(50.0, successes=10), evaluations(50.0)
+    assert [why_ended(config, missed, iteration) for iteration in (100, 150, 200, 300)] == [
+        None,
+        None,
+        None,
+        "iterations",
+    ]
+    assert why_ended(config, reached, 100) == why_ended(config, reached, 200) == "iterations"
+    # As within the first round.
+    assert why_ended(config, evaluations(50.0, 50.0, 50.0), 130) == "plateau"
+    assert why_ended(replace(config, target=None), missed, 100) == "iterations"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from dppo import cases, config, in_both, load, near
 
-from rlgen.rl.train_state import cosine
+from rlgen.configs.schema import PPOConfig
+from rlgen.rl.train_state import _rate, cosine
 
 
 @pytest.mark.parametrize("case", cases("06_rl_utils", "seq"))
@@ -30,3 +31,15 @@ def test_cosine_by_hand():
     rate = cosine(1.0, 0.1, steps=12, warmup=2)
     ours = [float(rate(jnp.asarray(step))) for step in (0, 1, 2, 7, 12, 40)]
     np.testing.assert_allclose(ours, [0.1, 0.55, 1.0, 0.55, 0.1, 0.1], atol=1e-6)
+
+
+def test_rates_begin_anew_with_every_round():
+    rate = _rate(PPOConfig(), 1.0, [4, 6, 6])
+    ours = [float(rate(jnp.asarray(step))) for step in range(17)]
+    once, later = cosine(1.0, 0.1, steps=4), cosine(1.0, 0.1, steps=6)
+    expected = [float(once(jnp.asarray(step))) for step in range(4)]
+    expected += 2 * [float(later(jnp.asarray(step))) for step in range(6)]
+    np.testing.assert_allclose(ours, [*expected, 0.1], rtol=1e-6)
+    assert ours[0] == ours[4] == ours[10] == 1.0
+    constant = _rate(PPOConfig(schedule="constant"), 1.0, [4, 6])
+    assert float(constant(jnp.asarray(9))) == 1.0
