@@ -52,7 +52,7 @@ FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the recipe.
+    """A difference from the recipe.
 
     Attributes:
       first: the first stage that differs.

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from ablations import ABLATIONS, LEDGER, apart, pairs_of, student_interval
 from ablations import RESULTS as ABLATED
 from fleet_tables import BAR, FLEETS, rows_of
@@ -28,7 +27,7 @@ NOT_RUN = "not run"
 # Points of success that decide whether a choice matters.
 MARGIN = 5.0
 Finding = tuple[str, str]
-"""What was measured, and the verdict."""
+"""The measurement as text, and the verdict."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,12 @@ def verdict_of(low: float, high: float, *, holds_above: float = 0.0, fails_below
 
 def _experts() -> Finding | None:
     rates = _rates("diffusion")
-    if not rates:
-        return None
     reached = sum(rate >= BAR for rate in rates.values())
-    text = f"{reached} of {len(rates)} tasks at 95 % and more, {100 * np.mean(list(rates.values())):.1f} % on average"
-    return text, HOLDS if np.mean(list(rates.values())) >= BAR else FAILS
+    if len(rates) < 2:
+        return None
+    mean, low, high = student_interval([100 * rate for rate in rates.values()])
+    text = f"{reached} of {len(rates)} tasks at 95 % and more, {mean:.1f} % ({low:.1f} to {high:.1f}) on average"
+    return text, verdict_of(low, high, holds_above=100 * BAR, fails_below=100 * BAR)
 
 
 def _rates(name: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the paper's tables cost at each scale: memory of a training, and its hours; `tables.py` shows it.
+"""The costs of the paper's tables at each scale: memory of a training, and its hours; `tables.py` shows it.
 
 Command:  uv run python experiments/paper_cost.py
 Cost:     seconds; nothing is trained.
