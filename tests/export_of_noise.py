@@ -94,7 +94,7 @@ def kill_and_finish(kind: str, folder: Path, moments: int) -> dict[str, object]:
     """Kills writers of one format at random moments, lets others finish, and compares the results.
 
     Returns:
-      `different`: the moments after which the bytes differ from those of an uninterrupted run, `unfinished`: the number
+      `different`: the moments after which files differ from those of an uninterrupted run, and which, `unfinished`: the number
       of moments at which the dataset was not complete, `files`: the number of its files.
     """
     start = time.monotonic()
@@ -107,8 +107,10 @@ def kill_and_finish(kind: str, folder: Path, moments: int) -> dict[str, object]:
         _kill_after(kind, killed, seconds)
         unfinished += not (make_format(kind).folder(killed, NAME, "1.0.0")).exists()
         status = os.waitpid(_fork(lambda at=killed: export(kind, at)), 0)[1]
-        if status != 0 or contents(killed) != expected:
-            different.append(seconds)
+        found = contents(killed) if status == 0 else {}
+        if found != expected:
+            names = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+            different.append(f"after {seconds:.3f} s, status {status}: {', '.join(map(str, names))}")
     return {"different": different, "unfinished": unfinished, "files": len(expected)}
 
 
