@@ -94,8 +94,8 @@ def kill_and_finish(kind: str, folder: Path, moments: int) -> dict[str, object]:
     """Kills writers of one format at random moments, lets others finish, and compares the results.
 
     Returns:
-      `different`: the moments after which files differ from those of an uninterrupted run, and which, `unfinished`: the number
-      of moments at which the dataset was not complete, `files`: the number of its files.
+      `different`: moments after which files differ from those of an uninterrupted run, and which, `unfinished`: the
+      number of moments at which the dataset was not complete, `files`: the number of its files.
     """
     start = time.monotonic()
     assert os.waitpid(_fork(lambda: export(kind, folder / "whole", PAUSE)), 0)[1] == 0
