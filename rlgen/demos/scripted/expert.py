@@ -2,9 +2,9 @@
 
 An episode repeats: take the first atom of the goal that does not hold, plan a skill for it and perform it. Skills are
 generators that yield a target of the hand per control step (`skills`); a controller turns the targets into actions
-(`motion`). To read on: `pick_place` and `joints` are the skills, `plans` chooses a grasp (`grasps`) and a place
-(`places`) with a way to it (`entries`) for an object on height maps of the scene (`height_maps`), `kinematics` says
-what the arm can reach, and `geometry` where everything is, and what must close in the end.
+(`motion`). To read on: `pick_place` and `joints` are the skills; `planning.plans` chooses a grasp and a place for an
+object, with a way to it, and `planning.contacts` how a drawer, door or knob is held or pushed, on height maps of the
+scene; `kinematics` says what the arm can reach, and `geometry` where everything is, and what must close in the end.
 """
 
 from collections.abc import Generator
@@ -15,15 +15,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.types import FixturePoses, Observation
-from rlgen.demos.scripted.entries import RUB, fits_closed
 from rlgen.demos.scripted.geometry import SceneState, closes, fixture_of, joint_at, joint_position, open_end, subtree
-from rlgen.demos.scripted.height_maps import HeightMapper
 from rlgen.demos.scripted.joints import finish_with_joint, move_joint
 from rlgen.demos.scripted.kinematics import Kinematics
 from rlgen.demos.scripted.motion import FULLY_OPEN, Controller, Move, Style, draw_style
 from rlgen.demos.scripted.pick_place import finish_with_object, pick_and_place
-from rlgen.demos.scripted.places import PlaceFinder
-from rlgen.demos.scripted.plans import find_plans
+from rlgen.demos.scripted.planning.entries import RUB, fits_closed
+from rlgen.demos.scripted.planning.height_maps import HeightMapper
+from rlgen.demos.scripted.planning.places import PlaceFinder
+from rlgen.demos.scripted.planning.plans import find_plans
 from rlgen.demos.scripted.skills import Skill, SkillContext, wait
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED
 from rlgen.libero.scenes.scene import Scene

@@ -67,6 +67,11 @@ def rotation_between(current: Float[np.ndarray, "3 3"], target: Float[np.ndarray
     return turn
 
 
+def angle_between(first: Float[np.ndarray, "3 3"], second: Float[np.ndarray, "3 3"]) -> float:
+    """Returns the angle between two orientations, radians."""
+    return float(np.linalg.norm(rotation_between(first, second)))
+
+
 class SceneState:
     """The current physics state of one environment, with the poses that follow from it.
 

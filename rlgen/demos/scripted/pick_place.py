@@ -5,10 +5,10 @@ import numpy as np
 from jaxtyping import Float
 
 from rlgen.demos.scripted.geometry import Pose, between_fingers, subtree
-from rlgen.demos.scripted.grasps import Grasp
 from rlgen.demos.scripted.kinematics import HeldObject
 from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, draw_offset
-from rlgen.demos.scripted.plans import APPROACH, Plan, find_carries, grasp_signature
+from rlgen.demos.scripted.planning.grasps import Grasp
+from rlgen.demos.scripted.planning.plans import APPROACH, Plan, find_carries, grasp_signature
 from rlgen.demos.scripted.skills import (
     ANY_TURN,
     LOADED_SPEED,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.demos.scripted.geometry import Pose, SceneState, rotation_between
-from rlgen.demos.scripted.height_maps import HeightMapper
+from rlgen.demos.scripted.geometry import Pose, SceneState, angle_between
 from rlgen.demos.scripted.kinematics import HeldObject, Kinematics
 from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, METERS_PER_ACTION, Move, Style, draw_pause
-from rlgen.demos.scripted.places import PlaceFinder
+from rlgen.demos.scripted.planning.height_maps import HeightMapper
+from rlgen.demos.scripted.planning.places import PlaceFinder
 
 # A skill yields a move per control step, while `SkillContext.state` is kept up to date, and returns its success.
 Skill = Generator[Move, None, bool]
@@ -87,7 +87,7 @@ def move_to(
     for _ in range(steps):
         hand = context.state.hand
         distance = float(np.linalg.norm(target.position - hand.position))
-        angle = float(np.linalg.norm(rotation_between(hand.rotation, target.rotation)))
+        angle = angle_between(hand.rotation, target.rotation)
         if distance < near and angle < turned:
             return True
         left = distance + METERS_PER_RADIAN * angle

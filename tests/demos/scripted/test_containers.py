@@ -4,12 +4,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from rlgen.demos.scripted.entries import SIDEWAYS, UPWARDS, entry_line, find_entries, fits_closed
 from rlgen.demos.scripted.expert import _Planners
 from rlgen.demos.scripted.geometry import Pose, closes, closing_joints, joint_position, pose_while_closing
-from rlgen.demos.scripted.grasps import Grasp
 from rlgen.demos.scripted.motion import Style
-from rlgen.demos.scripted.plans import Plan
+from rlgen.demos.scripted.planning.entries import SIDEWAYS, UPWARDS, entry_line, find_entries, fits_closed
+from rlgen.demos.scripted.planning.grasps import Grasp
+from rlgen.demos.scripted.planning.plans import Plan
 from rlgen.demos.scripted.skills import SkillContext
 
 # The bowl goes into the lowest drawer, which is closed then.

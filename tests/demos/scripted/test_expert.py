@@ -10,13 +10,14 @@ from rlgen.demos.scripted.motion import draw_style
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.envs.vector_env import VectorEnv
 
-# Human-like episodes of a task: in a box, at the rim onto another object, a handle pulled, a knob turned, a door
-# pushed, a book into a slot.
+# Human-like episodes of a task: in a box, at the rim onto another object, a handle pulled, a knob turned, a handle
+# hooked, a door pushed, a book into a slot.
 EPISODES = {
     "libero_object/6": 4,
     "libero_spatial/0": 3,
     "libero_goal/0": 2,
     "libero_goal/7": 2,
+    "libero_90/6": 2,
     "libero_90/33": 2,
     "libero_90/75": 2,
 }

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rlgen.demos.scripted.grasps import TIP, WIDEST, find_grasps
-from rlgen.demos.scripted.height_maps import HeightMap, downward_frame
+from rlgen.demos.scripted.planning.grasps import TIP, WIDEST, find_grasps
+from rlgen.demos.scripted.planning.height_maps import HeightMap, downward_frame
 
 CELL, HALF = 0.003, 50
 OFFSETS = np.arange(-HALF, HALF + 1) * CELL

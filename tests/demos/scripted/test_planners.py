@@ -1,13 +1,17 @@
 """Height maps, kinematics and places against the physics itself."""
 
 import copy
+from itertools import islice
 
 import mujoco
 import numpy as np
 import pytest
 
-from rlgen.demos.scripted.geometry import Pose, robot_bodies, set_body_pose, subtree
-from rlgen.demos.scripted.height_maps import (
+from rlgen.demos.scripted.geometry import Pose, joint_at, open_end, robot_bodies, set_body_pose, subtree
+from rlgen.demos.scripted.kinematics import HeldObject, Kinematics
+from rlgen.demos.scripted.motion import Style
+from rlgen.demos.scripted.planning.contacts import find_contacts, moving_part
+from rlgen.demos.scripted.planning.height_maps import (
     HeightMap,
     HeightMapper,
     cells_of,
@@ -16,8 +20,8 @@ from rlgen.demos.scripted.height_maps import (
     slimmed,
     turned_map,
 )
-from rlgen.demos.scripted.kinematics import HeldObject, Kinematics
-from rlgen.demos.scripted.places import PlaceFinder, rest, rest_at
+from rlgen.demos.scripted.planning.places import PlaceFinder, rest, rest_at
+from rlgen.demos.scripted.skills import SkillContext
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import contacts_hold
 
@@ -196,3 +200,17 @@ def test_a_closed_drawer_is_no_place(state_of):
     body = int(state.scene.goal.bodies[0])
     places = PlaceFinder(state, HeightMapper(state)).find(0, state.body_pose(body).rotation, roofed=False)
     assert next(places, None) is None
+
+
+@pytest.mark.parametrize(("task", "hooks"), [("libero_goal/0", False), ("libero_90/6", True)])
+def test_a_handle_is_hooked_where_no_hand_has_room_to_hold_it(state_of, task, hooks):
+    state = state_of(task)
+    kinematics, mapper = Kinematics(state), HeightMapper(state)
+    context = SkillContext(state, kinematics, mapper, PlaceFinder(state, mapper), Style(), np.random.default_rng(0))
+    joint = joint_at(state.model, state.scene.goal.joints[0][0])
+    part = moving_part(state.model, joint, open_end(state.model, joint))
+    first, *others = islice(find_contacts(context, part, []), 3)
+    assert first.grips != hooks and not first.pushes
+    assert all(contact.hooks == hooks for contact in (first, *others))
+    again = next(find_contacts(context, part, [first.hand.position]))
+    assert np.linalg.norm(again.hand.position - first.hand.position) >= 0.012

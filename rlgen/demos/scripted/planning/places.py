@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from rlgen.core.compiled import compiled
 from rlgen.demos.scripted.geometry import Pose, SceneState, set_body_pose
-from rlgen.demos.scripted.height_maps import HeightMapper, downward_frame, slimmed, turned_map
+from rlgen.demos.scripted.planning.height_maps import HeightMapper, downward_frame, slimmed, turned_map
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import STACKED
 

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from rlgen.demos.scripted.entries import RUB, SIDES, SIDEWAYS, Entries, entry_line, find_entries
-from rlgen.demos.scripted.geometry import Pose, rotation_between, subtree
-from rlgen.demos.scripted.grasps import WIDEST, Grasp, find_grasps
-from rlgen.demos.scripted.height_maps import cells_of, frame_along
+from rlgen.demos.scripted.geometry import Pose, angle_between, subtree
 from rlgen.demos.scripted.kinematics import TOUCH, HeldObject
+from rlgen.demos.scripted.planning.entries import RUB, SIDES, SIDEWAYS, Entries, entry_line, find_entries
+from rlgen.demos.scripted.planning.grasps import WIDEST, Grasp, find_grasps
+from rlgen.demos.scripted.planning.height_maps import cells_of, frame_along
 from rlgen.demos.scripted.skills import SkillContext
 
 MAP_REACH, MAP_CELL = 0.16, 0.003
@@ -187,7 +187,7 @@ def _grasps(context: SkillContext, body: int, rejected: list[np.ndarray], frames
             signature = grasp_signature(context, body, grasp)
             if all(np.linalg.norm(signature - other) > 0.015 for other in rejected):
                 hands = (grasp.hand, grasp.hand.flipped)
-                turn = min(_angle(initial, hand.rotation) for hand in hands)
+                turn = min(angle_between(initial, hand.rotation) for hand in hands)
                 scale = context.style.grasp_choice
                 noise = context.random.exponential(scale) if scale else 0.0
                 kept.append(Grasp(grasp.hand, grasp.cost + 0.5 * turn + float(noise)))
@@ -203,11 +203,6 @@ def _is_tall(context: SkillContext, body: int) -> bool:
     halves = np.einsum("gij,gj->gi", np.abs(rotations), model.geom_aabb[geoms, 3:])
     extent = (middles + halves).max(axis=0) - (middles - halves).min(axis=0)
     return bool(extent[2] > TALL * extent[:2].min())
-
-
-def _angle(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns the angle between two orientations, radians."""
-    return float(np.linalg.norm(rotation_between(first, second)))
 
 
 def _frame_above(context: SkillContext, body: int) -> Pose:
@@ -241,7 +236,7 @@ def _both_orientations(context: SkillContext, grasps: Sequence[Grasp]) -> Iterat
     for grasp in grasps:
         hands = (grasp.hand, grasp.hand.flipped)
         current = context.state.hand.rotation
-        for hand in sorted(hands, key=lambda hand: _angle(current, hand.rotation)):
+        for hand in sorted(hands, key=lambda hand: angle_between(current, hand.rotation)):
             yield Grasp(hand, grasp.cost)
 
 
@@ -264,7 +259,7 @@ def grasp_signature(context: SkillContext, body: int, grasp: Grasp) -> np.ndarra
 def _can_pick(context: SkillContext, grasp: Grasp, care: Care) -> bool:
     """Returns whether the open hand reaches a grasp without collisions."""
     current, before = context.state.hand, grasp.hand.moved(-APPROACH * grasp.hand.rotation[:, 2])
-    if care.easy and _angle(current.rotation, before.rotation) > EASY_TURN:
+    if care.easy and angle_between(current.rotation, before.rotation) > EASY_TURN:
         return False
     joints = None
     for fraction in WAY if care.easy else ():

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from rlgen.demos.scripted.geometry import Pose, closing_joints, pose_while_closing
 from rlgen.demos.scripted.kinematics import TOUCH
-from rlgen.demos.scripted.places import Place
+from rlgen.demos.scripted.planning.places import Place
 from rlgen.demos.scripted.skills import SkillContext
 from rlgen.libero.scenes.goals import CONTAIN
 

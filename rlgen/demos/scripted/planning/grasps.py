@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from rlgen.core.compiled import compiled
 from rlgen.demos.scripted.geometry import Pose
-from rlgen.demos.scripted.height_maps import HeightMap, turned_map
+from rlgen.demos.scripted.planning.height_maps import HeightMap, turned_map
 
 # The Panda's hand in the grip site's frame, metres: half the width of a finger, its thickness a centimetre above
 # the tip, distance of the tip beyond the site and of the palm before it, and the palm's half width and half length.
