@@ -23,6 +23,7 @@ from rlgen.demos.scripted.skills import (
     SkillContext,
     close_fingers,
     move_to,
+    on_way,
     open_fingers,
     pause,
     travel,
@@ -58,11 +59,13 @@ def move_joint(
     contact = next(find_contacts(context, part, rejected), None)
     if contact is None:
         return False
-    yield from pause(context, contact.opening)
     before = contact.hand.moved(contact.approach)
-    yield from travel(context, before, contact.opening)
-    yield from move_to(context, before, contact.opening, near=0.015, turned=0.10, steps=30)
-    yield from pause(context, contact.opening)
+    goes_on = not contact.pushes and on_way(context, before, contact.hand)
+    if not goes_on:
+        yield from pause(context, contact.opening)
+        yield from travel(context, before, contact.opening)
+        yield from move_to(context, before, contact.opening, near=0.015, turned=0.10, steps=30)
+        yield from pause(context, contact.opening)
     if contact.pushes:
         yield from move_to(context, contact.beside, contact.opening, near=0.02, turned=0.10, steps=30)
     # Handles are slippery: the hand goes on past the contact until it is nearly there, or the palm touches.

@@ -12,10 +12,12 @@ from rlgen.demos.scripted.planning.plans import APPROACH, Plan, find_carries, gr
 from rlgen.demos.scripted.skills import (
     ANY_TURN,
     LOADED_SPEED,
+    OPENED,
     Skill,
     SkillContext,
     close_fingers,
     move_to,
+    on_way,
     open_fingers,
     pause,
     travel,
@@ -81,17 +83,11 @@ def pick(context: SkillContext, body: int, grasp: Grasp) -> Skill:
     """
     hand = grasp.hand.moved(draw_offset(context.random, context.style.grasp_error))
     before = hand.moved(-APPROACH * hand.rotation[:, 2])
-    yield from pause(context, FULLY_OPEN)
-    if context.style.overshoot and not context.hurried:
-        direction = before.position - context.state.hand.position
-        direction[2] = 0.0
-        beyond = direction / max(float(np.linalg.norm(direction)), 1e-6) * context.style.overshoot
-        yield from travel(context, before.moved(beyond), FULLY_OPEN, near=0.03)
-    yield from travel(context, before, FULLY_OPEN)
-    yield from move_to(context, before, FULLY_OPEN, near=0.008, turned=0.06, steps=40)
-    yield from pause(context, FULLY_OPEN)
+    if not on_way(context, before.moved(-APPROACH * hand.rotation[:, 2]), hand):
+        yield from _approach(context, before)
     deep = hand.moved(DEEPER * hand.rotation[:, 2])
-    yield from move_to(context, deep, FULLY_OPEN, near=0.003, turned=0.06, steps=30, speed=0.6, straight=True)
+    if not _closing(context, hand):
+        yield from move_to(context, deep, FULLY_OPEN, near=0.003, turned=0.06, steps=30, speed=0.6, straight=True)
     blocked = np.linalg.norm(context.state.hand.position - hand.position) > BLOCKED
     if blocked or not (yield from close_fingers(context)):
         yield from _give_up(context)
@@ -104,6 +100,26 @@ def pick(context: SkillContext, body: int, grasp: Grasp) -> Skill:
         yield from _give_up(context)
         return False
     return True
+
+
+def _approach(context: SkillContext, before: Pose) -> Skill:
+    """Moves the open hand to a pose before a grasp."""
+    yield from pause(context, FULLY_OPEN)
+    if context.style.overshoot and not context.hurried:
+        direction = before.position - context.state.hand.position
+        direction[2] = 0.0
+        beyond = direction / max(float(np.linalg.norm(direction)), 1e-6) * context.style.overshoot
+        yield from travel(context, before.moved(beyond), FULLY_OPEN, near=0.03)
+    yield from travel(context, before, FULLY_OPEN)
+    yield from move_to(context, before, FULLY_OPEN, near=0.008, turned=0.06, steps=40)
+    yield from pause(context, FULLY_OPEN)
+    return True
+
+
+def _closing(context: SkillContext, hand: Pose) -> bool:
+    """Returns whether another actor has begun to close the fingers where the hand should be."""
+    here = np.linalg.norm(context.state.hand.position - hand.position) < BLOCKED
+    return bool(here) and context.state.opening < OPENED
 
 
 def place(context: SkillContext, body: int, plan: Plan) -> Skill:
@@ -119,20 +135,11 @@ def place(context: SkillContext, body: int, plan: Plan) -> Skill:
     at = plan.release_pose.moved(draw_offset(context.random, error))
     above = at.moved(plan.entry if plan.from_side else ABOVE / plan.entry[2] * plan.entry)
     held = _held_object(context, body)
-    yield from travel(context, above @ held.grip.inverse, CLOSED, held=held)
-    yield from pause(context, CLOSED)
-    if not _still_holds(context, held):
-        return False
-    # The object may have moved in the hand, and it is the object that goes to the place.
-    held = _held_object(context, body)
-    before = above @ held.grip.inverse
-    if not plan.from_side:
-        # First exactly above: there may be walls on the way down.
-        height = max(context.state.hand.position[2], before.position[2])
-        higher = Pose(np.array([*before.position[:2], height]), before.rotation)
-        yield from move_to(context, higher, CLOSED, near=0.01, turned=0.2, steps=15, speed=LOADED_SPEED)
-    yield from move_to(context, before, CLOSED, near=0.015, turned=0.2, steps=20, speed=LOADED_SPEED)
-    held = _held_object(context, body)
+    if not on_way(context, above @ held.grip.inverse, at @ held.grip.inverse):
+        if not (yield from _carry(context, held, above, from_side=plan.from_side)):
+            return False
+        # The object may have moved in the hand, and it is the object that goes to the place.
+        held = _held_object(context, body)
     target = at @ held.grip.inverse
     steps = 20 + int(np.linalg.norm(target.position - context.state.hand.position) / SLOWEST)
     yield from move_to(context, target, CLOSED, near=0.006, turned=0.3, steps=steps, speed=0.6, straight=True)
@@ -146,6 +153,23 @@ def place(context: SkillContext, body: int, plan: Plan) -> Skill:
         yield from move_to(context, hand.moved(PRESS * hand.rotation[:, 2]), FULLY_OPEN, near=0.004, steps=20)
     back = 0.6 * plan.entry if plan.from_side else -0.10 * hand.rotation[:, 2]
     yield from move_to(context, hand.moved(back), FULLY_OPEN, near=0.02, turned=ANY_TURN, steps=30)
+    return True
+
+
+def _carry(context: SkillContext, held: HeldObject, above: Pose, *, from_side: bool) -> Skill:
+    """Brings the held object to before its place; fails where it is lost on the way."""
+    yield from travel(context, above @ held.grip.inverse, CLOSED, held=held)
+    yield from pause(context, CLOSED)
+    if not _still_holds(context, held):
+        return False
+    held = _held_object(context, held.body)
+    before = above @ held.grip.inverse
+    if not from_side:
+        # First exactly above: there may be walls on the way down.
+        height = max(context.state.hand.position[2], before.position[2])
+        higher = Pose(np.array([*before.position[:2], height]), before.rotation)
+        yield from move_to(context, higher, CLOSED, near=0.01, turned=0.2, steps=15, speed=LOADED_SPEED)
+    yield from move_to(context, before, CLOSED, near=0.015, turned=0.2, steps=20, speed=LOADED_SPEED)
     return True
 
 

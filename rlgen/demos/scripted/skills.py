@@ -24,6 +24,9 @@ BELOW_HAND = 0.015
 MIN_PROGRESS, STALL_STEPS, METERS_PER_RADIAN = 0.001, 10, 0.05
 # An orientation tolerance that any hand meets, radians.
 ANY_TURN = 9.0
+# Distance from a straight way at its end, metres, and by how much more for every metre before it, at which a hand is on
+# it; its turn there, radians, and part of the way that it may be past the end.
+ON_WAY, FUNNEL, ON_WAY_TURN, PAST_END = 0.012, 0.1, 0.2, 0.15
 # Relative speed with a load.
 LOADED_SPEED = 0.9
 # Half widths swept by the hand, empty and loaded; distance between waypoints, and tolerance at them, metres.
@@ -97,6 +100,26 @@ def move_to(
         goal = on_line(start, target.position, hand.position, ahead) if straight else target.position
         yield Move(Pose(goal, target.rotation), opening, speed)
     return False
+
+
+def on_way(context: SkillContext, start: Pose, end: Pose) -> bool:
+    """Returns whether the hand is on the straight way from one pose to another, turned like the second.
+
+    A skill that begins there goes on: to go back to the start first would contradict whole episodes, which pass such
+    states in the other direction.
+
+    Args:
+      context: of the episode.
+      start: of the way.
+      end: of the way.
+    """
+    hand, way = context.state.hand, end.position - start.position
+    length = max(float(np.linalg.norm(way)), 1e-9)
+    along = float((hand.position - start.position) @ way) / length
+    aside = np.linalg.norm(hand.position - start.position - along / length * way)
+    within = ON_WAY + FUNNEL * max(length - along, 0.0)
+    turn = angle_between(hand.rotation, end.rotation)
+    return bool(0 <= along <= (1 + PAST_END) * length and aside < within and turn < ON_WAY_TURN)
 
 
 def on_line(

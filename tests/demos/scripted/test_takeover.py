@@ -59,6 +59,23 @@ def test_what_is_in_the_fingers_is_not_let_go(scene_of, task, closed_for):
     env.close()
 
 
+@pytest.mark.parametrize("before_closing", [10, 2, -4])
+def test_what_another_actor_has_begun_goes_on_from_where_the_hand_is(scene_of, before_closing):
+    """A detour, such as up and down again, would contradict whole episodes, which pass such states on their way."""
+    scene = scene_of("libero_spatial/0")
+    whole = one_episode(scene, ScriptedExpert(scene, clean=True))
+    step = first_step(whole.actions, closed_for=1) - before_closing
+    env, expert = VectorEnv([scene], physics="fast", threads=1), ScriptedExpert(scene, clean=True)
+    env.reset(whole.initial_state[None])
+    result = env.step(whole.actions[None, :step])
+    expert.reset(np.zeros(1, int))
+    took = 0
+    while not result.terminated[0]:
+        result, took = env.step(expert.act(result.observation, np.zeros(1, int), np.array([took]))), took + 1
+        assert step + took <= len(whole) + 5
+    env.close()
+
+
 def test_an_open_hand_holds_nothing(scene_of):
     scene = scene_of("libero_spatial/0")
     state = SceneState(scene)
