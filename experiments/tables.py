@@ -31,6 +31,7 @@ from learning_tables import (
     update_table,
 )
 from paper_cost import cost_table
+from placements import placements_table
 from ppo_settings import settings_table, size_table
 from table_parts import RESULTS, rate
 from vla_tables import attack_table, dry_profile_table, vla_speed_table, vla_table
@@ -96,6 +97,7 @@ def all_tables() -> dict[str, str]:
         "ppo-gaussian-coarse": learning_table("learning/gaussian-coarse"),
         "fleet": fleet_table("diffusion"),
         "fleet-tasks": fleet_tasks("diffusion"),
+        "placements": placements_table(),
         "fleet-seeds": seeds_table(),
         "fleet-estimate": fleet_estimate("diffusion"),
         "fleet-together": together_table(),

@@ -28,10 +28,15 @@ def run_presets() -> dict[str, Config]:
 
 
 def _quickstart() -> Config:
-    """Returns the preset `state` with fewer iterations, scored by the stage `evaluate` alone, then a small VLA."""
+    """Returns the preset `state` with less of everything, scored by the stage `evaluate` alone, then a small VLA."""
     state = _state()
-    ppo = replace(state.ppo, iterations=20, rounds=1, score_episodes=0)
-    return replace(state, ppo=ppo, vla=VlaStageConfig(optimizer_steps=1500))
+    return replace(
+        state,
+        demos=replace(state.demos, episodes=64),
+        bc=replace(state.bc, episodes=64),
+        ppo=replace(state.ppo, iterations=20, rounds=1, score_episodes=0),
+        vla=VlaStageConfig(optimizer_steps=1500),
+    )
 
 
 def _smoke() -> Config:
@@ -90,10 +95,10 @@ def _state() -> Config:
     steady. Half of a chunk is executed.
     """
     return Config(
-        demos=DemosConfig(episodes=64, clean=True),
+        demos=DemosConfig(episodes=128, clean=True),
         policy=PolicyConfig(network="mlp", mlp_widths=(384,) * 5, diffusion=DiffusionConfig(prediction="x0")),
         bc=BCConfig(
-            **{"episodes": 64, "optimizer_steps": 15000, "batch": 256},
+            **{"episodes": 128, "optimizer_steps": 15000, "batch": 256},
             **{"correction_rounds": 6, "correction_episodes": 50, "correction_target": 0.95},
         ),
         ppo=PPOConfig(
