@@ -60,8 +60,8 @@ def move_joint(
     if contact is None:
         return False
     before = contact.hand.moved(contact.approach)
-    goes_on = not contact.pushes and on_way(context, before, contact.hand)
-    if not goes_on:
+    arriving = not contact.pushes and on_way(context, before, contact.hand)
+    if not arriving:
         yield from pause(context, contact.opening)
         yield from travel(context, before, contact.opening)
         yield from move_to(context, before, contact.opening, near=0.015, turned=0.10, steps=30)

@@ -83,10 +83,12 @@ def pick(context: SkillContext, body: int, grasp: Grasp) -> Skill:
     """
     hand = grasp.hand.moved(draw_offset(context.random, context.style.grasp_error))
     before = hand.moved(-APPROACH * hand.rotation[:, 2])
-    if not on_way(context, before.moved(-APPROACH * hand.rotation[:, 2]), hand):
+    arriving = on_way(context, before.moved(-APPROACH * hand.rotation[:, 2]), hand)
+    closing = arriving and _closing(context, hand)
+    if not (closing or (arriving and context.state.opening > OPENED)):
         yield from _approach(context, before)
     deep = hand.moved(DEEPER * hand.rotation[:, 2])
-    if not _closing(context, hand):
+    if not closing:
         yield from move_to(context, deep, FULLY_OPEN, near=0.003, turned=0.06, steps=30, speed=0.6, straight=True)
     blocked = np.linalg.norm(context.state.hand.position - hand.position) > BLOCKED
     if blocked or not (yield from close_fingers(context)):

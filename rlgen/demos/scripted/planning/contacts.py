@@ -4,9 +4,9 @@ A handle is what sticks out most of a drawer or door. Where no hand has room aro
 fingers reach behind it from above and pull.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 
 import mujoco
 import numpy as np
@@ -133,15 +133,32 @@ def carried_pose(context: SkillContext, joint: int, hand: Pose, change: float, t
 
 
 def find_contacts(context: SkillContext, part: MovingPart, rejected: list[np.ndarray]) -> Iterator[HandContact]:
-    """Yields contacts that the arm reaches and can follow: to the part's target first, then as far as possible.
+    """Yields contacts that the arm reaches and can follow, to the part's target first, then as far as possible.
+
+    Hooks come last, whatever is left of the other ones.
 
     Args:
       context: of the episode.
       part: that is to be moved.
       rejected: positions of the hand at contacts that failed.
     """
+    axis, anchor = joint_axis(context.state, part.joint)
+    start, middle = joint_position(context.state, part.joint), _middle(context, part)
+    opens, slide = abs(part.target) > abs(start), slides(context.state.model, part.joint)
+    knob = not slide and axis_distance(middle, anchor, axis) < KNOB
+    begins = opens and abs(start) < 0.1 * abs(part.target)
+    pushes = () if knob or begins else _pushes(context, part)
+    yield from _followed(context, part, chain(pushes, _grips(context, part, knob)), rejected)
+    if slide and opens:
+        yield from _followed(context, part, _hooks(context, part), rejected)
+
+
+def _followed(
+    context: SkillContext, part: MovingPart, contacts: Iterable[HandContact], rejected: list[np.ndarray]
+) -> Iterator[HandContact]:
+    """Yields the contacts that the arm can follow to the end, in their order, then the others, furthest first."""
     partial: list[tuple[float, HandContact]] = []
-    for contact in _candidates(context, part):
+    for contact in contacts:
         if any(np.linalg.norm(contact.hand.position - other) < 0.012 for other in rejected):
             continue
         joints = _reach(context, part, contact)
@@ -153,19 +170,6 @@ def find_contacts(context: SkillContext, part: MovingPart, rejected: list[np.nda
         elif fraction > 0.0:
             partial.append((fraction, option))
     yield from (option for _, option in sorted(partial, key=lambda pair: -pair[0]))
-
-
-def _candidates(context: SkillContext, part: MovingPart) -> Iterator[HandContact]:
-    """Yields contacts, whether the arm reaches them or not: the ones that hold best first."""
-    axis, anchor = joint_axis(context.state, part.joint)
-    start, middle = joint_position(context.state, part.joint), _middle(context, part)
-    opens, slide = abs(part.target) > abs(start), slides(context.state.model, part.joint)
-    knob = not slide and axis_distance(middle, anchor, axis) < KNOB
-    if not knob and not (opens and abs(start) < 0.1 * abs(part.target)):
-        yield from _pushes(context, part)
-    yield from _grips(context, part, knob)
-    if slide and opens:
-        yield from _hooks(context, part)
 
 
 def _reach(context: SkillContext, part: MovingPart, contact: HandContact) -> np.ndarray | None:
