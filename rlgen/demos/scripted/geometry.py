@@ -1,6 +1,7 @@
 """Poses, the physics state of a scene as poses of its hand, objects and joints, and which containers must close."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import mujoco
 import numpy as np
@@ -10,6 +11,9 @@ from scipy.spatial.transform import Rotation
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import JOINT, STACKED, contacts_hold
 from rlgen.libero.scenes.scene import Scene
+
+# Distance at which fingers count as touching, metres.
+TOUCHING = 0.002
 
 
 @dataclass(frozen=True)
@@ -134,18 +138,21 @@ def subtree(model: mujoco.MjModel, root: int) -> Bool[np.ndarray, " bodies"]:
 
 
 def between_fingers(state: SceneState, bodies: Bool[np.ndarray, " bodies"]) -> bool:
-    """Returns whether both fingers touch some bodies.
+    """Returns whether both fingers touch some bodies, or all but touch them: a load that is carried shakes.
 
     Args:
       state: of the episode.
       bodies: mask of the bodies.
     """
-    model, data, robot = state.model, state.data, state.scene.robot
-    mujoco.mj_collision(model, data)
-    fingers = [subtree(model, int(body)) for body in model.jnt_bodyid[np.isin(model.jnt_qposadr, robot.finger_qpos)]]
-    pairs = model.geom_bodyid[data.contact.geom.reshape(-1, 2)]
-    touching = np.concatenate([pairs[bodies[pairs[:, 1]], 0], pairs[bodies[pairs[:, 0]], 1]])
-    return all(finger[touching].any() for finger in fingers)
+    model, robot = state.model, state.scene.robot
+    solid = (model.geom_contype | model.geom_conaffinity) > 0
+    held = np.flatnonzero(solid & bodies[model.geom_bodyid])
+    for body in model.jnt_bodyid[np.isin(model.jnt_qposadr, robot.finger_qpos)]:
+        finger = np.flatnonzero(solid & subtree(model, int(body))[model.geom_bodyid])
+        pairs = product(finger.tolist(), held.tolist())
+        if not any(mujoco.mj_geomDistance(model, state.data, *pair, TOUCHING, None) < TOUCHING for pair in pairs):
+            return False
+    return True
 
 
 def robot_bodies(scene: Scene) -> Bool[np.ndarray, " bodies"]:

@@ -8,14 +8,16 @@ from rlgen.demos.scripted.geometry import Pose, between_fingers, subtree
 from rlgen.demos.scripted.kinematics import HeldObject
 from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, draw_offset
 from rlgen.demos.scripted.planning.grasps import Grasp
-from rlgen.demos.scripted.planning.plans import APPROACH, Plan, find_carries, grasp_signature
+from rlgen.demos.scripted.planning.plans import APPROACH, Plan, arriving, find_carries, grasp_signature
 from rlgen.demos.scripted.skills import (
     ANY_TURN,
+    BLOCKED,
     LOADED_SPEED,
     OPENED,
     Skill,
     SkillContext,
     close_fingers,
+    has_begun_to_close,
     move_to,
     on_way,
     open_fingers,
@@ -34,8 +36,6 @@ LIFT, ABOVE = 0.06, 0.06
 MAX_SLIP = 0.03
 # Distance by which the fingers go on past a grasp, metres: rims are slanted and slip out.
 DEEPER = 0.004
-# Distance from the grasp at which the hand was blocked, metres.
-BLOCKED = 0.015
 # Control steps that carrying takes without hurry.
 CARRY_STEPS = 130
 # Distance of an object from its pose in the hand at which it is lost, metres.
@@ -83,9 +83,9 @@ def pick(context: SkillContext, body: int, grasp: Grasp) -> Skill:
     """
     hand = grasp.hand.moved(draw_offset(context.random, context.style.grasp_error))
     before = hand.moved(-APPROACH * hand.rotation[:, 2])
-    arriving = on_way(context, before.moved(-APPROACH * hand.rotation[:, 2]), hand)
-    closing = arriving and _closing(context, hand)
-    if not (closing or (arriving and context.state.opening > OPENED)):
+    near = arriving(context, hand)
+    closing = near and has_begun_to_close(context, hand)
+    if not (closing or (near and context.state.opening > OPENED)):
         yield from _approach(context, before)
     deep = hand.moved(DEEPER * hand.rotation[:, 2])
     if not closing:
@@ -116,12 +116,6 @@ def _approach(context: SkillContext, before: Pose) -> Skill:
     yield from move_to(context, before, FULLY_OPEN, near=0.008, turned=0.06, steps=40)
     yield from pause(context, FULLY_OPEN)
     return True
-
-
-def _closing(context: SkillContext, hand: Pose) -> bool:
-    """Returns whether another actor has begun to close the fingers where the hand should be."""
-    here = np.linalg.norm(context.state.hand.position - hand.position) < BLOCKED
-    return bool(here) and context.state.opening < OPENED
 
 
 def place(context: SkillContext, body: int, plan: Plan) -> Skill:

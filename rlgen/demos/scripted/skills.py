@@ -27,6 +27,8 @@ ANY_TURN = 9.0
 # Distance from a straight way at its end, metres, and by how much more for every metre before it, at which a hand is on
 # it; its turn there, radians, and part of the way that it may be past the end.
 ON_WAY, FUNNEL, ON_WAY_TURN, PAST_END = 0.012, 0.1, 0.2, 0.15
+# Distance from a grasp at which the hand was blocked, metres.
+BLOCKED = 0.015
 # Relative speed with a load.
 LOADED_SPEED = 0.9
 # Half widths swept by the hand, empty and loaded; distance between waypoints, and tolerance at them, metres.
@@ -163,6 +165,17 @@ def close_fingers(context: SkillContext) -> Skill:
             break
         before = now
     return context.state.opening > NOTHING_BETWEEN
+
+
+def has_begun_to_close(context: SkillContext, hand: Pose) -> bool:
+    """Returns whether another actor has begun to close the fingers where the hand should be.
+
+    Args:
+      context: of the episode.
+      hand: pose of the grip site where they should close.
+    """
+    here = np.linalg.norm(context.state.hand.position - hand.position) < BLOCKED
+    return bool(here) and context.state.opening < OPENED
 
 
 def open_fingers(context: SkillContext, steps: int = 12) -> Skill:

@@ -13,7 +13,7 @@ from rlgen.demos.scripted.kinematics import TOUCH, HeldObject
 from rlgen.demos.scripted.planning.entries import RUB, SIDES, SIDEWAYS, Entries, entry_line, find_entries
 from rlgen.demos.scripted.planning.grasps import WIDEST, Grasp, find_grasps
 from rlgen.demos.scripted.planning.height_maps import cells_of, frame_along
-from rlgen.demos.scripted.skills import SkillContext
+from rlgen.demos.scripted.skills import SkillContext, on_way
 
 MAP_REACH, MAP_CELL = 0.16, 0.003
 # Distances from an object at which its maps start, from above and beside, metres; tilts of the latter, radians.
@@ -231,13 +231,30 @@ def _leaning_frames(context: SkillContext, body: int) -> list[Pose]:
     return [frame_along(center, down + np.sin(LEAN) * side) for side in sides]
 
 
+def arriving(context: SkillContext, hand: Pose) -> bool:
+    """Returns whether the hand is on its straight way to a grasp.
+
+    Args:
+      context: of the episode.
+      hand: pose of the grip site at the grasp.
+    """
+    return on_way(context, hand.moved(-2 * APPROACH * hand.rotation[:, 2]), hand)
+
+
 def _both_orientations(context: SkillContext, grasps: Sequence[Grasp]) -> Iterator[Grasp]:
-    """Yields each grasp with both orientations of the hand, first the one nearer to the current one."""
-    for grasp in grasps:
+    """Yields each grasp with both orientations of the hand, first the one nearer to the current one.
+
+    Those that the hand is arriving at come before all others.
+    """
+    for grasp in sorted(grasps, key=lambda grasp: not _arrives(context, grasp)):
         hands = (grasp.hand, grasp.hand.flipped)
         current = context.state.hand.rotation
         for hand in sorted(hands, key=lambda hand: angle_between(current, hand.rotation)):
             yield Grasp(hand, grasp.cost)
+
+
+def _arrives(context: SkillContext, grasp: Grasp) -> bool:
+    return arriving(context, grasp.hand) or arriving(context, grasp.hand.flipped)
 
 
 def grasp_signature(context: SkillContext, body: int, grasp: Grasp) -> np.ndarray:
