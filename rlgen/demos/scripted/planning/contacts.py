@@ -146,8 +146,8 @@ def find_contacts(context: SkillContext, part: MovingPart, rejected: list[np.nda
     start, middle = joint_position(context.state, part.joint), _middle(context, part)
     opens, slide = abs(part.target) > abs(start), slides(context.state.model, part.joint)
     knob = not slide and axis_distance(middle, anchor, axis) < KNOB
-    begins = opens and abs(start) < 0.1 * abs(part.target)
-    pushes = () if knob or begins else _pushes(context, part)
+    closed = opens and abs(start) < 0.1 * abs(part.target)
+    pushes = () if knob or closed else _pushes(context, part)
     yield from _followed(context, part, chain(pushes, _grips(context, part, knob)), rejected)
     if slide and opens:
         yield from _followed(context, part, _hooks(context, part), rejected)
