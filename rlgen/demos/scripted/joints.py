@@ -22,7 +22,7 @@ from rlgen.demos.scripted.skills import (
     Skill,
     SkillContext,
     close_fingers,
-    has_begun_to_close,
+    has_started_to_close,
     move_to,
     on_way,
     open_fingers,
@@ -71,7 +71,7 @@ def move_joint(
         yield from move_to(context, contact.beside, contact.opening, near=0.02, turned=0.10, steps=30)
     # Handles are slippery: the hand goes on past the contact until it is nearly there, or the palm touches.
     deep = contact.hand if contact.pushes else contact.hand.moved(DEEPER * contact.hand.rotation[:, 2])
-    if not (arriving and contact.grips and has_begun_to_close(context, deep)):
+    if not (arriving and contact.grips and has_started_to_close(context, deep)):
         yield from move_to(context, deep, contact.opening, near=0.006, turned=0.10, steps=35, speed=0.6, straight=True)
     if contact.grips and not (yield from close_fingers(context)):
         rejected.append(contact.hand.position)

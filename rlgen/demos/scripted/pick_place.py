@@ -17,7 +17,7 @@ from rlgen.demos.scripted.skills import (
     Skill,
     SkillContext,
     close_fingers,
-    has_begun_to_close,
+    has_started_to_close,
     move_to,
     on_way,
     open_fingers,
@@ -84,7 +84,7 @@ def pick(context: SkillContext, body: int, grasp: Grasp) -> Skill:
     hand = grasp.hand.moved(draw_offset(context.random, context.style.grasp_error))
     before = hand.moved(-APPROACH * hand.rotation[:, 2])
     near = arriving(context, hand)
-    closing = near and has_begun_to_close(context, hand)
+    closing = near and has_started_to_close(context, hand)
     if not (closing or (near and context.state.opening > OPENED)):
         yield from _approach(context, before)
     deep = hand.moved(DEEPER * hand.rotation[:, 2])

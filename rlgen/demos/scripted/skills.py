@@ -167,7 +167,7 @@ def close_fingers(context: SkillContext) -> Skill:
     return context.state.opening > NOTHING_BETWEEN
 
 
-def has_begun_to_close(context: SkillContext, hand: Pose) -> bool:
+def has_started_to_close(context: SkillContext, hand: Pose) -> bool:
     """Returns whether another actor has begun to close the fingers where the hand should be.
 
     Args:
