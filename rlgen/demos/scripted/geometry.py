@@ -146,7 +146,7 @@ def between_fingers(state: SceneState, bodies: Bool[np.ndarray, " bodies"]) -> b
     """
     model, robot = state.model, state.scene.robot
     solid = (model.geom_contype | model.geom_conaffinity) > 0
-    held = np.flatnonzero(solid & bodies[model.geom_bodyid])
+    held = np.flatnonzero(solid & (bodies & ~robot_bodies(state.scene))[model.geom_bodyid])
     for body in model.jnt_bodyid[np.isin(model.jnt_qposadr, robot.finger_qpos)]:
         finger = np.flatnonzero(solid & subtree(model, int(body))[model.geom_bodyid])
         pairs = product(finger.tolist(), held.tolist())
