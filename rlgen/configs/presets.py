@@ -33,8 +33,9 @@ def _quickstart() -> Config:
     return replace(
         state,
         demos=replace(state.demos, episodes=64),
+        policy=replace(state.policy, objects="goal"),
         bc=replace(state.bc, episodes=64),
-        ppo=replace(state.ppo, iterations=20, rounds=1, score_episodes=0),
+        ppo=replace(state.ppo, iterations=20, rounds=1, evaluate_episodes=50, score_episodes=0),
         vla=VlaStageConfig(optimizer_steps=1500),
     )
 
@@ -96,7 +97,9 @@ def _state() -> Config:
     """
     return Config(
         demos=DemosConfig(episodes=128, clean=True),
-        policy=PolicyConfig(network="mlp", mlp_widths=(384,) * 5, diffusion=DiffusionConfig(prediction="x0")),
+        policy=PolicyConfig(
+            objects="all", network="mlp", mlp_widths=(384,) * 5, diffusion=DiffusionConfig(prediction="x0")
+        ),
         bc=BCConfig(
             **{"episodes": 128, "optimizer_steps": 15000, "batch": 256},
             **{"correction_rounds": 6, "correction_episodes": 50, "correction_target": 0.95},
@@ -114,7 +117,7 @@ def _state() -> Config:
             steadiness_weight=0.05,
             action_steps=4,
             evaluate_every=10,
-            **{**_GOAL, "min_iterations": 20},
+            **{**_GOAL, "min_iterations": 20, "evaluate_episodes": 100},
         ),
     )
 

@@ -182,6 +182,8 @@ class PolicyConfig(Settings):
     """The policy that PPO trains: a denoising chain, or the baseline's single Gaussian on the same network."""
     observation: Literal["state", "images"] = "state"
     """Proprioception and object poses, or images of both cameras and proprioception."""
+    objects: Literal["goal", "all"] = "goal"
+    """Objects whose poses are observed: those of the goal, or also where all others are, on which grasps depend."""
     horizon: Chunk = 8
     """H, actions in a chunk; all are executed unless `ppo.action_steps` is set."""
     network: Literal["unet", "mlp"] = "unet"

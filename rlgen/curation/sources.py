@@ -109,7 +109,7 @@ def _of_run(run: Run) -> EpisodeFile:
     result, actor = collected(run), ACTORS[run.config.collect.source]
     policy: dict[str, Any] = {
         "actor": actor,
-        "checkpoint": _checkpoint(run, ("bc",) if actor == "bc" else ("ppo", "bc")),
+        "checkpoint": _checkpoint(run, actor),
     }
     policy["recorded"] = {"demonstrations": result["episodes"], "attempts": result["tried"], "seed": run.config.seed}
     if run.config.resets != "standard":
@@ -123,10 +123,11 @@ def _of_run(run: Run) -> EpisodeFile:
     return EpisodeFile(run.folder, find_task(run.config.task), policy, run=True)
 
 
-def _checkpoint(run: Run, stages: tuple[str, ...]) -> str | None:
+def _checkpoint(run: Run, actor: str) -> str | None:
     """Returns the last checkpoint of the policy that acted, by step; where PPO left none, the cloned one acted."""
-    for stage in stages:
-        steps = [path.name for path in (run.folder / stage / "checkpoints").glob("*") if path.name.isdigit()]
+    trained = () if actor == "bc" else ("ppo/expert", "ppo/checkpoints")
+    for folder in (*trained, "bc/checkpoints"):
+        steps = [path.name for path in (run.folder / folder).glob("*") if path.name.isdigit()]
         if steps:
-            return f"{stage}/checkpoints/{max(steps, key=int)}"
+            return f"{folder}/{max(steps, key=int)}"
     return None

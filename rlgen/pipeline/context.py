@@ -69,10 +69,10 @@ class Context:
 
     @cached_property
     def scene(self) -> Scene:
-        """The task's scene with the run's resets and fixtures, built on first use."""
+        """The task's scene with the run's resets, fixtures and observed objects, built on first use."""
         config = self.run.config
         scene = with_resets(load_scene(config.task, self.assets, self.cache), config.resets)
-        return replace(scene, training_fixtures=config.fixtures)
+        return replace(scene, training_fixtures=config.fixtures, observed=config.policy.objects)
 
     @property
     def assets(self) -> AssetSource:

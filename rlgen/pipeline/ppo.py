@@ -1,6 +1,7 @@
 """The stage `ppo`: PPO from the cloned policy."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from rlgen.pipeline.context import Context, Turns, Work
 from rlgen.pipeline.policy import AnyPolicy, check_devices, image_size, measure
 from rlgen.policies.base import Params
 from rlgen.policies.critic import Critic, make_critic
-from rlgen.rl.ending import End, why_ended
+from rlgen.rl.ending import expert_iteration, why_ended
 from rlgen.rl.numerics import NonFiniteError
 from rlgen.rl.ppo import Expert
 from rlgen.rl.rollout import environments_here
@@ -26,6 +27,8 @@ from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import EventWriter, Metrics, Sink, WandbLog, read_metrics
 from rlgen.training.sharding import place_state, replicate, restore_target
 
+# Folder of the last policy that was seen at the target. Without it the expert is that of the newest checkpoint.
+EXPERT = "expert"
 _ENDS = {
     "target": "the target is reached",
     "plateau": "the target is reached, and successes get neither shorter nor smoother",
@@ -34,7 +37,7 @@ _ENDS = {
 
 
 def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
-    """Trains until `why_ended`, with a checkpoint before and after each iteration, and scores the end.
+    """Trains until `why_ended`, with a checkpoint before and after each iteration, and scores the expert.
 
     A generator, which leaves the iterations to its caller: see `pipeline.context.Turns`.
 
@@ -63,13 +66,13 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
         work.progress.log(f"compiling {what}, in the first iterations)")
         tests = _tests(work, iteration)
         if not tests and iteration == 0:
-            tests[0] = _test(context, policy, policy_params(state), 0, _on_chunk(work, "evaluation"))
+            _evaluate(context, work, policy, state, tests)
             if metrics is not None:
                 metrics.write(
                     0, control_steps=0, success=tests[0].rate.rate, clip_fraction=0.0, test=tests[0].to_json()
                 )
         note = "first iteration"
-        while (ended := _why_ended(config, tests, iteration)) is None:
+        while (ended := why_ended(config, tests, iteration)) is None:
             work.progress.total = _round_end(config, iteration)
             on_chunk = _on_chunk(work, note, config.chunks)
             try:
@@ -79,9 +82,7 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
             iteration, test = int(state.iteration), {}
             note = _note(values)
             if 0 in (iteration % config.evaluate_every, iteration % config.iterations):
-                tests[iteration] = _test(
-                    context, policy, policy_params(state), iteration, _on_chunk(work, "evaluation")
-                )
+                _evaluate(context, work, policy, state, tests)
                 test = {"test": tests[iteration].to_json()}
                 where = "stored initial states" if config.evaluate_split == "heldout" else "training reset states"
                 work.progress.log(f"iteration {iteration}: without noise {tests[iteration]} from {where}")
@@ -95,29 +96,52 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
         if isinstance(part, VectorEnv | ImageObserver):
             part.close()
     work.progress.log(f"ended after {iteration} iterations: {_ENDS[ended]}")
+    expert = expert_iteration(config, tests)
+    expert = iteration if expert is None else expert
+    trained = policy_params(_expert(work.folder, context, state))
     return {
         "iterations": iteration,
+        "expert_iteration": expert,
         "control_steps": int(state.control_steps),
         "algorithm": context.run.config.policy.algorithm,
         "ended": ended,
         "split": config.evaluate_split,
         "first": next((test.to_json() for test in tests.values()), None),
-        "last": tests[iteration].to_json() if iteration in tests else None,
+        "last": tests[expert].to_json() if expert in tests else None,
         "exploration": _exploration(work),
-        **_final_scores(context, work, policy, params, policy_params(state)),
+        **_final_scores(context, work, policy, params, trained),
     }
 
 
 def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
     """Returns the trained policy of a run, and its parameters."""
-    result = context.run.result("ppo")
+    result, folder = context.run.result("ppo"), context.run.folder / "ppo"
     policy, params = bc.load_policy(context)
     state = _start(context, policy, make_critic(policy), params)
-    with Checkpoints(context.run.folder / "ppo" / "checkpoints") as checkpoints:
-        # Earlier versions left no checkpoint where the cloned policy reached the target.
-        if result.get("iterations") != 0 or checkpoints.latest() is not None:
-            state, _ = checkpoints.restore(restore_target(context.mesh, state))
-    return policy, policy_params(state)
+    # Earlier versions left no checkpoint where the cloned policy reached the target.
+    return policy, policy_params(_expert(folder, context, state, or_blank=result.get("iterations") == 0))
+
+
+def _evaluate(context: Context, work: Work, policy: AnyPolicy, state: PPOState, tests: dict[int, ScoreSummary]) -> None:
+    """Adds an evaluation to those before, and keeps what is the expert so far beside the checkpoints."""
+    iteration = int(state.iteration)
+    tests[iteration] = _test(context, policy, policy_params(state), iteration, _on_chunk(work, "evaluation"))
+    if expert_iteration(context.run.config.ppo, tests) == iteration:
+        with Checkpoints(work.folder / EXPERT, keep=1) as kept:
+            # Where training was interrupted after it, it is there, and the same.
+            if kept.latest() != iteration:
+                kept.save(iteration, state, _metadata(context))
+
+
+def _expert(folder: Path, context: Context, blank: PPOState, *, or_blank: bool = False) -> PPOState:
+    """Reads the expert that was kept in a stage's folder, else the newest checkpoint."""
+    target = restore_target(context.mesh, blank)
+    if (folder / EXPERT).is_dir():
+        with Checkpoints(folder / EXPERT) as kept:
+            if kept.latest() is not None:
+                return kept.restore(target)[0]
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        return blank if or_blank and checkpoints.latest() is None else checkpoints.restore(target)[0]
 
 
 def _start(context: Context, policy: AnyPolicy, critic: Critic, params: Params) -> PPOState:
@@ -169,11 +193,6 @@ def _test(
         on_chunk=on_chunk,
     )
     return score.summary()
-
-
-def _why_ended(config: PPOConfig, tests: dict[int, ScoreSummary], iteration: int) -> End | None:
-    """Returns why training ends here; where this iteration was not evaluated, only the last one ends it."""
-    return why_ended(config, list(tests.values()) if iteration in tests else [], iteration)
 
 
 def _round_end(config: PPOConfig, iteration: int) -> int:

@@ -1,6 +1,10 @@
-"""The end of PPO: at the target, once successes no longer get shorter or smoother, with a floor and a cap."""
+"""The end of PPO, and which of its policies is the expert.
 
-from collections.abc import Sequence
+It ends at the target, once successes no longer get shorter or smoother, with a floor and a cap. The expert is the last
+policy that was seen at the target: what comes after may be worse, or an evaluation's bad luck.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rlgen.configs.schema import PPOConfig
@@ -12,25 +16,32 @@ GAIN = 0.03
 End = Literal["target", "plateau", "iterations"]
 
 
-def why_ended(config: PPOConfig, tests: Sequence[ScoreSummary], iteration: int) -> End | None:
+def why_ended(config: PPOConfig, tests: Mapping[int, ScoreSummary], iteration: int) -> End | None:
     """Returns why training ends here, or None if it goes on.
 
     Args:
       config: of the training.
-      tests: evaluations so far.
-      iteration: iterations done, after which the last of `tests` was made, or none.
+      tests: evaluations so far, by the iteration after which they were made, in their order.
+      iteration: iterations done.
     """
     if iteration and iteration % config.iterations == 0:
         # The end of a round; only what misses a target gets another one.
-        missed = config.target is not None and bool(tests) and not reached(config, tests[-1])
+        missed = config.target is not None and expert_iteration(config, tests) is None
         if iteration >= config.rounds * config.iterations or not missed:
             return "iterations"
         return None
-    if not tests or not reached(config, tests[-1]) or iteration < config.min_iterations:
+    if iteration not in tests or expert_iteration(config, tests) != iteration:
         return None
     if config.plateau == 0:
         return "target"
-    return "plateau" if since_better([test for test in tests if reached(config, test)]) >= config.plateau else None
+    at_target = [test for test in tests.values() if reached(config, test)]
+    return "plateau" if since_better(at_target) >= config.plateau else None
+
+
+def expert_iteration(config: PPOConfig, tests: Mapping[int, ScoreSummary]) -> int | None:
+    """Returns the iteration, not before `min_iterations`, of the last evaluation at the target; None without any."""
+    found = [number for number, test in tests.items() if number >= config.min_iterations and reached(config, test)]
+    return max(found, default=None)
 
 
 def reached(config: PPOConfig, test: ScoreSummary) -> bool:

@@ -25,6 +25,7 @@ from rlgen.pipeline import policy as policy_module
 from rlgen.pipeline.context import Context, run_stages
 from rlgen.rl import ppo as rl_ppo
 from rlgen.rl.numerics import NonFiniteError
+from rlgen.rl.train_state import policy_params
 from rlgen.training.checkpoints import digest
 from rlgen.training.metrics import read_metrics
 from rlgen.training.run import create_run
@@ -170,6 +171,17 @@ def test_rounds_of_corrections_end_with_a_clone_that_succeeds_with_noise(tmp_pat
     assert context.run.result("bc")["steps"] == cloning.optimizer_steps
 
 
+def test_a_policy_sees_where_all_objects_are_if_it_is_to(tmp_path, placeholder_assets, placeholder_scene, cache):
+    record = {"kind": "placeholder", "path": str(placeholder_assets.path), "label": "x"}
+    sizes = {}
+    for objects in ("goal", "all"):
+        config = replace(CONFIG, task=placeholder_scene.task.id, policy=replace(CONFIG.policy, objects=objects))
+        context = Context(create_run(tmp_path / objects, config, record), cache)
+        sizes[objects] = policy_module.make_policy(config, context.scene).observation_size
+        assert Observer(context.scene)(context.scene.training_states[:1]).vector.shape == (1, sizes[objects])
+    assert sizes == {"goal": 31, "all": 31 + 3 * (len(placeholder_scene.object_names) - 1)}
+
+
 def test_with_a_plateau_a_good_clone_is_polished_and_scored_at_the_end(tmp_path, placeholder_scene, monkeypatch):
     # One check of the clone, four evaluations of PPO, and the final scores of both.
     scores(monkeypatch, [11, (20, 50.0), (20, 40.0), (19, 41.0), (20, 39.5), (15, 60.0), (20, 30.0)])
@@ -200,6 +212,33 @@ def test_what_misses_the_target_has_another_round_and_ends_with_the_one_that_rea
     tests = {line["step"]: line["test"]["successes"] for line in read_metrics(tmp_path / "run/ppo/metrics.jsonl")
              if "test" in line}  # fmt: skip
     assert tests == {0: 10, 2: 12, 4: 20}
+
+
+def test_the_expert_is_the_last_policy_at_the_target_though_training_was_interrupted_after_it(
+    tmp_path, placeholder_scene, monkeypatch
+):
+    changed = {"iterations": 3, "plateau": 2, "min_iterations": 1, "score_episodes": 20}
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, **changed))
+    context = start(tmp_path / "run", placeholder_scene, config)
+    scores(monkeypatch, [11, 10, 12, 19])
+    saved, stops, save = {}, [2], ppo.Checkpoints.save
+
+    def save_or_stop(self, step, state, metadata):
+        if self.folder.name == "checkpoints" and step in stops:
+            stops.remove(step)
+            raise KeyboardInterrupt
+        save(self, step, state, metadata)
+        saved[step] = digest(policy_params(state)["net"]) if self.folder.parent.name == "ppo" else None
+
+    monkeypatch.setattr(ppo.Checkpoints, "save", save_or_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(context, "bc", "ppo")
+    assert [path.name for path in (tmp_path / "run/ppo/expert").iterdir() if path.name.isdigit()] == ["2"]
+    scores(monkeypatch, [19, 13, 15, 18])
+    run(context, "bc", "ppo")
+    result = context.run.result("ppo")
+    assert (result["iterations"], result["expert_iteration"], result["last"]["successes"]) == (3, 2, 19)
+    assert digest(ppo.load_policy(context)[1]["net"]) == saved[2] != saved[3]
 
 
 def test_evaluations_that_decide_are_of_training_placements_and_fresh(tmp_path, placeholder_scene, monkeypatch):

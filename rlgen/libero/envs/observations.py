@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.types import Observation, RobotState
-from rlgen.libero.scenes.goals import CONTAIN, JOINT, UNDER
+from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED, UNDER
 from rlgen.libero.scenes.scene import Scene
 
 
@@ -13,13 +13,14 @@ class Observer:
     """Computes observations from physics states by forward kinematics; holds an `MjData`, for one thread at a time.
 
     The vector is the end effector's position and the first two columns of the hand's rotation matrix, positions and
-    velocities of the fingers (13 numbers), then for each atom of the goal 18: the object's position, the first two
-    columns of its rotation matrix, its position relative to the hand, the region's position, and that relative to the
-    object.
+    velocities of the fingers (13 numbers); where `scene.observed` is `all`, the position relative to the hand of each
+    of `bystanders` (3); for each atom of the goal 18: the object's position, the first two columns of its rotation
+    matrix, its position relative to the hand, the region's position, and that relative to the object.
     """
 
     def __init__(self, scene: Scene):
         self._scene = scene
+        self._bystanders = bystanders(scene)
         self._data = mujoco.MjData(scene.model)
 
     def __call__(self, physics: Float[np.ndarray, "N D"], step: Int[np.ndarray, " N"] | None = None) -> Observation:
@@ -53,6 +54,7 @@ class Observer:
         fingers = scene.robot.finger_qpos
         # Finger joints are slides without quaternions before them, so qpos and qvel share the address.
         parts = [position, hand[:, 0], hand[:, 1], state[1 + fingers], state[1 + nq + fingers]]
+        parts.append((data.xpos[self._bystanders] - position).ravel())
         goal = scene.goal
         atoms = zip(goal.kinds, goal.bodies, goal.targets, goal.joints, goal.thresholds, strict=True)
         for kind, body, target, joints, threshold in atoms:
@@ -76,4 +78,13 @@ def axis_angle(quaternion: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 3"]
 
 def observation_size(scene: Scene) -> int:
     """Returns the size of `Observation.vector`."""
-    return 13 + 18 * len(scene.goal.atoms)
+    return 13 + 3 * len(bystanders(scene)) + 18 * len(scene.goal.atoms)
+
+
+def bystanders(scene: Scene) -> Int[np.ndarray, " B"]:
+    """Returns the bodies of observed movable objects of which the goal says nothing, in the benchmark's order."""
+    if scene.observed == "goal":
+        return np.zeros(0, np.int32)
+    goal = scene.goal
+    named = {*goal.bodies.tolist(), *goal.targets[goal.kinds == STACKED].tolist()}
+    return np.array([body for body in scene.object_bodies.tolist() if body not in named], np.int32)

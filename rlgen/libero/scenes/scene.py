@@ -132,6 +132,7 @@ class Scene:
       bundled: the scene as it was loaded, if the fixtures were moved.
       resets: how far training states are drawn from the BDDL regions, see `rlgen.libero.envs.wide_resets`.
       training_fixtures: whether fixtures stand as in the bundle in training, or are drawn.
+      observed: of which movable objects observations tell: of those that the goal names, or of all.
     """
 
     task: Task
@@ -152,6 +153,7 @@ class Scene:
     bundled: "Scene | None" = None
     resets: Resets = "standard"
     training_fixtures: Fixtures = "fixed"
+    observed: Literal["goal", "all"] = "goal"
 
     @property
     def training_split(self) -> str:

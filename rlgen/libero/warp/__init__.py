@@ -12,7 +12,7 @@ fixtures that stand elsewhere), stacked along the first axis:
     state = jax.vmap(set_goal, in_axes=(None, 0, 0, 0))(constants.controller, state, qpos, actions)  # a control step
     state, ctrl = jax.vmap(control, in_axes=(None, 0, 0, 0))(constants.controller, state, qpos, qvel)  # a substep
     poses = jax.vmap(forward_kinematics, in_axes=(None, 0))(constants.tree, qpos)
-    seen = jax.vmap(observe, in_axes=(None, None, 0, 0, 0))(constants.robot, constants.goal, poses, qpos, qvel)
+    seen = jax.vmap(observe, in_axes=(None, 0, 0, 0))(constants, poses, qpos, qvel)
     touching = atoms_touching(constants.goal, pairs, worlds, N)  # of the contacts of all worlds: not mapped
     reached = jax.vmap(goal_reached, in_axes=(None, 0, 0, 0))(constants.goal, poses_before, qpos, touching)
 

@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from rlgen.core.types import Observation, RobotState
+from rlgen.libero.envs.observations import bystanders
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, UNDER
 from rlgen.libero.scenes.scene import Scene
 from rlgen.libero.warp.controller import ControllerConstants, make_controller_constants
@@ -33,6 +34,7 @@ class SceneConstants:
     controller: ControllerConstants
     tree: Tree
     robot: RobotAddresses
+    bystanders: Int[Array, " B"]
     goal: GoalConstants
 
 
@@ -69,6 +71,7 @@ def make_constants(scene: Scene, *, atoms: int | None = None, joints: int | None
         make_controller_constants(scene),
         make_tree(scene),
         _robot_addresses(scene),
+        jnp.asarray(bystanders(scene)),
         make_goal_constants(scene.goal, scene.model.ngeom, atoms=atoms, joints=joints),
     )
 
@@ -81,22 +84,22 @@ def _robot_addresses(scene: Scene) -> RobotAddresses:
     )
 
 
-def observe(
-    robot: RobotAddresses, goal: GoalConstants, poses: Poses, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
-) -> Seen:
+def observe(constants: SceneConstants, poses: Poses, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Seen:
     """Computes the observation of a state.
 
     Args:
-      robot: from `make_constants`.
-      goal: from `make_goal_constants`.
+      constants: from `make_constants`.
       poses: of this state, from `forward_kinematics`.
       qpos: joint positions.
       qvel: joint velocities.
     """
+    robot = constants.robot
     position, hand = poses.site_xpos[robot.grip_site], poses.xquat[robot.hand_body]
     fingers = np.array(robot.finger_qpos)
     # Finger joints are slides without quaternions before them, so qpos and qvel share the address.
-    parts = [position, _two_columns(hand), qpos[fingers], qvel[fingers], _atoms(goal, position, poses, qpos).ravel()]
+    parts = [position, _two_columns(hand), qpos[fingers], qvel[fingers]]
+    parts.append((poses.xpos[constants.bystanders] - position).ravel())
+    parts.append(_atoms(constants.goal, position, poses, qpos).ravel())
     joints = qpos[np.array(robot.arm_qpos)]
     return Seen(jnp.concatenate(parts), position, axis_angle(hand), qpos[fingers], joints, qpos)
 

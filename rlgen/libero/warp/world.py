@@ -177,8 +177,8 @@ class WarpWorld:
         """Returns the observation of every world."""
         constants, data = self.constants, state.data
         poses = jax.vmap(forward_kinematics, in_axes=(None, 0))(constants.tree, data.qpos)
-        observe_all = jax.vmap(observe, in_axes=(None, None, 0, 0, 0))
-        return observe_all(constants.robot, constants.goal, poses, data.qpos, data.qvel)
+        observe_all = jax.vmap(observe, in_axes=(None, 0, 0, 0))
+        return observe_all(constants, poses, data.qpos, data.qvel)
 
     def step(
         self, state: WorldState, actions: Float[Array, "N 7"], active: Bool[Array, " N"] | None = None
