@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mujoco
@@ -15,7 +16,7 @@ from sampling import selected
 
 from rlgen.core.errors import UserError
 from rlgen.libero.envs.gymnasium import LiberoVectorEnv
-from rlgen.libero.envs.observations import Observer
+from rlgen.libero.envs.observations import Observer, bystanders
 from rlgen.libero.envs.replay import replay
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.libero.envs.vector_env import VectorEnv
@@ -258,3 +259,13 @@ def test_a_bundle_of_the_format_before_opens_and_cannot_redraw(scene, tmp_path):
     assert old.draw_fixtures("fixed", 0) is None
     with pytest.raises(UserError, match="older version"):
         old.draw_fixtures("redraw", 0)
+
+
+def test_the_vector_holds_where_the_fixtures_stand(scene):
+    scene = replace(scene, observed="all")
+    poses = scene.draw_fixtures("redraw", 3)
+    observation = Observer(scene.placed(poses))(scene.training_states[:2])
+    count = len(scene.fixture_bodies)
+    ways = observation.vector[:, -18 - 3 * count : -18].reshape(2, count, 3)
+    np.testing.assert_allclose(ways, poses[:, :3] - observation.robot.position[:, None], atol=1e-12)
+    assert bystanders(replace(scene, fixture_samplers=None)).size == len(bystanders(scene)) - count

@@ -34,7 +34,7 @@ def test_the_vector_holds_where_the_other_objects_are(placeholder_scene):
     observation = Observer(scene)(states)
     named = {scene.object_names[index] for index in np.flatnonzero(np.isin(scene.object_bodies, scene.goal.bodies))}
     names = [name for name in scene.object_names if name not in named]
-    assert names and observation_size(scene) == 13 + 3 * len(names) + 18
+    assert names and observation_size(scene) == 13 + 3 * (len(names) + len(scene.fixture_bodies)) + 18
     for index, name in enumerate(names):
         body = scene.object_bodies[scene.object_names.index(name)]
         address = 1 + scene.model.jnt_qposadr[scene.model.body_jntadr[body]]

@@ -179,7 +179,10 @@ def test_a_policy_sees_where_all_objects_are_if_it_is_to(tmp_path, placeholder_a
         context = Context(create_run(tmp_path / objects, config, record), cache)
         sizes[objects] = policy_module.make_policy(config, context.scene).observation_size
         assert Observer(context.scene)(context.scene.training_states[:1]).vector.shape == (1, sizes[objects])
-    assert sizes == {"goal": 31, "all": 31 + 3 * (len(placeholder_scene.object_names) - 1)}
+    assert sizes == {
+        "goal": 31,
+        "all": 31 + 3 * (len(placeholder_scene.object_names) - 1 + len(placeholder_scene.fixture_bodies)),
+    }
 
 
 def test_with_a_plateau_a_good_clone_is_polished_and_scored_at_the_end(tmp_path, placeholder_scene, monkeypatch):

@@ -10,19 +10,17 @@ scene; `kinematics` says what the arm can reach, and `geometry` where everything
 from collections.abc import Generator
 from typing import NamedTuple
 
-import mujoco
 import numpy as np
 from jaxtyping import Float, Int
 
 from rlgen.core.types import FixturePoses, Observation
-from rlgen.demos.scripted.geometry import SceneState, closes, fixture_of, joint_at, joint_position, open_end, subtree
-from rlgen.demos.scripted.joints import finish_with_joint, move_joint
-from rlgen.demos.scripted.kinematics import Kinematics
+from rlgen.demos.scripted.geometry import SceneState, closes, fixture_of, joint_at, joint_position, open_end
+from rlgen.demos.scripted.habits import Habits, find_habits
+from rlgen.demos.scripted.joints import closed_joints, finish_with_joint, move_joint
 from rlgen.demos.scripted.motion import FULLY_OPEN, Controller, Move, Style, draw_style
 from rlgen.demos.scripted.pick_place import finish_with_object, pick_and_place
+from rlgen.demos.scripted.planners import Planners
 from rlgen.demos.scripted.planning.entries import RUB, fits_closed
-from rlgen.demos.scripted.planning.height_maps import HeightMapper
-from rlgen.demos.scripted.planning.places import PlaceFinder
 from rlgen.demos.scripted.planning.plans import find_plans
 from rlgen.demos.scripted.skills import Skill, SkillContext, wait
 from rlgen.libero.scenes.goals import CONTAIN, JOINT, STACKED
@@ -30,8 +28,8 @@ from rlgen.libero.scenes.scene import Scene
 
 # Control steps to wait where nothing can be planned, and how often that happens before the episode is given up.
 RETRY_STEPS, MAX_FAILURES = 20, 2
-# Fraction of its range from which a drawer or door counts as wide open; fraction of its way to there that is enough.
-WIDE_OPEN, OPEN_ENOUGH = 0.9, 0.97
+# Fraction of the way to wide open that is enough.
+OPEN_ENOUGH = 0.97
 # Control steps that a skill takes with pauses and bends.
 UNHURRIED_STEPS = 200
 # Change of position per control step below which an object is at rest, metres, and most control steps to wait for it.
@@ -57,14 +55,15 @@ class ScriptedExpert:
 
         Args:
           scene: the task's scene.
-          clean: straight and steady instead of human-like.
+          clean: straight and steady instead of human-like, and with habits (see `habits`).
           styles: number of human-like styles that episodes share, each by its seed; None draws one for each.
           tries: failed skills after which the hand waits for the end of the episode; None for any number.
         """
         self.scene = scene
         self._clean, self._styles, self._tries = clean, styles, tries
         # Rows share the state and its planners, and take turns; rows with a draw of the fixtures have their own.
-        self._shared = _Planners(scene)
+        self._shared = Planners(scene)
+        self._habits: Habits | None = None if clean else {}
         self._seeds: list[int] = []
         self._rows: list[_Row] = []
 
@@ -99,22 +98,15 @@ class ScriptedExpert:
     def _start_row(self, seed: int, fixtures: FixturePoses | None) -> "_Row":
         random = np.random.default_rng(seed)
         style = Style() if self._clean else draw_style(self._style_source(seed, random))
-        planners = self._shared if fixtures is None else _Planners(self.scene.placed(fixtures))
-        context = SkillContext(planners.state, planners.kinematics, planners.mapper, planners.places, style, random)
+        planners = self._shared if fixtures is None else Planners(self.scene.placed(fixtures))
+        if self._habits is None:
+            self._habits = find_habits(self.scene)
+        context = planners.context(style, random, self._habits)
         return _Row(planners.state, Controller(style, random), solve_task(context, self._tries))
 
     def _style_source(self, seed: int, random: np.random.Generator) -> np.random.Generator:
         """Returns what the style of an episode is drawn from: its own randomness, or that of a style that is shared."""
         return random if self._styles is None else np.random.default_rng(seed % self._styles)
-
-
-class _Planners:
-    """The state of a scene, and the planners that read it."""
-
-    def __init__(self, scene: Scene):
-        self.state = SceneState(scene)
-        self.kinematics, self.mapper = Kinematics(self.state), HeightMapper(self.state)
-        self.places = PlaceFinder(self.state, self.mapper)
 
 
 class _Row(NamedTuple):
@@ -166,7 +158,7 @@ def _take_over(context: SkillContext, order: list[int]) -> Skill:
             joint = joint_at(model, goal.joints[atom][0])
             targets = {joint: _joint_target(context, atom, joint)}
         else:
-            targets = {joint: open_end(model, joint) for joint in _closed_joints(context, atom)}
+            targets = {joint: open_end(model, joint) for joint in closed_joints(context, atom)}
         for joint, target in targets.items():
             if (yield from finish_with_joint(context, joint, target)):
                 return True
@@ -214,7 +206,7 @@ def _try_atom(context: SkillContext, atom: int, rejected: Rejected) -> Skill:
     plan = next(find_plans(context, atom, tried), None)
     if plan is not None:
         return (yield from pick_and_place(context, atom, plan, tried))
-    closed = _closed_joints(context, atom)
+    closed = closed_joints(context, atom)
     context.hurried |= context.state.steps_left < UNHURRIED_STEPS * (1 + len(closed))
     for joint in closed:
         if (yield from _open_joint(context, joint, rejected.setdefault(("joint", joint), []))):
@@ -270,30 +262,3 @@ def _joint_target(context: SkillContext, atom: int, joint: int) -> float:
     low, high = context.state.model.jnt_range[joint]
     side = 1.0 if goal.above[atom] else -1.0
     return float(np.clip(goal.thresholds[atom] + side * BEYOND_THRESHOLD * (high - low), low, high))
-
-
-def _closed_joints(context: SkillContext, atom: int) -> list[int]:
-    """Returns joints, not wide open, of the container of an atom: those of its drawer, or else all of its doors."""
-    model, goal = context.state.model, context.state.scene.goal
-    if goal.kinds[atom] != CONTAIN:
-        return []
-    body = int(model.site_bodyid[goal.targets[atom]])
-    drawer = _ancestor_joints(model, body)
-    fixture = subtree(model, int(model.body_rootid[body]))
-    joints = drawer or [joint for joint in range(model.njnt) if fixture[model.jnt_bodyid[joint]]]
-    return [
-        joint
-        for joint in joints
-        if mujoco.mjtJoint(model.jnt_type[joint]) in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
-        and abs(joint_position(context.state, joint)) < WIDE_OPEN * abs(open_end(model, joint))
-    ]
-
-
-def _ancestor_joints(model: mujoco.MjModel, body: int) -> list[int]:
-    """Returns the joints between a body and the world."""
-    found = []
-    while body:
-        first = int(model.body_jntadr[body])
-        found += list(range(first, first + int(model.body_jntnum[body]))) if first >= 0 else []
-        body = int(model.body_parentid[body])
-    return found

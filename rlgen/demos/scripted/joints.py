@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+import mujoco
 import numpy as np
 
-from rlgen.demos.scripted.geometry import between_fingers, joint_axis, joint_position, slides
+from rlgen.demos.scripted.geometry import between_fingers, joint_axis, joint_position, open_end, slides, subtree
 from rlgen.demos.scripted.motion import CLOSED, FULLY_OPEN, Move
 from rlgen.demos.scripted.planning.contacts import (
     APPROACH,
@@ -29,6 +30,7 @@ from rlgen.demos.scripted.skills import (
     pause,
     travel,
 )
+from rlgen.libero.scenes.goals import CONTAIN
 
 # Distance by which the hand's target leads the part along its path, metres: the part's damping holds the hand back.
 LEAD = 0.05
@@ -36,6 +38,8 @@ LEAD = 0.05
 DEEPER = 0.01
 # A contact that moved the part by less than this fraction of its way is not tried again.
 MIN_PROGRESS = 0.2
+# Fraction of its range from which a drawer or door counts as wide open.
+WIDE_OPEN = 0.9
 # Fraction of the way to its target after which a part that is already in the hand is let go.
 NEAR_TARGET = 0.97
 # Control steps without progress of the part after which the hand gives up, and the least progress, metres or radians.
@@ -138,3 +142,35 @@ def _leave(context: SkillContext, contact: HandContact) -> Skill:
     if contact.pushes:
         yield from move_to(context, hand.moved(back + up), FULLY_OPEN, near=0.03, turned=ANY_TURN, steps=25)
     return True
+
+
+def closed_joints(context: SkillContext, atom: int) -> list[int]:
+    """Returns joints, not wide open, of the container of an atom: those of its drawer, or else all of its doors.
+
+    Args:
+      context: of the episode.
+      atom: index in the goal.
+    """
+    model, goal = context.state.model, context.state.scene.goal
+    if goal.kinds[atom] != CONTAIN:
+        return []
+    body = int(model.site_bodyid[goal.targets[atom]])
+    drawer = _ancestor_joints(model, body)
+    fixture = subtree(model, int(model.body_rootid[body]))
+    joints = drawer or [joint for joint in range(model.njnt) if fixture[model.jnt_bodyid[joint]]]
+    return [
+        joint
+        for joint in joints
+        if mujoco.mjtJoint(model.jnt_type[joint]) in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
+        and abs(joint_position(context.state, joint)) < WIDE_OPEN * abs(open_end(model, joint))
+    ]
+
+
+def _ancestor_joints(model: mujoco.MjModel, body: int) -> list[int]:
+    """Returns the joints between a body and the world."""
+    found = []
+    while body:
+        first = int(model.body_jntadr[body])
+        found += list(range(first, first + int(model.body_jntnum[body]))) if first >= 0 else []
+        body = int(model.body_parentid[body])
+    return found

@@ -1,7 +1,7 @@
 """The elements of all skills: moving, waiting and the fingers, and the context that skills share."""
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +14,8 @@ from rlgen.demos.scripted.planning.places import PlaceFinder
 
 # A skill yields a move per control step, while `SkillContext.state` is kept up to date, and returns its success.
 Skill = Generator[Move, None, bool]
+# By body: signatures of grasps that are preferred (`planning.plans.grasp_signature`), the most usual first.
+Habits = Mapping[int, Float[np.ndarray, "k 6"]]
 # Opening at which the fingers count as open, metres.
 OPENED = 0.06
 # Opening below which nothing is between closed fingers, and change per control step at which they have stopped, metres.
@@ -49,6 +51,7 @@ class SkillContext:
       state: current state.
       kinematics, mapper, places: answers to questions about other states.
       style, random: manner of this episode, and its source of variation.
+      habits: grasps that are preferred.
       hurried: whether there is no time for pauses and bends.
     """
 
@@ -58,6 +61,7 @@ class SkillContext:
     places: PlaceFinder
     style: Style
     random: np.random.Generator
+    habits: Habits = field(default_factory=dict)
     hurried: bool = False
 
 

@@ -82,9 +82,11 @@ def observation_size(scene: Scene) -> int:
 
 
 def bystanders(scene: Scene) -> Int[np.ndarray, " B"]:
-    """Returns the bodies of observed movable objects of which the goal says nothing, in the benchmark's order."""
+    """Returns the bodies of observed objects that are not the goal's, then those of the fixtures that are drawn."""
     if scene.observed == "goal":
         return np.zeros(0, np.int32)
     goal = scene.goal
     named = {*goal.bodies.tolist(), *goal.targets[goal.kinds == STACKED].tolist()}
-    return np.array([body for body in scene.object_bodies.tolist() if body not in named], np.int32)
+    others = [body for body in scene.object_bodies.tolist() if body not in named]
+    fixtures = [] if scene.fixture_samplers is None else scene.fixture_bodies.tolist()
+    return np.array([*others, *fixtures], np.int32)

@@ -132,7 +132,7 @@ class Scene:
       bundled: the scene as it was loaded, if the fixtures were moved.
       resets: how far training states are drawn from the BDDL regions, see `rlgen.libero.envs.wide_resets`.
       training_fixtures: whether fixtures stand as in the bundle in training, or are drawn.
-      observed: of which movable objects observations tell: of those that the goal names, or of all.
+      observed: of what observations tell where it is: of the objects that the goal names, or of all, and of fixtures.
     """
 
     task: Task

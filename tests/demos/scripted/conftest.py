@@ -17,7 +17,7 @@ from rlgen.libero.tasks.suites import find_task
 TASKS = (
     *("libero_spatial/0", "libero_object/6", "libero_goal/0", "libero_goal/1", "libero_goal/3", "libero_goal/6"),
     *("libero_goal/7", "libero_10/3", "libero_10/8", "libero_90/6", "libero_90/23", "libero_90/33", "libero_90/63"),
-    *("libero_90/66", "libero_90/75"),
+    *("libero_90/66", "libero_90/75", "libero_spatial/9"),
 )
 
 

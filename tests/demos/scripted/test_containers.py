@@ -4,9 +4,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from rlgen.demos.scripted.expert import _Planners
 from rlgen.demos.scripted.geometry import Pose, closes, closing_joints, joint_position, pose_while_closing
 from rlgen.demos.scripted.motion import Style
+from rlgen.demos.scripted.planners import Planners
 from rlgen.demos.scripted.planning.entries import SIDEWAYS, UPWARDS, entry_line, find_entries, fits_closed
 from rlgen.demos.scripted.planning.grasps import Grasp
 from rlgen.demos.scripted.planning.plans import Plan
@@ -18,10 +18,9 @@ TASK, BOWL, DRAWER = "libero_10/3", 1, 0
 
 @pytest.fixture
 def context(scene_of, settled) -> SkillContext:
-    planners = _Planners(scene_of(TASK))
+    planners = Planners(scene_of(TASK))
     planners.state.update(settled(planners.state.scene))
-    tools = (planners.kinematics, planners.mapper, planners.places)
-    return SkillContext(planners.state, *tools, Style(), np.random.default_rng(0))
+    return planners.context(Style(), np.random.default_rng(0), {})
 
 
 def test_only_drawers_that_the_goal_wants_closed_count(scene_of):

@@ -32,6 +32,8 @@ FAR_DROP, MAX_DROPS = 0.07, 10
 # Height of objects that may be laid down, in terms of their least horizontal extent.
 TALL = 1.3
 TURNS = np.arange(-6, 6) * np.pi / 12
+# Largest difference between the signatures of grasps of a kind, metres.
+ALIKE = 0.015
 # Most grasps, and pairs of a grasp and a place.
 MAX_GRASPS, MAX_PAIRS = 30, 200
 
@@ -172,26 +174,35 @@ def _feasible_pairs(
 
 
 def _grasps(context: SkillContext, body: int, rejected: list[np.ndarray], frames: Sequence[Pose]) -> list[Grasp]:
-    """Returns grasps along the z axes of some frames, without the rejected ones, cheapest first.
+    """Returns grasps along the z axes of some frames, without the rejected ones: usual ones first, then the cheapest.
 
     The costs include the hand's turn from its initial orientation, and noise that depends on the style.
     """
     bodies = subtree(context.state.model, body)
     center = context.state.data.subtree_com[body].copy()
     initial = context.state.scene.control.initial_orientation
-    kept = []
+    kept: list[tuple[tuple[int, float], Grasp]] = []
     for frame in frames:
         above = ABOVE if frame.rotation[2, 2] < -0.99 else BESIDE_HAND
         height_map = context.mapper.map(frame, (MAP_REACH, MAP_REACH), above=above, cell=MAP_CELL)
         for grasp in find_grasps(height_map, cells_of(height_map, bodies), center, TURNS):
             signature = grasp_signature(context, body, grasp)
-            if all(np.linalg.norm(signature - other) > 0.015 for other in rejected):
+            if all(np.linalg.norm(signature - other) > ALIKE for other in rejected):
                 hands = (grasp.hand, grasp.hand.flipped)
                 turn = min(angle_between(initial, hand.rotation) for hand in hands)
                 scale = context.style.grasp_choice
                 noise = context.random.exponential(scale) if scale else 0.0
-                kept.append(Grasp(grasp.hand, grasp.cost + 0.5 * turn + float(noise)))
-    return sorted(kept, key=lambda grasp: grasp.cost)[:MAX_GRASPS]
+                cost = grasp.cost + 0.5 * turn + float(noise)
+                kept.append((_preference(context, body, signature, cost), Grasp(grasp.hand, cost)))
+    return [grasp for _, grasp in sorted(kept, key=lambda pair: pair[0])[:MAX_GRASPS]]
+
+
+def _preference(context: SkillContext, body: int, signature: np.ndarray, cost: float) -> tuple[int, float]:
+    """Returns by what grasps are sorted: how usual their kind is and how far from it they are, or else their cost."""
+    habits = context.habits.get(body, np.empty((0, 6)))
+    apart = np.linalg.norm(habits - signature, axis=1)
+    kinds = np.flatnonzero(apart < ALIKE)
+    return (int(kinds[0]), float(apart[kinds[0]])) if kinds.size else (len(habits), cost)
 
 
 def _is_tall(context: SkillContext, body: int) -> bool:

@@ -1,0 +1,63 @@
+"""Habits: the grasps that a clean expert prefers, so that its demonstrations are alike and can be cloned.
+
+Many grasps of a bowl's rim are as good as each other, and which of them is the best that the walls of a drawer leave
+free changes with millimetres. A clone that has seen six kinds of grasps does something between two of them. So the
+expert first asks how it would grasp in some states, and then grasps as it does most often wherever that is possible.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from rlgen.demos.scripted.joints import closed_joints
+from rlgen.demos.scripted.motion import Style
+from rlgen.demos.scripted.planners import Planners
+from rlgen.demos.scripted.planning.plans import ALIKE, find_plans, grasp_signature
+from rlgen.demos.scripted.skills import Habits
+from rlgen.libero.envs.reset_check import REST
+from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.scenes.goals import JOINT
+from rlgen.libero.scenes.scene import Scene
+
+# Training reset states whose plans tell what is usual.
+STATES = 16
+
+
+def find_habits(scene: Scene) -> Habits:
+    """Returns the usual grasps of the goal's objects; none of objects whose place is closed at first.
+
+    Args:
+      scene: the task's scene; fixtures stand as they do in its training.
+    """
+    states = scene.training_states[:STATES]
+    fixtures = [scene.draw_training_fixtures(seed) for seed in range(len(states))]
+    env = VectorEnv([scene] * len(states), threads=1, physics="fast")
+    env.reset(states, fixtures)
+    settled = env.step(np.tile(REST, (len(states), 1, 1))).observation.physics
+    env.close()
+    found: dict[int, list[np.ndarray]] = {}
+    for state, poses in zip(settled, fixtures, strict=True):
+        planners = Planners(scene.placed(poses))
+        planners.state.update(state)
+        context = planners.context(Style(), np.random.default_rng(0), {})
+        for atom, body in enumerate(scene.goal.bodies.tolist()):
+            if scene.goal.kinds[atom] == JOINT or closed_joints(context, atom):
+                continue
+            plan = next(find_plans(context, atom, []), None)
+            if plan is not None:
+                found.setdefault(body, []).append(grasp_signature(context, body, plan.grasp))
+    return {body: usual_first(np.stack(signatures)) for body, signatures in found.items()}
+
+
+def usual_first(signatures: Float[np.ndarray, "n 6"]) -> Float[np.ndarray, "k 6"]:
+    """Returns one signature for each kind of grasp, that of the kind with the most grasps first.
+
+    Args:
+      signatures: of grasps, from `planning.plans.grasp_signature`.
+    """
+    kinds, left = [], signatures
+    while len(left):
+        alike = np.linalg.norm(left[:, None] - left, axis=-1) < ALIKE
+        most = int(alike.sum(axis=1).argmax())
+        kinds.append(left[most])
+        left = left[~alike[most]]
+    return np.stack(kinds)
