@@ -183,7 +183,7 @@ class PolicyConfig(Settings):
     observation: Literal["state", "images"] = "state"
     """Proprioception and object poses, or images of both cameras and proprioception."""
     objects: Literal["goal", "all"] = "goal"
-    """Of what a state has poses: of the goal's objects, or also where all others and fixtures are: grasps depend on it."""
+    """Whose poses a state has: the goal's objects', or also where all others and fixtures are: grasps depend on it."""
     horizon: Chunk = 8
     """H, actions in a chunk; all are executed unless `ppo.action_steps` is set."""
     network: Literal["unet", "mlp"] = "unet"
