@@ -124,10 +124,14 @@ def _of_run(run: Run) -> EpisodeFile:
 
 
 def _checkpoint(run: Run, actor: str) -> str | None:
-    """Returns the last checkpoint of the policy that acted, by step; where PPO left none, the cloned one acted."""
-    trained = () if actor == "bc" else ("ppo/expert", "ppo/checkpoints")
-    for folder in (*trained, "bc/checkpoints"):
-        steps = [path.name for path in (run.folder / folder).glob("*") if path.name.isdigit()]
+    """Returns the checkpoint of the policy that acted; earlier versions do not say which of PPO's it is, the last one.
+
+    Where they left none, the cloned policy acted.
+    """
+    if actor != "bc" and run.done("ppo") and (stored := run.result("ppo").get("checkpoint")):
+        return f"ppo/{stored}"
+    for stage in ("bc",) if actor == "bc" else ("ppo", "bc"):
+        steps = [path.name for path in (run.folder / stage / "checkpoints").glob("*") if path.name.isdigit()]
         if steps:
-            return f"{folder}/{max(steps, key=int)}"
+            return f"{stage}/checkpoints/{max(steps, key=int)}"
     return None

@@ -27,8 +27,8 @@ from rlgen.training.checkpoints import Checkpoints
 from rlgen.training.metrics import EventWriter, Metrics, Sink, WandbLog, read_metrics
 from rlgen.training.sharding import place_state, replicate, restore_target
 
-# Folder of the last policy that was seen at the target. Without it the expert is that of the newest checkpoint.
-EXPERT = "expert"
+# Folders of the training's checkpoints, and of the last policy that was seen at the target.
+CHECKPOINTS, EXPERT = "checkpoints", "expert"
 _ENDS = {
     "target": "the target is reached",
     "plateau": "the target is reached, and successes get neither shorter nor smoother",
@@ -52,7 +52,7 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
     here = len(environments_here(config, config.environments, mesh))
     options = {"renderer": context.run.config.policy.image_encoder.renderer, "threads": workers, "pool": context.pool}
     env, observe = make_training_world(context.scene, here, config.world, image_size(policy), **options)
-    with Checkpoints(work.folder / "checkpoints") as checkpoints:
+    with Checkpoints(work.folder / CHECKPOINTS) as checkpoints:
         if checkpoints.latest() is not None:
             state, _ = checkpoints.restore(restore_target(mesh, state))
         else:
@@ -98,10 +98,11 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
     work.progress.log(f"ended after {iteration} iterations: {_ENDS[ended]}")
     expert = expert_iteration(config, tests)
     expert = iteration if expert is None else expert
-    trained = policy_params(_expert(work.folder, context, state))
+    checkpoint = f"{CHECKPOINTS if expert == iteration else EXPERT}/{expert}"
+    trained = policy_params(_read(context, work.folder / checkpoint, state))
     return {
         "iterations": iteration,
-        "expert_iteration": expert,
+        "checkpoint": checkpoint,
         "control_steps": int(state.control_steps),
         "algorithm": context.run.config.policy.algorithm,
         "ended": ended,
@@ -118,8 +119,18 @@ def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
     result, folder = context.run.result("ppo"), context.run.folder / "ppo"
     policy, params = bc.load_policy(context)
     state = _start(context, policy, make_critic(policy), params)
-    # Earlier versions left no checkpoint where the cloned policy reached the target.
-    return policy, policy_params(_expert(folder, context, state, or_blank=result.get("iterations") == 0))
+    # Earlier versions do not say which: the newest, or none where the cloned policy reached the target.
+    stored = result.get("checkpoint")
+    can_lack = stored is None and result.get("iterations") == 0
+    return policy, policy_params(_read(context, folder / (stored or f"{CHECKPOINTS}/newest"), state, can_lack))
+
+
+def _read(context: Context, checkpoint: Path, blank: PPOState, can_lack: bool = False) -> PPOState:
+    """Reads the expert's checkpoint, the newest one of its folder; `blank` where there may be none and is none."""
+    with Checkpoints(checkpoint.parent) as checkpoints:
+        if can_lack and checkpoints.latest() is None:
+            return blank
+        return checkpoints.restore(restore_target(context.mesh, blank))[0]
 
 
 def _evaluate(context: Context, work: Work, policy: AnyPolicy, state: PPOState, tests: dict[int, ScoreSummary]) -> None:
@@ -131,17 +142,6 @@ def _evaluate(context: Context, work: Work, policy: AnyPolicy, state: PPOState, 
             # Where training was interrupted after it, it is there, and the same.
             if kept.latest() != iteration:
                 kept.save(iteration, state, _metadata(context))
-
-
-def _expert(folder: Path, context: Context, blank: PPOState, *, or_blank: bool = False) -> PPOState:
-    """Reads the expert that was kept in a stage's folder, else the newest checkpoint."""
-    target = restore_target(context.mesh, blank)
-    if (folder / EXPERT).is_dir():
-        with Checkpoints(folder / EXPERT) as kept:
-            if kept.latest() is not None:
-                return kept.restore(target)[0]
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        return blank if or_blank and checkpoints.latest() is None else checkpoints.restore(target)[0]
 
 
 def _start(context: Context, policy: AnyPolicy, critic: Critic, params: Params) -> PPOState:

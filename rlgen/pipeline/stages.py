@@ -117,7 +117,7 @@ STAGES = {
 
 # What stages leave in their folders, in this version and before.
 _RESULTS = ("*.json", "*.jsonl", "*.npz", "*.png", "*.csv", "*.gif", "*.tfrecord-*", "*/DATASET.md", "demos.hdf5")
-_RESULTS += ("checkpoints/*", "tensorboard/*", "model/*", "corrections/*")
+_RESULTS += ("checkpoints/*", "expert/*", "tensorboard/*", "model/*", "corrections/*")
 RUN = OutputKind(
     "a run",
     "--run",

@@ -12,6 +12,7 @@ from rl.device_worlds import PointWorld
 from rlgen.configs.presets import expert_presets, fit_to
 from rlgen.configs.schema import BCConfig, Config, CriticConfig, DiffusionConfig, PolicyConfig, PPOConfig
 from rlgen.core.errors import UserError
+from rlgen.core.ownership import check_contents
 from rlgen.core.progress import Progress
 from rlgen.core.types import Episode
 from rlgen.data.formats.hdf5.writer import write_demos
@@ -23,6 +24,7 @@ from rlgen.libero.warp.device import why_absent
 from rlgen.pipeline import bc, ppo
 from rlgen.pipeline import policy as policy_module
 from rlgen.pipeline.context import Context, run_stages
+from rlgen.pipeline.stages import RUN
 from rlgen.rl import ppo as rl_ppo
 from rlgen.rl.numerics import NonFiniteError
 from rlgen.rl.train_state import policy_params
@@ -240,7 +242,8 @@ def test_the_expert_is_the_last_policy_at_the_target_though_training_was_interru
     scores(monkeypatch, [19, 13, 15, 18])
     run(context, "bc", "ppo")
     result = context.run.result("ppo")
-    assert (result["iterations"], result["expert_iteration"], result["last"]["successes"]) == (3, 2, 19)
+    assert (result["iterations"], result["checkpoint"], result["last"]["successes"]) == (3, "expert/2", 19)
+    check_contents(context.run.folder, RUN)
     assert digest(ppo.load_policy(context)[1]["net"]) == saved[2] != saved[3]
 
 
