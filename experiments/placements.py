@@ -5,7 +5,7 @@ Cost:     half a minute of one core for a clone, and as much for an expert.
 Expected: fewer misses with more demonstrations; what is left are placements in which settling throws objects apart.
 
 Each of the 256 training reset states once, in `fast` physics, without noise, with fixtures drawn anew. The benchmark's
-samplers put some objects into one another; what settling moves by more than 5 cm is told apart.
+samplers put some objects into one another; what settling moves by more than 5 cm is counted by itself.
 """
 
 import argparse
