@@ -6,13 +6,13 @@ expert first asks how it would grasp in some states, and then grasps as it does 
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from rlgen.demos.scripted.joints import closed_joints
 from rlgen.demos.scripted.motion import Style
 from rlgen.demos.scripted.planners import Planners
-from rlgen.demos.scripted.planning.plans import ALIKE, find_plans, grasp_signature
-from rlgen.demos.scripted.skills import Habits
+from rlgen.demos.scripted.planning.plans import ALIKE, find_plans, grasp_signature, unlikeness
+from rlgen.demos.scripted.skills import Habit, Habits
 from rlgen.libero.envs.reset_check import REST
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.scenes.goals import JOINT
@@ -34,7 +34,7 @@ def find_habits(scene: Scene) -> Habits:
     env.reset(states, fixtures)
     settled = env.step(np.tile(REST, (len(states), 1, 1))).observation.physics
     env.close()
-    found: dict[int, list[np.ndarray]] = {}
+    found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     for state, poses in zip(settled, fixtures, strict=True):
         planners = Planners(scene.placed(poses))
         planners.state.update(state)
@@ -44,20 +44,26 @@ def find_habits(scene: Scene) -> Habits:
                 continue
             plan = next(find_plans(context, atom, []), None)
             if plan is not None:
-                found.setdefault(body, []).append(grasp_signature(context, body, plan.grasp))
-    return {body: usual_first(np.stack(signatures)) for body, signatures in found.items()}
+                grasp = grasp_signature(context, body, plan.grasp), plan.grasp.hand.rotation[:, 0]
+                found.setdefault(body, []).append(grasp)
+    return {body: _habit(*map(np.stack, zip(*grasps, strict=True))) for body, grasps in found.items()}
 
 
-def usual_first(signatures: Float[np.ndarray, "n 6"]) -> Float[np.ndarray, "k 6"]:
-    """Returns one signature for each kind of grasp, that of the kind with the most grasps first.
+def _habit(signatures: Float[np.ndarray, "n 6"], closings: Float[np.ndarray, "n 3"]) -> Habit:
+    usual = usual_first(signatures)
+    return Habit(signatures[usual], closings[usual[0]])
+
+
+def usual_first(signatures: Float[np.ndarray, "n 6"]) -> Int[np.ndarray, " k"]:
+    """Returns the index of one grasp of each kind, that of the kind with the most grasps first.
 
     Args:
       signatures: of grasps, from `planning.plans.grasp_signature`.
     """
-    kinds, left = [], signatures
-    while len(left):
-        alike = np.linalg.norm(left[:, None] - left, axis=-1) < ALIKE
-        most = int(alike.sum(axis=1).argmax())
-        kinds.append(left[most])
-        left = left[~alike[most]]
-    return np.stack(kinds)
+    alike, kinds = unlikeness(signatures[:, None], signatures) < ALIKE, []
+    left = np.ones(len(signatures), bool)
+    while left.any():
+        most = int(np.where(left, (alike & left).sum(axis=1), 0).argmax())
+        kinds.append(most)
+        left &= ~alike[most]
+    return np.array(kinds)

@@ -14,8 +14,6 @@ from rlgen.demos.scripted.planning.places import PlaceFinder
 
 # A skill yields a move per control step, while `SkillContext.state` is kept up to date, and returns its success.
 Skill = Generator[Move, None, bool]
-# By body: signatures of grasps that are preferred (`planning.plans.grasp_signature`), the most usual first.
-Habits = Mapping[int, Float[np.ndarray, "k 6"]]
 # Opening at which the fingers count as open, metres.
 OPENED = 0.06
 # Opening below which nothing is between closed fingers, and change per control step at which they have stopped, metres.
@@ -43,6 +41,23 @@ SIDESTEPS = tuple(
 )
 
 
+@dataclass(frozen=True)
+class Habit:
+    """The usual grasps of an object.
+
+    Attributes:
+      kinds: their signatures (`planning.plans.grasp_signature`), the most usual first.
+      closing: x axis of the hand, in the world, in the most usual one.
+    """
+
+    kinds: Float[np.ndarray, "k 6"]
+    closing: Float[np.ndarray, "3"]
+
+
+# By the object's body.
+Habits = Mapping[int, Habit]
+
+
 @dataclass
 class SkillContext:
     """The state, tools and style that the skills of an episode share.
@@ -51,7 +66,7 @@ class SkillContext:
       state: current state.
       kinematics, mapper, places: answers to questions about other states.
       style, random: manner of this episode, and its source of variation.
-      habits: grasps that are preferred.
+      habits: grasps that are preferred, where the expert has any.
       hurried: whether there is no time for pauses and bends.
     """
 

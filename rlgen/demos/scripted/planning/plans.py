@@ -157,7 +157,7 @@ def _feasible_pairs(
 ) -> Iterator[Plan]:
     """Yields plans of the grasps and the places with their entries that go together."""
     pairs = 0
-    for grasp in _both_orientations(context, grasps):
+    for grasp in _both_orientations(context, body, grasps):
         if not _can_pick(context, grasp, care):
             continue
         held = HeldObject(body, grasp.hand.inverse @ context.state.body_pose(body))
@@ -187,7 +187,7 @@ def _grasps(context: SkillContext, body: int, rejected: list[np.ndarray], frames
         height_map = context.mapper.map(frame, (MAP_REACH, MAP_REACH), above=above, cell=MAP_CELL)
         for grasp in find_grasps(height_map, cells_of(height_map, bodies), center, TURNS):
             signature = grasp_signature(context, body, grasp)
-            if all(np.linalg.norm(signature - other) > ALIKE for other in rejected):
+            if all(unlikeness(signature, other) > ALIKE for other in rejected):
                 hands = (grasp.hand, grasp.hand.flipped)
                 turn = min(angle_between(initial, hand.rotation) for hand in hands)
                 scale = context.style.grasp_choice
@@ -199,10 +199,12 @@ def _grasps(context: SkillContext, body: int, rejected: list[np.ndarray], frames
 
 def _preference(context: SkillContext, body: int, signature: np.ndarray, cost: float) -> tuple[int, float]:
     """Returns by what grasps are sorted: how usual their kind is and how far from it they are, or else their cost."""
-    habits = context.habits.get(body, np.empty((0, 6)))
-    apart = np.linalg.norm(habits - signature, axis=1)
-    kinds = np.flatnonzero(apart < ALIKE)
-    return (int(kinds[0]), float(apart[kinds[0]])) if kinds.size else (len(habits), cost)
+    habit = context.habits.get(body)
+    if habit is None:
+        return 0, cost
+    apart = unlikeness(habit.kinds, signature)
+    near = np.flatnonzero(apart < ALIKE)
+    return (int(near[0]), float(apart[near[0]])) if near.size else (len(apart), cost)
 
 
 def _is_tall(context: SkillContext, body: int) -> bool:
@@ -252,15 +254,20 @@ def arriving(context: SkillContext, hand: Pose) -> bool:
     return on_way(context, hand.moved(-2 * APPROACH * hand.rotation[:, 2]), hand)
 
 
-def _both_orientations(context: SkillContext, grasps: Sequence[Grasp]) -> Iterator[Grasp]:
-    """Yields each grasp with both orientations of the hand, first the one nearer to the current one.
+def _both_orientations(context: SkillContext, body: int, grasps: Sequence[Grasp]) -> Iterator[Grasp]:
+    """Yields each grasp with both orientations of the hand, first the one nearer to the current one or the usual one.
 
     Those that the hand is arriving at come before all others.
     """
+    current, habit = context.state.hand.rotation, context.habits.get(body)
+
+    def away(hand: Pose) -> tuple[bool, float]:
+        if habit is None:
+            return False, angle_between(current, hand.rotation)
+        return not arriving(context, hand), -float(hand.rotation[:, 0] @ habit.closing)
+
     for grasp in sorted(grasps, key=lambda grasp: not _arrives(context, grasp)):
-        hands = (grasp.hand, grasp.hand.flipped)
-        current = context.state.hand.rotation
-        for hand in sorted(hands, key=lambda hand: angle_between(current, hand.rotation)):
+        for hand in sorted((grasp.hand, grasp.hand.flipped), key=away):
             yield Grasp(hand, grasp.cost)
 
 
@@ -277,11 +284,22 @@ def grasp_signature(context: SkillContext, body: int, grasp: Grasp) -> np.ndarra
       grasp: in the current state.
 
     Returns:
-      Position of the fingers in the object's frame, metres, and their closing direction without sign, scaled to 3 cm.
+      Position of the fingers in the object's frame, metres, and their closing direction, scaled to 3 cm.
     """
     local = context.state.body_pose(body).inverse @ grasp.hand
-    closing = local.rotation[:, 0]
-    return np.concatenate([local.position, 0.03 * np.abs(closing)])
+    return np.concatenate([local.position, 0.03 * local.rotation[:, 0]])
+
+
+def unlikeness(first: Float[np.ndarray, "*n 6"], second: Float[np.ndarray, "*n 6"]) -> Float[np.ndarray, "*n"]:
+    """Returns how far grasps are apart by their signatures, metres; which finger is on which side does not matter.
+
+    Args:
+      first: signatures.
+      second: of the grasps to compare them with.
+    """
+    aside = np.linalg.norm(first[..., :3] - second[..., :3], axis=-1)
+    turns = [np.linalg.norm(first[..., 3:] - sign * second[..., 3:], axis=-1) for sign in (1, -1)]
+    return np.hypot(aside, np.minimum(*turns))
 
 
 def _can_pick(context: SkillContext, grasp: Grasp, care: Care) -> bool:
