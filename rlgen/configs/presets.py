@@ -33,7 +33,6 @@ def _quickstart() -> Config:
     return replace(
         state,
         demos=replace(state.demos, episodes=64),
-        policy=replace(state.policy, objects="goal"),
         bc=replace(state.bc, episodes=64),
         ppo=replace(state.ppo, iterations=20, rounds=1, evaluate_episodes=50, score_episodes=0),
         vla=VlaStageConfig(optimizer_steps=1500),
