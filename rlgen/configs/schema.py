@@ -42,6 +42,8 @@ class DemosConfig(Settings):
     """Successful episodes to record, or to take from the file at most."""
     clean: bool = False
     """Straight and steady instead of human-like."""
+    habits: bool = True
+    """Clean episodes grasp as the expert does most often wherever that is possible."""
     styles: Count | None = None
     """Number of human-like styles that episodes share; None draws one for each."""
     file: str | None = None

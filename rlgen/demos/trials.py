@@ -7,7 +7,7 @@ depends on its job and its index alone, not on the number of processes.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ SOURCE = "scripted"
 # The record of a folder of trials.
 JOB = "job.json"
 # Settings that records say where they are others than these.
-UNSAID: dict[str, object] = {"fixtures": "fixed", "styles": None}
+UNSAID: dict[str, object] = {"fixtures": "fixed", "styles": None, "habits": True}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Job:
       physics: simulation mode, `exact` or `fast`.
       clean: straight and steady instead of human-like.
       fixtures: `fixed`, or `redraw` for a draw in every trial.
-      styles: as of `ScriptedExpert`.
+      styles, habits: as of `ScriptedExpert`.
     """
 
     bundle: Path
@@ -56,6 +56,7 @@ class Job:
     clean: bool
     fixtures: Fixtures = "fixed"
     styles: int | None = None
+    habits: bool = True
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def run_trial(job: Job, folder: Path, index: int) -> TrialResult:
         if not result.success or episode_file.is_file():
             return result
     start = time.process_time()
-    expert = _expert(job.bundle, job.split, job.clean, job.styles)
+    expert = _expert(job.bundle, job.split, job.fixtures, job.clean, job.styles, job.habits)
     scene = expert.scene
     trials = make_trials(1, len(scene.initial_states(job.split)), seed=job.seed, offset=index)
     options = {"split": job.split, "source": SOURCE, "width": 1, "physics": job.physics, "fixtures": job.fixtures}
@@ -195,11 +196,14 @@ def _episode_file(folder: Path, index: int) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _expert(bundle: Path, split: str, clean: bool, styles: int | None) -> ScriptedExpert:
+def _expert(
+    bundle: Path, split: str, fixtures: Fixtures, clean: bool, styles: int | None, habits: bool
+) -> ScriptedExpert:
     """Returns the expert of the task that this process works on; tasks come one after the other."""
-    return ScriptedExpert(with_split(load_scene_bundle(bundle), split), clean=clean, styles=styles)
+    scene = replace(with_split(load_scene_bundle(bundle), split), training_fixtures=fixtures)
+    return ScriptedExpert(scene, clean=clean, styles=styles, habits=habits)
 
 
 def said_of(settings: Any) -> dict[str, object]:
     """Returns what records say of the fixtures and styles of settings: nothing of the defaults, which came first."""
-    return {name: value for name, first in UNSAID.items() if (value := getattr(settings, name)) != first}
+    return {name: value for name, first in UNSAID.items() if (value := getattr(settings, name, first)) != first}

@@ -55,6 +55,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     start = jax.jit(lambda key: bc.init_state(key, policy, config.bc, data))
     state = place_state(mesh, start(jax.random.PRNGKey(context.seed("bc"))))
     data, rounds, enough = replicate(mesh, known), 0, False
+    expert = demos.scripted_expert(context, TRIES)
     with Checkpoints(work.folder / "checkpoints") as checkpoints:
         stopped = None
         if checkpoints.latest() is not None:
@@ -69,7 +70,7 @@ def run(context: Context, work: Work) -> dict[str, Any]:
             while not enough and rounds < config.bc.correction_rounds and step >= _correction_step(config.bc, rounds):
                 enough = _needs_no_corrections(context, work, policy, state, rounds)
                 if not enough:
-                    known = _with_corrections(context, work, policy, state, known, rounds)
+                    known = _with_corrections(context, work, policy, state, known, rounds, expert)
                     data, rounds = replicate(mesh, known), rounds + 1
             count = _steps_of_next_call(config.bc, step)
             state, values = bc.train_steps(policy, config.bc, state, data, count, mesh)
@@ -160,7 +161,13 @@ def _needs_no_corrections(context: Context, work: Work, policy: AnyPolicy, state
 
 
 def _with_corrections(
-    context: Context, work: Work, policy: AnyPolicy, state: bc.BCState, known: bc.BCData, number: int
+    context: Context,
+    work: Work,
+    policy: AnyPolicy,
+    state: bc.BCState,
+    known: bc.BCData,
+    number: int,
+    expert: ScriptedExpert,
 ) -> bc.BCData:
     """Returns the data so far with a round of corrections: the scripted expert's ways on from where the policy led to.
 
@@ -168,12 +175,12 @@ def _with_corrections(
     kept in the stage's folder, and a resumed stage reads it.
     """
     config, horizon = context.run.config, context.scene.task.horizon
-    demos, folder = config.demos, work.folder / "corrections" / str(number)
+    folder = work.folder / "corrections" / str(number)
     actor = make_actor(context, policy, one_copy(context.mesh, bc.policy_params(state)), explore=True)
     if context.devices.is_first:
         run_trials(
             context.scene,
-            Takeover(actor, ScriptedExpert(context.scene, clean=demos.clean, styles=demos.styles, tries=TRIES)),
+            Takeover(actor, expert),
             config.bc.correction_episodes,
             EpisodeFolder(folder),
             seed=context.seed("bc-corrections", number),

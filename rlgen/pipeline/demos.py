@@ -7,6 +7,7 @@ from typing import Any
 from rlgen.core.errors import UserError
 from rlgen.core.process import worker_pool
 from rlgen.demos.imports.importer import import_for_run
+from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.demos.trials import (
     Job,
     TrialResult,
@@ -29,13 +30,24 @@ def run(context: Context, work: Work) -> dict[str, Any]:
     return _record(context, work, config.episodes)
 
 
+def scripted_expert(context: Context, tries: int | None = None) -> ScriptedExpert:
+    """Returns the scripted expert as the run's configuration wants it.
+
+    Args:
+      context: of the run.
+      tries: as of `ScriptedExpert`.
+    """
+    demos = context.run.config.demos
+    return ScriptedExpert(context.scene, clean=demos.clean, habits=demos.habits, styles=demos.styles, tries=tries)
+
+
 def _record(context: Context, work: Work, count: int) -> dict[str, Any]:
     """Records as `rlgen demos record TASK --seed SEED` does, with the run's fixtures: from training reset states."""
     work.progress.log("loading the task and compiling the control step (up to 30 s the first time)")
     scene, config, folder = context.scene, context.run.config, work.folder / "trials"
     demos = config.demos
-    fixtures = scene.training_fixtures
-    job = Job(scene.folder, scene.training_split, config.seed, "exact", demos.clean, fixtures, demos.styles)
+    manner = {"styles": demos.styles, "habits": demos.habits}
+    job = Job(scene.folder, scene.training_split, config.seed, "exact", demos.clean, scene.training_fixtures, **manner)
     results: list[TrialResult] = []
     with worker_pool(config.workers) as pool:
         for result in run_trials(

@@ -8,12 +8,11 @@ from rlgen.core.stats import SuccessRate
 from rlgen.core.types import Episode
 from rlgen.data.episode import load_episode
 from rlgen.data.metrics.score import Score, change
-from rlgen.demos.scripted.expert import ScriptedExpert
 from rlgen.evaluation.loop import WIDTH
 from rlgen.evaluation.score import score_episodes
 from rlgen.libero.envs.environment import SETTLE_STEPS
 from rlgen.libero.envs.rollouts import Actor
-from rlgen.pipeline import bc, ppo, vla_train
+from rlgen.pipeline import bc, demos, ppo, vla_train
 from rlgen.pipeline.context import Context, Work
 from rlgen.pipeline.policy import gather
 from rlgen.pipeline.policy import make_actor as make_policy_actor
@@ -29,9 +28,8 @@ def actors(config: Config) -> tuple[str, ...]:
 
 def make_actor(context: Context, name: str) -> Actor:
     """Returns an actor of the run by its name, one of `ACTORS`; the scripted expert as it demonstrated."""
-    demos = context.run.config.demos
     makers: dict[str, Callable[[], Actor]] = {
-        "demonstrator": lambda: ScriptedExpert(context.scene, clean=demos.clean, styles=demos.styles),
+        "demonstrator": lambda: demos.scripted_expert(context),
         "bc": lambda: make_policy_actor(context, *bc.load_policy(context)),
         "ppo": lambda: make_policy_actor(context, *ppo.load_policy(context)),
         "vla": lambda: vla_train.load_actor(context),

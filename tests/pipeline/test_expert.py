@@ -149,7 +149,7 @@ def test_rounds_of_corrections_end_with_a_clone_that_succeeds_with_noise(tmp_pat
         count = rates[len(asked) - 1]
         return make_score(np.array([[1.0, 50.0, 9.0, 0.0]] * count + [[0.0] * 4] * (20 - count)))
 
-    def with_corrections(context, work, policy, state, known, number):
+    def with_corrections(context, work, policy, state, known, number, expert):
         rounds.append(number)
         return known
 

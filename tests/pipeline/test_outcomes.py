@@ -26,6 +26,7 @@ from rlgen.evaluation.loop import EpisodeFolder
 from rlgen.libero.envs.replay import replay
 from rlgen.libero.envs.rollouts import make_trials, run_episodes
 from rlgen.pipeline import bc, collect, evaluate, ppo
+from rlgen.pipeline import demos as demos_stage
 from rlgen.pipeline.context import Context
 from rlgen.pipeline.export import dataset_folder
 from rlgen.pipeline.stages import RUN, check_config, with_config
@@ -338,7 +339,8 @@ def test_a_stage_that_failed_at_once_has_not_started(tmp_path, placeholder_scene
 
 
 def test_the_scripted_expert_is_evaluated_as_it_demonstrated(monkeypatch):
-    monkeypatch.setattr(evaluate, "ScriptedExpert", lambda scene, **options: options)
-    for demos in (DemosConfig(clean=True), DemosConfig(styles=2)):
+    monkeypatch.setattr(demos_stage, "ScriptedExpert", lambda scene, **options: options)
+    for demos in (DemosConfig(clean=True, habits=False), DemosConfig(styles=2)):
         context = SimpleNamespace(scene=None, run=SimpleNamespace(config=Config(demos=demos)))
-        assert evaluate.make_actor(context, "demonstrator") == {"clean": demos.clean, "styles": demos.styles}
+        manner = {name: getattr(demos, name) for name in ("clean", "habits", "styles")}
+        assert evaluate.make_actor(context, "demonstrator") == {**manner, "tries": None}

@@ -50,20 +50,29 @@ class ScriptedExpert:
       scene: the task's scene.
     """
 
-    def __init__(self, scene: Scene, *, clean: bool = False, styles: int | None = None, tries: int | None = None):
+    def __init__(
+        self,
+        scene: Scene,
+        *,
+        clean: bool = False,
+        styles: int | None = None,
+        tries: int | None = None,
+        habits: bool = True,
+    ):
         """Prepares the planners.
 
         Args:
           scene: the task's scene.
-          clean: straight and steady instead of human-like, and with habits (see `habits`).
+          clean: straight and steady instead of human-like, with habits (see `habits.py`).
           styles: number of human-like styles that episodes share, each by its seed; None draws one for each.
           tries: failed skills after which the hand waits for the end of the episode; None for any number.
+          habits: whether a clean one has them.
         """
         self.scene = scene
         self._clean, self._styles, self._tries = clean, styles, tries
         # Rows share the state and its planners, and take turns; rows with a draw of the fixtures have their own.
         self._shared = Planners(scene)
-        self._habits: Habits | None = None if clean else {}
+        self._habits: Habits | None = None if clean and habits else {}
         self._seeds: list[int] = []
         self._rows: list[_Row] = []
 

@@ -14,6 +14,7 @@ from rlgen.demos.scripted.planners import Planners
 from rlgen.demos.scripted.planning.grasps import Grasp
 from rlgen.demos.scripted.planning.plans import ALIKE, _both_orientations, find_plans, grasp_signature, unlikeness
 from rlgen.demos.scripted.skills import Habit
+from rlgen.demos.trials import _expert
 
 
 def test_the_kind_with_the_most_grasps_comes_first():
@@ -87,8 +88,23 @@ def test_objects_that_cannot_be_placed_at_first_and_joints_have_no_habits(scene_
     assert find_habits(scene_of(task)) == {}
 
 
-def test_a_human_like_expert_has_no_habits(placeholder_scene, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"clean": True, "habits": False}], ids=["human-like", "without"])
+def test_a_human_like_expert_and_one_that_is_to_have_none_have_no_habits(placeholder_scene, monkeypatch, options):
     monkeypatch.setattr("rlgen.demos.scripted.expert.find_habits", None)
-    expert = ScriptedExpert(placeholder_scene)
+    expert = ScriptedExpert(placeholder_scene, **options)
     expert.reset(np.array([0]))
     assert expert._start_row(0, None).state is not None
+
+
+def test_trials_and_corrections_have_the_same_habits(scene_of, monkeypatch):
+    """Where the fixtures are drawn anew in both: what is usual depends on it."""
+    scene = replace(scene_of("libero_spatial/9"), training_fixtures="redraw")
+    asked = []
+    monkeypatch.setattr("rlgen.demos.scripted.expert.find_habits", lambda scene: asked.append(scene) or {})
+    for expert in (
+        ScriptedExpert(scene, clean=True),
+        _expert(scene.folder, "train", "redraw", clean=True, styles=None, habits=True),
+    ):
+        expert.reset(np.array([0]))
+        expert._start_row(0, None)
+    assert [one.training_fixtures for one in asked] == ["redraw"] * 2
