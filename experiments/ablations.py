@@ -1,12 +1,13 @@
 """The paper's ablations (its figure 5) on the recipe of experts: complete clones, paired by task and seed.
 
 Command:  uv run python experiments/ablations.py FLEET... [--names NAME ...] [--tasks libero_goal/2 libero_10/2]
-          FLEET is a finished `rlgen fleet` by diffusion PPO, one for each seed; NAME is schedule, environments, sampler
-          or network.
-Cost:     in core-minutes a run: schedule 7, environments 3, sampler 25, network 45 on short tasks, twice that on long
-          ones; runs lie beside each other with `--jobs 2`.
+          FLEET is a finished `rlgen fleet` by diffusion PPO, one for each seed; NAME is schedule, environments,
+          sampler, network, habits, objects, gaussian or gaussian-habits.
+Cost:     in core-minutes a run: schedule 7, environments 3, sampler 25, network 45, the others 15 on short tasks, twice
+          that on long ones; runs lie beside each other with `--jobs 2`.
 Expected: as the paper says, that five steps of DDIM are no worse than DDPM's 100, and that a cosine schedule, many
-          environments and the U-Net do better.
+          environments and the U-Net do better; that one Gaussian is as good where demonstrations grasp in one way, and
+          worse than a chain where they grasp in several.
 
 Every run starts from what a run of a fleet has, which is the variant that the others are compared with: its clone where
 PPO alone differs, else its demonstrations. A line of the ledger for each run has the scores of clone and expert from
@@ -78,6 +79,7 @@ class Ablation:
     variant: Variant
 
 
+GAUSSIAN = ("--policy.algorithm", "gaussian")
 DDPM = ("--policy.diffusion.sampler", "ddpm", "--policy.diffusion.num-finetuned-steps", "10")
 ABLATIONS = {
     "schedule": Ablation("cosine", "constant", Variant("ppo", ("--ppo.schedule", "constant"))),
@@ -91,6 +93,12 @@ ABLATIONS = {
         Variant("bc", (*DDPM, "--ppo.batch", "1750")),
     ),
     "network": Ablation("MLP", "U-Net", Variant("bc", ("--policy.network", "unet"))),
+    "habits": Ablation("usual grasps", "best grasps", Variant("demos", ("--demos.no-habits",))),
+    "objects": Ablation("the scene seen", "the goal seen", Variant("bc", ("--policy.objects", "goal"))),
+    "gaussian": Ablation("diffusion", "Gaussian", Variant("bc", GAUSSIAN)),
+    "gaussian-habits": Ablation(
+        "diffusion, usual grasps", "Gaussian, best grasps", Variant("demos", ("--demos.no-habits", *GAUSSIAN))
+    ),
 }
 RECIPE = "recipe"
 Pair = tuple[dict[str, Any], dict[str, Any]]

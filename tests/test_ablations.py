@@ -28,6 +28,10 @@ CHANGED = {
     "environments": {"ppo.environments", "ppo.batch"},
     "sampler": {"policy.diffusion.sampler", "policy.diffusion.num_finetuned_steps", "ppo.batch"},
     "network": {"policy.network"},
+    "habits": {"demos.habits"},
+    "objects": {"policy.objects"},
+    "gaussian": {"policy.algorithm"},
+    "gaussian-habits": {"demos.habits", "policy.algorithm"},
 }
 
 
@@ -48,7 +52,7 @@ def test_a_variant_differs_in_what_it_is_named_for_and_samples_in_its_own_widths
     params = jax.eval_shape(policy.init, jax.random.PRNGKey(0))
     sample = jax.eval_shape(policy.sample, params, jax.random.PRNGKey(1), jnp.zeros((4, 31)))
     assert sample.chain.shape == (4, policy.num_trained_steps + 1, policy.horizon, policy.action_size)
-    assert policy.num_trained_steps == (10 if name == "sampler" else 5)
+    assert policy.num_trained_steps == {"sampler": 10, "gaussian": 1, "gaussian-habits": 1}.get(name, 5)
 
 
 @pytest.mark.unit
