@@ -205,5 +205,5 @@ def _expert(
 
 
 def said_of(settings: Any) -> dict[str, object]:
-    """Returns what records say of fixtures, styles and habits of settings: nothing of the defaults, which came first."""
+    """Returns what records say of fixtures, styles and habits: nothing of the defaults, which came first."""
     return {name: value for name, first in UNSAID.items() if (value := getattr(settings, name, first)) != first}
