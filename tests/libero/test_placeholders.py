@@ -172,6 +172,40 @@ def test_objects_that_would_throw_each_other_apart_are_drawn_again(benchmark, pl
     np.testing.assert_array_equal(found, near)
 
 
+def test_what_overlaps_a_little_is_settled_to_see_how_far_it_is_thrown(benchmark, placeholders, monkeypatch):
+    env = benchmark(find_task("libero_object/1"), placeholders)
+    [apart], _ = sample_reset_states(env, 1, seed=0)
+    first, second = (env.env.objects_dict[name] for name in ("alphabet_soup_1", "tomato_sauce_1"))
+    model, address = env.sim.model, env.sim.model.get_joint_qpos_addr(second.joints[-1])[0]
+    onto = env.sim.data.get_joint_qpos(first.joints[-1])[:3]
+
+    def throw(offset):
+        state = apart.copy()
+        state[1 + address : 4 + address] = onto + np.array([offset, 0.0, 0.0])
+        env.sim.data.qpos[:] = state[1 : 1 + model.nq]
+        return build_reset_states._throw(env, state), state
+
+    found = {offset: throw(offset)[0] for offset in np.arange(0.04, 0.09, 0.002)}
+    assert min(found.values()) == 0.0 and max(found.values()) > 1000 * build_reset_states.MAX_OVERLAP
+    [*_, offset] = [offset for offset, far in found.items() if 0 < far < 1]
+    assert 1e-4 < found[offset] < build_reset_states.MAX_THROW
+    # The robot stands still meanwhile, though nothing holds it.
+    state = throw(offset)[1]
+    arm = 1 + np.array(env.robots[0]._ref_joint_pos_indexes)
+    np.testing.assert_array_equal(build_reset_states._settle(env, state)[arm], state[arm])
+    # What is thrown too far is drawn again.
+    monkeypatch.setattr(build_reset_states, "MAX_THROW", found[offset] / 2)
+    draws = iter([state, state, apart, apart])
+
+    def draw(env, fixtures):
+        state = next(draws)
+        env.sim.data.qpos[:] = state[1 : 1 + model.nq]
+        return state
+
+    monkeypatch.setattr(build_reset_states, "_sample_one", draw)
+    np.testing.assert_array_equal(sample_reset_states(env, 1, seed=0)[0][0], apart)
+
+
 @pytest.mark.parametrize("name", SCENES)
 def test_the_scene_has_the_benchmarks_layout_and_is_lighter(benchmark, placeholders, name):
     task = find_task(name)

@@ -14,10 +14,13 @@ from rlgen.core.errors import UserError
 
 # robosuite's `initialization_noise="default"`, with which the stored states were sampled.
 JOINT_NOISE = 0.02
-# Metres that two objects may overlap by. Settling throws those apart that overlap by more, up to metres away; of the
-# 150 stored states of the three tasks in which the samplers do that (every tenth draw) none overlaps by more.
-MAX_OVERLAP = 0.0075
-# Draws for a state, of which the one with the least overlap is taken if all have more.
+# Metres that two objects may overlap by, and by which settling may move one that overlaps with another. Those that
+# overlap by more it throws apart, up to metres away; of the 150 stored states of the three tasks in which the samplers
+# do that (every tenth draw) none overlaps by more, and one has an object that settling moves further.
+MAX_OVERLAP, MAX_THROW = 0.0075, 0.1
+# Simulated for that, seconds.
+SETTLING = 0.5
+# Draws for a state, of which the one that settling moves least is taken if all are moved further.
 MAX_DRAWS = 20
 # Root body -> position and quaternion (w, x, y, z).
 Poses = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -88,27 +91,47 @@ def sample_reset_states(env: Any, count: int, seed: int) -> tuple[Float[np.ndarr
 
 
 def _sample_apart(env: Any, fixtures: Poses) -> Pair:
-    """Draws until no two objects overlap by more than `MAX_OVERLAP`."""
+    """Draws until settling throws no object that overlaps with another further than `MAX_THROW`."""
     drawn: list[tuple[float, Pair]] = []
-    while len(drawn) < MAX_DRAWS and (not drawn or drawn[-1][0] > MAX_OVERLAP):
+    while len(drawn) < MAX_DRAWS and (not drawn or drawn[-1][0] > MAX_THROW):
         before = np.random.get_state()
         kept = _sample_one(env, fixtures)
         np.random.set_state(before)
         state = _sample_one(env, {})
-        drawn.append((_overlap(env), (state, kept)))
+        drawn.append((_throw(env, state), (state, kept)))
     return min(drawn, key=lambda one: one[0])[1]
 
 
-def _overlap(env: Any) -> float:
-    """Returns how far two movable objects overlap in the present state, metres; 0 where none do."""
+def _throw(env: Any, state: Float[np.ndarray, " D"]) -> float:
+    """Returns how far settling moves an object that overlaps with another, seen from above, metres.
+
+    What overlaps by more than `MAX_OVERLAP` is not simulated and counts as thrown far away, the further the deeper.
+    """
     model, data = env.sim.model._model, env.sim.data._data
     mujoco.mj_fwdPosition(model, data)
-    objects = [
-        mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, one.root_body) for one in env.env.objects_dict.values()
-    ]
+    objects = env.env.objects_dict.values()
+    bodies = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, one.root_body) for one in objects]
     roots = model.body_rootid[model.geom_bodyid[data.contact.geom]]
-    between = np.isin(roots, objects).all(axis=1) & (roots[:, 0] != roots[:, 1])
-    return float(-data.contact.dist[between].min(initial=0.0))
+    between = np.isin(roots, bodies).all(axis=1) & (roots[:, 0] != roots[:, 1])
+    overlap = float(-data.contact.dist[between].min(initial=0.0))
+    if not 0 < overlap <= MAX_OVERLAP:
+        return 1000 * overlap
+    x = 1 + model.jnt_qposadr[model.body_jntadr[np.unique(roots[between])]]
+    moved = (_settle(env, state) - state)[np.stack([x, x + 1], axis=-1)]
+    return float(np.linalg.norm(moved, axis=-1).max())
+
+
+def _settle(env: Any, state: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
+    """Returns a state after `SETTLING` seconds in which the robot stands still."""
+    model, robot = env.sim.model._model, env.robots[0]
+    data = mujoco.MjData(model)
+    data.qpos[:] = state[1 : 1 + model.nq]
+    joints = [*robot._ref_joint_pos_indexes, *robot._ref_gripper_joint_pos_indexes]
+    speeds = [*robot._ref_joint_vel_indexes, *robot._ref_gripper_joint_vel_indexes]
+    for _ in range(round(SETTLING / model.opt.timestep)):
+        mujoco.mj_step(model, data)
+        data.qpos[joints], data.qvel[speeds] = state[1:][joints], 0.0
+    return np.concatenate([[data.time], data.qpos, data.qvel])
 
 
 def _sample_one(env: Any, fixtures: Poses) -> Float[np.ndarray, " D"]:

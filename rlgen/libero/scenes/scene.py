@@ -68,8 +68,9 @@ def _store(model: mujoco.MjModel, file: Path) -> None:
 
 
 # Bundles of format 6 do not say how fixtures are drawn, and are read for what needs no draw; in some of format 7
-# objects of training reset states overlap; in those of up to 8 what stands on fixtures stands as on the bundle's.
-SCENE_BUNDLE_FORMAT, READABLE_FORMATS = 9, (6, 7, 8, 9)
+# objects of training reset states overlap; in those of up to 8 what stands on fixtures stands as on the bundle's; in
+# some of 9 settling throws objects away.
+SCENE_BUNDLE_FORMAT, READABLE_FORMATS = 10, (6, 7, 8, 9, 10)
 
 
 @dataclass(frozen=True)
