@@ -97,7 +97,7 @@ def test_a_human_like_expert_and_one_that_is_to_have_none_have_no_habits(placeho
 
 
 def test_trials_and_corrections_have_the_same_habits(scene_of, monkeypatch):
-    """Where the fixtures are drawn anew in both: what is usual depends on it."""
+    """Both ask with fixtures that are drawn anew: what is usual depends on it."""
     scene = replace(scene_of("libero_spatial/9"), training_fixtures="redraw")
     asked = []
     monkeypatch.setattr("rlgen.demos.scripted.expert.find_habits", lambda scene: asked.append(scene) or {})
