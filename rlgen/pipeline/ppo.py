@@ -98,11 +98,11 @@ def run(context: Context, work: Work) -> Turns[dict[str, Any]]:
     work.progress.log(f"ended after {iteration} iterations: {_ENDS[ended]}")
     expert = expert_iteration(config, tests)
     expert = iteration if expert is None else expert
-    checkpoint = f"{CHECKPOINTS if expert == iteration else EXPERT}/{expert}"
-    trained = policy_params(_read(context, work.folder / checkpoint, state))
+    kept = CHECKPOINTS if expert == iteration else EXPERT
+    trained = policy_params(_read(context, work.folder / kept, state))
     return {
         "iterations": iteration,
-        "checkpoint": checkpoint,
+        "checkpoint": f"{kept}/{expert}",
         "control_steps": int(state.control_steps),
         "algorithm": context.run.config.policy.algorithm,
         "ended": ended,
@@ -121,13 +121,14 @@ def load_policy(context: Context) -> tuple[AnyPolicy, Params]:
     state = _start(context, policy, make_critic(policy), params)
     # Earlier versions do not say which: the newest, or none where the cloned policy reached the target.
     stored = result.get("checkpoint")
+    kept = CHECKPOINTS if stored is None else Path(stored).parts[0]
     can_lack = stored is None and result.get("iterations") == 0
-    return policy, policy_params(_read(context, folder / (stored or f"{CHECKPOINTS}/newest"), state, can_lack))
+    return policy, policy_params(_read(context, folder / kept, state, can_lack))
 
 
-def _read(context: Context, checkpoint: Path, blank: PPOState, can_lack: bool = False) -> PPOState:
+def _read(context: Context, folder: Path, blank: PPOState, can_lack: bool = False) -> PPOState:
     """Reads the expert's checkpoint, the newest one of its folder; `blank` where there may be none and is none."""
-    with Checkpoints(checkpoint.parent) as checkpoints:
+    with Checkpoints(folder) as checkpoints:
         if can_lack and checkpoints.latest() is None:
             return blank
         return checkpoints.restore(restore_target(context.mesh, blank))[0]
