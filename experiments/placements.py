@@ -17,8 +17,7 @@ from rlgen.core.files import read_json, write_json
 from rlgen.core.process import cache_folder
 from rlgen.core.text import MISSING
 from rlgen.evaluation.score import score_trials
-from rlgen.libero.envs.reset_check import MAX_DRIFT, REST
-from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.envs.reset_check import MAX_DRIFT, at_rest
 from rlgen.libero.scenes.scene import Scene
 from rlgen.pipeline import bc, ppo
 from rlgen.pipeline.context import Context
@@ -86,10 +85,7 @@ def thrown_apart(scene: Scene, threads: int) -> np.ndarray:
       threads: that step the environments.
     """
     states, model = scene.training_states, scene.model
-    env = VectorEnv([scene] * len(states), threads=threads, physics="fast")
-    env.reset(states)
-    rest = env.step(np.tile(REST, (len(states), 1, 1))).observation.physics
-    env.close()
+    rest = at_rest(scene, states, physics="fast", threads=threads)
     x = 1 + model.jnt_qposadr[model.body_jntadr[scene.object_bodies]]
     moved = (rest - states)[:, np.stack([x, x + 1], axis=-1)]
     return (np.linalg.norm(moved, axis=-1) > MAX_DRIFT).any(axis=1)

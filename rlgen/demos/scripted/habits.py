@@ -13,8 +13,7 @@ from rlgen.demos.scripted.motion import Style
 from rlgen.demos.scripted.planners import Planners
 from rlgen.demos.scripted.planning.plans import ALIKE, find_plans, grasp_signature, unlikeness
 from rlgen.demos.scripted.skills import Habit, Habits
-from rlgen.libero.envs.reset_check import REST
-from rlgen.libero.envs.vector_env import VectorEnv
+from rlgen.libero.envs.reset_check import at_rest
 from rlgen.libero.scenes.goals import JOINT
 from rlgen.libero.scenes.scene import Scene
 
@@ -30,10 +29,7 @@ def find_habits(scene: Scene) -> Habits:
     """
     states = scene.training_states[:STATES]
     fixtures = [scene.draw_training_fixtures(seed) for seed in range(len(states))]
-    env = VectorEnv([scene] * len(states), threads=1, physics="fast")
-    env.reset(states, fixtures)
-    settled = env.step(np.tile(REST, (len(states), 1, 1))).observation.physics
-    env.close()
+    settled = at_rest(scene, states, fixtures, physics="fast")
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     for state, poses in zip(settled, fixtures, strict=True):
         planners = Planners(scene.placed(poses))

@@ -4,13 +4,14 @@ Objects of stored states hang in the air and fall, and where they come to rest d
 `libero_spatial` task 5 the bowl on the ramekin stands upright since 3.4.0 and lies tipped over before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from rlgen.libero.envs.environment import SETTLE_ACTION
+from rlgen.core.types import FixturePoses
+from rlgen.libero.envs.environment import SETTLE_ACTION, Physics
 from rlgen.libero.envs.vector_env import VectorEnv
 from rlgen.libero.physics import kernel, kernel_arrays
 from rlgen.libero.scenes.goals import STACKED, UNDER, Goal, contacts_hold
@@ -36,11 +37,32 @@ def check_reset_states(scene: Scene, *, threads: int = 1) -> dict[int, tuple[str
       For each stored state that violates a condition, by its index, the atoms that do not hold, e.g.
       `On akita_black_bowl_1 glazed_rim_porcelain_ramekin_1`.
     """
-    env = VectorEnv([scene] * len(scene.stored_states), threads=threads, physics="exact")
-    env.reset(scene.stored_states)
+    settled = at_rest(scene, scene.stored_states, physics="exact", threads=threads)
+    return unmet_reset_conditions(scene, scene.stored_states, settled)
+
+
+def at_rest(
+    scene: Scene,
+    states: Float[np.ndarray, "S D"],
+    fixtures: Sequence[FixturePoses | None] | None = None,
+    *,
+    physics: Physics,
+    threads: int = 1,
+) -> Float[np.ndarray, "S D"]:
+    """Returns states after 30 control steps.
+
+    Args:
+      scene: the task's scene.
+      states: time, qpos, qvel of each.
+      fixtures: where they stand in each, as of `VectorEnv.reset`.
+      physics: simulation mode.
+      threads: threads that step the environments.
+    """
+    env = VectorEnv([scene] * len(states), threads=threads, physics=physics)
+    env.reset(states, fixtures)
     settled = env.step(np.tile(REST, (env.num_envs, 1, 1))).observation.physics
     env.close()
-    return unmet_reset_conditions(scene, scene.stored_states, settled)
+    return settled
 
 
 def unmet_reset_conditions(
